@@ -1,0 +1,145 @@
+//! The operators' listener: `/livez`, `/readyz`, `/metrics`, and what a binary adds.
+
+use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use crate::{
+    readiness::Readiness,
+    respond::{self, Answer},
+};
+
+/// Operators are few; whoever opens more connections than this waits.
+const MAX_CONNECTIONS: usize = 64;
+/// A client that is silent for this long is closed.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after the system refuses to accept, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The future of an answer.
+pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+/// A route of the binary's own: gives back nothing for paths that are not its own.
+pub type Route = Box<dyn Fn(&Request<Incoming>) -> Option<Answering> + Send + Sync>;
+
+/// What the listener answers with.
+pub struct Admin {
+    /// The answer of `/readyz`.
+    pub readiness: Arc<Readiness>,
+    /// The numbers of `/metrics`.
+    pub registry: Registry,
+    /// The binary's own route.
+    pub route: Option<Route>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("readiness", &self.readiness).finish_non_exhaustive()
+    }
+}
+
+/// Opens the listener and logs its address.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await?;
+    tracing::info!(listener = "admin", address = %listener.local_addr()?, "listening");
+    Ok(listener)
+}
+
+/// Serves until it is dropped: an operator may look on until the very end.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let admin = Arc::clone(&admin);
+                tokio::spawn(async move {
+                    serve_connection(stream, admin).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, admin: Arc<Admin>) {
+    let service = service_fn(move |request| {
+        let admin = Arc::clone(&admin);
+        async move { Ok::<_, std::convert::Infallible>(admin.answer(&request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "an operator's connection ended");
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        if let Some(answering) = self.route.as_ref().and_then(|route| route(request)) {
+            return answering.await;
+        }
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.uri().path() {
+            "/livez" | "/readyz" | "/metrics" if !read => respond::method_not_allowed("Method not allowed", "GET, HEAD"),
+            "/livez" => live(),
+            "/readyz" => ready(&self.readiness),
+            "/metrics" => self.metrics(),
+            _ => respond::error(StatusCode::NOT_FOUND, "Not found"),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => {
+                let mut answer = Response::new(Full::new(Bytes::from(text)));
+                let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+                answer.headers_mut().insert(CONTENT_TYPE, kind);
+                answer
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot write the metrics");
+                respond::error(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written")
+            }
+        }
+    }
+}
+
+/// The answer of `/livez`: the process runs.
+#[must_use]
+pub fn live() -> Answer {
+    respond::json(StatusCode::OK, r#"{"status":"ok"}"#)
+}
+
+/// The answer of `/readyz`: the process should get work, or why not.
+#[must_use]
+pub fn ready(readiness: &Readiness) -> Answer {
+    match readiness.obstacle() {
+        None => respond::json(StatusCode::OK, r#"{"status":"ok"}"#),
+        Some(obstacle) => respond::unavailable(&obstacle),
+    }
+}

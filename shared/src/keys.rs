@@ -1,0 +1,100 @@
+//! The names of everything in Redis. No other file formats a key.
+
+use crate::ids::PostId;
+
+/// The stream of what has been recorded in Redis and is not yet in PostgreSQL: post id and viewer id in turn.
+pub const OUTBOX: &str = "views:outbox";
+/// The stream of pairs that PostgreSQL can never take, with the reason.
+pub const DEAD: &str = "views:dead";
+/// The Pub/Sub channel of counts that a sync has changed.
+pub const UPDATES: &str = "views:updates";
+/// The `SCAN` pattern of all viewer sets.
+pub const VIEWS_PATTERN: &str = "post:*:views";
+
+/// The fields of a post's meta hash.
+pub mod field {
+    /// The post's author, empty when the post has none.
+    pub const AUTHOR: &str = "author";
+    /// The count in PostgreSQL at the last sync.
+    pub const PERSISTED: &str = "persisted";
+    /// How many pairs have been put into the outbox and the set.
+    pub const RECORDED: &str = "recorded";
+    /// How many of the recorded pairs PostgreSQL has taken or refused.
+    pub const ACKED: &str = "acked";
+}
+
+const PREFIX: &str = "post:";
+const SUFFIX: &str = ":views";
+
+/// The set of a post's viewers.
+#[must_use]
+pub fn views(post: &PostId) -> String {
+    let id = post.as_str();
+    let mut key = String::with_capacity(PREFIX.len() + id.len() + SUFFIX.len());
+    key.push_str(PREFIX);
+    key.push_str(id);
+    key.push_str(SUFFIX);
+    key
+}
+
+/// The hash with a post's author and counts. Its hash tag is the whole key of the set, so both live in one slot.
+#[must_use]
+pub fn meta(post: &PostId) -> String {
+    let id = post.as_str();
+    let mut key = String::with_capacity(PREFIX.len() + id.len() + SUFFIX.len() + 7);
+    key.push('{');
+    key.push_str(PREFIX);
+    key.push_str(id);
+    key.push_str(SUFFIX);
+    key.push_str("}:meta");
+    key
+}
+
+/// The post id inside the key of a viewer set, if the key is one and the id is spelled canonically.
+///
+/// A set under another spelling (`post:550E8400-…:views`) belongs to no post: no reader would ever look there.
+#[must_use]
+pub fn post_of_views(key: &str) -> Option<PostId> {
+    let id = key.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    PostId::parse(id).ok().filter(|post| post.as_str() == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_layout_is_kept() {
+        let post = PostId::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
+        assert_eq!(views(&post), "post:550e8400-e29b-41d4-a716-446655440000:views");
+        assert_eq!(meta(&post), "{post:550e8400-e29b-41d4-a716-446655440000:views}:meta");
+    }
+
+    #[test]
+    fn the_meta_hash_lives_in_the_slot_of_the_set() {
+        let post = PostId::parse("42").unwrap();
+        let meta = meta(&post);
+        let tag = &meta[meta.find('{').unwrap() + 1..meta.find('}').unwrap()];
+        assert_eq!(tag, views(&post));
+    }
+
+    #[test]
+    fn a_scanned_key_gives_its_post_back() {
+        let post = PostId::parse("Post_7").unwrap();
+        assert_eq!(post_of_views(&views(&post)), Some(post));
+    }
+
+    #[test]
+    fn keys_of_no_post_are_passed_over() {
+        for key in [
+            "post::views",
+            "post:a b:views",
+            "post:a:b:views",
+            "xpost:a:views",
+            "post:a:viewsx",
+            "post:550E8400-E29B-41D4-A716-446655440000:views",
+        ] {
+            assert_eq!(post_of_views(key), None, "{key}");
+        }
+    }
+}

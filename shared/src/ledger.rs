@@ -1,0 +1,117 @@
+//! What is asked of PostgreSQL, in the project's own terms: store pairs once, look posts up.
+
+use std::collections::HashMap;
+
+use crate::{
+    ids::{PostId, ViewerId},
+    postgres::{Database, DatabaseError},
+};
+
+/// One viewer who saw one post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pair {
+    /// The post.
+    pub post: PostId,
+    /// The viewer.
+    pub viewer: ViewerId,
+    /// When it was recorded, in milliseconds since 1970. Compared last, so that sorting puts the earliest of equal pairs first.
+    pub at_ms: i64,
+}
+
+/// A post's count after pairs were stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The count in PostgreSQL.
+    pub views: i64,
+    /// How many of the pairs were new.
+    pub added: i64,
+}
+
+/// What PostgreSQL knows of a post.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPost {
+    /// The author in its canonical spelling; empty when the post has none.
+    pub author: String,
+    /// The count.
+    pub views: i64,
+    /// The viewers, where they are few enough to be given back to Redis; otherwise none.
+    pub viewers: Vec<String>,
+}
+
+/// Stores the pairs that are new and adds them to the posts' counts, in one statement that may be repeated at will.
+///
+/// The pairs must be sorted and free of repetitions ([`prepare`] does both), and acceptable for the columns' types (`IdType::accepts`).
+/// Posts that do not exist are missing from the answer.
+///
+/// # Errors
+/// [`DatabaseError`]; nothing has been stored then, or (when the connection broke) all of it.
+pub async fn store(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId, Stored>, DatabaseError> {
+    let schema = database.schema().await?;
+    let posts: Vec<&str> = pairs.iter().map(|pair| pair.post.as_str()).collect();
+    let viewers: Vec<&str> = pairs.iter().map(|pair| pair.viewer.as_str()).collect();
+    let times: Vec<i64> = pairs.iter().map(|pair| pair.at_ms).collect();
+    let rows = database.query(&schema.statements.drain, &[&posts, &viewers, &times]).await?;
+    let stored = rows.iter().filter_map(|row| {
+        let post = PostId::parse(row.get(0)).ok()?;
+        Some((post, Stored { views: row.get(1), added: row.get(2) }))
+    });
+    Ok(stored.collect())
+}
+
+/// Sorts pairs by post and viewer, and keeps only the earliest of each.
+pub fn prepare(pairs: &mut Vec<Pair>) {
+    pairs.sort_unstable();
+    pairs.dedup_by(|later, earlier| (later.post, later.viewer) == (earlier.post, earlier.viewer));
+}
+
+/// Looks posts up, with the viewers of those that have at most `few` views. Posts that do not exist are missing from the answer.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<HashMap<PostId, KnownPost>, DatabaseError> {
+    let schema = database.schema().await?;
+    let ids: Vec<&str> = posts.iter().map(PostId::as_str).filter(|id| schema.post_type.accepts(id)).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = database.query(&schema.statements.hydrate, &[&ids, &few]).await?;
+    let known = rows.iter().filter_map(|row| {
+        let post = PostId::parse(row.get(0)).ok()?;
+        let author = row.get::<_, Option<&str>>(1).map(canonical_author).unwrap_or_default();
+        Some((post, KnownPost { author, views: row.get(2), viewers: row.get(3) }))
+    });
+    Ok(known.collect())
+}
+
+/// The counts of those of the posts that exist.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn counts(database: &Database, posts: &[PostId]) -> Result<HashMap<PostId, i64>, DatabaseError> {
+    let schema = database.schema().await?;
+    let ids: Vec<&str> = posts.iter().map(PostId::as_str).filter(|id| schema.post_type.accepts(id)).collect();
+    let rows = database.query(&schema.statements.counts, &[&ids]).await?;
+    let counts = rows.iter().filter_map(|row| Some((PostId::parse(row.get(0)).ok()?, row.get(1))));
+    Ok(counts.collect())
+}
+
+/// An author whose spelling is no viewer id can never meet one, so it may stay as it is.
+fn canonical_author(author: &str) -> String {
+    ViewerId::parse(author).map_or_else(|_| author.to_owned(), |author| author.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(post: &str, viewer: &str, at_ms: i64) -> Pair {
+        Pair { post: PostId::parse(post).unwrap(), viewer: ViewerId::parse(viewer).unwrap(), at_ms }
+    }
+
+    #[test]
+    fn a_repeated_pair_is_kept_once_with_its_earliest_time() {
+        let mut pairs = vec![pair("b", "x", 5), pair("a", "y", 9), pair("a", "y", 3), pair("a", "x", 7), pair("a", "y", 4)];
+        prepare(&mut pairs);
+        assert_eq!(pairs, [pair("a", "x", 7), pair("a", "y", 3), pair("b", "x", 5)]);
+    }
+}

@@ -1,0 +1,22 @@
+//! What `view-ingest` and `view-syncd` have in common.
+//!
+//! The map: [`ids`] and [`keys`] say what is counted and where it lies in Redis; [`settings`] reads flags and environment;
+//! [`auth`] checks tokens; [`redis`] and [`scripts`] speak with Redis, [`postgres`], [`ledger`] and [`sql`] with PostgreSQL;
+//! [`admin`], [`respond`], [`readiness`], [`telemetry`], [`notify`] and [`signals`] are what a process needs to be operated.
+
+pub mod admin;
+pub mod auth;
+pub mod ids;
+pub mod keys;
+pub mod ledger;
+pub mod notify;
+pub mod postgres;
+pub mod readiness;
+pub mod redis;
+pub mod respond;
+pub mod scripts;
+pub mod settings;
+pub mod signals;
+pub mod sql;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,159 @@
+//! Where Redis is: a URL, or the origin document's host, port, password and database.
+
+use clap::Args;
+use fred::types::config::{Config, ServerConfig};
+
+use super::{Problems, given};
+
+/// The flags of Redis.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Redis")]
+pub struct RedisArgs {
+    /// redis://, rediss:// (TLS) or redis-sentinel://, with user, password and database [default: redis://localhost:6379/0]
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
+    redis_url: Option<String>,
+    /// The host, where no URL is given
+    #[arg(long, env = "REDIS_HOST", value_name = "HOST")]
+    redis_host: Option<String>,
+    /// The port, where no URL is given [default: 6379]
+    #[arg(long, env = "REDIS_PORT", value_name = "PORT")]
+    redis_port: Option<String>,
+    /// The password, where no URL is given; better through the environment
+    #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    redis_password: Option<String>,
+    /// The database's number, where no URL is given [default: 0]
+    #[arg(long, env = "REDIS_DB", value_name = "NUMBER")]
+    redis_db: Option<String>,
+}
+
+/// Where Redis is, without its secrets when shown.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// How the client library reaches it.
+    pub config: Config,
+}
+
+impl std::fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisSettings").field("server", &self.describe()).finish_non_exhaustive()
+    }
+}
+
+impl RedisSettings {
+    /// The server's address for logs, without user or password.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let hosts: Vec<_> = self.config.server.hosts().iter().map(ToString::to_string).collect();
+        let scheme = match (&self.config.server, self.config.tls.is_some()) {
+            (ServerConfig::Sentinel { .. }, _) => "redis-sentinel",
+            (_, true) => "rediss",
+            (_, false) => "redis",
+        };
+        format!("{scheme}://{}/{}", hosts.join(","), self.config.database.unwrap_or(0))
+    }
+}
+
+impl RedisArgs {
+    /// Reads the flags and notes what is wrong with them.
+    pub fn read(&self, problems: &mut Problems) -> RedisSettings {
+        let config = match given(self.redis_url.as_deref()) {
+            Some(url) => from_url(url, problems),
+            None => self.parts(problems),
+        };
+        RedisSettings { config }
+    }
+
+    fn parts(&self, problems: &mut Problems) -> Config {
+        let host = given(self.redis_host.as_deref()).unwrap_or("localhost");
+        let port: u16 = problems.parse("REDIS_PORT", self.redis_port.as_deref(), 6379);
+        let database: u8 = problems.parse("REDIS_DB", self.redis_db.as_deref(), 0);
+        if host.contains(['/', '@', ' ']) {
+            problems.add("REDIS_HOST", format_args!("{host:?} is not a host name; a URL goes into REDIS_URL"));
+        }
+        Config {
+            server: ServerConfig::new_centralized(host, port),
+            // A password may hold any character, so it does not pass through a URL.
+            password: self.redis_password.clone().filter(|password| !password.is_empty()),
+            database: Some(database),
+            ..Config::default()
+        }
+    }
+}
+
+/// Reads a URL. What is wrong with it is told without repeating it: it may hold a password.
+fn from_url(url: &str, problems: &mut Problems) -> Config {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    if !matches!(scheme, "redis" | "rediss" | "redis-sentinel" | "rediss-sentinel") {
+        problems.add("--redis-url", "must begin with redis://, rediss:// or redis-sentinel://");
+        return Config::default();
+    }
+    match Config::from_url(url) {
+        Ok(config) => config,
+        Err(error) => {
+            // The library's details may quote the URL; its kind of error does not.
+            problems.add(
+                "--redis-url",
+                format_args!("is not a Redis URL such as redis://user:password@host:6379/0 ({:?})", error.kind()),
+            );
+            Config::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &RedisArgs) -> Result<RedisSettings, Problems> {
+        let mut problems = Problems::default();
+        let settings = args.read(&mut problems);
+        problems.into_result(settings)
+    }
+
+    #[test]
+    fn without_any_setting_it_is_the_local_server() {
+        assert_eq!(read(&RedisArgs::default()).unwrap().describe(), "redis://localhost:6379/0");
+    }
+
+    #[test]
+    fn the_origin_documents_four_variables_are_understood() {
+        let args = RedisArgs {
+            redis_host: Some("cache".into()),
+            redis_port: Some("6380".into()),
+            redis_password: Some("p@ss/:#".into()),
+            redis_db: Some("3".into()),
+            ..RedisArgs::default()
+        };
+        let settings = read(&args).unwrap();
+        assert_eq!(settings.describe(), "redis://cache:6380/3");
+        assert_eq!(settings.config.password.as_deref(), Some("p@ss/:#"));
+    }
+
+    #[test]
+    fn an_empty_password_is_none_as_in_the_origin_documents_example() {
+        let args = RedisArgs { redis_password: Some(String::new()), ..RedisArgs::default() };
+        assert_eq!(read(&args).unwrap().config.password, None);
+    }
+
+    #[test]
+    fn a_url_wins_over_the_parts_and_keeps_its_secrets() {
+        let args = RedisArgs {
+            redis_url: Some("rediss://app:hidden@cache.example:6390/2".into()),
+            redis_host: Some("elsewhere".into()),
+            ..RedisArgs::default()
+        };
+        let settings = read(&args).unwrap();
+        assert_eq!(settings.describe(), "rediss://cache.example:6390/2");
+        assert!(settings.config.tls.is_some());
+        assert!(!format!("{settings:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_without_repeating_it() {
+        for url in ["http://:hidden@host", "redis://:hidden@host:port/0", "hidden"] {
+            let args = RedisArgs { redis_url: Some(url.into()), ..RedisArgs::default() };
+            let problems = read(&args).unwrap_err();
+            assert!(!format!("{:?}", problems.all()).contains("hidden"), "{:?}", problems.all());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Every SQL statement of the project. Each begins with its name in a comment, so that the database's log points at its caller.
+
+pub mod identifier;
+
+use self::identifier::{TableName, quote};
+use crate::settings::PostsSettings;
+
+/// The ledger's table: who viewed what, once, for ever. It lives in the schema of the posts table.
+pub const LEDGER_TABLE: &str = "post_views";
+
+/// Finds a table (`$1`, quoted) and those of its columns that are named in `$2`: schema, table, column, type's name, length limit of a
+/// `varchar` plus four (or -1), and the type as it is declared.
+pub const COLUMNS: &str = "\
+-- columns
+SELECT n.nspname::text, c.relname::text, a.attname::text, t.typname::text, a.atttypmod, format_type(a.atttypid, a.atttypmod)
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_attribute a
+  ON a.attrelid = c.oid AND a.attname::text = ANY($2::text[]) AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE c.oid = to_regclass($1)";
+
+/// Keeps two migrations from running at once. The number is the project's own, and has no meaning.
+pub const MIGRATION_LOCK: &str = "-- migration lock\nSELECT pg_advisory_xact_lock(7226438871)";
+
+/// Whether the server answers and takes writes.
+pub const PING: &str = "-- ping\nSELECT NOT pg_is_in_recovery()";
+
+/// The statements that name the application's table and columns.
+#[derive(Debug, Clone)]
+pub struct Statements {
+    /// Stores the pairs `$1[i]`, `$2[i]` (post, viewer; viewed at `$3[i]` milliseconds since 1970) that are new, and adds their number to
+    /// each post's count. Gives, for each of the posts that exists, its id, its count now, and how many pairs were new.
+    ///
+    /// Rows go in sorted by key, and the posts are locked sorted by id before they are updated, so that two writers never wait for
+    /// each other in a circle. Repeating the statement changes nothing.
+    pub drain: String,
+    /// Gives, for each post of `$1` that exists, its id, author, count, and its viewers where the count is at most `$2`.
+    pub hydrate: String,
+    /// Gives, for each post of `$1` that exists, its id and count.
+    pub counts: String,
+    /// Creates the ledger.
+    pub create_ledger: String,
+}
+
+/// The SQL types into which the ids, which arrive as text, are cast.
+#[derive(Debug, Clone)]
+pub struct CastTypes<'a> {
+    /// Of a post's id, without a length limit: a cast to `varchar(n)` would cut silently.
+    pub post: &'a str,
+    /// Of a viewer's id, likewise.
+    pub viewer: &'a str,
+    /// Of a post's id, as it is declared.
+    pub post_declared: &'a str,
+    /// Of a viewer's id, as the author column is declared.
+    pub viewer_declared: &'a str,
+}
+
+impl Statements {
+    /// Writes the statements for the posts table `posts`, whose real schema is `schema`.
+    #[must_use]
+    pub fn new(schema: &str, posts: &PostsSettings, types: &CastTypes<'_>) -> Self {
+        let table = TableName { schema: Some(schema.to_owned()), table: posts.table.table.clone() };
+        let ledger = format!("{}.{}", quote(schema), quote(LEDGER_TABLE));
+        let (id, author, count) = (&posts.id, &posts.author, &posts.count);
+        let CastTypes { post, viewer, post_declared, viewer_declared } = types;
+        let drain = format!(
+            "\
+-- drain
+WITH pair AS (
+  SELECT post_id, user_id, to_timestamp(ms / 1000.0) AS viewed_at
+  FROM unnest($1::text[]::{post}[], $2::text[]::{viewer}[], $3::int8[]) AS pair(post_id, user_id, ms)
+), target AS (
+  SELECT p.{id} AS id, p.{author}::text AS author, coalesce(p.{count}, 0)::int8 AS views
+  FROM {table} p WHERE p.{id} IN (SELECT post_id FROM pair)
+), inserted AS (
+  INSERT INTO {ledger} (post_id, user_id, viewed_at)
+  SELECT pair.post_id, pair.user_id, pair.viewed_at
+  FROM pair JOIN target ON target.id = pair.post_id
+  WHERE target.author IS DISTINCT FROM pair.user_id::text
+  ORDER BY pair.post_id, pair.user_id
+  ON CONFLICT DO NOTHING
+  RETURNING post_id
+), added AS (
+  SELECT post_id, count(*) AS views FROM inserted GROUP BY post_id
+), locked AS (
+  SELECT p.{id} AS id FROM {table} p WHERE p.{id} IN (SELECT post_id FROM added) ORDER BY p.{id} FOR NO KEY UPDATE
+), counted AS (
+  UPDATE {table} p SET {count} = coalesce(p.{count}, 0) + added.views
+  FROM added JOIN locked ON locked.id = added.post_id
+  WHERE p.{id} = added.post_id
+  RETURNING p.{id} AS id, p.{count}::int8 AS views
+)
+SELECT target.id::text, coalesce(counted.views, target.views), coalesce(added.views, 0)
+FROM target
+LEFT JOIN counted ON counted.id = target.id
+LEFT JOIN added ON added.post_id = target.id"
+        );
+        let hydrate = format!(
+            "\
+-- hydrate
+SELECT p.{id}::text, p.{author}::text, coalesce(p.{count}, 0)::int8,
+  CASE WHEN coalesce(p.{count}, 0) <= $2::int8
+    THEN ARRAY(SELECT v.user_id::text FROM {ledger} v WHERE v.post_id = p.{id} LIMIT $2::int8)
+    ELSE '{{}}'::text[] END
+FROM {table} p WHERE p.{id} = ANY($1::text[]::{post}[])"
+        );
+        let counts = format!(
+            "-- counts\nSELECT p.{id}::text, coalesce(p.{count}, 0)::int8 FROM {table} p WHERE p.{id} = ANY($1::text[]::{post}[])"
+        );
+        let create_ledger = format!(
+            "\
+-- create ledger
+CREATE TABLE IF NOT EXISTS {ledger} (
+  post_id {post_declared} NOT NULL REFERENCES {table} ({id}) ON DELETE CASCADE,
+  user_id {viewer_declared} NOT NULL,
+  viewed_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (post_id, user_id)
+)"
+        );
+        Self { drain, hydrate, counts, create_ledger }
+    }
+}
