@@ -1,2 +1,33 @@
-//! Placeholder.
-fn main() {}
+//! view-ingest: takes views over HTTP and records them in Redis. This file is the order in which it starts and stops.
+
+mod app;
+mod body;
+mod cli;
+mod connection;
+mod handlers;
+mod listener;
+mod messages;
+mod metrics;
+mod process;
+mod recorder;
+mod router;
+mod worker;
+
+use std::process::ExitCode;
+
+use shared::telemetry;
+
+fn main() -> ExitCode {
+    let (settings, logs) = match cli::Settings::read() {
+        Ok(read) => read,
+        Err(exit) => return exit,
+    };
+    telemetry::start(logs);
+    match process::run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Everything that the tests of view-ingest and view-syncd need around them: real servers that are thrown away,
+//! processes, tokens, a client, and outages.
+//!
+//! Nothing here returns an error: what goes wrong is a failed test, so it panics and says what happened. Nothing stays
+//! behind either, even when the test process is killed: see `supervisor.rs`. Linux only, because it reads `/proc`.
+
+mod eventually;
+mod server;
+mod supervisor;
+
+pub mod http;
+pub mod ports;
+pub mod postgres;
+pub mod posts;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod scratch;
+pub mod tls;
+pub mod tokens;
+
+pub use self::eventually::{Outcome, SOON, eventually};

@@ -1,0 +1,181 @@
+//! A TCP proxy whose network can be broken.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::ports;
+
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// A proxy between a port of 127.0.0.1 and a target. It belongs to the runtime that it was started in, and ends when it
+/// is dropped.
+pub struct Proxy {
+    address: SocketAddr,
+    network: watch::Sender<Network>,
+    /// Whether the port is open: changed by the accepting task after it has followed a change of the network.
+    listening: watch::Receiver<bool>,
+    accepted: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Network {
+    broken: bool,
+    frozen: bool,
+    swallow_replies: bool,
+    delay: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    ToServer,
+    ToClient,
+}
+
+impl Proxy {
+    /// Starts a proxy to a target, which need not exist yet.
+    pub async fn start(target: SocketAddr) -> Self {
+        let (address, listener) = loop {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
+            if let Ok(listener) = TcpListener::bind(address).await {
+                break (address, listener);
+            }
+        };
+        let network = watch::Sender::new(Network::default());
+        let (listening_sender, listening) = watch::channel(true);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(accept(listener, target, network.subscribe(), listening_sender, accepted.clone()));
+        Self { address, network, listening, accepted }
+    }
+
+    /// Starts a proxy to a port of 127.0.0.1.
+    pub async fn to_port(port: u16) -> Self {
+        Self::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port that clients connect to.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The number of connections accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Cuts all connections and refuses new ones. When this returns, the port is closed.
+    pub async fn break_networking(&self) {
+        self.network.send_modify(|network| network.broken = true);
+        let _ = self.listening.clone().wait_for(|listening| !listening).await;
+    }
+
+    /// Makes the network whole again: no break, freeze, delay or loss. When this returns, the port is open. Connections
+    /// that lost replies are cut, because what follows on them would make no sense.
+    pub async fn restore(&self) {
+        self.network.send_modify(|network| *network = Network::default());
+        let _ = self.listening.clone().wait_for(|listening| *listening).await;
+    }
+
+    /// Passes nothing on in either direction, on connections that stay open, until [`Self::restore`].
+    pub fn freeze(&self) {
+        self.network.send_modify(|network| network.frozen = true);
+    }
+
+    /// Loses what the server answers, while requests still reach it.
+    pub fn swallow_replies(&self) {
+        self.network.send_modify(|network| network.swallow_replies = true);
+    }
+
+    /// Holds every piece of data back for a while, in each direction.
+    pub fn delay(&self, delay: Duration) {
+        self.network.send_modify(|network| network.delay = delay);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    mut network: watch::Receiver<Network>,
+    listening: watch::Sender<bool>,
+    accepted: Arc<AtomicUsize>,
+) {
+    let address = listener.local_addr().expect("a bound socket has an address");
+    let connections = network.clone();
+    let mut listener = Some(listener);
+    // An error of `wait_for` means that the proxy has been dropped.
+    while let Some(open) = listener.take() {
+        loop {
+            tokio::select! {
+                broken = network.wait_for(|network| network.broken) => if broken.is_ok() { break } else { return },
+                Ok((client, _)) = open.accept() => {
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    tokio::spawn(serve(client, target, connections.clone()));
+                }
+            }
+        }
+        drop(open);
+        listening.send_replace(false);
+        if network.wait_for(|network| !network.broken).await.is_err() {
+            return;
+        }
+        listener = Some(TcpListener::bind(address).await.expect("the proxy's port has been taken"));
+        listening.send_replace(true);
+    }
+}
+
+/// Passes data on until either side closes, the network breaks or the proxy is dropped.
+async fn serve(mut client: TcpStream, target: SocketAddr, mut network: watch::Receiver<Network>) {
+    let mut broken = network.clone();
+    let traffic = async {
+        let Ok(mut server) = TcpStream::connect(target).await else { return };
+        let (client_reader, client_writer) = client.split();
+        let (server_reader, server_writer) = server.split();
+        let mut other = network.clone();
+        tokio::select! {
+            () = pump(client_reader, server_writer, &mut network, Direction::ToServer) => {}
+            () = pump(server_reader, client_writer, &mut other, Direction::ToClient) => {}
+        }
+    };
+    tokio::select! {
+        () = traffic => {}
+        _ = broken.wait_for(|network| network.broken) => {}
+    }
+}
+
+async fn pump(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    network: &mut watch::Receiver<Network>,
+    direction: Direction,
+) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut has_lost_data = false;
+    loop {
+        let read = tokio::select! {
+            read = reader.read(&mut buffer) => read,
+            _ = network.wait_for(|network| has_lost_data && !network.swallow_replies) => return,
+        };
+        let Ok(length @ 1..) = read else { return };
+        let delay = network.borrow().delay;
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        let Ok(now) = network.wait_for(|network| !network.frozen).await.map(|network| *network) else { return };
+        if direction == Direction::ToClient && now.swallow_replies {
+            has_lost_data = true;
+        } else if writer.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}

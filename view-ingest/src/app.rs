@@ -1,0 +1,99 @@
+//! What every request needs, made once per process.
+
+use std::{hash::RandomState, sync::Arc};
+
+use shared::{
+    auth::{AuthError, Identity, Verifier},
+    ids::{PostId, ViewerId},
+    readiness::Readiness,
+    respond::{self, Answer},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    cli::Limits,
+    messages,
+    metrics::Metrics,
+    recorder::{Ask, Outcome, Unavailable},
+};
+
+/// The process, as a request sees it.
+pub(crate) struct App {
+    pub(crate) limits: Limits,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) metrics: Metrics,
+    recorders: Vec<mpsc::Sender<Ask>>,
+    hasher: RandomState,
+}
+
+impl App {
+    pub(crate) fn new(
+        limits: Limits,
+        verifier: Arc<Verifier>,
+        readiness: Arc<Readiness>,
+        metrics: Metrics,
+        recorders: Vec<mpsc::Sender<Ask>>,
+    ) -> Self {
+        Self { limits, verifier, readiness, metrics, recorders, hasher: RandomState::new() }
+    }
+
+    /// Asks who sends a request; the error is the answer to give.
+    pub(crate) fn identify(&self, authorization: Option<&[u8]>) -> Result<Identity, Answer> {
+        self.verifier.identify(authorization).map_err(|error| match error {
+            AuthError::Missing => respond::unauthorized(messages::TOKEN_MISSING, false),
+            AuthError::Expired => respond::unauthorized(messages::TOKEN_EXPIRED, true),
+            AuthError::Invalid => respond::unauthorized(messages::TOKEN_INVALID, true),
+        })
+    }
+
+    /// Has one post viewed (or, without a viewer, its count read).
+    pub(crate) async fn ask_one(&self, viewer: Option<ViewerId>, post: PostId) -> Result<Outcome, Unavailable> {
+        let outcomes = self.ask_recorder(self.recorder_of(&post), viewer, vec![post])?.await;
+        outcomes.unwrap_or(Err(Unavailable))?.pop().ok_or(Unavailable)
+    }
+
+    /// Has posts viewed (or, without a viewer, their counts read); the outcomes are in the order of the posts.
+    pub(crate) async fn ask(&self, viewer: Option<ViewerId>, posts: &[PostId]) -> Result<Vec<Outcome>, Unavailable> {
+        let mut shares: Vec<(Vec<usize>, Vec<PostId>)> = vec![(Vec::new(), Vec::new()); self.recorders.len()];
+        for (place, post) in posts.iter().enumerate() {
+            let share = &mut shares[self.recorder_of(post)];
+            share.0.push(place);
+            share.1.push(*post);
+        }
+        // All shares are under way before the first answer is awaited.
+        let mut waiting = Vec::with_capacity(shares.len());
+        for (recorder, (places, posts)) in shares.into_iter().enumerate().filter(|(_, share)| !share.0.is_empty()) {
+            waiting.push((places, self.ask_recorder(recorder, viewer, posts)?));
+        }
+        let mut outcomes = vec![Outcome::NOT_FOUND; posts.len()];
+        for (places, answer) in waiting {
+            let share = answer.await.unwrap_or(Err(Unavailable))?;
+            for (place, outcome) in places.into_iter().zip(share) {
+                outcomes[place] = outcome;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// A post belongs to one recorder, so that within this process nothing happens to it twice at once.
+    fn recorder_of(&self, post: &PostId) -> usize {
+        use std::hash::BuildHasher;
+        let hash = self.hasher.hash_one(post);
+        usize::try_from(hash % self.recorders.len() as u64).unwrap_or(0)
+    }
+
+    fn ask_recorder(
+        &self,
+        recorder: usize,
+        viewer: Option<ViewerId>,
+        posts: Vec<PostId>,
+    ) -> Result<oneshot::Receiver<Result<Vec<Outcome>, Unavailable>>, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        self.recorders[recorder].try_send(Ask { viewer, posts, reply }).map_err(|_| {
+            self.metrics.turned_away.inc();
+            Unavailable
+        })?;
+        Ok(answer)
+    }
+}

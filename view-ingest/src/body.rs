@@ -1,0 +1,58 @@
+//! Reading a request's body: JSON, of bounded size, in bounded time.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::{
+    Request, StatusCode,
+    body::{Body, Incoming},
+    header::CONTENT_TYPE,
+};
+use serde::de::DeserializeOwned;
+use shared::respond::{self, Answer};
+
+use crate::{app::App, messages};
+
+/// The largest body, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Reads the whole body of a request that must be JSON; the error is the answer to give.
+pub(crate) async fn read_json(app: &App, request: Request<Incoming>) -> Result<Bytes, Answer> {
+    if !announces_json(&request) {
+        return Err(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::CONTENT_TYPE));
+    }
+    let body = request.into_body();
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    let read = Limited::new(body, MAX_BODY).collect();
+    match tokio::time::timeout(app.limits.body_timeout, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(respond::closing(respond::error(StatusCode::BAD_REQUEST, messages::BODY_BROKEN))),
+        Err(_) => Err(respond::closing(respond::error(StatusCode::REQUEST_TIMEOUT, messages::TOO_SLOW))),
+    }
+}
+
+/// Reads a JSON object of the form `T`. A missing field is for the caller to notice: it has its own message.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
+    let bad = || respond::error(StatusCode::BAD_REQUEST, messages::BAD_JSON);
+    // The library would read an array's elements as a struct's fields.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(bad());
+    }
+    serde_json::from_slice(body).map_err(|_| bad())
+}
+
+fn announces_json(request: &Request<Incoming>) -> bool {
+    let Some(value) = request.headers().get(CONTENT_TYPE) else { return false };
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let suffix = essence.len().checked_sub(b"+json".len()).and_then(|start| essence.get(start..));
+    essence.eq_ignore_ascii_case(b"application/json")
+        || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
+            && essence.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"application/"))
+}
+
+/// What is left of the body is not read, so the connection is of no more use.
+fn too_large() -> Answer {
+    respond::closing(respond::error(StatusCode::PAYLOAD_TOO_LARGE, messages::TOO_LARGE))
+}

@@ -1,0 +1,200 @@
+//! One connection: HTTP/1.1 until the client is done, too slow, or the process stops.
+//!
+//! hyper's own header time-out counts from the end of the last answer, so it cannot tell a slow client from an idle one. A watch over
+//! each connection does: a sweep once in a while ends what has been in one phase for too long, without a timer per connection.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use hyper::{StatusCode, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use shared::respond;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    sync::{Notify, watch},
+};
+
+use crate::{app::App, messages, router};
+
+/// What hyper may buffer of a connection, in bytes. A head that does not fit is answered by hyper, with a bare 431.
+const MAX_BUFFER: usize = 64 * 1024;
+/// How long a refusal may take to be written to a client that is being closed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Between two requests.
+const IDLE: u8 = 0;
+/// A request's head has begun to arrive.
+const HEAD: u8 = 1;
+/// A request is being answered.
+const BUSY: u8 = 2;
+
+/// In which phase a connection is, and since when. Written by the connection, read by the sweep.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    phase: AtomicU8,
+    since_ms: AtomicU64,
+    clock: Arc<Clock>,
+    overdue: Notify,
+}
+
+/// A clock of one worker that is read without asking the system, and as exact as it is swept.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    now_ms: AtomicU64,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), now_ms: AtomicU64::new(0) }
+    }
+
+    /// Brings the clock up to date.
+    pub(crate) fn tick(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.now_ms.store(now, Relaxed);
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(clock: Arc<Clock>) -> Self {
+        let since_ms = AtomicU64::new(clock.now_ms.load(Relaxed));
+        Self { phase: AtomicU8::new(IDLE), since_ms, clock, overdue: Notify::new() }
+    }
+
+    fn enter(&self, phase: u8) {
+        self.phase.store(phase, Relaxed);
+        self.since_ms.store(self.clock.now_ms.load(Relaxed), Relaxed);
+    }
+
+    /// Ends the connection when it has been in its phase for too long. A request that is being answered has its own deadlines.
+    pub(crate) fn sweep(&self, header_timeout: Duration, idle_timeout: Duration) {
+        let limit = match self.phase.load(Relaxed) {
+            IDLE => idle_timeout,
+            HEAD => header_timeout,
+            _ => return,
+        };
+        let age = self.clock.now_ms.load(Relaxed).saturating_sub(self.since_ms.load(Relaxed));
+        if u128::from(age) > limit.as_millis() {
+            self.overdue.notify_one();
+        }
+    }
+}
+
+/// Serves a connection until its end. `stopping` turns true when the process stops: then the request in flight is the last one.
+pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watch: Arc<Watch>, mut stopping: watch::Receiver<bool>) {
+    let service = service_fn(|request| {
+        watch.enter(BUSY);
+        let (app, watch) = (Arc::clone(&app), Arc::clone(&watch));
+        async move {
+            let answer = router::answer(&app, request).await;
+            watch.enter(IDLE);
+            answer
+        }
+    });
+    let io = TokioIo::new(Watched { stream, watch: Arc::clone(&watch) });
+    // A connection that was accepted while the process stops has one request to make.
+    let already_stopping = *stopping.borrow_and_update();
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFER)
+        .keep_alive(!already_stopping)
+        .pipeline_flush(true)
+        .serve_connection(io, service);
+    let mut told = already_stopping;
+    loop {
+        tokio::select! {
+            result = Pin::new(&mut connection) => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection ended");
+                }
+                return;
+            }
+            _ = stopping.changed(), if !told => {
+                told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = watch.overdue.notified() => break,
+        }
+    }
+    // A request may have come in between the sweep and now.
+    if watch.phase.load(Relaxed) == HEAD {
+        let answer = respond::error_body(StatusCode::REQUEST_TIMEOUT, messages::TOO_SLOW);
+        app.metrics.answered(408);
+        refuse(connection.into_parts().io.into_inner().stream, "408 Request Timeout", &answer).await;
+    }
+}
+
+/// Turns a connection away for want of room.
+pub(crate) async fn turn_away(app: &App, stream: TcpStream) {
+    let answer = respond::error_body(StatusCode::SERVICE_UNAVAILABLE, messages::UNAVAILABLE);
+    app.metrics.turned_away.inc();
+    app.metrics.answered(503);
+    refuse(stream, "503 Service Unavailable\r\nretry-after: 1", &answer).await;
+}
+
+/// Writes a last answer past hyper and closes.
+async fn refuse(mut stream: TcpStream, status_and_headers: &str, body: &[u8]) {
+    let head = format!(
+        "HTTP/1.1 {status_and_headers}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut answer = head.into_bytes();
+    answer.extend_from_slice(body);
+    let write = async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        // Unread bytes would make the system reset the connection before the client has read the answer.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // Whether the client heard it makes no difference any more.
+    let _ = tokio::time::timeout(LAST_WORDS, write).await;
+}
+
+/// A stream that tells its watch when a request begins to arrive.
+struct Watched {
+    stream: TcpStream,
+    watch: Arc<Watch>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before && self.watch.phase.load(Relaxed) == IDLE {
+            self.watch.enter(HEAD);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,55 @@
+//! One file per kind of request.
+
+pub(crate) mod batch;
+pub(crate) mod counts;
+pub(crate) mod view;
+
+use hyper::StatusCode;
+use shared::{
+    ids::PostId,
+    respond::{self, Answer},
+};
+
+use crate::{
+    messages,
+    recorder::{Status, Unavailable},
+};
+
+/// Reads a post id that a client has sent.
+fn post_id(text: &str) -> Result<PostId, Answer> {
+    PostId::parse(text).map_err(|_| respond::error(StatusCode::BAD_REQUEST, messages::POST_ID_BAD))
+}
+
+/// Reads a list of post ids: at least one, at most `limit`, each kept once, in the order of their first appearance.
+fn post_ids<'a>(texts: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> Result<Vec<PostId>, Answer> {
+    let bad = |message: &str| Err(respond::error(StatusCode::BAD_REQUEST, message));
+    match texts.len() {
+        0 => return bad(messages::BATCH_EMPTY),
+        number if number > limit => return bad(&format!("{}{limit}", messages::BATCH_LONG)),
+        _ => {}
+    }
+    let mut seen = std::collections::HashSet::with_capacity(texts.len());
+    let mut posts = Vec::with_capacity(texts.len());
+    for text in texts {
+        let post = post_id(text)?;
+        if seen.insert(post) {
+            posts.push(post);
+        }
+    }
+    Ok(posts)
+}
+
+fn unavailable(_: Unavailable) -> Answer {
+    respond::unavailable(messages::UNAVAILABLE)
+}
+
+/// A status as the API spells it.
+fn spelled(status: Status) -> &'static str {
+    match status {
+        Status::Counted => "counted",
+        Status::Duplicate => "duplicate",
+        Status::Own => "own",
+        Status::NotFound => "not_found",
+        Status::Read => "read",
+    }
+}

@@ -1,0 +1,39 @@
+//! `GET /posts/<id>/views` and `GET /posts/views?ids=a,b,c`: counts without a view.
+
+use std::fmt::Write;
+
+use hyper::StatusCode;
+use percent_encoding::percent_decode_str;
+use shared::respond::{self, Answer};
+
+use super::{post_id, post_ids, unavailable};
+use crate::{app::App, messages, recorder::Status};
+
+/// The count of one post.
+pub(crate) async fn one(app: &App, id: &str) -> Result<Answer, Answer> {
+    let id = percent_decode_str(id).decode_utf8_lossy();
+    let post = post_id(&id)?;
+    let outcome = app.ask_one(None, post).await.map_err(unavailable)?;
+    if outcome.status == Status::NotFound {
+        return Err(respond::error(StatusCode::NOT_FOUND, messages::POST_NOT_FOUND));
+    }
+    Ok(respond::json(StatusCode::OK, format!(r#"{{"postId":"{post}","viewsCount":{}}}"#, outcome.views)))
+}
+
+/// The counts of those of the posts that exist.
+pub(crate) async fn many(app: &App, query: &str) -> Result<Answer, Answer> {
+    let mut lists = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "ids").map(|(_, value)| value);
+    let Some(list) = lists.next() else {
+        return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_IDS_MISSING));
+    };
+    // A list of no ids would split into one empty id.
+    let texts: Vec<&str> = if list.is_empty() { Vec::new() } else { list.split(',').collect() };
+    let posts = post_ids(texts.into_iter(), app.limits.max_batch)?;
+    let outcomes = app.ask(None, &posts).await.map_err(unavailable)?;
+    let mut views = String::new();
+    for (post, outcome) in posts.iter().zip(&outcomes).filter(|(_, outcome)| outcome.status != Status::NotFound) {
+        let comma = if views.is_empty() { "" } else { "," };
+        let _ = write!(views, r#"{comma}"{post}":{}"#, outcome.views);
+    }
+    Ok(respond::json(StatusCode::OK, format!(r#"{{"views":{{{views}}}}}"#)))
+}

@@ -1,0 +1,34 @@
+//! `POST /posts/view`: one view of one post.
+
+use hyper::{Request, StatusCode, body::Incoming};
+use serde::Deserialize;
+use shared::{
+    ids::ViewerId,
+    respond::{self, Answer},
+};
+
+use super::{post_id, spelled, unavailable};
+use crate::{app::App, body, messages, recorder::Status};
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(rename = "postId")]
+    post_id: Option<String>,
+}
+
+pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<Incoming>) -> Result<Answer, Answer> {
+    let body = body::read_json(app, request).await?;
+    let Body { post_id: Some(id) } = body::parse(&body)? else {
+        return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_ID_MISSING));
+    };
+    let outcome = app.ask_one(Some(viewer), post_id(&id)?).await.map_err(unavailable)?;
+    let message = match outcome.status {
+        Status::Counted | Status::Read => messages::COUNTED,
+        Status::Duplicate => messages::DUPLICATE,
+        Status::Own => messages::OWN,
+        Status::NotFound => return Err(respond::error(StatusCode::NOT_FOUND, messages::POST_NOT_FOUND)),
+    };
+    // None of the three parts has a character that JSON would escape.
+    let body = format!(r#"{{"message":"{message}","viewsCount":{},"status":"{}"}}"#, outcome.views, spelled(outcome.status));
+    Ok(respond::json(StatusCode::OK, body))
+}

@@ -1,0 +1,31 @@
+//! The public listener: a socket that systemd hands over, or one of our own.
+
+use std::{io, net::SocketAddr, net::TcpListener};
+
+/// Connections that wait to be accepted. A burst longer than this is sent away by the kernel.
+const BACKLOG: u32 = 4_096;
+
+/// Takes the socket that systemd handed over, or opens one.
+///
+/// # Errors
+/// When the socket is not a listening TCP socket, or the address cannot be listened on.
+pub(crate) fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let handed_over = listenfd::ListenFd::from_env().take_tcp_listener(0)?;
+    let from_systemd = handed_over.is_some();
+    let listener = match handed_over {
+        Some(listener) => listener,
+        None => bind(address)?,
+    };
+    listener.set_nonblocking(true)?;
+    tracing::info!(listener = "public", address = %listener.local_addr()?, from_systemd, "listening");
+    Ok(listener)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    // Only inside a runtime can tokio's socket be turned into a listener, and it is the one way to set the backlog that it offers.
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+    // A restart does not wait for the old connections' TIME_WAIT to pass.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}

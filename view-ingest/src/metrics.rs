@@ -1,0 +1,111 @@
+//! What is counted for operators. Every handle is made once; the hot path only adds to numbers.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabel {
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
+}
+
+/// The numbers of one process, shared by its workers.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    /// Views that were new.
+    pub(crate) counted: Counter,
+    /// Views whose viewer had seen the post before.
+    pub(crate) duplicate: Counter,
+    /// Views of the author.
+    pub(crate) own: Counter,
+    /// Views of posts that do not exist.
+    pub(crate) not_found: Counter,
+    /// Counts that were read.
+    pub(crate) reads: Counter,
+    /// Views and reads that no store could take.
+    pub(crate) failed: Counter,
+    /// Answers by the first digit of their status, from 1 on.
+    pub(crate) answers: [Counter; 5],
+    /// Requests that wait for Redis together.
+    pub(crate) batch_size: Histogram,
+    /// Seconds from the first command of a batch to its last reply.
+    pub(crate) batch_seconds: Histogram,
+    /// Posts looked up in PostgreSQL and found.
+    pub(crate) touched_found: Counter,
+    /// Posts looked up in PostgreSQL and not found.
+    pub(crate) touched_missing: Counter,
+    /// Posts that could not be looked up.
+    pub(crate) touched_unavailable: Counter,
+    /// Connections that are open.
+    pub(crate) connections: Gauge,
+    /// Connections and requests turned away because too many were there already.
+    pub(crate) turned_away: Counter,
+}
+
+impl Metrics {
+    /// Makes the handles and registers them.
+    pub(crate) fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("view_ingest");
+        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+
+        let views = Family::<StatusLabel, Counter>::default();
+        registry.register("views", "Views, by what became of them", views.clone());
+        let view = |status| views.get_or_create_owned(&StatusLabel { status });
+
+        let answers = Family::<ClassLabel, Counter>::default();
+        registry.register("http_responses", "HTTP answers, by the class of their status", answers.clone());
+        let answer = |class| answers.get_or_create_owned(&ClassLabel { class });
+
+        let touches = Family::<OutcomeLabel, Counter>::default();
+        registry.register("first_touches", "Posts looked up in PostgreSQL, by outcome", touches.clone());
+        let touch = |outcome| touches.get_or_create_owned(&OutcomeLabel { outcome });
+
+        let metrics = Self {
+            counted: view("counted"),
+            duplicate: view("duplicate"),
+            own: view("own"),
+            not_found: view("not_found"),
+            failed: view("failed"),
+            reads: Counter::default(),
+            answers: [answer("1xx"), answer("2xx"), answer("3xx"), answer("4xx"), answer("5xx")],
+            batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            batch_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 15)),
+            touched_found: touch("found"),
+            touched_missing: touch("missing"),
+            touched_unavailable: touch("unavailable"),
+            connections: Gauge::default(),
+            turned_away: Counter::default(),
+        };
+        registry.register("count_reads", "Counts that were read", metrics.reads.clone());
+        registry.register("batch_size", "Views and reads that were recorded together", metrics.batch_size.clone());
+        registry.register("batch_seconds", "Time that Redis took for one batch", metrics.batch_seconds.clone());
+        registry.register("connections", "Open connections", metrics.connections.clone());
+        registry.register("turned_away", "Connections and requests refused for want of room", metrics.turned_away.clone());
+        metrics
+    }
+
+    /// Counts an answer.
+    pub(crate) fn answered(&self, status: u16) {
+        if let Some(counter) = self.answers.get(usize::from(status / 100).wrapping_sub(1)) {
+            counter.inc();
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The process from its start to its stop: stores, workers, operators' listener, signals.
+
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
+
+use anyhow::Context;
+use fred::{clients::Client, interfaces::ClientLike};
+use moka::sync::Cache;
+use prometheus_client::registry::Registry;
+use shared::{
+    admin::{self, Admin},
+    auth::Verifier,
+    notify,
+    postgres::Database,
+    readiness::Readiness,
+    signals::{self, Signal},
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    app::App,
+    cli::{STATEMENT_TIMEOUT, Settings},
+    listener,
+    metrics::Metrics,
+    recorder::{REDIS_TIMEOUT, Stores},
+    worker::Worker,
+};
+
+/// Connections to PostgreSQL. First touches are few and batched; a fleet of ingest servers must leave room for the application.
+const DATABASE_CONNECTIONS: usize = 8;
+/// Posts that were not found a moment ago, at most. A flood of made-up ids pushes out older ones, and takes no more memory.
+const MAX_UNKNOWN_POSTS: u64 = 100_000;
+/// How long a post that was not found is not looked up again.
+const UNKNOWN_POST_TTL: Duration = Duration::from_secs(5);
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// When an address cannot be listened on, or the system refuses threads or signal handlers.
+pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+    // Every connection takes a file descriptor, and many systems' soft limit is far below the hard one.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = signals::listen().context("cannot listen to signals")?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let verifier = Arc::new(settings.verifier);
+
+    let clients: Vec<Client> = (0..settings.workers)
+        .map(|_| shared::redis::client(&settings.redis, REDIS_TIMEOUT))
+        .collect::<Result<_, _>>()
+        .context("cannot prepare the connection to Redis")?;
+    let database = settings
+        .database
+        .as_ref()
+        .map(|database| Database::new(database, settings.posts, DATABASE_CONNECTIONS, STATEMENT_TIMEOUT).map(Arc::new))
+        .transpose()
+        .context("cannot prepare the connection to PostgreSQL")?;
+    if database.is_none() {
+        tracing::warn!("no --database-url: authors and unknown posts are told apart only by view-syncd, after the answer");
+    }
+    let readiness = Arc::new(readiness(clients.clone()));
+
+    let public = listener::open(settings.listen).with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let operators =
+        admin::bind(settings.admin_listen).await.with_context(|| format!("cannot listen on {}", settings.admin_listen))?;
+    tokio::spawn(admin::serve(operators, Arc::new(Admin { readiness: Arc::clone(&readiness), registry, route: None })));
+
+    let unknown = Cache::builder().max_capacity(MAX_UNKNOWN_POSTS).time_to_live(UNKNOWN_POST_TTL).build();
+    let (recorders, queues): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::channel(settings.limits.max_queue)).unzip();
+    let view_ttl = settings.limits.view_ttl;
+    let app = App::new(settings.limits, Arc::clone(&verifier), Arc::clone(&readiness), metrics.clone(), recorders);
+    let app = Arc::new(app);
+    let (stop, stopping) = watch::channel(false);
+    let connections = Arc::default();
+    let mut workers = Vec::with_capacity(clients.len());
+    for (number, (redis, asks)) in clients.into_iter().zip(queues).enumerate() {
+        let stores = Stores { redis, database: database.clone(), unknown: unknown.clone(), view_ttl, metrics: metrics.clone() };
+        let worker = Worker {
+            listener: public.try_clone().context("cannot share the listener")?,
+            app: Arc::clone(&app),
+            stores,
+            redis_name: settings.redis.describe(),
+            asks,
+            stopping: stopping.clone(),
+            connections: Arc::clone(&connections),
+        };
+        workers.push(worker.start(number).context("cannot start a worker")?);
+    }
+    // From now on only the workers hold the listener: when the last of them lets go of it, nobody is accepted any more.
+    drop(public);
+    readiness.started();
+    notify::ready();
+    tracing::info!(workers = workers.len(), version = env!("CARGO_PKG_VERSION"), "view-ingest started");
+
+    while let Some(signal) = signals.recv().await {
+        match signal {
+            Signal::Hangup => reload(&verifier),
+            Signal::Stop => break,
+        }
+    }
+    readiness.draining();
+    notify::stopping();
+    tracing::info!("stopping: /readyz is 503, requests in flight are finished");
+    tokio::time::sleep(settings.shutdown_delay).await;
+    // The workers listen as long as they live.
+    let _ = stop.send(true);
+    finish(workers, settings.shutdown_timeout).await;
+    Ok(())
+}
+
+fn readiness(clients: Vec<Client>) -> Readiness {
+    Readiness::new(move || {
+        let connected = clients.iter().all(ClientLike::is_connected);
+        (!connected).then(|| "Redis is not connected".to_owned())
+    })
+}
+
+/// SIGHUP: a key that cannot be read must not lock everybody out, so the old one stays.
+fn reload(verifier: &Verifier) {
+    match verifier.reload() {
+        Ok(()) => tracing::info!("the key of tokens was read anew"),
+        Err(error) => tracing::error!(%error, "the key of tokens could not be read anew; the old one stays"),
+    }
+}
+
+/// Waits for the workers to finish their connections, but not for ever.
+async fn finish(workers: Vec<JoinHandle<()>>, limit: Duration) {
+    let finished = async {
+        while !workers.iter().all(JoinHandle::is_finished) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    match tokio::time::timeout(limit, finished).await {
+        Ok(()) => tracing::info!("stopped"),
+        Err(_) => tracing::warn!("stopped, although some connections were still open"),
+    }
+}

@@ -1,0 +1,167 @@
+//! A batch: views and reads that arrived together, grouped by post, and the verdict on each.
+
+use std::collections::HashMap;
+
+use shared::ids::{PostId, ViewerId};
+
+use super::{Outcome, Status, Unavailable, record::Recorded, tickets::Tickets};
+use crate::metrics::Metrics;
+
+/// One post of one request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Item {
+    /// The request.
+    pub(super) ticket: usize,
+    /// The post's place in the request.
+    pub(super) place: usize,
+    /// The post.
+    pub(super) post: PostId,
+    /// Who views it; nobody where only the count is wanted.
+    pub(super) viewer: Option<ViewerId>,
+    /// Whether the post has been looked up for this item: then it is taken even if Redis knows nothing of it.
+    pub(super) touched: bool,
+}
+
+/// What Redis knows of a post: the fields of its meta hash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Meta {
+    /// The author; none where nobody has looked the post up yet.
+    pub(super) author: Option<String>,
+    /// The count in PostgreSQL, where it is known.
+    pub(super) persisted: Option<i64>,
+    pub(super) recorded: i64,
+    pub(super) acked: i64,
+}
+
+/// All of a batch that concerns one post.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) post: PostId,
+    pub(super) items: Vec<Item>,
+    /// The viewers among the items, each once, with whether the set has them.
+    pub(super) viewers: Vec<(ViewerId, bool)>,
+    /// What the check found; an error where Redis did not tell.
+    pub(super) meta: Result<Meta, Unavailable>,
+    /// The viewers that are to be recorded, from here to here in the batch's list of new pairs.
+    pub(super) new: std::ops::Range<usize>,
+    /// Where the post's replies to the record pipeline are.
+    pub(super) recorded: Option<usize>,
+}
+
+impl Group {
+    /// Whether Redis knows nothing of the post, and nobody has asked PostgreSQL for it this moment.
+    pub(super) fn needs_first_touch(&self) -> bool {
+        let unknown = self.meta.as_ref().is_ok_and(|meta| meta.author.is_none());
+        unknown && !self.items.iter().any(|item| item.touched)
+    }
+}
+
+/// Groups items by post, in the order of their arrival, and empties the list.
+pub(super) fn group(items: &mut Vec<Item>) -> Vec<Group> {
+    let mut places: HashMap<PostId, usize> = HashMap::with_capacity(items.len());
+    let mut groups: Vec<Group> = Vec::with_capacity(items.len());
+    for item in items.drain(..) {
+        let place = *places.entry(item.post).or_insert_with(|| {
+            groups.push(Group {
+                post: item.post,
+                items: Vec::with_capacity(1),
+                viewers: Vec::new(),
+                meta: Err(Unavailable),
+                new: 0..0,
+                recorded: None,
+            });
+            groups.len() - 1
+        });
+        let group = &mut groups[place];
+        group.items.push(item);
+        if let Some(viewer) = item.viewer {
+            group.viewers.push((viewer, false));
+        }
+    }
+    for group in groups.iter_mut().filter(|group| group.viewers.len() > 1) {
+        group.viewers.sort_unstable();
+        group.viewers.dedup();
+    }
+    groups
+}
+
+/// Gives each item of a post its verdict.
+pub(super) fn settle(group: &Group, recorded: &Recorded, tickets: &mut Tickets, metrics: &Metrics) {
+    let Ok(meta) = &group.meta else {
+        fail(group, tickets, metrics);
+        return;
+    };
+    let Ok(count) = recorded.count(group, meta) else {
+        fail(group, tickets, metrics);
+        return;
+    };
+    // Every item that asks for a new viewer is looked for here; the first one is the view, the others are its repetitions.
+    let mut new: Vec<ViewerId> = recorded.counted(group).collect();
+    let (mut counted, mut duplicate, mut own, mut reads) = (0, 0, 0, 0);
+    for item in &group.items {
+        let status = match item.viewer {
+            None => {
+                reads += 1;
+                Status::Read
+            }
+            Some(viewer) if meta.author.as_deref() == Some(viewer.as_str()) => {
+                own += 1;
+                Status::Own
+            }
+            Some(viewer) => match new.iter().position(|candidate| *candidate == viewer) {
+                Some(place) => {
+                    new.swap_remove(place);
+                    counted += 1;
+                    Status::Counted
+                }
+                None => {
+                    duplicate += 1;
+                    Status::Duplicate
+                }
+            },
+        };
+        tickets.settle(item, Ok(Outcome { status, views: count }));
+    }
+    metrics.counted.inc_by(counted);
+    metrics.duplicate.inc_by(duplicate);
+    metrics.own.inc_by(own);
+    metrics.reads.inc_by(reads);
+}
+
+fn fail(group: &Group, tickets: &mut Tickets, metrics: &Metrics) {
+    metrics.failed.inc_by(group.items.len() as u64);
+    for item in &group.items {
+        tickets.settle(item, Err(Unavailable));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(ticket: usize, post: &str, viewer: Option<&str>) -> Item {
+        let viewer = viewer.map(|viewer| ViewerId::parse(viewer).unwrap());
+        Item { ticket, place: 0, post: PostId::parse(post).unwrap(), viewer, touched: false }
+    }
+
+    #[test]
+    fn items_are_grouped_by_post_and_viewers_named_once() {
+        let mut items = vec![item(0, "a", Some("x")), item(1, "b", Some("x")), item(2, "a", Some("y")), item(3, "a", Some("x"))];
+        items.push(item(4, "b", None));
+        let groups = group(&mut items);
+        assert!(items.is_empty());
+        let shape: Vec<_> = groups.iter().map(|group| (group.post.as_str(), group.items.len(), group.viewers.len())).collect();
+        assert_eq!(shape, [("a", 3, 2), ("b", 2, 1)]);
+    }
+
+    #[test]
+    fn a_post_that_was_looked_up_this_moment_is_not_looked_up_again() {
+        let mut items = vec![item(0, "a", Some("x"))];
+        let mut group = group(&mut items).remove(0);
+        assert!(!group.needs_first_touch(), "nothing is known of Redis yet");
+        group.meta = Ok(Meta::default());
+        assert!(group.needs_first_touch());
+        group.items[0].touched = true;
+        assert!(!group.needs_first_touch());
+    }
+}

@@ -1,0 +1,116 @@
+//! The routes of the public listener, on one screen.
+
+use std::convert::Infallible;
+
+use hyper::{HeaderMap, Request, StatusCode, body::Incoming, header::AUTHORIZATION};
+use shared::{
+    admin,
+    auth::Identity,
+    respond::{self, Answer},
+};
+
+use crate::{
+    app::App,
+    handlers::{batch, counts, view},
+    messages,
+};
+
+/// The largest head of a request that is answered in the API's own form, in bytes. Beyond four times as much, hyper answers.
+const MAX_HEADERS: usize = 16 * 1024;
+
+enum Route<'a> {
+    View,
+    Batch,
+    Counts,
+    Count(&'a str),
+    Live,
+    Ready,
+}
+
+fn route(path: &str) -> Option<Route<'_>> {
+    Some(match path {
+        "/posts/view" => Route::View,
+        "/posts/views-batch" => Route::Batch,
+        "/posts/views" => Route::Counts,
+        "/livez" => Route::Live,
+        "/readyz" => Route::Ready,
+        other => Route::Count(other.strip_prefix("/posts/")?.strip_suffix("/views").filter(|id| !id.contains('/'))?),
+    })
+}
+
+/// Answers a request, whatever it is.
+pub(crate) async fn answer(app: &App, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    let answer = dispatch(app, request).await.unwrap_or_else(|refusal| refusal);
+    app.metrics.answered(answer.status().as_u16());
+    Ok(answer)
+}
+
+/// Both sides are answers: the error is the refusal on which a handler gives up.
+async fn dispatch(app: &App, request: Request<Incoming>) -> Result<Answer, Answer> {
+    if size(request.headers()) > MAX_HEADERS {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(respond::closing(respond::error(status, messages::HEADERS_LARGE)));
+    }
+    let Some(route) = route(request.uri().path()) else {
+        return Err(respond::error(StatusCode::NOT_FOUND, messages::NO_ROUTE));
+    };
+    let allowed = match route {
+        Route::View | Route::Batch => "POST",
+        _ => "GET, HEAD",
+    };
+    if !allowed.split(", ").any(|method| method == request.method().as_str()) {
+        return Err(respond::method_not_allowed(messages::METHOD, allowed));
+    }
+    match route {
+        Route::View => {
+            let identity = identify(app, &request)?;
+            view::post(app, identity.viewer, request).await
+        }
+        Route::Batch => {
+            let identity = identify(app, &request)?;
+            batch::post(app, identity.viewer, request).await
+        }
+        Route::Counts => {
+            may_read(app, &request)?;
+            counts::many(app, request.uri().query().unwrap_or_default()).await
+        }
+        Route::Count(id) => {
+            may_read(app, &request)?;
+            counts::one(app, id).await
+        }
+        Route::Live => Ok(admin::live()),
+        Route::Ready => Ok(admin::ready(&app.readiness)),
+    }
+}
+
+fn identify(app: &App, request: &Request<Incoming>) -> Result<Identity, Answer> {
+    app.identify(request.headers().get(AUTHORIZATION).map(hyper::header::HeaderValue::as_bytes))
+}
+
+fn may_read(app: &App, request: &Request<Incoming>) -> Result<(), Answer> {
+    if app.limits.reads_require_token { identify(app, request).map(|_| ()) } else { Ok(()) }
+}
+
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_may_be_called_like_a_route() {
+        assert!(matches!(route("/posts/view/views"), Some(Route::Count("view"))));
+        assert!(matches!(route("/posts/views/views"), Some(Route::Count("views"))));
+        assert!(matches!(route("/posts/views"), Some(Route::Counts)));
+    }
+
+    #[test]
+    fn other_paths_have_no_route() {
+        for path in ["/", "/posts", "/posts/", "/posts/view/", "/posts/a/b/views", "/posts/sync-views", "/metrics", "posts/view"]
+        {
+            assert!(route(path).is_none(), "{path}");
+        }
+    }
+}
