@@ -9,8 +9,6 @@
 if redis.call('HEXISTS', KEYS[2], 'author') == 1 then
   return 0
 end
-redis.call('HSET', KEYS[2], 'author', ARGV[2])
-redis.call('HSETNX', KEYS[2], 'persisted', ARGV[3])
 local added = 0
 for first = 4, #ARGV, 1000 do
   added = added + redis.call('SADD', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
@@ -19,6 +17,9 @@ if added > 0 then
   redis.call('HINCRBY', KEYS[2], 'recorded', added)
   redis.call('HINCRBY', KEYS[2], 'acked', added)
 end
+redis.call('HSETNX', KEYS[2], 'persisted', ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 redis.call('EXPIRE', KEYS[2], ARGV[1])
+-- The author comes last: should Redis run out of memory on the way, the post still counts as untouched, and all of this is repeated.
+redis.call('HSET', KEYS[2], 'author', ARGV[2])
 return 1

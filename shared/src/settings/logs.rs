@@ -5,6 +5,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Problems, given};
 
+/// The Redis library reports each lost connection once more in its own words, which are left out.
+const DEFAULT_FILTER: &str = "info,fred=error";
+
 /// The flags of logging.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Logging")]
@@ -46,10 +49,10 @@ impl LogArgs {
                 LogFormat::Text
             }
         };
-        let filter = given(self.log_level.as_deref()).unwrap_or("info");
+        let filter = given(self.log_level.as_deref()).unwrap_or(DEFAULT_FILTER);
         let filter = EnvFilter::try_new(filter).unwrap_or_else(|error| {
             problems.add("--log-level", error);
-            EnvFilter::new("info")
+            EnvFilter::new(DEFAULT_FILTER)
         });
         LogSettings { filter, format }
     }
