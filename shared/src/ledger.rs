@@ -38,6 +38,17 @@ pub struct KnownPost {
     pub viewers: Vec<String>,
 }
 
+/// What became of pairs of one post.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The count in PostgreSQL.
+    pub views: i64,
+    /// The author in its canonical spelling; empty when the post has none.
+    pub author: String,
+    /// The viewers whose pair was new.
+    pub new: Vec<ViewerId>,
+}
+
 /// Stores the pairs that are new and adds them to the posts' counts, in one statement that may be repeated at will.
 ///
 /// The pairs must be sorted and free of repetitions ([`prepare`] does both), and acceptable for the columns' types (`IdType::accepts`).
@@ -46,16 +57,35 @@ pub struct KnownPost {
 /// # Errors
 /// [`DatabaseError`]; nothing has been stored then, or (when the connection broke) all of it.
 pub async fn store(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId, Stored>, DatabaseError> {
-    let schema = database.schema().await?;
-    let posts: Vec<&str> = pairs.iter().map(|pair| pair.post.as_str()).collect();
-    let viewers: Vec<&str> = pairs.iter().map(|pair| pair.viewer.as_str()).collect();
-    let times: Vec<i64> = pairs.iter().map(|pair| pair.at_ms).collect();
-    let rows = database.query(&schema.statements.drain, &[&posts, &viewers, &times]).await?;
+    let rows = run_drain(database, pairs, false).await?;
     let stored = rows.iter().filter_map(|row| {
         let post = PostId::parse(row.get(0)).ok()?;
         Some((post, Stored { views: row.get(1), added: row.get(2) }))
     });
     Ok(stored.collect())
+}
+
+/// The same as [`store`], for callers that answer each viewer: tells which pairs were new, and who the authors are.
+///
+/// # Errors
+/// As of [`store`].
+pub async fn store_with_verdicts(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId, Verdict>, DatabaseError> {
+    let rows = run_drain(database, pairs, true).await?;
+    let verdicts = rows.iter().filter_map(|row| {
+        let post = PostId::parse(row.get(0)).ok()?;
+        let author = row.get::<_, Option<&str>>(3).map(canonical_author).unwrap_or_default();
+        let new = row.get::<_, Vec<&str>>(4).into_iter().filter_map(|viewer| ViewerId::parse(viewer).ok()).collect();
+        Some((post, Verdict { views: row.get(1), author, new }))
+    });
+    Ok(verdicts.collect())
+}
+
+async fn run_drain(database: &Database, pairs: &[Pair], name_new: bool) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
+    let schema = database.schema().await?;
+    let posts: Vec<&str> = pairs.iter().map(|pair| pair.post.as_str()).collect();
+    let viewers: Vec<&str> = pairs.iter().map(|pair| pair.viewer.as_str()).collect();
+    let times: Vec<i64> = pairs.iter().map(|pair| pair.at_ms).collect();
+    database.query(&schema.statements.drain, &[&posts, &viewers, &times, &name_new]).await
 }
 
 /// Sorts pairs by post and viewer, and keeps only the earliest of each.

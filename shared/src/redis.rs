@@ -1,6 +1,12 @@
 //! The connection to Redis: it reconnects for ever, waits for nothing without a deadline, and says in the log when it comes and goes.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use fred::{
     clients::Client,
@@ -51,13 +57,20 @@ pub fn client(settings: &RedisSettings, timeout: Duration) -> Result<Client, Err
 
 /// Begins to connect and goes on in the background, for ever. Does not wait for the connection.
 pub fn connect(client: &Client, server: String) {
-    let connected = server.clone();
+    // Of an outage the beginning and the end are news; each failed attempt in between is not.
+    let lost = Arc::new(AtomicBool::new(false));
+    let (found_again, connected) = (Arc::clone(&lost), server.clone());
     client.on_reconnect(move |_| {
+        found_again.store(false, Relaxed);
         tracing::info!(server = connected, "Redis connected");
         async { Ok(()) }
     });
     client.on_error(move |(error, _)| {
-        tracing::warn!(server, kind = ?error.kind(), details = error.details(), "Redis connection lost");
+        if lost.swap(true, Relaxed) {
+            tracing::debug!(server, kind = ?error.kind(), details = error.details(), "Redis is still away");
+        } else {
+            tracing::warn!(server, kind = ?error.kind(), details = error.details(), "Redis connection lost");
+        }
         async { Ok(()) }
     });
     client.connect();

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use fred::{clients::Client, error::Error, interfaces::LuaInterface, types::Value};
 
-use crate::{ids::PostId, keys, ledger::KnownPost};
+use crate::{
+    ids::{PostId, ViewerId},
+    keys,
+    ledger::KnownPost,
+};
 
 const HYDRATE: &str = include_str!("scripts/hydrate.lua");
 const ACK: &str = include_str!("scripts/ack.lua");
@@ -26,11 +30,33 @@ pub struct AckedEntry {
 /// # Errors
 /// Redis's error.
 pub async fn hydrate(redis: &Client, post: &PostId, known: &KnownPost, ttl: Duration) -> Result<(), Error> {
-    let mut args: Vec<Value> = Vec::with_capacity(3 + known.viewers.len());
+    put(redis, post, known, &[], "", ttl).await
+}
+
+/// Brings a post that PostgreSQL has taken views of past Redis up to date, with those of the viewers that are known to be in the ledger.
+/// Repeating it changes nothing.
+///
+/// # Errors
+/// Redis's error.
+pub async fn refresh(redis: &Client, post: &PostId, known: &KnownPost, viewers: &[ViewerId], ttl: Duration) -> Result<(), Error> {
+    put(redis, post, known, viewers, "refresh", ttl).await
+}
+
+async fn put(
+    redis: &Client,
+    post: &PostId,
+    known: &KnownPost,
+    viewers: &[ViewerId],
+    mode: &str,
+    ttl: Duration,
+) -> Result<(), Error> {
+    let mut args: Vec<Value> = Vec::with_capacity(4 + known.viewers.len() + viewers.len());
     args.push(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).into());
     args.push(known.author.as_str().into());
     args.push(known.views.into());
+    args.push(mode.into());
     args.extend(known.viewers.iter().map(|viewer| Value::from(viewer.as_str())));
+    args.extend(viewers.iter().map(|viewer| Value::from(viewer.as_str())));
     redis.eval::<(), _, _, _>(HYDRATE, vec![keys::views(post), keys::meta(post)], args).await
 }
 

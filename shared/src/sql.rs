@@ -30,7 +30,8 @@ pub const PING: &str = "-- ping\nSELECT NOT pg_is_in_recovery()";
 #[derive(Debug, Clone)]
 pub struct Statements {
     /// Stores the pairs `$1[i]`, `$2[i]` (post, viewer; viewed at `$3[i]` milliseconds since 1970) that are new, and adds their number to
-    /// each post's count. Gives, for each of the posts that exists, its id, its count now, and how many pairs were new.
+    /// each post's count. Gives, for each of the posts that exists, its id, its count now, how many pairs were new, its author, and
+    /// (where `$4` is true) the viewers of the new pairs.
     ///
     /// Rows go in sorted by key, and the posts are locked sorted by id before they are updated, so that two writers never wait for
     /// each other in a circle. Repeating the statement changes nothing.
@@ -80,9 +81,9 @@ WITH pair AS (
   WHERE target.author IS DISTINCT FROM pair.user_id::text
   ORDER BY pair.post_id, pair.user_id
   ON CONFLICT DO NOTHING
-  RETURNING post_id
+  RETURNING post_id, user_id
 ), added AS (
-  SELECT post_id, count(*) AS views FROM inserted GROUP BY post_id
+  SELECT post_id, count(*) AS views, array_agg(user_id::text) FILTER (WHERE $4::bool) AS viewers FROM inserted GROUP BY post_id
 ), locked AS (
   SELECT p.{id} AS id FROM {table} p WHERE p.{id} IN (SELECT post_id FROM added) ORDER BY p.{id} FOR NO KEY UPDATE
 ), counted AS (
@@ -91,7 +92,8 @@ WITH pair AS (
   WHERE p.{id} = added.post_id
   RETURNING p.{id} AS id, p.{count}::int8 AS views
 )
-SELECT target.id::text, coalesce(counted.views, target.views), coalesce(added.views, 0)
+SELECT target.id::text, coalesce(counted.views, target.views), coalesce(added.views, 0), target.author,
+  coalesce(added.viewers, '{{}}')
 FROM target
 LEFT JOIN counted ON counted.id = target.id
 LEFT JOIN added ON added.post_id = target.id"

@@ -12,6 +12,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::recorder::Status;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {
     status: &'static str,
@@ -54,6 +56,10 @@ pub(crate) struct Metrics {
     pub(crate) touched_missing: Counter,
     /// Posts that could not be looked up.
     pub(crate) touched_unavailable: Counter,
+    /// Views that PostgreSQL has taken because Redis was away.
+    pub(crate) bypassed: Counter,
+    /// How many recorders write to PostgreSQL because Redis is away.
+    pub(crate) in_fallback: Gauge,
     /// Connections that are open.
     pub(crate) connections: Gauge,
     /// Connections and requests turned away because too many were there already.
@@ -91,15 +97,31 @@ impl Metrics {
             touched_found: touch("found"),
             touched_missing: touch("missing"),
             touched_unavailable: touch("unavailable"),
+            bypassed: Counter::default(),
+            in_fallback: Gauge::default(),
             connections: Gauge::default(),
             turned_away: Counter::default(),
         };
         registry.register("count_reads", "Counts that were read", metrics.reads.clone());
         registry.register("batch_size", "Views and reads that were recorded together", metrics.batch_size.clone());
         registry.register("batch_seconds", "Time that Redis took for one batch", metrics.batch_seconds.clone());
+        registry.register("bypassed_views", "Views stored in PostgreSQL while Redis was away", metrics.bypassed.clone());
+        let help = "Recorders that write to PostgreSQL because Redis is away; 0 when Redis takes all views";
+        registry.register("recorders_in_fallback", help, metrics.in_fallback.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register("turned_away", "Connections and requests refused for want of room", metrics.turned_away.clone());
         metrics
+    }
+
+    /// Counts one verdict, where a batch's sums are not at hand.
+    pub(crate) fn count(&self, status: Status) {
+        match status {
+            Status::Counted => self.counted.inc(),
+            Status::Duplicate => self.duplicate.inc(),
+            Status::Own => self.own.inc(),
+            Status::NotFound => self.not_found.inc(),
+            Status::Read => self.reads.inc(),
+        };
     }
 
     /// Counts an answer.

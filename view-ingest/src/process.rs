@@ -3,7 +3,7 @@
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::Context;
-use fred::{clients::Client, interfaces::ClientLike};
+use fred::clients::Client;
 use moka::sync::Cache;
 use prometheus_client::registry::Registry;
 use shared::{
@@ -11,7 +11,6 @@ use shared::{
     auth::Verifier,
     notify,
     postgres::Database,
-    readiness::Readiness,
     signals::{self, Signal},
 };
 use tokio::sync::{mpsc, watch};
@@ -21,7 +20,10 @@ use crate::{
     cli::{STATEMENT_TIMEOUT, Settings},
     listener,
     metrics::Metrics,
-    recorder::{REDIS_TIMEOUT, Stores},
+    recorder::{
+        REDIS_TIMEOUT, Stores,
+        health::{self, Health},
+    },
     worker::Worker,
 };
 
@@ -64,7 +66,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     if database.is_none() {
         tracing::warn!("no --database-url: authors and unknown posts are told apart only by view-syncd, after the answer");
     }
-    let readiness = Arc::new(readiness(clients.clone()));
+    let health = Arc::new(Health::new(clients.clone()));
+    let readiness = Arc::new(health.readiness());
+    if let Some(database) = &database {
+        tokio::spawn(health::watch_database(Arc::clone(&health), Arc::clone(database)));
+    }
 
     let public = listener::open(settings.listen).with_context(|| format!("cannot listen on {}", settings.listen))?;
     let operators =
@@ -80,7 +86,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let connections = Arc::default();
     let mut workers = Vec::with_capacity(clients.len());
     for (number, (redis, asks)) in clients.into_iter().zip(queues).enumerate() {
-        let stores = Stores { redis, database: database.clone(), unknown: unknown.clone(), view_ttl, metrics: metrics.clone() };
+        let stores = Stores {
+            redis,
+            database: database.clone(),
+            unknown: unknown.clone(),
+            view_ttl,
+            health: Arc::clone(&health),
+            metrics: metrics.clone(),
+        };
         let worker = Worker {
             listener: public.try_clone().context("cannot share the listener")?,
             app: Arc::clone(&app),
@@ -112,13 +125,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let _ = stop.send(true);
     finish(workers, settings.shutdown_timeout).await;
     Ok(())
-}
-
-fn readiness(clients: Vec<Client>) -> Readiness {
-    Readiness::new(move || {
-        let connected = clients.iter().all(ClientLike::is_connected);
-        (!connected).then(|| "Redis is not connected".to_owned())
-    })
 }
 
 /// SIGHUP: a key that cannot be read must not lock everybody out, so the old one stays.

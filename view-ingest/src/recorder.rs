@@ -2,17 +2,20 @@
 //!
 //! One recorder runs on each worker thread, and each post belongs to one of them. A recorder works on one batch at a time, so that
 //! of two simultaneous views of one viewer the second finds the first. Posts that nobody has touched yet leave the batch, are looked
-//! up in PostgreSQL, and come back with a later one; whoever asks for them meanwhile waits with them.
+//! up in PostgreSQL, and come back with a later one; whoever asks for them meanwhile waits with them. What Redis does not take goes
+//! straight into PostgreSQL.
 
 mod batch;
 mod check;
+mod fallback;
 mod first_touch;
+pub(crate) mod health;
 mod record;
 mod tickets;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use fred::clients::Client;
+use fred::{clients::Client, interfaces::ClientLike};
 use moka::sync::Cache;
 use shared::{
     ids::{PostId, ViewerId},
@@ -22,15 +25,21 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     batch::{Group, Item},
-    first_touch::{FirstTouches, Touched},
+    fallback::Bypassed,
+    first_touch::{FirstTouches, Found, Touched, Wanted},
+    health::Health,
     tickets::Tickets,
 };
 use crate::metrics::Metrics;
 
 /// A command of the hot path that Redis does not answer within this time has failed.
-pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many views and reads make up a batch at most. More would make the first of them wait for the last.
 const MAX_BATCH: usize = 1_024;
+/// How often, after an outage of Redis, posts that it has missed views of are brought up to date.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
+/// How many posts are brought up to date at a time.
+const CATCH_UP_POSTS: usize = 256;
 
 /// What is asked of a recorder.
 #[derive(Debug)]
@@ -84,6 +93,8 @@ pub(crate) struct Stores {
     pub(crate) unknown: Cache<PostId, ()>,
     /// How long Redis keeps a post that nobody views.
     pub(crate) view_ttl: Duration,
+    /// Which store takes the process's views.
+    pub(crate) health: Arc<Health>,
     /// The process's numbers.
     pub(crate) metrics: Metrics,
 }
@@ -95,12 +106,24 @@ struct Recorder {
     touches: FirstTouches,
     /// The items of posts that are being looked up.
     waiting: HashMap<PostId, Vec<Item>>,
+    /// What PostgreSQL has taken while Redis was away.
+    bypassed: Bypassed,
+    /// Whether this recorder's last new views went into PostgreSQL.
+    in_fallback: bool,
 }
 
 /// Runs until nobody can ask any more.
 pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
     let (touches, mut touched) = FirstTouches::new(stores.clone());
-    let mut recorder = Recorder { stores, tickets: Tickets::default(), touches, waiting: HashMap::new() };
+    let mut recorder = Recorder {
+        stores,
+        tickets: Tickets::default(),
+        touches,
+        waiting: HashMap::new(),
+        bypassed: Bypassed::default(),
+        in_fallback: false,
+    };
+    let mut catch_up = tokio::time::interval(CATCH_UP_INTERVAL);
     let mut items = Vec::with_capacity(MAX_BATCH);
     loop {
         tokio::select! {
@@ -109,6 +132,7 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
                 Some(ask) => recorder.tickets.open(ask, &mut items),
                 None => return,
             },
+            _ = catch_up.tick(), if !recorder.bypassed.is_empty() => recorder.catch_up(),
         }
         while items.len() < MAX_BATCH {
             if let Ok(result) = touched.try_recv() {
@@ -133,57 +157,106 @@ impl Recorder {
         check::run(&self.stores.redis, &mut groups).await;
         groups.retain_mut(|group| !self.set_aside(group));
         let recorded = record::run(&self.stores, &mut groups).await;
-        for group in &groups {
+        let (taken, refused): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|group| recorded.took(group));
+        for group in &taken {
             batch::settle(group, &recorded, &mut self.tickets, &self.stores.metrics);
+        }
+        if refused.is_empty() {
+            self.enter_fallback(self.in_fallback && !recorded.wrote());
+        } else {
+            self.fall_back(&refused).await;
         }
         self.touches.start();
         self.stores.metrics.batch_size.observe(size as f64);
         self.stores.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
     }
 
-    /// Puts a post that nobody has touched yet aside, to be looked up. Gives whether that was so.
+    /// Has PostgreSQL take what Redis did not.
+    async fn fall_back(&mut self, groups: &[Group]) {
+        let Some(database) = &self.stores.database else {
+            for group in groups {
+                batch::fail(group, &mut self.tickets, &self.stores.metrics);
+            }
+            return;
+        };
+        let taken = fallback::run(&self.stores, database, groups, &mut self.bypassed, &mut self.tickets).await;
+        self.stores.health.database_answered(taken);
+        self.enter_fallback(taken || self.in_fallback);
+    }
+
+    fn enter_fallback(&mut self, now: bool) {
+        if self.in_fallback != now {
+            self.in_fallback = now;
+            self.stores.health.fallback(now, &self.stores.metrics);
+        }
+    }
+
+    /// Puts a post aside, to be looked up, that nobody has touched yet or that has been viewed past Redis. Gives whether that was so.
     fn set_aside(&mut self, group: &mut Group) -> bool {
-        if !group.needs_first_touch() || self.stores.database.is_none() {
+        let missed = self.bypassed.get(&group.post);
+        let stale = missed.is_some() && group.may_be_looked_up();
+        if !(stale || group.needs_first_touch()) || self.stores.database.is_none() {
             return false;
         }
+        let items = std::mem::take(&mut group.items);
         if self.stores.unknown.contains_key(&group.post) {
-            self.refuse(std::mem::take(&mut group.items));
+            refuse(&items, &self.stores, &mut self.tickets);
             return true;
         }
-        let items = std::mem::take(&mut group.items);
-        let waiting = self.waiting.entry(group.post).or_default();
-        if waiting.is_empty() {
-            self.touches.want(group.post);
-        }
+        let missed = missed.cloned();
+        let waiting = self.waiting.entry(group.post).or_insert_with(|| {
+            self.touches.want(Wanted { post: group.post, missed });
+            Vec::new()
+        });
         waiting.extend(items);
         true
+    }
+
+    /// After an outage of Redis: has the posts that it has missed views of brought up to date, also those that nobody asks for.
+    fn catch_up(&mut self) {
+        if !self.stores.redis.is_connected() {
+            return;
+        }
+        for post in self.bypassed.some(CATCH_UP_POSTS) {
+            let missed = self.bypassed.get(&post).cloned();
+            self.waiting.entry(post).or_insert_with(|| {
+                self.touches.want(Wanted { post, missed });
+                Vec::new()
+            });
+        }
+        self.touches.start();
     }
 
     /// Takes what a first touch has found and brings those who waited for it back into a batch.
     fn take_touched(&mut self, touched: Touched, items: &mut Vec<Item>) {
         self.touches.finished(touched.answer);
-        for (post, result) in touched.posts {
+        for (Wanted { post, missed }, found) in touched.posts {
             let waiting = self.waiting.remove(&post).unwrap_or_default();
-            match result {
-                first_touch::Found::Yes | first_touch::Found::Unknown => {
-                    items.extend(waiting.into_iter().map(|item| Item { touched: true, ..item }));
-                }
-                first_touch::Found::No => {
+            if let Some(missed) = missed
+                && found != Found::Unknown
+            {
+                self.bypassed.refreshed(&post, missed.generation);
+                // Redis has taken what it missed, so it will take what is new.
+                self.enter_fallback(self.in_fallback && !self.bypassed.is_empty());
+            }
+            match found {
+                Found::Yes | Found::Unknown => items.extend(waiting.into_iter().map(|item| Item { touched: true, ..item })),
+                Found::No => {
                     self.stores.unknown.insert(post, ());
-                    self.refuse(waiting);
+                    refuse(&waiting, &self.stores, &mut self.tickets);
                 }
             }
         }
         self.touches.start();
     }
+}
 
-    /// Tells those who asked for a post that there is none.
-    fn refuse(&mut self, items: Vec<Item>) {
-        for item in items {
-            if item.viewer.is_some() {
-                self.stores.metrics.not_found.inc();
-            }
-            self.tickets.settle(&item, Ok(Outcome::NOT_FOUND));
+/// Tells those who asked for a post that there is none.
+fn refuse(items: &[Item], stores: &Stores, tickets: &mut Tickets) {
+    for item in items {
+        if item.viewer.is_some() {
+            stores.metrics.not_found.inc();
         }
+        tickets.settle(item, Ok(Outcome::NOT_FOUND));
     }
 }

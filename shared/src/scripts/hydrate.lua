@@ -1,23 +1,27 @@
--- Puts what PostgreSQL knows of a post into Redis, unless somebody has done so already.
+-- Puts what PostgreSQL knows of a post into Redis, unless somebody has done so already, or brings it up to date.
 --
 -- KEYS: 1 the set of viewers, 2 the meta hash
--- ARGV: 1 TTL in seconds, 2 author (may be empty), 3 count in PostgreSQL, 4... viewers known to the ledger
+-- ARGV: 1 TTL in seconds, 2 author (may be empty), 3 count in PostgreSQL, 4 "refresh" or "", 5... viewers known to the ledger
 -- Returns 1 when it was put there, 0 when it was there.
 --
 -- Viewers that come from the ledger are recorded and acknowledged at once: the live count stays what it is, and the size of the
 -- set stays equal to `recorded`, by which the scan tells whether somebody else has written to the set.
-if redis.call('HEXISTS', KEYS[2], 'author') == 1 then
+if ARGV[4] ~= 'refresh' and redis.call('HEXISTS', KEYS[2], 'author') == 1 then
   return 0
 end
 local added = 0
-for first = 4, #ARGV, 1000 do
+for first = 5, #ARGV, 1000 do
   added = added + redis.call('SADD', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
 end
 if added > 0 then
   redis.call('HINCRBY', KEYS[2], 'recorded', added)
   redis.call('HINCRBY', KEYS[2], 'acked', added)
 end
-redis.call('HSETNX', KEYS[2], 'persisted', ARGV[3])
+-- A count that is there is kept unless it is smaller: what was read from PostgreSQL may be older than what a drain has put here since.
+local persisted = tonumber(redis.call('HGET', KEYS[2], 'persisted') or -1)
+if persisted < tonumber(ARGV[3]) then
+  redis.call('HSET', KEYS[2], 'persisted', ARGV[3])
+end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 redis.call('EXPIRE', KEYS[2], ARGV[1])
 -- The author comes last: should Redis run out of memory on the way, the post still counts as untouched, and all of this is repeated.

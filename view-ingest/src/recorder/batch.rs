@@ -51,8 +51,12 @@ pub(super) struct Group {
 impl Group {
     /// Whether Redis knows nothing of the post, and nobody has asked PostgreSQL for it this moment.
     pub(super) fn needs_first_touch(&self) -> bool {
-        let unknown = self.meta.as_ref().is_ok_and(|meta| meta.author.is_none());
-        unknown && !self.items.iter().any(|item| item.touched)
+        self.may_be_looked_up() && self.meta.as_ref().is_ok_and(|meta| meta.author.is_none())
+    }
+
+    /// Whether Redis answers, and nobody has asked PostgreSQL for the post this moment.
+    pub(super) fn may_be_looked_up(&self) -> bool {
+        self.meta.is_ok() && !self.items.iter().any(|item| item.touched)
     }
 }
 
@@ -128,7 +132,7 @@ pub(super) fn settle(group: &Group, recorded: &Recorded, tickets: &mut Tickets, 
     metrics.reads.inc_by(reads);
 }
 
-fn fail(group: &Group, tickets: &mut Tickets, metrics: &Metrics) {
+pub(super) fn fail(group: &Group, tickets: &mut Tickets, metrics: &Metrics) {
     metrics.failed.inc_by(group.items.len() as u64);
     for item in &group.items {
         tickets.settle(item, Err(Unavailable));

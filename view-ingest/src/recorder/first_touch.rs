@@ -1,4 +1,5 @@
 //! First touch: what PostgreSQL knows of a post is put into Redis, many posts with one query, each post once however many ask.
+//! A post that was viewed past Redis is brought up to date the same way.
 
 use std::{
     collections::VecDeque,
@@ -7,10 +8,15 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use shared::{ids::PostId, ledger, postgres::Database, scripts};
+use shared::{
+    ids::PostId,
+    ledger::{self, KnownPost},
+    postgres::Database,
+    scripts,
+};
 use tokio::sync::mpsc;
 
-use super::Stores;
+use super::{Stores, fallback::Missed};
 
 /// Posts in one query. Each may bring up to [`FEW_VIEWERS`] viewers along.
 const MAX_POSTS: usize = 64;
@@ -28,13 +34,13 @@ pub(super) enum Found {
     Yes,
     /// It does not.
     No,
-    /// Nobody knows: PostgreSQL did not answer. The view is accepted; the drain rejects it later if there is no such post.
+    /// Nobody knows: PostgreSQL or Redis did not answer. The view is accepted; the drain rejects it later if there is no such post.
     Unknown,
 }
 
 /// The result of one query.
 pub(super) struct Touched {
-    pub(super) posts: Vec<(PostId, Found)>,
+    pub(super) posts: Vec<(Wanted, Found)>,
     pub(super) answer: Answer,
 }
 
@@ -49,10 +55,18 @@ pub(super) enum Answer {
     NotAsked,
 }
 
+/// A post that is to be looked up.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) post: PostId,
+    /// What Redis has missed of it, if PostgreSQL has taken views past Redis.
+    pub(super) missed: Option<Missed>,
+}
+
 /// The posts that are to be looked up.
 pub(super) struct FirstTouches {
     stores: Stores,
-    wanted: VecDeque<PostId>,
+    wanted: VecDeque<Wanted>,
     queries: usize,
     away_until: Option<Instant>,
     results: mpsc::UnboundedSender<Touched>,
@@ -66,8 +80,8 @@ impl FirstTouches {
     }
 
     /// Notes that a post is to be looked up.
-    pub(super) fn want(&mut self, post: PostId) {
-        self.wanted.push_back(post);
+    pub(super) fn want(&mut self, wanted: Wanted) {
+        self.wanted.push_back(wanted);
     }
 
     /// Notes that a query has ended.
@@ -85,11 +99,11 @@ impl FirstTouches {
         let Some(database) = &self.stores.database else { return };
         let away = self.away_until.is_some_and(|until| Instant::now() < until);
         while !self.wanted.is_empty() && (away || self.queries < MAX_QUERIES) {
-            let posts: Vec<PostId> = self.wanted.drain(..self.wanted.len().min(MAX_POSTS)).collect();
+            let posts: Vec<Wanted> = self.wanted.drain(..self.wanted.len().min(MAX_POSTS)).collect();
             self.queries += 1;
             if away {
                 self.stores.metrics.touched_unavailable.inc_by(posts.len() as u64);
-                let posts = posts.into_iter().map(|post| (post, Found::Unknown)).collect();
+                let posts = posts.into_iter().map(|wanted| (wanted, Found::Unknown)).collect();
                 // The receiver lives as long as this sender: both belong to the recorder.
                 let _ = self.results.send(Touched { posts, answer: Answer::NotAsked });
                 continue;
@@ -103,22 +117,41 @@ impl FirstTouches {
     }
 }
 
-async fn touch(stores: &Stores, database: &Database, posts: Vec<PostId>) -> Touched {
-    let known = match ledger::look_up(database, &posts, FEW_VIEWERS).await {
+async fn touch(stores: &Stores, database: &Database, wanted: Vec<Wanted>) -> Touched {
+    let ids: Vec<PostId> = wanted.iter().map(|wanted| wanted.post).collect();
+    let known = match ledger::look_up(database, &ids, FEW_VIEWERS).await {
         Ok(known) => known,
         Err(error) => {
-            tracing::warn!(%error, posts = posts.len(), "cannot look posts up: their views are accepted unseen");
-            stores.metrics.touched_unavailable.inc_by(posts.len() as u64);
-            return Touched { posts: posts.into_iter().map(|post| (post, Found::Unknown)).collect(), answer: Answer::Failed };
+            tracing::warn!(%error, posts = ids.len(), "cannot look posts up: their views are accepted unseen");
+            stores.metrics.touched_unavailable.inc_by(ids.len() as u64);
+            let posts = wanted.into_iter().map(|wanted| (wanted, Found::Unknown)).collect();
+            return Touched { posts, answer: Answer::Failed };
         }
     };
-    let hydrations = known.iter().map(|(post, known)| scripts::hydrate(&stores.redis, post, known, stores.view_ttl));
-    for error in join_all(hydrations).await.into_iter().filter_map(Result::err) {
-        // The next batch with this post finds Redis away, or has the post looked up again.
-        tracing::warn!(%error, "cannot put a post into Redis");
-    }
-    let found = |post: &PostId| if known.contains_key(post) { Found::Yes } else { Found::No };
     stores.metrics.touched_found.inc_by(known.len() as u64);
-    stores.metrics.touched_missing.inc_by((posts.len() - known.len()) as u64);
-    Touched { posts: posts.iter().map(|post| (*post, found(post))).collect(), answer: Answer::Given }
+    stores.metrics.touched_missing.inc_by((ids.len() - known.len()) as u64);
+    let put = wanted.into_iter().map(|wanted| async {
+        let found = match known.get(&wanted.post) {
+            Some(post) => put(stores, &wanted, post).await,
+            None => Found::No,
+        };
+        (wanted, found)
+    });
+    Touched { posts: join_all(put).await, answer: Answer::Given }
+}
+
+async fn put(stores: &Stores, wanted: &Wanted, known: &KnownPost) -> Found {
+    let (redis, post, ttl) = (&stores.redis, &wanted.post, stores.view_ttl);
+    let result = match &wanted.missed {
+        None => scripts::hydrate(redis, post, known, ttl).await,
+        Some(missed) => scripts::refresh(redis, post, known, &missed.viewers, ttl).await,
+    };
+    match result {
+        Ok(()) => Found::Yes,
+        Err(error) => {
+            // The next batch with this post finds Redis away, or has the post looked up again.
+            tracing::warn!(%error, %post, "cannot put a post into Redis");
+            Found::Unknown
+        }
+    }
 }

@@ -44,6 +44,16 @@ struct PostReplies {
 }
 
 impl Recorded {
+    /// Whether Redis has taken everything of a post.
+    pub(super) fn took(&self, group: &Group) -> bool {
+        group.meta.as_ref().is_ok_and(|meta| self.count(group, meta).is_ok())
+    }
+
+    /// Whether anything new was there to be taken.
+    pub(super) fn wrote(&self) -> bool {
+        self.in_outbox && !self.pairs.is_empty()
+    }
+
     /// The live count of a post after the batch.
     pub(super) fn count(&self, group: &Group, meta: &Meta) -> Result<i64, Unavailable> {
         let Some(place) = group.recorded else {

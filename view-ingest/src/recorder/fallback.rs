@@ -1,0 +1,187 @@
+//! Redis away: views go straight into PostgreSQL, with the drain's own statement, a batch at a time (section 6 of the design).
+//!
+//! What was stored this way, Redis does not know. The posts are remembered, and each is brought up to date in Redis before Redis is
+//! believed about it again.
+
+use std::collections::HashMap;
+
+use shared::{
+    ids::{PostId, ViewerId},
+    ledger::{self, Pair, Verdict},
+    postgres::{Database, DatabaseError},
+};
+
+use super::{
+    Outcome, Status, Stores,
+    batch::{Group, Item},
+    tickets::Tickets,
+};
+
+/// Posts and viewers that are remembered at most, per recorder. What an outage touches beyond that is brought up to date by the scan.
+const MAX_REMEMBERED: usize = 200_000;
+/// How often a statement that gave way to another transaction is tried.
+const MAX_TRIES: usize = 5;
+/// No post has so few views that this look-up brings its viewers along.
+const WITHOUT_VIEWERS: i64 = -1;
+
+/// What was stored in PostgreSQL while Redis was away.
+#[derive(Default)]
+pub(super) struct Bypassed {
+    posts: HashMap<PostId, Missed>,
+    remembered: usize,
+    /// Grows with each outage's write, so that a refresh that began before it does not count as having seen it.
+    generation: u64,
+}
+
+/// What Redis has missed of a post.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Missed {
+    pub(super) generation: u64,
+    pub(super) viewers: Vec<ViewerId>,
+}
+
+impl Bypassed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.posts.is_empty()
+    }
+
+    pub(super) fn get(&self, post: &PostId) -> Option<&Missed> {
+        self.posts.get(post)
+    }
+
+    /// Some of the posts, to be brought up to date.
+    pub(super) fn some(&self, number: usize) -> Vec<PostId> {
+        self.posts.keys().take(number).copied().collect()
+    }
+
+    /// Redis knows of a post what was missed up to a generation.
+    pub(super) fn refreshed(&mut self, post: &PostId, generation: u64) {
+        if self.posts.get(post).is_some_and(|missed| missed.generation == generation)
+            && let Some(missed) = self.posts.remove(post)
+        {
+            self.remembered -= 1 + missed.viewers.len();
+        }
+    }
+
+    fn add(&mut self, post: PostId, viewers: &[ViewerId]) {
+        let known = self.posts.contains_key(&post);
+        let more = viewers.len() + usize::from(!known);
+        if self.remembered + more > MAX_REMEMBERED {
+            // Without its viewers a post is still worth remembering; without room, not even that.
+            if !known {
+                tracing::warn!(%post, "too many posts were viewed while Redis was away: this one's count lags until the next scan");
+            }
+            return;
+        }
+        self.generation += 1;
+        self.remembered += more;
+        let missed = self.posts.entry(post).or_default();
+        missed.generation = self.generation;
+        missed.viewers.extend_from_slice(viewers);
+    }
+}
+
+/// Stores and reads in PostgreSQL what Redis did not take. Gives whether PostgreSQL did.
+pub(super) async fn run(
+    stores: &Stores,
+    database: &Database,
+    groups: &[Group],
+    bypassed: &mut Bypassed,
+    tickets: &mut Tickets,
+) -> bool {
+    let verdicts = match ask(database, stores, groups).await {
+        Ok(verdicts) => verdicts,
+        Err(error) => {
+            tracing::warn!(%error, "neither Redis nor PostgreSQL takes views");
+            for group in groups {
+                super::batch::fail(group, tickets, &stores.metrics);
+            }
+            return false;
+        }
+    };
+    for group in groups {
+        match verdicts.get(&group.post) {
+            Some(verdict) => {
+                settle(group, verdict, stores, tickets);
+                if !verdict.new.is_empty() {
+                    bypassed.add(group.post, &verdict.new);
+                }
+            }
+            None => {
+                stores.unknown.insert(group.post, ());
+                super::refuse(&group.items, stores, tickets);
+            }
+        }
+    }
+    true
+}
+
+/// Gives the verdicts on the posts that exist.
+async fn ask(database: &Database, stores: &Stores, groups: &[Group]) -> Result<HashMap<PostId, Verdict>, DatabaseError> {
+    let schema = database.schema().await?;
+    let at_ms = now_ms();
+    let mut pairs = Vec::new();
+    let mut only_read = Vec::new();
+    for group in groups.iter().filter(|group| !stores.unknown.contains_key(&group.post)) {
+        let storable = group.viewers.iter().filter(|(viewer, _)| schema.viewer_type.accepts(viewer.as_str()));
+        let before = pairs.len();
+        if schema.post_type.accepts(group.post.as_str()) {
+            pairs.extend(storable.map(|(viewer, _)| Pair { post: group.post, viewer: *viewer, at_ms }));
+        }
+        if pairs.len() == before {
+            only_read.push(group.post);
+        }
+    }
+    let mut verdicts = HashMap::new();
+    if !only_read.is_empty() {
+        let known = ledger::look_up(database, &only_read, WITHOUT_VIEWERS).await?;
+        let read = |(post, known): (PostId, ledger::KnownPost)| {
+            (post, Verdict { views: known.views, author: known.author, new: Vec::new() })
+        };
+        verdicts.extend(known.into_iter().map(read));
+    }
+    if !pairs.is_empty() {
+        ledger::prepare(&mut pairs);
+        verdicts.extend(store(database, &pairs).await?);
+    }
+    Ok(verdicts)
+}
+
+async fn store(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId, Verdict>, DatabaseError> {
+    let mut tries = 1;
+    loop {
+        match ledger::store_with_verdicts(database, pairs).await {
+            Err(DatabaseError::Conflict(_)) if tries < MAX_TRIES => tries += 1,
+            result => return result,
+        }
+    }
+}
+
+fn settle(group: &Group, verdict: &Verdict, stores: &Stores, tickets: &mut Tickets) {
+    let mut new = verdict.new.clone();
+    for item in &group.items {
+        let status = status(item, verdict, &mut new);
+        stores.metrics.count(status);
+        tickets.settle(item, Ok(Outcome { status, views: verdict.views }));
+    }
+    stores.metrics.bypassed.inc_by(verdict.new.len() as u64);
+}
+
+fn status(item: &Item, verdict: &Verdict, new: &mut Vec<ViewerId>) -> Status {
+    let Some(viewer) = item.viewer else { return Status::Read };
+    if verdict.author == viewer.as_str() {
+        return Status::Own;
+    }
+    match new.iter().position(|candidate| *candidate == viewer) {
+        Some(place) => {
+            new.swap_remove(place);
+            Status::Counted
+        }
+        None => Status::Duplicate,
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,76 @@
+//! Which store takes views, as `/readyz`, the log and a gauge tell it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use fred::{clients::Client, interfaces::ClientLike};
+use shared::{postgres::Database, readiness::Readiness};
+
+use crate::metrics::Metrics;
+
+/// How often PostgreSQL is asked whether it would take views, while Redis is away and `/readyz` depends on it.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The stores of one process.
+pub(crate) struct Health {
+    clients: Vec<Client>,
+    database_answers: AtomicBool,
+    in_fallback: AtomicUsize,
+}
+
+impl Health {
+    pub(crate) fn new(clients: Vec<Client>) -> Self {
+        Self { clients, database_answers: AtomicBool::new(false), in_fallback: AtomicUsize::new(0) }
+    }
+
+    /// Ready is who has a store to write to.
+    pub(crate) fn readiness(self: &Arc<Self>) -> Readiness {
+        let health = Arc::clone(self);
+        Readiness::new(move || {
+            let ready = health.redis_connected() || health.database_answers.load(Relaxed);
+            (!ready).then(|| "no store to write to: neither Redis nor PostgreSQL answers".to_owned())
+        })
+    }
+
+    /// PostgreSQL has taken views, or has failed to.
+    pub(super) fn database_answered(&self, answered: bool) {
+        self.database_answers.store(answered, Relaxed);
+    }
+
+    /// A recorder has begun to write to PostgreSQL, or has gone back to Redis. The first and the last one are news.
+    pub(super) fn fallback(&self, begins: bool, metrics: &Metrics) {
+        if begins {
+            metrics.in_fallback.inc();
+            if self.in_fallback.fetch_add(1, Relaxed) == 0 {
+                tracing::warn!(store = "postgresql", "Redis does not take views: they are written straight into PostgreSQL");
+            }
+        } else {
+            metrics.in_fallback.dec();
+            if self.in_fallback.fetch_sub(1, Relaxed) == 1 {
+                tracing::info!(store = "redis", "Redis takes the views again");
+            }
+        }
+    }
+
+    fn redis_connected(&self) -> bool {
+        self.clients.iter().all(ClientLike::is_connected)
+    }
+}
+
+/// Asks PostgreSQL now and then while Redis is away: with no views coming in, nothing else would tell whether it could take them.
+pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>) {
+    let mut interval = tokio::time::interval(PING_INTERVAL);
+    loop {
+        interval.tick().await;
+        if health.redis_connected() {
+            health.database_answered(false);
+        } else {
+            health.database_answered(database.ping().await.is_ok());
+        }
+    }
+}
