@@ -1,0 +1,106 @@
+# Installs what is missing, on Debian and Ubuntu; elsewhere names it. Sourced after say.sh.
+
+# Servers lie in sbin on Debian, which is not in every user's PATH; rustup's folder is missing from shells that it was not told of.
+PATH=$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+
+# Debian packages that have to be installed.
+MISSING=()
+
+# need PROGRAM PACKAGE…: notes the packages, unless the program is there (one that bash has built in does not count).
+need() {
+    local command=$1
+    shift
+    type -P "$command" >/dev/null || MISSING+=("$@")
+}
+
+# Prints the folder with PostgreSQL's server programs, which Debian keeps out of PATH: the newest where there are several.
+postgres_bin() {
+    local program
+    program=$(type -P postgres) || program=$(find /usr/lib/postgresql -path '*/bin/postgres' 2>/dev/null | sort -V | tail -n 1)
+    # What lies in PATH may be a link to a program whose companions do not.
+    [[ -n $program ]] && program=$(readlink -f "$program") && printf '%s\n' "${program%/*}"
+}
+
+# The stores, the journey's own tools, and the C compiler that links Rust programs.
+need_stores_and_tools() {
+    need redis-server redis-server
+    need redis-cli redis-tools
+    postgres_bin >/dev/null || MISSING+=(postgresql)
+    need psql postgresql-client
+    need openssl openssl
+    need curl curl ca-certificates
+    need cc gcc libc6-dev
+}
+
+# The programs that read the sample configurations, and what the units call.
+need_checkers() {
+    need haproxy haproxy
+    need systemd-analyze systemd
+    need kill procps
+    python3_with_yaml || MISSING+=(python3-yaml)
+}
+
+# Debian's own Python is asked, whichever other one comes first in PATH: it is the one that Debian's packages are for.
+python3_with_yaml() { /usr/bin/python3 -c 'import yaml' 2>/dev/null || python3 -c 'import yaml' 2>/dev/null; }
+
+# Rust comes from its own installer, and in the version that the user wants: it is named and not installed.
+need_rust() {
+    local version
+    version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    command -v cargo >/dev/null || fail "Rust is missing: install it, $version or later, with rustup, and run this again."
+}
+
+# Installs what was noted. The services are not started: private ones are, on other ports, and only for as long as a script runs.
+install_missing() {
+    ((${#MISSING[@]})) || return 0
+    local as_root=()
+    command -v apt-get >/dev/null ||
+        fail "these are missing (by their names on Debian): ${MISSING[*]}. Install them and run this again."
+    if ((EUID)); then
+        command -v sudo >/dev/null || fail "these packages are missing: ${MISSING[*]}. Install them as root and run this again."
+        # Without a terminal nobody could type a password.
+        as_root=(sudo)
+        [[ -t 0 ]] || as_root=(sudo -n)
+        "${as_root[@]}" true || fail "these packages are missing: ${MISSING[*]}. Install them as root and run this again."
+    fi
+    headline "Installing ${MISSING[*]}"
+    apt_install "${as_root[@]}"
+    hash -r
+}
+
+# apt_install [SUDO…]: in a subshell, so that its own clean-up cannot be forgotten or mixed up with the script's.
+apt_install() (
+    policy=/usr/sbin/policy-rc.d
+    clusters=/etc/postgresql-common/createcluster.d
+    log=$(mktemp)
+    made=()
+    tidy() {
+        trap '' INT TERM HUP
+        ((${#made[@]} == 0)) || "$@" rm -rf "${made[@]}"
+        rm -f "$log"
+    }
+    trap 'tidy "$@"' EXIT
+    trap 'exit 130' INT TERM HUP
+
+    # Packages start their services as soon as they are installed, unless this script of Debian's says no.
+    if [[ ! -e $policy ]]; then
+        made+=("$policy")
+        printf '#!/bin/sh\nexit 101\n' | "$@" tee "$policy" >/dev/null
+        "$@" chmod 755 "$policy"
+    fi
+    # A cluster of the system's own would start with the next boot, and nobody asked for one.
+    if [[ " ${MISSING[*]} " == *' postgresql '* && ! -e $clusters ]]; then
+        made+=("$clusters")
+        "$@" mkdir -p "$clusters"
+        echo 'create_main_cluster = false' | "$@" tee "$clusters/view-counter.conf" >/dev/null
+    fi
+
+    # Another package manager may be at work, as it often is on a machine that has just booted.
+    apt=(env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+        apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
+    if ! { "$@" "${apt[@]}" update && "$@" "${apt[@]}" install -y --no-install-recommends "${MISSING[@]}"; } \
+        >"$log" 2>&1 </dev/null; then
+        cat "$log" >&2
+        fail "the packages could not be installed: ${MISSING[*]}"
+    fi
+)

@@ -1,0 +1,131 @@
+# Checks of the sample configurations, each by the program that will read it. Sourced after daemons.sh; BIN is the folder of the daemons.
+
+DAEMONS=(view-ingest view-syncd)
+
+# succeeds WHAT COMMAND…: the command's output is shown only when it fails.
+succeeds() {
+    local what=$1 output
+    shift
+    if output=$("$@" 2>&1); then
+        check "$what" ok ok
+    else
+        check "$what" ok "$output"
+    fi
+}
+
+check_units() {
+    headline 'systemd/'
+    local units=$SCRATCH/units daemon
+    mkdir "$units"
+    cp systemd/*.service systemd/*.socket "$units"
+    # The units name the place of an installation; here the programs are where they were built.
+    sed -i "s,/usr/local/bin/,$BIN/," "$units"/*.service
+    succeeds 'systemd-analyze verify' systemd-analyze verify "$units"/*
+    for daemon in "${DAEMONS[@]}"; do
+        succeeds "the exposure of $daemon.service is at most 2.0" \
+            systemd-analyze security --no-pager --offline=true --threshold=20 "$units/$daemon.service"
+    done
+}
+
+# knows PROGRAM VARIABLE: whether the program's help names this environment variable.
+knows() { [[ $("$BIN/$1" --help) == *"[env: $2"[]=]* ]]; }
+
+check_environment_files() {
+    headline 'systemd/*.env'
+    local daemon names name complaint
+    for daemon in "${DAEMONS[@]}"; do
+        # Settings that are named with their defaults have to exist as well.
+        names=$(sed -n 's/^#\{0,1\}\([A-Z_]*\)=.*/\1/p' "systemd/$daemon.env")
+        for name in $names; do
+            succeeds "$daemon knows $name" knows "$daemon" "$name"
+        done
+        # All that is wrong is reported together, so beside one deliberate mistake nothing else may be complained of.
+        complaint=$(env -i "PATH=$PATH" bash -c 'set -a; . "$1"; exec "$2" --view-ttl nonsense' - "systemd/$daemon.env" "$BIN/$daemon" \
+            2>&1 >/dev/null | head -n 2 | tr '\n' ' ') || true
+        check "the settings of $daemon.env" yes \
+            "$([[ $complaint == *': 1 setting is wrong:   --view-ttl: '* ]] && echo yes || echo "$complaint")"
+    done
+}
+
+check_compose() {
+    headline 'deploy/docker-compose.yml, deploy/Dockerfile'
+    local facts=$SCRATCH/compose kind first second
+    if ! /usr/bin/env "PATH=/usr/bin:$PATH" python3 deploy/lib/read-compose.py deploy/docker-compose.yml >"$facts" 2>"$facts.log"; then
+        check 'docker-compose.yml is YAML as compose reads it' ok "$(cat "$facts.log")"
+        return
+    fi
+    while read -r kind first second; do
+        case $kind in
+        needs) succeeds "the service $first is there" grep -qx "service $first" "$facts" ;;
+        setting) succeeds "$first knows $second" knows "$first" "$second" ;;
+        variable) succeeds ".env.example has $first" grep -q "^$first=" deploy/.env.example ;;
+        file) succeeds "$first is there" test -f "$first" ;;
+        esac
+    done <"$facts"
+    # What the image copies out of the repository has to be in it.
+    while read -r first; do
+        succeeds "$first is there" test -e "$first"
+    done < <(sed -n 's/^COPY \([^-][^ ]*\) .*/\1/p' deploy/Dockerfile)
+    # Compose itself, where it is installed, has the last word; it needs no Docker engine for this.
+    if docker compose version >/dev/null 2>&1; then
+        succeeds 'docker compose config' docker compose -f deploy/docker-compose.yml --env-file deploy/.env.example config --quiet
+    fi
+}
+
+# What pg_dump says of a database's tables, without what it says of itself.
+schema_of() {
+    "$(postgres_bin)/pg_dump" --schema-only "postgres://demo@127.0.0.1:$PG_PORT/$1" | sed '/^--/d; /^\\\(un\)\{0,1\}restrict /d; /^$/d'
+}
+
+check_schema() {
+    headline 'deploy/schema.sql'
+    psql -qX "postgres://demo@127.0.0.1:$PG_PORT/demo" -c 'CREATE DATABASE by_hand'
+    local by_hand=postgres://demo@127.0.0.1:$PG_PORT/by_hand
+    succeeds 'the demo posts' psql -qX -v ON_ERROR_STOP=1 "$by_hand" -f deploy/demo/posts.sql
+    succeeds 'schema.sql' psql -qX -v ON_ERROR_STOP=1 "$by_hand" -f deploy/schema.sql
+    succeeds 'schema.sql a second time' psql -qX -v ON_ERROR_STOP=1 "$by_hand" -f deploy/schema.sql
+    psql -qX -v ON_ERROR_STOP=1 "$DATABASE_URL" -f deploy/demo/posts.sql
+    succeeds 'view-syncd migrate' "${DAEMON_ENV[@]}" "$BIN/view-syncd" migrate
+    check 'schema.sql makes what `view-syncd migrate` makes' "$(schema_of demo)" "$(schema_of by_hand)"
+}
+
+# HAProxy for real: two view-ingest servers and view-syncd behind it, and one of the servers goes away.
+check_haproxy() {
+    headline 'deploy/haproxy.cfg'
+    succeeds 'haproxy -c' haproxy -c -f deploy/haproxy.cfg
+    start_ingest ingest1 --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0
+    start_ingest ingest2 --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0
+    start_daemon syncd "$BIN/view-syncd" --admin-listen 127.0.0.1:0
+    try_ports haproxy start_haproxy
+    local post=550e8400-e29b-41d4-a716-446655440000 viewer=b0000000-0000-4000-8000-000000000001 answer codes
+    viewer=$(token "$SECRET" "$viewer")
+    local admin
+    admin=$(token "$SECRET" b0000000-0000-4000-8000-000000000002 ADMIN)
+
+    answer=$(curl -sS "$PROXY/posts/view" -H "Authorization: Bearer $viewer" -H 'Content-Type: application/json' -d "{\"postId\":\"$post\"}")
+    check 'a view through HAProxy' counted "$(json_field status "$answer")"
+    answer=$(curl -sS -X POST "$PROXY/posts/sync-views" -H "Authorization: Bearer $admin")
+    check 'a synchronization through HAProxy' 'Synchronization completed' "$(json_field message "$answer")"
+    check 'view-syncd says itself that only POST will do' 405 "$(status_of "$PROXY/posts/sync-views")"
+    check 'no metrics through HAProxy' 404 "$(status_of "$PROXY/metrics")"
+
+    # Each request asks the next server in turn, so both are needed until HAProxy has noticed.
+    kill -TERM "${PIDS[ingest1]}"
+    codes=$(curl -sS -o /dev/null -w '%{http_code}\n' "$PROXY/posts/$post/views?[1-100]" | sort | uniq -c | xargs)
+    check 'answers while one of two servers goes away' '100 200' "$codes"
+    local status=0
+    await_end ingest1 || status=$?
+    check 'exit status of view-ingest' 0 "$status"
+}
+
+# The sample, with this run's addresses in place of the documented ones.
+start_haproxy() {
+    PROXY=http://127.0.0.1:$1
+    sed -e "s/bind :8080/bind 127.0.0.1:$1/" -e "s/127.0.0.1:3001/$(address_of ingest1 public)/" \
+        -e "s/127.0.0.1:3011/$(address_of ingest2 public)/" -e "s/127.0.0.1:3002/$(address_of syncd admin)/" \
+        deploy/haproxy.cfg >"$SCRATCH/haproxy.cfg"
+    start haproxy TERM haproxy -db -f "$SCRATCH/haproxy.cfg"
+    wait_until "$DAEMON_SECONDS" answered_or_gone haproxy haproxy_answers && running haproxy
+}
+
+haproxy_answers() { [[ $(status_of "$PROXY/posts/550e8400-e29b-41d4-a716-446655440000/views") == 200 ]]; }
