@@ -139,7 +139,10 @@ pub fn live() -> Answer {
 #[must_use]
 pub fn ready(readiness: &Readiness) -> Answer {
     match readiness.obstacle() {
-        None => respond::json(StatusCode::OK, r#"{"status":"ok"}"#),
+        None => match readiness.role() {
+            None => live(),
+            Some(role) => respond::json(StatusCode::OK, format!(r#"{{"status":"ok","role":"{role}"}}"#)),
+        },
         Some(obstacle) => respond::unavailable(&obstacle),
     }
 }

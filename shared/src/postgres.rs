@@ -5,7 +5,7 @@ pub mod schema;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use self::schema::{Schema, SchemaError};
@@ -26,6 +26,15 @@ pub enum DatabaseError {
     /// The tables are not as this program needs them. The text says what to do.
     #[error("{0}")]
     Setup(String),
+}
+
+impl DatabaseError {
+    /// Whether a row that the values refer to is missing: a post that was deleted this moment or, where the application has added a foreign
+    /// key of its own to the ledger, a viewer. The first is gone with the next try, the second comes back with each.
+    #[must_use]
+    pub fn is_missing_reference(&self) -> bool {
+        matches!(self, Self::Conflict(text) if text.ends_with(&format!("({})", SqlState::FOREIGN_KEY_VIOLATION.code())))
+    }
 }
 
 impl From<SchemaError> for DatabaseError {
@@ -114,6 +123,14 @@ impl Database {
             PoolError::Timeout(_) => DatabaseError::Unavailable("no connection could be had in time".to_owned()),
             other => DatabaseError::Unavailable(other.to_string()),
         })
+    }
+
+    /// Opens a connection that does not belong to the pool: whoever has it may keep it, with all that is tied to its session.
+    ///
+    /// # Errors
+    /// As of [`connection`](Self::connection).
+    pub async fn dedicated(&self) -> Result<ClientWrapper, DatabaseError> {
+        self.connection().await.map(Object::take)
     }
 
     /// What the application's tables look like, looked up once.

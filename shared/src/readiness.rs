@@ -10,6 +10,7 @@ pub struct Readiness {
     started: AtomicBool,
     draining: AtomicBool,
     probe: Box<dyn Fn() -> Option<Obstacle> + Send + Sync>,
+    role: Option<Box<dyn Fn() -> &'static str + Send + Sync>>,
 }
 
 impl std::fmt::Debug for Readiness {
@@ -21,7 +22,19 @@ impl std::fmt::Debug for Readiness {
 impl Readiness {
     /// Starts as not ready. `probe` tells what is in the way, if anything is; it is asked with every request and must be quick.
     pub fn new(probe: impl Fn() -> Option<Obstacle> + Send + Sync + 'static) -> Self {
-        Self { started: AtomicBool::new(false), draining: AtomicBool::new(false), probe: Box::new(probe) }
+        Self { started: AtomicBool::new(false), draining: AtomicBool::new(false), probe: Box::new(probe), role: None }
+    }
+
+    /// Has the answer tell the process's role among its like.
+    #[must_use]
+    pub fn with_role(self, role: impl Fn() -> &'static str + Send + Sync + 'static) -> Self {
+        Self { role: Some(Box::new(role)), ..self }
+    }
+
+    /// The process's role among its like, where it has one.
+    #[must_use]
+    pub fn role(&self) -> Option<&'static str> {
+        self.role.as_ref().map(|role| role())
     }
 
     /// The process has started.

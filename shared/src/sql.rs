@@ -23,6 +23,17 @@ WHERE c.oid = to_regclass($1)";
 /// Keeps two migrations from running at once. The number is the project's own, and has no meaning.
 pub const MIGRATION_LOCK: &str = "-- migration lock\nSELECT pg_advisory_xact_lock(7226438871)";
 
+/// Has the server notice within seconds when the leader's machine is gone without a word, so that its lock is free.
+pub const LEADER_SESSION: &str = "\
+-- leader session
+SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; SET tcp_user_timeout = 7000";
+
+/// Takes the lock of the leader over the ledger `$1`, or tells that another session holds it. The number is the project's own.
+pub const TRY_TO_LEAD: &str = "-- try to lead\nSELECT pg_try_advisory_lock(722643, hashtext($1))";
+
+/// Whether a session is still there.
+pub const STILL_THERE: &str = "-- still there\nSELECT";
+
 /// Whether the server answers and takes writes.
 pub const PING: &str = "-- ping\nSELECT NOT pg_is_in_recovery()";
 

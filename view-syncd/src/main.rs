@@ -1,2 +1,39 @@
-//! Placeholder.
-fn main() {}
+//! The start-up order of view-syncd.
+
+use std::process::ExitCode;
+
+use shared::telemetry;
+use view_syncd::{
+    cli::{self, Command},
+    commands, daemon,
+};
+
+fn main() -> ExitCode {
+    let settings = match cli::read(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    let (command, settings) = settings.into_parts();
+    telemetry::start(settings.logs);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match command {
+            Command::Daemon(daemon) => daemon::run(settings.sync, daemon).await,
+            Command::Sync => commands::sync::run(settings.sync).await,
+            Command::Migrate => commands::migrate::run(settings.sync).await,
+        }
+    });
+    // What still runs is an operator's connection: nobody waits for it.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    })
+}

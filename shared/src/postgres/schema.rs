@@ -78,7 +78,8 @@ pub struct Schema {
     pub viewer_type: IdType,
     /// The statements that name these tables.
     pub statements: Statements,
-    ledger: TableName,
+    /// The ledger, where it is or will be.
+    pub ledger: TableName,
     ledger_exists: bool,
 }
 

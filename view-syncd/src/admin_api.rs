@@ -1,0 +1,73 @@
+//! `POST /posts/sync-views`: an administrator asks for a cycle and waits for it.
+
+use std::sync::Arc;
+
+use hyper::{
+    Method, StatusCode,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use serde::Serialize;
+use shared::{
+    admin::Route,
+    auth::{AuthError, Verifier},
+    respond::{self, Answer},
+};
+
+use crate::{cycle::Synced, requests::Requester};
+
+/// The path.
+pub const PATH: &str = "/posts/sync-views";
+
+const METHOD: &str = "Метод не поддерживается";
+const TOKEN_MISSING: &str = "Требуется авторизация";
+const TOKEN_INVALID: &str = "Недействительный токен";
+const NO_ADMIN: &str = "Недостаточно прав";
+const FAILED: &str = "Синхронизация не выполнена, повторите позже";
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    message: &'static str,
+    synced_posts: u64,
+}
+
+/// The route, for the admin listener.
+#[must_use]
+pub fn route(verifier: Verifier, requester: Requester) -> Route {
+    let verifier = Arc::new(verifier);
+    Box::new(move |request| {
+        if request.uri().path() != PATH {
+            return None;
+        }
+        let refusal = if request.method() == Method::POST {
+            let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+            refusal(&verifier, authorization)
+        } else {
+            Some(respond::method_not_allowed(METHOD, "POST"))
+        };
+        let requester = requester.clone();
+        Some(Box::pin(async move {
+            match refusal {
+                Some(refusal) => refusal,
+                None => answer(requester.wait().await),
+            }
+        }))
+    })
+}
+
+/// The answer for everybody but administrators.
+fn refusal(verifier: &Verifier, authorization: Option<&[u8]>) -> Option<Answer> {
+    match verifier.identify(authorization) {
+        Ok(identity) if identity.admin => None,
+        Ok(_) => Some(respond::error(StatusCode::FORBIDDEN, NO_ADMIN)),
+        Err(AuthError::Missing) => Some(respond::unauthorized(TOKEN_MISSING, false)),
+        Err(AuthError::Expired | AuthError::Invalid) => Some(respond::unauthorized(TOKEN_INVALID, true)),
+    }
+}
+
+fn answer(synced: Option<Synced>) -> Answer {
+    let Some(synced) = synced else { return respond::unavailable(FAILED) };
+    let body = Body { message: "Synchronization completed", synced_posts: synced.successful };
+    // A struct of a string and a number always has a JSON form.
+    respond::json(StatusCode::OK, serde_json::to_vec(&body).unwrap_or_default())
+}

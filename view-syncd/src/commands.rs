@@ -1,0 +1,4 @@
+//! What is done once.
+
+pub mod migrate;
+pub mod sync;

@@ -1,0 +1,73 @@
+//! The last drain before the end.
+
+use std::{process::ExitCode, time::Duration};
+
+use fred::clients::Client;
+
+use crate::{
+    drain::{Drained, Urgency},
+    engine::{Engine, Failure},
+    outbox::{self, Gathered},
+    stores,
+};
+
+/// How long the outbox may take to become empty once everything is stored that was in it at the stop: other processes may go on recording.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long the count of what is left may take.
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
+/// Pairs that are counted; of more it is only said that they are more.
+const MOST_COUNTED: usize = 100_000;
+
+/// Drains until the outbox is empty, for ever: the caller sets the deadline.
+///
+/// Where others go on recording, the outbox may never be empty. Then it is enough that all that was recorded before the stop is stored.
+pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
+    let mut pauses = stores::pauses();
+    let mut newest = None;
+    let mut grace_until = None;
+    loop {
+        match step(engine, &mut newest).await {
+            Ok(Drained::Idle) => {
+                tracing::info!("the outbox is empty");
+                return ExitCode::SUCCESS;
+            }
+            Ok(Drained::Stored { last, .. }) if newest.is_some_and(|newest| last >= newest) => {
+                let now = std::time::Instant::now();
+                if now >= *grace_until.get_or_insert(now + GRACE) {
+                    tracing::info!(
+                        "all views from before the stop are stored; those that others go on recording wait for the next start"
+                    );
+                    return ExitCode::SUCCESS;
+                }
+            }
+            Ok(_) => pauses = stores::pauses(),
+            Err(failure) => {
+                tracing::warn!("the outbox cannot be drained: {failure}");
+                tokio::time::sleep(stores::next_pause(&mut pauses)).await;
+            }
+        }
+    }
+}
+
+async fn step(engine: &mut Engine, newest: &mut Option<outbox::EntryId>) -> Result<Drained, Failure> {
+    if newest.is_none() {
+        *newest = outbox::newest(&engine.redis).await?;
+    }
+    engine.drain(Urgency::AtOnce).await
+}
+
+/// Says what could not be stored in time.
+pub(crate) async fn report_rest(redis: &Client) {
+    let mut rest = Gathered::default();
+    match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(redis, MOST_COUNTED)).await {
+        Ok(Ok(())) => {
+            let at_least = if rest.pairs < MOST_COUNTED { "" } else { "at least " };
+            tracing::error!(
+                "{at_least}{} views in {} entries are left in the outbox: they stay safe in Redis until the next start",
+                rest.pairs,
+                rest.entries.len()
+            );
+        }
+        _ => tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start"),
+    }
+}

@@ -1,0 +1,163 @@
+//! Which of several daemons works: the one that holds an advisory lock in PostgreSQL, on a connection of its own.
+//!
+//! The lock is a courtesy, not a guarantee: two that both believe to lead for a moment do no harm, because every step may be repeated and
+//! may run twice at once. So a daemon that has lost its connection goes on until it learns that another one holds the lock.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use shared::{
+    postgres::{Database, DatabaseError},
+    sql,
+};
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+
+/// How often a standby tries to take over, and a leader makes sure that it still has its connection.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A connection that does not answer for this long is given up.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a start waits for the first decision. Without one, the daemon works.
+const FIRST_DECISION: Duration = Duration::from_secs(10);
+
+/// What this daemon is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Nobody knows yet.
+    Undecided,
+    /// It drains and scans.
+    Leader,
+    /// Another one does; this one takes over when that one is gone.
+    Standby,
+}
+
+impl Role {
+    /// The word for operators.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Undecided => "undecided",
+            Self::Leader => "leader",
+            Self::Standby => "standby",
+        }
+    }
+}
+
+/// Follows the role of this daemon.
+#[derive(Debug, Clone)]
+pub struct Leadership {
+    role: watch::Receiver<Role>,
+    connected: Arc<AtomicBool>,
+}
+
+impl Leadership {
+    /// The role now.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        *self.role.borrow()
+    }
+
+    /// Whether this daemon drains and scans of its own accord.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.role() != Role::Standby
+    }
+
+    /// Whether the connection that decides stands. With an empty outbox, nothing else would tell that PostgreSQL is away.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Relaxed)
+    }
+
+    /// Waits for the first decision, but not for ever.
+    pub async fn decided(&mut self) {
+        let decided = self.role.wait_for(|role| *role != Role::Undecided);
+        // Either way the loop goes on with the role that there is.
+        let _ = tokio::time::timeout(FIRST_DECISION, decided).await;
+    }
+
+    /// Waits for a change of role.
+    pub async fn changed(&mut self) {
+        if self.role.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Begins to run for the leadership, for as long as the process lives, as soon as PostgreSQL is set up for it.
+#[must_use]
+pub fn campaign(database: Arc<Database>, metrics: Metrics) -> Leadership {
+    let (sender, receiver) = watch::channel(Role::Undecided);
+    let connected = Arc::new(AtomicBool::new(false));
+    let leadership = Leadership { role: receiver, connected: Arc::clone(&connected) };
+    tokio::spawn(async move {
+        let candidate = Candidate { database, role: sender, connected, metrics };
+        loop {
+            if let Err(error) = candidate.hold_a_session().await
+                && candidate.connected.swap(false, Relaxed)
+            {
+                candidate.metrics.postgres_up.set(0);
+                tracing::warn!(%error, "the connection that decides who leads is lost");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    });
+    leadership
+}
+
+struct Candidate {
+    database: Arc<Database>,
+    role: watch::Sender<Role>,
+    connected: Arc<AtomicBool>,
+    metrics: Metrics,
+}
+
+impl Candidate {
+    /// Tries for the lock until it is held, then keeps the connection, for the lock ends with it.
+    async fn hold_a_session(&self) -> Result<(), DatabaseError> {
+        let ledger = self.database.schema().await?.ledger.to_string();
+        let session = self.database.dedicated().await?;
+        in_time(session.batch_execute(sql::LEADER_SESSION)).await?;
+        loop {
+            let leads: bool = in_time(session.query_one(sql::TRY_TO_LEAD, &[&ledger])).await?.get(0);
+            self.decide(if leads { Role::Leader } else { Role::Standby });
+            if leads {
+                break;
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            in_time(session.batch_execute(sql::STILL_THERE)).await?;
+        }
+    }
+
+    fn decide(&self, now: Role) {
+        if !self.connected.swap(true, Relaxed) {
+            self.metrics.postgres_up.set(1);
+        }
+        self.metrics.leader.set(i64::from(now == Role::Leader));
+        let changed = self.role.send_if_modified(|role| std::mem::replace(role, now) != now);
+        match now {
+            Role::Leader if changed => tracing::info!(role = now.as_str(), "this view-syncd leads"),
+            _ if changed => {
+                tracing::info!(role = now.as_str(), "another view-syncd leads; this one takes over when that one is gone");
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn in_time<T, E: Into<DatabaseError>>(work: impl Future<Output = Result<T, E>>) -> Result<T, DatabaseError> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(DatabaseError::Unavailable("no answer in time".to_owned())),
+    }
+}

@@ -1,0 +1,28 @@
+//! Brings views from Redis into PostgreSQL.
+//!
+//! The path of a batch: [`outbox`] reads it, [`drain`] decides what becomes of each pair, `store` puts it into PostgreSQL, `dead` keeps
+//! what PostgreSQL can never take, `ack` settles it in Redis, `publish` tells the world. [`cycle`] is a drain, a [`scan`] (with `union` and
+//! `repair`), and a drain. [`daemon`] does all of this for ever; [`commands`] does some of it once.
+
+mod ack;
+pub mod admin_api;
+pub mod cli;
+pub mod commands;
+pub mod cycle;
+pub mod daemon;
+mod dead;
+pub mod drain;
+pub mod engine;
+mod flush;
+pub mod leader;
+pub mod metrics;
+pub mod outbox;
+mod publish;
+mod repair;
+pub mod requests;
+pub mod scan;
+pub mod stop;
+mod store;
+pub mod stores;
+mod union;
+pub mod watchdog;

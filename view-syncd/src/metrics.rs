@@ -1,0 +1,120 @@
+//! What is counted for operators. Every handle is made once.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabel {
+    store: &'static str,
+}
+
+/// The numbers of one process.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Pairs that PostgreSQL did not have.
+    pub(crate) new: Counter,
+    /// Pairs that PostgreSQL had already, or that are the author's own.
+    pub(crate) known: Counter,
+    /// Pairs of posts that do not exist.
+    pub(crate) unknown_post: Counter,
+    /// Pairs that PostgreSQL can never take.
+    pub(crate) dead: Counter,
+    /// Batches that have been stored and acknowledged.
+    pub(crate) batches: Counter,
+    /// Drain steps that failed.
+    pub(crate) drain_failures: Counter,
+    /// Seconds from the first look at a batch to the last reply about it.
+    pub(crate) batch_seconds: Histogram,
+    /// Entries in the outbox, as last seen.
+    pub(crate) outbox_entries: Gauge,
+    /// Scans that came to their end.
+    pub(crate) scans: Counter,
+    /// Cycles that failed.
+    pub(crate) cycle_failures: Counter,
+    /// Seconds from a scan's first page to its last.
+    pub(crate) scan_seconds: Histogram,
+    /// Posts that scans have looked at.
+    pub(crate) posts_scanned: Counter,
+    /// Sets that were united with the ledger because somebody else had written them.
+    pub(crate) unions: Counter,
+    /// Posts whose `acked` was corrected.
+    pub(crate) drifts: Counter,
+    /// When the last cycle succeeded, in seconds since 1970.
+    pub(crate) last_sync: Gauge<f64, AtomicU64>,
+    /// Whether this daemon leads.
+    pub(crate) leader: Gauge,
+    /// Whether Redis answered when it was last asked.
+    pub(crate) redis_up: Gauge,
+    /// Whether PostgreSQL answered when it was last asked.
+    pub(crate) postgres_up: Gauge,
+}
+
+impl Metrics {
+    /// Makes the handles and registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("view_syncd");
+        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+
+        let pairs = Family::<OutcomeLabel, Counter>::default();
+        registry.register("pairs", "Views taken out of the outbox or a set, by what became of them", pairs.clone());
+        let pair = |outcome| pairs.get_or_create_owned(&OutcomeLabel { outcome });
+
+        let up = Family::<StoreLabel, Gauge>::default();
+        registry.register("store_up", "Whether a store answered when it was last asked", up.clone());
+        let up = |store| up.get_or_create_owned(&StoreLabel { store });
+
+        let metrics = Self {
+            new: pair("new"),
+            known: pair("known_or_own"),
+            unknown_post: pair("unknown_post"),
+            dead: pair("dead"),
+            batches: Counter::default(),
+            drain_failures: Counter::default(),
+            batch_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            outbox_entries: Gauge::default(),
+            scans: Counter::default(),
+            cycle_failures: Counter::default(),
+            scan_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
+            posts_scanned: Counter::default(),
+            unions: Counter::default(),
+            drifts: Counter::default(),
+            last_sync: Gauge::default(),
+            leader: Gauge::default(),
+            redis_up: up("redis"),
+            postgres_up: up("postgresql"),
+        };
+        registry.register("batches", "Batches stored and acknowledged", metrics.batches.clone());
+        registry.register("drain_failures", "Drain steps that failed", metrics.drain_failures.clone());
+        registry.register("batch_seconds", "Time that a batch took", metrics.batch_seconds.clone());
+        registry.register("leader", "1 where this daemon leads, 0 where it stands by", metrics.leader.clone());
+        registry.register("outbox_entries", "Entries in the outbox, as last seen", metrics.outbox_entries.clone());
+        registry.register("scans", "Scans that came to their end", metrics.scans.clone());
+        registry.register("cycle_failures", "Synchronizations that failed", metrics.cycle_failures.clone());
+        registry.register("scan_seconds", "Time that a scan took", metrics.scan_seconds.clone());
+        registry.register("posts_scanned", "Posts that scans have looked at", metrics.posts_scanned.clone());
+        registry.register("unions", "Sets united with the ledger because somebody else had written them", metrics.unions.clone());
+        registry.register("drifts_repaired", "Posts whose acknowledged number was corrected", metrics.drifts.clone());
+        registry.register(
+            "last_sync_timestamp_seconds",
+            "When the last synchronization succeeded, in seconds since 1970",
+            metrics.last_sync.clone(),
+        );
+        metrics
+    }
+}

@@ -1,0 +1,100 @@
+//! Storing pairs in PostgreSQL whatever is wrong with some of them: a conflict is tried again, a pair that is refused is found by halving.
+
+use std::{collections::HashMap, ops::Range, time::Duration};
+
+use shared::{
+    ids::PostId,
+    ledger::{self, Pair, Stored},
+    postgres::DatabaseError,
+};
+
+use crate::{
+    dead::DeadLetter,
+    engine::{Engine, Failure},
+};
+
+/// How often a statement that gave way to another transaction is repeated before the whole step is.
+const CONFLICT_ATTEMPTS: u32 = 8;
+/// The pause before the first repetition; it grows with each.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+/// Fewer pairs than this do not make a statement any quicker.
+const LEAST_STATEMENT_PAIRS: usize = 250;
+
+/// What became of pairs.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// The posts that exist.
+    pub(crate) posts: HashMap<PostId, Stored>,
+    /// Pairs that PostgreSQL refused.
+    pub(crate) dead: Vec<DeadLetter>,
+}
+
+impl Engine {
+    /// Stores pairs that are sorted and free of repetitions. When it returns, everything but the dead is committed; when it fails, some of
+    /// it may be, and repeating it changes nothing.
+    pub(crate) async fn store(&mut self, pairs: &[Pair]) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::default();
+        // What is still to be done, the next at the end. Usually everything in one statement.
+        let mut work: Vec<Range<usize>> = Vec::new();
+        work.extend((!pairs.is_empty()).then_some(0..pairs.len()));
+        let mut attempts = 0;
+        while let Some(range) = work.pop() {
+            if range.len() > self.statement_pairs {
+                work.extend(halves(&range));
+                continue;
+            }
+            let result = ledger::store(&self.database, &pairs[range.clone()]).await;
+            self.progress.made();
+            let error = match result {
+                Ok(stored) => {
+                    outcome.add(stored);
+                    attempts = 0;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match error {
+                DatabaseError::Conflict(_) if attempts < CONFLICT_ATTEMPTS => {
+                    attempts += 1;
+                    tracing::debug!(%error, attempts, "repeating a statement");
+                    tokio::time::sleep(CONFLICT_PAUSE * attempts).await;
+                    work.push(range);
+                }
+                // A viewer that a foreign key of the application's own knows nothing of is refused as surely as a value of a wrong form.
+                _ if matches!(error, DatabaseError::Rejected(_)) || error.is_missing_reference() => {
+                    attempts = 0;
+                    if range.len() == 1 {
+                        outcome.dead.push(DeadLetter::new(&pairs[range.start], error.to_string()));
+                    } else {
+                        work.extend(halves(&range));
+                    }
+                }
+                DatabaseError::Unavailable(_) => {
+                    // Perhaps it was too much for the time limit. Should PostgreSQL merely be away, the number rises again soon.
+                    self.statement_pairs = (range.len() / 2).max(LEAST_STATEMENT_PAIRS);
+                    return Err(error.into());
+                }
+                _ => return Err(error.into()),
+            }
+        }
+        self.statement_pairs = self.statement_pairs.saturating_mul(2);
+        Ok(outcome)
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, stored: HashMap<PostId, Stored>) {
+        for (post, stored) in stored {
+            let sum = self.posts.entry(post).or_insert(Stored { views: 0, added: 0 });
+            // A later statement has seen what the earlier one did.
+            sum.views = stored.views;
+            sum.added += stored.added;
+        }
+    }
+}
+
+/// The second half first: work is taken from the end.
+fn halves(range: &Range<usize>) -> [Range<usize>; 2] {
+    let middle = range.start + range.len() / 2;
+    [middle..range.end, range.start..middle]
+}

@@ -1,0 +1,182 @@
+//! What most of these tests need: both stores, a posts table with a ledger, and what view-ingest would do.
+
+use std::ffi::OsString;
+
+use fred::{
+    clients::Client as Redis,
+    interfaces::{ClientLike, HashesInterface, KeysInterface, SetsInterface, StreamsInterface},
+    types::{InfoKind, Value},
+};
+use prometheus_client::registry::Registry;
+use shared::{ids::PostId, keys};
+use testkit::{
+    postgres::{self, Database},
+    posts::{IdType, PostsTable, ledger_count},
+    process::{Daemon, DaemonBuilder},
+    redis::RedisServer,
+};
+use view_syncd::{
+    cli::{self, Command},
+    engine::Engine,
+    metrics::Metrics,
+    stop::Stop,
+    stores::Stores,
+};
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_view-syncd");
+/// The secret of all tokens.
+pub(crate) const SECRET: &str = "a secret for tests only";
+
+/// Two stores of one's own.
+pub(crate) struct World {
+    pub(crate) server: RedisServer,
+    pub(crate) redis: Redis,
+    pub(crate) database: Database,
+    pub(crate) sql: tokio_postgres::Client,
+    pub(crate) posts: PostsTable,
+}
+
+impl World {
+    /// With numbers as ids, which are short and easy to tell apart, and a ledger.
+    pub(crate) async fn new() -> Self {
+        Self::with_redis(RedisServer::start().await).await
+    }
+
+    pub(crate) async fn with_redis(server: RedisServer) -> Self {
+        let database = postgres::shared().await.database().await;
+        Self::with_stores(server, database, PostsTable::with_ids(IdType::Bigint)).await
+    }
+
+    pub(crate) async fn with_stores(server: RedisServer, database: Database, posts: PostsTable) -> Self {
+        let sql = database.client().await;
+        posts.create(&sql).await;
+        let world = Self { redis: server.client().await, server, database, sql, posts };
+        let migrated = world.command("migrate").start();
+        assert!(migrated.wait_exit().await.success(), "{:?}", migrated.output());
+        world
+    }
+
+    /// A post with an author that no test uses as a viewer.
+    pub(crate) async fn post(&self, id: &str) {
+        self.posts.insert_post(&self.sql, id, "999999").await;
+    }
+
+    /// A command of the program, or the daemon without one.
+    pub(crate) fn program(&self) -> DaemonBuilder {
+        Daemon::builder(PROGRAM)
+            .env("REDIS_URL", self.server.url())
+            .env("DATABASE_URL", self.database.url())
+            .env("VIEW_SYNCD_ADMIN_LISTEN", "127.0.0.1:0")
+            .env("POSTS_TABLE", &self.posts.table)
+            .env("POST_ID_COLUMN", &self.posts.id_column)
+            .env("AUTHOR_COLUMN", &self.posts.author_column)
+            .env("COUNT_COLUMN", &self.posts.count_column)
+    }
+
+    pub(crate) fn command(&self, command: &str) -> DaemonBuilder {
+        self.program().arg(command)
+    }
+
+    pub(crate) fn daemon(&self) -> DaemonBuilder {
+        self.program().env("JWT_SECRET", SECRET)
+    }
+
+    /// The daemon, started and done with its first cycle, with a linger that never ends by itself.
+    pub(crate) async fn patient_daemon(&self) -> Daemon {
+        let daemon = self.daemon().env("SYNC_LINGER", "1h").start();
+        daemon.wait_for_line("Sync completed").await;
+        daemon
+    }
+
+    /// An engine whose steps the test takes itself.
+    pub(crate) async fn engine(&self, flags: &[&str]) -> Engine {
+        let mut args = vec!["view-syncd".to_owned(), "sync".to_owned()];
+        args.extend(["--redis-url".to_owned(), self.server.url(), "--database-url".to_owned(), self.database.url()]);
+        args.extend(["--posts-table".to_owned(), self.posts.table.clone()]);
+        args.extend(["--author-column".to_owned(), self.posts.author_column.clone()]);
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let settings = cli::read(args.into_iter().map(OsString::from)).expect("the settings are right");
+        let (command, common) = settings.into_parts();
+        assert!(matches!(command, Command::Sync));
+        let stores = Stores::open(&common.sync).expect("the settings fit together");
+        stores.check().await.expect("both stores are there");
+        Engine::new(&stores, common.sync.work, Metrics::new(&mut Registry::default()), Stop::never())
+    }
+
+    /// Does what view-ingest does with viewers of a post that it knows: outbox first, then the set and `recorded`.
+    pub(crate) async fn record(&self, post: &str, viewers: &[&str]) {
+        let fields: Vec<(&str, &str)> = viewers.iter().map(|viewer| (post, *viewer)).collect();
+        self.add_entry(fields).await;
+        let id = PostId::parse(post).unwrap();
+        let () = self.redis.sadd(keys::views(&id), viewers.to_vec()).await.unwrap();
+        let () = self.redis.expire(keys::views(&id), 86_400, None).await.unwrap();
+        let () = self.redis.hincrby(keys::meta(&id), "recorded", viewers.len() as i64).await.unwrap();
+        let () = self.redis.expire(keys::meta(&id), 86_400, None).await.unwrap();
+    }
+
+    /// Adds an entry to the outbox and nothing else.
+    pub(crate) async fn add_entry(&self, fields: Vec<(&str, &str)>) -> String {
+        self.redis.xadd(keys::OUTBOX, false, None, "*", fields).await.unwrap()
+    }
+
+    /// Lets somebody else than view-ingest write the set.
+    pub(crate) async fn add_by_hand(&self, post: &str, viewers: &[&str]) {
+        let () = self.redis.sadd(keys::views(&PostId::parse(post).unwrap()), viewers.to_vec()).await.unwrap();
+    }
+
+    /// The count that view-ingest would answer with.
+    pub(crate) async fn live(&self, post: &str) -> i64 {
+        let [persisted, recorded, acked] = self.meta(post).await;
+        persisted + recorded - acked
+    }
+
+    /// `persisted`, `recorded` and `acked`.
+    pub(crate) async fn meta(&self, post: &str) -> [i64; 3] {
+        let meta = keys::meta(&PostId::parse(post).unwrap());
+        let fields: Vec<Value> = self.redis.hmget(meta, vec!["persisted", "recorded", "acked"]).await.unwrap();
+        [0, 1, 2].map(|place: usize| fields[place].as_i64().unwrap_or(0))
+    }
+
+    pub(crate) async fn author(&self, post: &str) -> Option<String> {
+        self.redis.hget(keys::meta(&PostId::parse(post).unwrap()), "author").await.unwrap()
+    }
+
+    /// The count in PostgreSQL, which must agree with the ledger.
+    pub(crate) async fn stored(&self, post: &str) -> i64 {
+        let count = self.posts.views_count(&self.sql, post).await;
+        assert_eq!(count, ledger_count(&self.sql, post).await, "the count of post {post} disagrees with the ledger");
+        count
+    }
+
+    /// Demands that a post has this count everywhere.
+    pub(crate) async fn assert_views(&self, post: &str, views: i64) {
+        assert_eq!((self.stored(post).await, self.live(post).await), (views, views), "post {post}: {:?}", self.meta(post).await);
+    }
+
+    pub(crate) async fn outbox_length(&self) -> i64 {
+        self.redis.xlen(keys::OUTBOX).await.unwrap()
+    }
+
+    /// Post, viewer and reason of each dead pair.
+    pub(crate) async fn dead(&self) -> Vec<[String; 3]> {
+        let entries: Vec<(String, Vec<String>)> = self.redis.xrange(keys::DEAD, "-", "+", None).await.unwrap();
+        entries.into_iter().map(|(_, fields)| [1, 3, 5].map(|place: usize| fields[place].clone())).collect()
+    }
+
+    pub(crate) async fn exists(&self, key: String) -> bool {
+        self.redis.exists::<i64, _>(key).await.unwrap() == 1
+    }
+
+    /// How often Redis has been sent each command since the start or the last [`Self::reset_statistics`].
+    pub(crate) async fn calls(&self, command: &str) -> u64 {
+        let info: String = self.redis.info(Some(InfoKind::CommandStats)).await.unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    }
+
+    pub(crate) async fn reset_statistics(&self) {
+        let reset = fred::types::CustomCommand::new_static("CONFIG", fred::types::ClusterHash::FirstKey, false);
+        let () = self.redis.custom(reset, vec!["RESETSTAT"]).await.unwrap();
+    }
+}
