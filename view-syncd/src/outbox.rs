@@ -12,8 +12,9 @@ use shared::{
 
 use crate::dead::DeadLetter;
 
-/// Entries in one page. An entry of view-ingest holds up to 256 pairs, so a page is small enough to be held beside a full batch.
-pub(crate) const PAGE_ENTRIES: u64 = 100;
+/// Entries in one page. An entry of view-ingest holds up to 128 pairs: a page takes Redis a few milliseconds at the very most,
+/// and is small beside a full batch.
+pub(crate) const PAGE_ENTRIES: u64 = 50;
 
 /// The id of a stream entry. Orders as the stream does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

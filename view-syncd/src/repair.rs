@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A longer outbox is not read whole in one command.
-const MAX_ENTRIES: usize = 200;
+const MAX_ENTRIES: usize = 100;
 /// Posts in one snapshot.
 const SNAPSHOT_POSTS: usize = 250;
 

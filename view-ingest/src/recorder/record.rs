@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Pairs in one outbox entry at most, so that whoever reads the outbox can bound what it reads at once.
-const MAX_PAIRS_PER_ENTRY: usize = 256;
+const MAX_PAIRS_PER_ENTRY: usize = 128;
 
 /// What the second pipeline did.
 pub(super) struct Recorded {
