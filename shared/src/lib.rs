@@ -2,10 +2,12 @@
 //!
 //! The map: [`ids`] and [`keys`] say what is counted and where it lies in Redis; [`settings`] reads flags and environment;
 //! [`auth`] checks tokens; [`redis`] and [`scripts`] speak with Redis, [`postgres`], [`ledger`] and [`sql`] with PostgreSQL;
-//! [`admin`], [`respond`], [`readiness`], [`telemetry`], [`notify`] and [`signals`] are what a process needs to be operated.
+//! [`admin`], [`respond`], [`readiness`], [`telemetry`], [`notify`] and [`signals`] are what a process needs to be operated;
+//! [`failpoints`] are where it is made to die in a proof.
 
 pub mod admin;
 pub mod auth;
+pub mod failpoints;
 pub mod ids;
 pub mod keys;
 pub mod ledger;

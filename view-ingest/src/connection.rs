@@ -108,7 +108,9 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watch: Arc<Watch>, m
         .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         .keep_alive(!already_stopping)
-        .pipeline_flush(true)
+        // One buffer and one write, as the bodies are small. `pipeline_flush` would do the same, but holds answers back while anything of a
+        // next request is there, even one that never comes to its end or cannot be parsed, and lets them pile up without a bound.
+        .writev(false)
         .serve_connection(io, service);
     let mut told = already_stopping;
     loop {

@@ -84,6 +84,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let app = Arc::new(app);
     let (stop, stopping) = watch::channel(false);
     let connections = Arc::default();
+    let serving = watch::Sender::new(clients.len());
     let mut workers = Vec::with_capacity(clients.len());
     for (number, (redis, asks)) in clients.into_iter().zip(queues).enumerate() {
         let stores = Stores {
@@ -102,6 +103,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             asks,
             stopping: stopping.clone(),
             connections: Arc::clone(&connections),
+            serving: serving.clone(),
         };
         workers.push(worker.start(number).context("cannot start a worker")?);
     }

@@ -18,6 +18,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use fred::{clients::Client, interfaces::ClientLike};
 use moka::sync::Cache;
 use shared::{
+    failpoints,
     ids::{PostId, ViewerId},
     postgres::Database,
 };
@@ -158,9 +159,11 @@ impl Recorder {
         groups.retain_mut(|group| !self.set_aside(group));
         let recorded = record::run(&self.stores, &mut groups).await;
         let (taken, refused): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|group| recorded.took(group));
+        failpoints::at("answer::before");
         for group in &taken {
             batch::settle(group, &recorded, &mut self.tickets, &self.stores.metrics);
         }
+        failpoints::at("answer::after");
         if refused.is_empty() {
             self.enter_fallback(self.in_fallback && !recorded.wrote());
         } else {

@@ -41,10 +41,12 @@ pub(crate) struct Worker {
     pub(crate) stopping: watch::Receiver<bool>,
     /// All workers' connections together.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// How many workers still have connections or accept them.
+    pub(crate) serving: watch::Sender<usize>,
 }
 
 impl Worker {
-    /// Starts the thread. It ends when the process stops and its last connection is closed.
+    /// Starts the thread. It ends when the process stops and the last connection of all workers is closed.
     ///
     /// # Errors
     /// When the system gives no thread or no runtime.
@@ -58,6 +60,7 @@ impl Worker {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "cannot use the listener");
+                self.serving.send_modify(|workers| *workers -= 1);
                 return;
             }
         };
@@ -88,6 +91,9 @@ impl Worker {
         }
         drop(listener);
         while serving.join_next().await.is_some() {}
+        // The recorder lives on while other workers have requests in flight, whose posts may be its own.
+        self.serving.send_modify(|workers| *workers -= 1);
+        let _ = self.serving.subscribe().wait_for(|workers| *workers == 0).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use fred::{error::Error, interfaces::KeysInterface, types::Value};
 use shared::{
+    failpoints,
     ids::PostId,
     keys,
     scripts::{self, AckedEntry},
@@ -24,7 +25,9 @@ impl Engine {
             let (chunk, behind) = rest.split_at(script_size(rest));
             rest = behind;
             let (entries, posts) = script_of(chunk, views);
+            failpoints::at("ack::before");
             let deleted = scripts::acknowledge(&self.redis, &entries, &posts).await?;
+            failpoints::at("ack::after");
             self.progress.made();
             if deleted < entries.len() {
                 tracing::debug!(deleted, entries = entries.len(), "some entries had been acknowledged before");

@@ -9,6 +9,7 @@ use std::{
 };
 
 use shared::{
+    failpoints,
     ids::PostId,
     ledger::{self, Pair},
     postgres::schema::Schema,
@@ -99,6 +100,7 @@ impl Engine {
         let gathered = std::mem::take(&mut self.gathered);
         let started = Instant::now();
         self.settle(&gathered).await?;
+        self.metrics.outbox_entries.set((length - gathered.entries.len() as i64).max(0));
         self.metrics.batches.inc();
         self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
         Ok(Drained::Stored { last, pairs: gathered.pairs })
@@ -109,8 +111,13 @@ impl Engine {
         let entries = &gathered.entries;
         let schema = self.database.schema().await?;
         let (pairs, mut dead) = sort(entries, &schema);
+        if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
+            self.acknowledge(entries, &HashMap::new()).await?;
+        }
+        failpoints::at("drain::before_commit");
         let outcome = self.store(&pairs).await?;
         // From here on everything is committed.
+        failpoints::at("drain::after_commit");
         dead.extend(outcome.dead);
         let mut views: HashMap<PostId, i64> = HashMap::with_capacity(outcome.posts.len());
         let mut added = 0;
@@ -126,6 +133,7 @@ impl Engine {
         self.bury(&dead).await?;
         self.acknowledge(entries, &views).await?;
         self.remove_posts(&missing.iter().copied().collect::<Vec<_>>()).await?;
+        failpoints::at("publish::before");
         self.publish().await;
 
         let posts = entries.iter().flat_map(|entry| &entry.posts);

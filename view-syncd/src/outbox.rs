@@ -166,6 +166,9 @@ impl FromStr for EntryId {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -153,7 +153,7 @@ impl Engine {
     }
 
     /// Asks Redis for what it knows of posts. A post whose keys are of another type is an error of its own, and left out.
-    async fn look(&self, posts: &[PostId], scanned: &mut Scanned) -> Result<HashMap<PostId, Look>, Failure> {
+    pub(crate) async fn look(&self, posts: &[PostId], scanned: &mut Scanned) -> Result<HashMap<PostId, Look>, Failure> {
         let mut looks = HashMap::with_capacity(posts.len());
         if posts.is_empty() {
             return Ok(looks);

@@ -18,6 +18,7 @@ use fred::{
     types::{ClusterHash, CustomCommand, ExpireOptions, Value},
 };
 use shared::{
+    failpoints,
     ids::{PostId, ViewerId},
     keys::{self, field},
     ledger::{self, Pair},
@@ -60,6 +61,7 @@ impl Engine {
             }
         }
         self.store_members(&mut members).await?;
+        failpoints::at("union::after_commit");
         self.publish().await;
         for chunk in united.chunks(CHUNK) {
             self.settle_unions(chunk, scanned).await?;

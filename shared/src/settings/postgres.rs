@@ -82,10 +82,12 @@ impl PostgresArgs {
         };
         let mut config: Config = match text.parse() {
             Ok(config) => config,
-            // The library names the part that it did not understand, never the password's value.
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                // The library repeats an option's name. That is a part of the password where the password holds a question mark, and
+                // the whole of it where the URL is of another kind of database.
+                let why = if why.starts_with("unknown option") { "it has an unknown option" } else { &why };
                 problems
                     .add("--database-url", format_args!("is not a URL such as postgres://user:password@host:5432/name ({why})"));
                 return None;

@@ -6,7 +6,7 @@ use fred::types::config::{Config, ServerConfig};
 use super::{Problems, given};
 
 /// The flags of Redis.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Clone, Default, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisArgs {
     /// redis://, rediss:// (TLS) or redis-sentinel://, with user, password and database [default: redis://localhost:6379/0]
@@ -24,6 +24,12 @@ pub struct RedisArgs {
     /// The database's number, where no URL is given [default: 0]
     #[arg(long, env = "REDIS_DB", value_name = "NUMBER")]
     redis_db: Option<String>,
+}
+
+impl std::fmt::Debug for RedisArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisArgs").finish_non_exhaustive()
+    }
 }
 
 /// Where Redis is, without its secrets when shown.
@@ -68,7 +74,8 @@ impl RedisArgs {
         let port: u16 = problems.parse("REDIS_PORT", self.redis_port.as_deref(), 6379);
         let database: u8 = problems.parse("REDIS_DB", self.redis_db.as_deref(), 0);
         if host.contains(['/', '@', ' ']) {
-            problems.add("REDIS_HOST", format_args!("{host:?} is not a host name; a URL goes into REDIS_URL"));
+            // What is not a host is probably a URL, and that may hold a password.
+            problems.add("REDIS_HOST", "is not a host name; a URL goes into REDIS_URL");
         }
         Config {
             server: ServerConfig::new_centralized(host, port),

@@ -13,6 +13,7 @@ pub mod ports;
 pub mod postgres;
 pub mod posts;
 pub mod process;
+pub mod properties;
 pub mod proxy;
 pub mod redis;
 pub mod scratch;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use shared::{
+    failpoints,
     ids::{PostId, ViewerId},
     ledger::{self, Pair, Verdict},
     postgres::{Database, DatabaseError},
@@ -89,6 +90,7 @@ pub(super) async fn run(
     bypassed: &mut Bypassed,
     tickets: &mut Tickets,
 ) -> bool {
+    failpoints::at("fallback::before");
     let verdicts = match ask(database, stores, groups).await {
         Ok(verdicts) => verdicts,
         Err(error) => {
@@ -99,6 +101,7 @@ pub(super) async fn run(
             return false;
         }
     };
+    failpoints::at("fallback::after");
     for group in groups {
         match verdicts.get(&group.post) {
             Some(verdict) => {

@@ -3,14 +3,20 @@
 //! In this order a crash in between can only repeat a view, never lose one. A pipeline that is sent again after a reconnection repeats
 //! views likewise, and a repeat is absorbed by the ledger's primary key.
 
+mod take_back;
+#[cfg(feature = "failpoints")]
+mod torn;
+
 use std::time::Duration;
 
 use fred::{
     clients::{Client, Pipeline},
+    error::Error,
     interfaces::{HashesInterface, KeysInterface, SetsInterface, StreamsInterface},
     types::Value,
 };
 use shared::{
+    failpoints,
     ids::{PostId, ViewerId},
     keys::{self, field},
 };
@@ -22,6 +28,8 @@ use super::{
 
 /// Pairs in one outbox entry at most, so that whoever reads the outbox can bound what it reads at once.
 const MAX_PAIRS_PER_ENTRY: usize = 128;
+
+type Reply = Result<Value, Error>;
 
 /// What the second pipeline did.
 pub(super) struct Recorded {
@@ -106,21 +114,24 @@ pub(super) async fn run(stores: &Stores, groups: &mut [Group]) -> Recorded {
 }
 
 async fn send(stores: &Stores, groups: &[Group], pairs: Vec<(PostId, ViewerId)>, posts: usize) -> Recorded {
-    let pipeline = stores.redis.pipeline();
     let failed = |error: &dyn std::fmt::Display, pairs| {
         tracing::warn!(%error, "Redis did not record a batch");
         Recorded { pairs, in_outbox: false, posts: vec![Err(Unavailable); posts] }
     };
-    if let Err(error) = queue(&pipeline, groups, &pairs, stores.view_ttl).await {
-        return failed(&error, pairs);
+    failpoints::at("record::before");
+    let mut replies = match exchange(stores, groups, &pairs).await {
+        Ok(replies) => replies.into_iter(),
+        Err(error) => return failed(&error, pairs),
+    };
+    failpoints::at("record::after");
+    let entries = pairs.len().div_ceil(MAX_PAIRS_PER_ENTRY);
+    if entries > replies.len() {
+        return failed(&"no reply", pairs);
     }
-    let mut replies = pipeline.try_all::<Value>().await.into_iter();
-    for _ in pairs.chunks(MAX_PAIRS_PER_ENTRY) {
-        match replies.next() {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return failed(&error, pairs),
-            None => return failed(&"no reply", pairs),
-        }
+    // All replies of the outbox are taken before the first error is looked at, so that the posts find their own.
+    if let Some(error) = replies.by_ref().take(entries).fold(None, |error, reply| error.or(reply.err())) {
+        take_back::run(stores, groups, &pairs, replies).await;
+        return failed(&error, pairs);
     }
     let mut results = Vec::with_capacity(posts);
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
@@ -132,17 +143,33 @@ async fn send(stores: &Stores, groups: &[Group], pairs: Vec<(PostId, ViewerId)>,
     Recorded { pairs, in_outbox: true, posts: results }
 }
 
-async fn queue(
-    pipeline: &Pipeline<Client>,
-    groups: &[Group],
-    pairs: &[(PostId, ViewerId)],
-    ttl: Duration,
-) -> Result<(), fred::error::Error> {
-    let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+/// Sends the pipeline: the outbox first.
+async fn exchange(stores: &Stores, groups: &[Group], pairs: &[(PostId, ViewerId)]) -> Result<Vec<Reply>, Error> {
+    #[cfg(feature = "failpoints")]
+    if let Some(replies) = torn::exchange(stores, groups, pairs).await? {
+        return Ok(replies);
+    }
+    let pipeline = stores.redis.pipeline();
+    queue_outbox(&pipeline, pairs).await?;
+    queue_posts(&pipeline, groups, pairs, stores.view_ttl).await?;
+    Ok(pipeline.try_all::<Value>().await)
+}
+
+async fn queue_outbox(pipeline: &Pipeline<Client>, pairs: &[(PostId, ViewerId)]) -> Result<(), Error> {
     for chunk in pairs.chunks(MAX_PAIRS_PER_ENTRY) {
         let fields: Vec<(&str, &str)> = chunk.iter().map(|(post, viewer)| (post.as_str(), viewer.as_str())).collect();
         let () = pipeline.xadd(keys::OUTBOX, false, None, "*", fields).await?;
     }
+    Ok(())
+}
+
+async fn queue_posts(
+    pipeline: &Pipeline<Client>,
+    groups: &[Group],
+    pairs: &[(PostId, ViewerId)],
+    ttl: Duration,
+) -> Result<(), Error> {
+    let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
         let views = keys::views(&group.post);
         let viewers: Vec<&str> = pairs[group.new.clone()].iter().map(|(_, viewer)| viewer.as_str()).collect();
@@ -165,7 +192,7 @@ fn counts_the_set(group: &Group) -> bool {
     group.meta.as_ref().is_ok_and(|meta| meta.persisted.is_none())
 }
 
-fn read(group: &Group, replies: &mut impl Iterator<Item = Result<Value, fred::error::Error>>) -> Result<PostReplies, String> {
+fn read(group: &Group, replies: &mut impl Iterator<Item = Reply>) -> Result<PostReplies, String> {
     let mut number = || {
         let value = replies.next().ok_or("no reply")?.map_err(|error| error.to_string())?;
         value.as_i64().ok_or_else(|| "a number was expected".to_owned())

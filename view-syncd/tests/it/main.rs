@@ -1,5 +1,7 @@
 //! view-syncd against a real Redis and a real PostgreSQL.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
+
 mod acknowledge;
 mod crash;
 mod daemon;

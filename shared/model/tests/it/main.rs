@@ -1,0 +1,4 @@
+//! The model, checked.
+
+mod support;
+mod tuning;

@@ -1,0 +1,148 @@
+//! Everything that takes part: the stores, the programs, and a proxy on every connection between them.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc};
+
+use fred::clients::Client;
+use testkit::{
+    ports,
+    postgres::{Database, PostgresServer},
+    posts::PostsTable,
+    process::Daemon,
+    proxy::Proxy,
+    redis::RedisServer,
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    history::History,
+    schedule::{self, INGESTS, Link, Program},
+    unit::{Recipe, Unit},
+    world::{SECRET, World},
+};
+
+/// A Redis that has answered has written it down.
+const REDIS_SETTINGS: [(&str, &str); 2] = [("appendonly", "yes"), ("appendfsync", "always")];
+/// A commit that was answered survives the death of all of the server's processes. (It need not survive the machine's.)
+const POSTGRES_SETTINGS: [(&str, &str); 1] = [("synchronous_commit", "on")];
+
+/// How the daemons are set up: everything that takes its time takes less of it.
+const SHARED_SETTINGS: [(&str, &str); 1] = [("LOG_LEVEL", "info,fred=error")];
+const INGEST_SETTINGS: [(&str, &str); 2] = [("VIEW_INGEST_WORKERS", "2"), ("VIEW_INGEST_SHUTDOWN_TIMEOUT", "5s")];
+const SYNCD_SETTINGS: [(&str, &str); 3] = [("SYNC_INTERVAL", "5s"), ("SYNC_LINGER", "200ms"), ("SYNC_SHUTDOWN_TIMEOUT", "5s")];
+
+/// What the proof wants of the programs, beside what every installation does.
+pub(crate) struct Plan<'a> {
+    pub(crate) binaries: &'a Path,
+    pub(crate) seed: u64,
+    /// The mistake that the programs are to make.
+    pub(crate) broken: Option<&'a str>,
+    /// When the last failpoint may strike, in milliseconds since 1970.
+    pub(crate) failpoints_until_ms: u128,
+}
+
+/// The whole installation.
+pub(crate) struct Cluster {
+    pub(crate) redis: RedisServer,
+    pub(crate) postgres: PostgresServer,
+    pub(crate) database: Database,
+    /// The proof's own connection to Redis, without a proxy.
+    pub(crate) direct: Client,
+    pub(crate) proxies: BTreeMap<Link, Proxy>,
+    pub(crate) units: BTreeMap<Program, Arc<Unit>>,
+    /// The real addresses: of view-ingest's listener for clients, of view-syncd's for operators.
+    pub(crate) addresses: BTreeMap<Program, SocketAddr>,
+}
+
+/// The stores, which are the same for every program, before there are programs.
+pub(crate) struct Ground {
+    redis: RedisServer,
+    postgres: PostgresServer,
+    database: Database,
+}
+
+impl Ground {
+    /// Starts the stores, with the posts and an empty ledger.
+    pub(crate) async fn lay(binaries: &Path, world: &World) -> Self {
+        let (redis, postgres) =
+            tokio::join!(RedisServer::start_with(&REDIS_SETTINGS), PostgresServer::start_with(&POSTGRES_SETTINGS));
+        let database = postgres.database().await;
+        let client = database.client().await;
+        let table = PostsTable::default();
+        table.create(&client).await;
+        for post in &world.posts {
+            table.insert_post(&client, &post.id, post.author.as_str()).await;
+        }
+        let migration = Daemon::builder(binaries.join("view-syncd"))
+            .arg("migrate")
+            .env("DATABASE_URL", database.url())
+            .env("REDIS_URL", redis.url())
+            .start();
+        let exit = migration.wait_exit().await;
+        assert!(exit.success(), "view-syncd migrate: {}", migration.output().join("\n"));
+        Self { redis, postgres, database }
+    }
+}
+
+impl Cluster {
+    /// Puts proxies between the parts and prepares the programs.
+    pub(crate) async fn build(ground: Ground, plan: &Plan<'_>, history: &Arc<History>) -> Self {
+        let Ground { redis, postgres, database } = ground;
+        let direct = redis.client().await;
+        let mut cluster = Self {
+            redis,
+            postgres,
+            database,
+            direct,
+            proxies: BTreeMap::new(),
+            units: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+        };
+        for program in schedule::programs() {
+            cluster.add(program, plan, history).await;
+        }
+        cluster
+    }
+
+    async fn add(&mut self, program: Program, plan: &Plan<'_>, history: &Arc<History>) {
+        let (redis, postgres) = (self.redis.port(), self.postgres.port());
+        let to_redis = Proxy::to_port(redis).await;
+        let to_postgres = Proxy::to_port(postgres).await;
+        // The same port after each start, for the proxy and the clients.
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let (listen, admin) = (address(ports::free()), address(ports::free()));
+        let (name, listen_names, settings): (_, _, &[(&str, &str)]) = match program {
+            Program::Ingest(_) => ("view-ingest", ["VIEW_INGEST_LISTEN", "VIEW_INGEST_ADMIN_LISTEN"], &INGEST_SETTINGS),
+            Program::Syncd(_) => ("view-syncd", ["VIEW_SYNCD_ADMIN_LISTEN", "UNUSED_LISTEN"], &SYNCD_SETTINGS),
+        };
+        let through = |url: String, from: u16, to: u16| url.replace(&format!(":{from}/"), &format!(":{to}/"));
+        let mut environment = vec![
+            ("REDIS_URL".to_owned(), through(self.redis.url(), redis, to_redis.port())),
+            ("DATABASE_URL".to_owned(), through(self.database.url(), postgres, to_postgres.port())),
+            ("JWT_SECRET".to_owned(), SECRET.to_owned()),
+            (listen_names[0].to_owned(), listen.to_string()),
+            (listen_names[1].to_owned(), admin.to_string()),
+            ("FAILPOINTS_UNTIL".to_owned(), plan.failpoints_until_ms.to_string()),
+            ("BREAK".to_owned(), plan.broken.unwrap_or_default().to_owned()),
+        ];
+        let settings = SHARED_SETTINGS.iter().chain(settings);
+        environment.extend(settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let recipe = Recipe { binary: plan.binaries.join(name), environment, seed: plan.seed };
+        self.units.insert(program, Unit::new(program, recipe, Arc::clone(history)));
+        self.addresses.insert(program, listen);
+        self.proxies.insert(Link::ToRedis(program), to_redis);
+        self.proxies.insert(Link::ToPostgres(program), to_postgres);
+        if let Program::Ingest(number) = program {
+            self.proxies.insert(Link::FromClients(number), Proxy::start(listen).await);
+        }
+    }
+
+    /// Starts the programs, each with somebody who starts it again.
+    pub(crate) fn start(&self) -> JoinSet<()> {
+        self.units.values().map(|unit| Arc::clone(unit).supervise()).collect()
+    }
+
+    /// Where clients reach the view-ingests, through the proxies.
+    pub(crate) fn doors(&self) -> Vec<SocketAddr> {
+        (0..INGESTS).map(|number| self.proxies[&Link::FromClients(number)].address()).collect()
+    }
+}

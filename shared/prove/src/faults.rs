@@ -1,0 +1,99 @@
+//! Breaks things on schedule, and mends them.
+
+use std::sync::Arc;
+
+use fred::interfaces::KeysInterface;
+use shared::{ids::PostId, keys};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    cluster::Cluster,
+    history::History,
+    schedule::{Blow, Event, Fault, Keys, Link, Process, Trouble},
+    world::World,
+};
+
+/// Runs the whole schedule. When it returns, nothing is broken by it any more.
+pub(crate) async fn run(
+    events: Vec<Event>,
+    started: Instant,
+    cluster: &Arc<Cluster>,
+    world: &Arc<World>,
+    history: &Arc<History>,
+) {
+    let mut under_way = JoinSet::new();
+    for event in events {
+        sleep_until(started + event.at).await;
+        history.say(event);
+        history.injected(event.fault.kind());
+        under_way.spawn(inflict(event, Arc::clone(cluster), Arc::clone(world)));
+    }
+    under_way.join_all().await;
+}
+
+async fn inflict(event: Event, cluster: Arc<Cluster>, world: Arc<World>) {
+    match event.fault {
+        Fault::Process(process, blow) => strike(process, blow, event, &cluster).await,
+        Fault::Link(link, trouble) => disturb(link, trouble, event, &cluster).await,
+        Fault::Forget(post, which) => {
+            let post = PostId::parse(&world.posts[post].id).expect("the id was made by us");
+            let keys = match which {
+                Keys::Both => vec![keys::views(&post), keys::meta(&post)],
+                Keys::Set => vec![keys::views(&post)],
+                Keys::Meta => vec![keys::meta(&post)],
+            };
+            // Redis may be away at the moment; then they stay.
+            let _ = cluster.direct.del::<i64, _>(keys).await;
+        }
+    }
+}
+
+async fn strike(process: Process, blow: Blow, event: Event, cluster: &Cluster) {
+    match (process, blow) {
+        (Process::Redis, Blow::Pause) => {
+            cluster.redis.pause();
+            sleep(event.lasts).await;
+            cluster.redis.resume();
+        }
+        (Process::Redis, _) => {
+            cluster.redis.kill().await;
+            sleep(event.lasts).await;
+            cluster.redis.restart().await;
+        }
+        (Process::Postgres, Blow::Pause) => {
+            cluster.postgres.pause();
+            sleep(event.lasts).await;
+            cluster.postgres.resume();
+        }
+        (Process::Postgres, _) => {
+            cluster.postgres.kill().await;
+            sleep(event.lasts).await;
+            cluster.postgres.restart().await;
+        }
+        (Process::Program(program), Blow::Kill) => cluster.units[&program].kill(event.lasts),
+        (Process::Program(program), Blow::Restart) => cluster.units[&program].restart(),
+        (Process::Program(program), Blow::Pause) => {
+            let unit = &cluster.units[&program];
+            let pid = unit.pause();
+            sleep(event.lasts).await;
+            if let Some(pid) = pid {
+                unit.resume(pid);
+            }
+        }
+    }
+}
+
+async fn disturb(link: Link, trouble: Trouble, event: Event, cluster: &Cluster) {
+    let proxy = &cluster.proxies[&link];
+    match trouble {
+        Trouble::Delay(by_ms) => proxy.delay(std::time::Duration::from_millis(by_ms)),
+        Trouble::Cut => proxy.break_networking().await,
+        Trouble::SwallowReplies => proxy.swallow_replies(),
+        Trouble::Freeze => proxy.freeze(),
+    }
+    sleep(event.lasts).await;
+    proxy.restore().await;
+}

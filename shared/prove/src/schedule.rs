@@ -1,0 +1,343 @@
+//! What is broken when: a list that follows from the seed alone.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use crate::random::Random;
+
+/// How many of each program run.
+pub(crate) const INGESTS: usize = 2;
+/// How many of each program run.
+pub(crate) const SYNCDS: usize = 2;
+
+/// The pause between two faults, in milliseconds.
+const GAP_MS: (u64, u64) = (50, 700);
+/// A target is left alone for this long after a fault.
+const REST_MS: u64 = 300;
+/// Nothing is broken any more when so much of the time is left.
+const CALM_END_MS: u64 = 500;
+/// Shorter than this, a fault is none.
+const LEAST_MS: u64 = 100;
+
+/// One of the programs under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Program {
+    Ingest(usize),
+    Syncd(usize),
+}
+
+/// A process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Process {
+    Redis,
+    Postgres,
+    Program(Program),
+}
+
+/// A connection between two parts, with a proxy in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Link {
+    ToRedis(Program),
+    ToPostgres(Program),
+    FromClients(usize),
+}
+
+/// What is done to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blow {
+    /// SIGKILL, and a new start after the time.
+    Kill,
+    /// SIGSTOP, and SIGCONT after the time.
+    Pause,
+    /// SIGTERM, and a new start at once: an operator's restart. Only for the programs under test.
+    Restart,
+}
+
+/// What is done to a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Every piece of data is held back for so many milliseconds.
+    Delay(u64),
+    /// All connections break, and no new one is let through.
+    Cut,
+    /// Answers get lost; what was asked is done.
+    SwallowReplies,
+    /// Nothing passes, and nothing breaks.
+    Freeze,
+}
+
+/// Which of a post's keys vanish from Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys {
+    Both,
+    Set,
+    Meta,
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Process(Process, Blow),
+    Link(Link, Trouble),
+    /// The keys of the post in this place vanish.
+    Forget(usize, Keys),
+}
+
+/// A fault with its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+    pub(crate) fault: Fault,
+}
+
+/// The faults of a run in the order of their beginnings. No two of one target overlap, and all have ended when the time is over.
+pub(crate) fn schedule(seed: u64, duration: Duration, posts: usize) -> Vec<Event> {
+    let mut random = Random::stream(seed, 1);
+    let end_ms = millis(duration).saturating_sub(CALM_END_MS);
+    let targets = targets();
+    let mut busy_until: HashMap<Target, u64> = HashMap::new();
+    let mut events = Vec::new();
+    let mut now_ms = 0;
+    loop {
+        now_ms += random.between(GAP_MS.0, GAP_MS.1);
+        if now_ms + LEAST_MS >= end_ms {
+            return events;
+        }
+        let target = targets[random.place(targets.len())];
+        // The numbers are drawn whether they are needed or not, so that the end of the time does not change what comes before it.
+        let (fault, lasts_ms) = fault(&mut random, target, posts);
+        if busy_until.get(&target).is_some_and(|until| *until > now_ms) {
+            continue;
+        }
+        let lasts_ms = lasts_ms.min(end_ms - now_ms);
+        busy_until.insert(target, now_ms + lasts_ms + REST_MS);
+        let (at, lasts) = (Duration::from_millis(now_ms), Duration::from_millis(lasts_ms));
+        events.push(Event { at, lasts, fault });
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Target {
+    Process(Process),
+    Link(Link),
+    Keys,
+}
+
+/// Everything that can be broken, the important things several times: one is as likely as it is often in the list.
+fn targets() -> Vec<Target> {
+    let mut targets = vec![Target::Process(Process::Redis); 3];
+    targets.extend([Target::Process(Process::Postgres); 2]);
+    targets.extend([Target::Keys; 3]);
+    for program in programs() {
+        targets.push(Target::Process(Process::Program(program)));
+        targets.push(Target::Link(Link::ToRedis(program)));
+        targets.push(Target::Link(Link::ToPostgres(program)));
+    }
+    targets.extend((0..INGESTS).map(|number| Target::Link(Link::FromClients(number))));
+    targets
+}
+
+/// All programs.
+pub(crate) fn programs() -> impl Iterator<Item = Program> {
+    (0..INGESTS).map(Program::Ingest).chain((0..SYNCDS).map(Program::Syncd))
+}
+
+fn fault(random: &mut Random, target: Target, posts: usize) -> (Fault, u64) {
+    let choice = random.place(10);
+    let (short_ms, long_ms) = (random.between(100, 1_500), random.between(300, 4_000));
+    let delay_ms = random.between(2, 400);
+    let post = random.skewed_place(posts);
+    match target {
+        Target::Process(process) => {
+            let (blow, lasts_ms) = match choice {
+                0..6 => (Blow::Kill, short_ms),
+                6 if matches!(process, Process::Program(_)) => (Blow::Restart, short_ms),
+                _ => (Blow::Pause, long_ms),
+            };
+            (Fault::Process(process, blow), lasts_ms)
+        }
+        Target::Link(link) => {
+            let trouble = match choice {
+                0..3 => Trouble::Cut,
+                3..7 => Trouble::SwallowReplies,
+                7..9 => Trouble::Delay(delay_ms),
+                _ => Trouble::Freeze,
+            };
+            (Fault::Link(link, trouble), long_ms)
+        }
+        Target::Keys => {
+            let keys = match choice {
+                0..6 => Keys::Both,
+                6..8 => Keys::Set,
+                _ => Keys::Meta,
+            };
+            (Fault::Forget(post, keys), 0)
+        }
+    }
+}
+
+/// Where a program dies by itself: at the so-manieth hit of a point. Follows from the seed, the program, and how often it was started.
+pub(crate) fn failpoint(seed: u64, program: Program, start: u64) -> Option<(&'static str, u64)> {
+    /// Name, and the highest number of hits: rarely hit points die early.
+    type Point = (&'static str, u64);
+    const INGEST: [Point; 14] = [
+        ("record::before", 150),
+        ("record::between", 50),
+        ("record::between", 150),
+        ("record::before_count", 150),
+        ("record::after", 150),
+        ("answer::before", 150),
+        ("answer::after", 300),
+        ("fallback::before", 20),
+        ("fallback::after", 5),
+        ("fallback::after", 20),
+        ("refresh::before", 20),
+        ("refresh::after", 20),
+        ("hydrate::before", 20),
+        ("hydrate::after", 40),
+    ];
+    const SYNCD: [Point; 9] = [
+        ("drain::before_commit", 30),
+        ("drain::after_commit", 30),
+        ("drain::after_commit", 10),
+        ("ack::before", 30),
+        ("ack::after", 30),
+        ("publish::before", 30),
+        ("union::after_commit", 2),
+        ("repair::before", 2),
+        ("ack::before", 5),
+    ];
+    let (points, number): (&[Point], usize) = match program {
+        Program::Ingest(number) => (&INGEST, number),
+        Program::Syncd(number) => (&SYNCD, 100 + number),
+    };
+    let mut random = Random::stream(seed, 1_000 * (1 + number as u64) + start);
+    let (name, most) = points[random.place(points.len())];
+    let hits = random.between(1, most);
+    random.percent(90).then_some((name, hits))
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ingest(number) => write!(f, "view-ingest-{}", number + 1),
+            Self::Syncd(number) => write!(f, "view-syncd-{}", number + 1),
+        }
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redis => f.write_str("redis"),
+            Self::Postgres => f.write_str("postgresql"),
+            Self::Program(program) => program.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ToRedis(program) => write!(f, "{program} -> redis"),
+            Self::ToPostgres(program) => write!(f, "{program} -> postgresql"),
+            Self::FromClients(number) => write!(f, "clients -> {}", Program::Ingest(*number)),
+        }
+    }
+}
+
+impl Fault {
+    /// What kind of fault it is, for the count at the end.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::Process(process, blow) => {
+                let name = process.to_string();
+                let name = name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '-');
+                let blow = match blow {
+                    Blow::Kill => "kill -9",
+                    Blow::Pause => "SIGSTOP",
+                    Blow::Restart => "SIGTERM",
+                };
+                format!("{blow} {name}")
+            }
+            Self::Link(_, Trouble::Delay(_)) => "link delayed".to_owned(),
+            Self::Link(_, Trouble::Cut) => "link cut".to_owned(),
+            Self::Link(_, Trouble::SwallowReplies) => "replies swallowed".to_owned(),
+            Self::Link(_, Trouble::Freeze) => "link frozen".to_owned(),
+            Self::Forget(..) => "keys deleted".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lasts = self.lasts.as_millis();
+        match self.fault {
+            Fault::Process(process, Blow::Kill) => write!(f, "kill -9 {process}, down for {lasts} ms"),
+            Fault::Process(process, Blow::Pause) => write!(f, "SIGSTOP {process} for {lasts} ms"),
+            Fault::Process(process, Blow::Restart) => write!(f, "SIGTERM {process}, and a new start"),
+            Fault::Link(link, Trouble::Delay(by)) => write!(f, "{link}: delayed by {by} ms for {lasts} ms"),
+            Fault::Link(link, Trouble::Cut) => write!(f, "{link}: cut for {lasts} ms"),
+            Fault::Link(link, Trouble::SwallowReplies) => write!(f, "{link}: replies swallowed for {lasts} ms"),
+            Fault::Link(link, Trouble::Freeze) => write!(f, "{link}: frozen for {lasts} ms"),
+            Fault::Forget(post, keys) => {
+                let keys = match keys {
+                    Keys::Both => "set and meta",
+                    Keys::Set => "set",
+                    Keys::Meta => "meta",
+                };
+                write!(f, "DEL {keys} of post {post}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_same_seed_gives_the_same_schedule_and_another_one_another() {
+        assert_eq!(schedule(7, MINUTE, 50), schedule(7, MINUTE, 50));
+        assert_ne!(schedule(7, MINUTE, 50), schedule(8, MINUTE, 50));
+        let points = |seed| (0..20).map(|start| failpoint(seed, Program::Ingest(1), start)).collect::<Vec<_>>();
+        assert_eq!(points(7), points(7));
+        assert_ne!(points(7), points(8));
+    }
+
+    #[test]
+    fn a_longer_run_of_the_same_seed_begins_like_the_shorter_one() {
+        let (short, long) = (schedule(7, MINUTE / 4, 50), schedule(7, MINUTE, 50));
+        let starts = |events: &[Event]| events.iter().map(|event| (event.at, event.fault)).collect::<Vec<_>>();
+        assert_eq!(starts(&short), starts(&long)[..short.len()]);
+    }
+
+    #[test]
+    fn every_kind_of_fault_comes_in_a_few_minutes_and_all_end_in_time() {
+        let events = schedule(1, 5 * MINUTE, 50);
+        let kinds: std::collections::BTreeSet<String> = events.iter().map(|event| event.fault.kind()).collect();
+        assert_eq!(kinds.len(), 3 * 4 - 2 + 5, "{kinds:?}");
+        assert!(events.iter().all(|event| event.at + event.lasts < 5 * MINUTE));
+    }
+
+    #[test]
+    fn no_process_or_link_is_broken_twice_at_once() {
+        let events = schedule(3, 5 * MINUTE, 50);
+        for (place, event) in events.iter().enumerate() {
+            let same = |other: &&Event| match (event.fault, other.fault) {
+                (Fault::Process(one, _), Fault::Process(other, _)) => one == other,
+                (Fault::Link(one, _), Fault::Link(other, _)) => one == other,
+                _ => false,
+            };
+            let next = events[place + 1..].iter().find(same);
+            assert!(next.is_none_or(|next| next.at >= event.at + event.lasts), "{event} and {next:?}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What arrives from outside may be anything: ids, tokens, settings. These tests make up a lot of it.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows tests, but not the functions that they share")]
+
+mod ids;
+mod names;
+mod settings;
+mod text;
+mod tokens;
+mod urls;

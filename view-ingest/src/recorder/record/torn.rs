@@ -1,0 +1,45 @@
+//! The second pipeline cut short, and the second pipeline done wrong: only for proofs (see [`shared::failpoints`]).
+
+use fred::{error::Error, interfaces::SetsInterface, types::Value};
+use shared::{
+    failpoints,
+    ids::{PostId, ViewerId},
+    keys,
+};
+
+use super::{Group, Reply, Stores, queue_outbox, queue_posts};
+
+/// Dies after a part of the pipeline, or sends it in the wrong order, if either is wanted. Gives nothing where all is to be as it should.
+pub(super) async fn exchange(
+    stores: &Stores,
+    groups: &[Group],
+    pairs: &[(PostId, ViewerId)],
+) -> Result<Option<Vec<Reply>>, Error> {
+    if failpoints::is_broken(failpoints::SET_BEFORE_OUTBOX) {
+        let sets = stores.redis.pipeline();
+        queue_posts(&sets, groups, pairs, stores.view_ttl).await?;
+        let sets = sets.try_all::<Value>().await;
+        failpoints::at("record::between");
+        let outbox = stores.redis.pipeline();
+        queue_outbox(&outbox, pairs).await?;
+        let mut replies = if pairs.is_empty() { Vec::new() } else { outbox.try_all::<Value>().await };
+        replies.extend(sets);
+        return Ok(Some(replies));
+    }
+    if failpoints::hit("record::between") {
+        let pipeline = stores.redis.pipeline();
+        queue_outbox(&pipeline, pairs).await?;
+        let _ = pipeline.try_all::<Value>().await;
+        failpoints::abort("record::between");
+    }
+    if failpoints::hit("record::before_count") {
+        let pipeline = stores.redis.pipeline();
+        queue_outbox(&pipeline, pairs).await?;
+        for (post, viewer) in pairs {
+            let () = pipeline.sadd(keys::views(post), viewer.as_str()).await?;
+        }
+        let _ = pipeline.try_all::<Value>().await;
+        failpoints::abort("record::before_count");
+    }
+    Ok(None)
+}

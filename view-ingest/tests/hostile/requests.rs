@@ -1,0 +1,261 @@
+//! Requests that are HTTP, whatever else they are: each gets exactly the status that the documentation promises.
+
+use futures_util::future::join_all;
+use proptest::{
+    collection::vec,
+    option,
+    prelude::{Just, Strategy, any, prop_oneof},
+    sample::select,
+    test_runner::TestRunner,
+};
+use serde_json::{Value, json};
+use shared::ids::PostId;
+use testkit::properties::cases;
+
+use crate::{
+    wire::{Answer, Ending, send},
+    world::{POSTS, World},
+};
+
+#[derive(Debug, Clone)]
+enum Path {
+    View,
+    Batch,
+    Counts(String),
+    Count(String),
+    Probe(&'static str),
+    Other(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Authorization {
+    Missing,
+    Good,
+    Bad,
+}
+
+#[derive(Debug, Clone)]
+enum Framing {
+    Length,
+    Chunks(usize),
+}
+
+#[derive(Debug, Clone)]
+struct Request {
+    method: String,
+    path: Path,
+    authorization: Authorization,
+    content_type: Option<String>,
+    header: (String, String),
+    body: Vec<u8>,
+    framing: Framing,
+}
+
+/// Ids that exist, that could, and that could not.
+fn id() -> impl Strategy<Value = String> {
+    prop_oneof![
+        select(POSTS.to_vec()).prop_map(str::to_owned),
+        "[A-Za-z0-9_-]{1,66}",
+        Just("550E8400E29B41D4A716446655440000".to_owned()),
+        "[!-~]{0,5}",
+        any::<String>()
+    ]
+}
+
+fn path() -> impl Strategy<Value = Path> {
+    let other = "/[!$-.0-;=A-Z\\[\\]_a-z~]{0,30}(/[a-z.%0-9]{0,10}){0,3}";
+    prop_oneof![
+        Just(Path::View),
+        Just(Path::View),
+        Just(Path::Batch),
+        Just(Path::Batch),
+        vec(id(), 0..130).prop_map(|ids| Path::Counts(ids.join(","))),
+        id().prop_map(Path::Count),
+        select(vec!["/livez", "/readyz"]).prop_map(Path::Probe),
+        other.prop_filter("no route", |path| route_of(path).is_none()).prop_map(Path::Other),
+    ]
+}
+
+/// JSON of any form, mostly almost right.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        id().prop_map(Value::from),
+    ];
+    let value = leaf.prop_recursive(3, 24, 5, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(Value::from),
+            vec((any::<String>(), inner), 0..4).prop_map(|fields| fields.into_iter().collect())
+        ]
+    });
+    prop_oneof![
+        id().prop_map(|id| json!({ "postId": id, "unknown": [1] }).to_string().into_bytes()),
+        vec(id(), 0..130).prop_map(|ids| json!({ "postIds": ids }).to_string().into_bytes()),
+        (select(vec!["postId", "postIds"]), value.clone())
+            .prop_map(|(name, value)| json!({ name: value }).to_string().into_bytes()),
+        value.prop_map(|value| value.to_string().into_bytes()),
+        vec(any::<u8>(), 0..100),
+        ("[ \n\u{feff}]{0,3}", "[{}\\[\\]\",:a-z0-9\\\\]{0,30}").prop_map(|(space, text)| (space + &text).into_bytes()),
+        // Around the limit, and far beyond it.
+        prop_oneof![65_400_usize..65_700, Just(200_000)].prop_map(|length| {
+            let text = json!({ "postId": "7", "filler": "" }).to_string();
+            text.replace("\"\"", &format!("\"{}\"", "x".repeat(length - text.len()))).into_bytes()
+        }),
+        (1_usize..20_000).prop_map(|depth| format!("{{\"postId\":{}", "[".repeat(depth)).into_bytes()),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let method = prop_oneof![
+        select(vec!["POST", "POST", "POST", "GET", "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+            .prop_map(str::to_owned),
+        "[A-Z]{1,12}".prop_filter("CONNECT asks for no path", |method| method != "CONNECT"),
+    ];
+    let kind = prop_oneof![
+        select(vec![
+            "application/json",
+            "application/json",
+            "Application/JSON ; charset=utf-8",
+            "application/vnd.api+json",
+            "text/json",
+            "application/jsonp",
+            "+json",
+            ""
+        ])
+        .prop_map(str::to_owned),
+        "[!-~][ -~]{0,20}[!-~]"
+    ];
+    let header = ("x-[a-z]{1,20}", prop_oneof!["[ -~]{0,40}", (15_000_usize..18_000).prop_map(|length| "v".repeat(length))]);
+    let authorization =
+        select(vec![Authorization::Good, Authorization::Good, Authorization::Good, Authorization::Missing, Authorization::Bad]);
+    let framing = prop_oneof![Just(Framing::Length), (1_usize..5_000).prop_map(Framing::Chunks)];
+    (method, path(), authorization, option::weighted(0.95, kind), header, body(), framing).prop_map(
+        |(method, path, authorization, content_type, header, body, framing)| Request {
+            method,
+            path,
+            authorization,
+            content_type,
+            header,
+            body,
+            framing,
+        },
+    )
+}
+
+/// The route that a path belongs to, as the documentation has it.
+fn route_of(path: &str) -> Option<&str> {
+    match path {
+        "/posts/view" | "/posts/views-batch" | "/posts/views" | "/livez" | "/readyz" => Some(path),
+        _ => path.strip_prefix("/posts/")?.strip_suffix("/views").filter(|id| !id.contains('/')),
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+impl Request {
+    fn target(&self) -> String {
+        match &self.path {
+            Path::View => "/posts/view".to_owned(),
+            Path::Batch => "/posts/views-batch".to_owned(),
+            Path::Counts(ids) => format!("/posts/views?x=1&ids={}&ids=7", escape(ids)),
+            Path::Count(id) => format!("/posts/{}/views", escape(id)),
+            Path::Probe(path) => (*path).to_owned(),
+            Path::Other(path) => path.clone(),
+        }
+    }
+
+    fn bytes(&self, token: &str) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n", self.method, self.target());
+        match self.authorization {
+            Authorization::Missing => {}
+            Authorization::Good => head += &format!("authorization: Bearer {token}\r\n"),
+            Authorization::Bad => head += &format!("authorization: Bearer {token}x\r\n"),
+        }
+        if let Some(kind) = &self.content_type {
+            head += &format!("content-type: {kind}\r\n");
+        }
+        head += &format!("{}: {}\r\n", self.header.0, self.header.1);
+        match self.framing {
+            Framing::Length => [format!("{head}content-length: {}\r\n\r\n", self.body.len()).as_bytes(), &self.body].concat(),
+            Framing::Chunks(size) => {
+                let mut bytes = format!("{head}transfer-encoding: chunked\r\n\r\n").into_bytes();
+                for chunk in self.body.chunks(size) {
+                    bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                    bytes.extend_from_slice(chunk);
+                    bytes.extend_from_slice(b"\r\n");
+                }
+                bytes.extend_from_slice(b"0\r\n\r\n");
+                bytes
+            }
+        }
+    }
+
+    /// What the documentation promises.
+    fn expected(&self) -> u16 {
+        let is_read = matches!(self.method.as_str(), "GET" | "HEAD");
+        match &self.path {
+            _ if self.header.1.len() > 16 * 1024 => 431,
+            Path::Other(_) => 404,
+            Path::View | Path::Batch if self.method != "POST" => 405,
+            Path::View | Path::Batch if self.authorization != Authorization::Good => 401,
+            Path::View | Path::Batch if !self.announces_json() => 415,
+            Path::View | Path::Batch if self.body.len() > 64 * 1024 => 413,
+            Path::View => self.object().map_or(400, |body| body.get("postId").and_then(Value::as_str).map_or(400, of_one)),
+            Path::Batch => self.object().map_or(400, |body| body.get("postIds").map_or(400, of_list)),
+            _ if !is_read => 405,
+            Path::Count(id) => of_one(id),
+            Path::Counts(ids) => of_many(&ids.split(',').filter(|_| !ids.is_empty()).collect::<Vec<_>>()),
+            Path::Probe(_) => 200,
+        }
+    }
+
+    fn announces_json(&self) -> bool {
+        let kind = self.content_type.as_deref().unwrap_or_default().split(';').next().unwrap().trim().to_ascii_lowercase();
+        kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json")
+    }
+
+    fn object(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok().filter(Value::is_object)
+    }
+}
+
+fn of_one(id: &str) -> u16 {
+    PostId::parse(id).map_or(400, |post| if POSTS.contains(&post.as_str()) { 200 } else { 404 })
+}
+
+fn of_many(ids: &[&str]) -> u16 {
+    if (1..=100).contains(&ids.len()) && ids.iter().all(|id| PostId::parse(id).is_ok()) { 200 } else { 400 }
+}
+
+fn of_list(ids: &Value) -> u16 {
+    let texts = ids.as_array().and_then(|ids| ids.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+    texts.map_or(400, |ids| of_many(&ids))
+}
+
+#[test]
+fn every_request_gets_the_answer_that_the_documentation_promises() {
+    let world = World::start();
+    // Many at once, and all of them again until the guilty one is found when one goes wrong.
+    let mut runner = TestRunner::new(cases(60));
+    let outcome = runner.run(&vec(request(), 1..24), |requests| {
+        let exchange = |request: Request| {
+            let bytes = request.bytes(&world.token);
+            async move { (send(world.address, &bytes, Ending::Wait).await, request) }
+        };
+        for (answer, request) in world.runtime.block_on(join_all(requests.into_iter().map(exchange))) {
+            let answer = Answer::read(&answer, request.method != "HEAD");
+            assert_eq!(answer.status, request.expected(), "{answer:?}");
+            answer.assert_form();
+        }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    world.assert_well();
+}

@@ -1,0 +1,26 @@
+//! view-ingest against a real Redis and a real PostgreSQL.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows tests, but not the functions that they share")]
+
+mod auth;
+mod batch;
+mod counts;
+mod first_touch;
+mod ids;
+mod keys;
+mod limits;
+mod operators;
+mod outbox;
+mod postgres_away;
+mod recording;
+mod redis_away;
+mod refusals;
+mod returning;
+mod settings;
+mod signals;
+mod slow;
+mod support;
+mod systemd;
+mod tls;
+mod views;
+mod wire;
