@@ -155,7 +155,7 @@ impl Recorder {
     async fn process(&mut self, mut groups: Vec<Group>) {
         let started = std::time::Instant::now();
         let size: usize = groups.iter().map(|group| group.items.len()).sum();
-        check::run(&self.stores.redis, &mut groups).await;
+        check::run(&self.stores.redis, &self.stores.health, &mut groups).await;
         groups.retain_mut(|group| !self.set_aside(group));
         let recorded = record::run(&self.stores, &mut groups).await;
         let (taken, refused): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|group| recorded.took(group));

@@ -10,10 +10,11 @@ use shared::keys::{self, field};
 use super::{
     Unavailable,
     batch::{Group, Meta},
+    health::Health,
 };
 
 /// Fills in what Redis knows. A group whose replies are missing or are errors stays unavailable.
-pub(super) async fn run(redis: &Client, groups: &mut [Group]) {
+pub(super) async fn run(redis: &Client, health: &Health, groups: &mut [Group]) {
     // Commands would only be queued until their deadline.
     if !redis.is_connected() {
         return;
@@ -21,7 +22,7 @@ pub(super) async fn run(redis: &Client, groups: &mut [Group]) {
     let pipeline = redis.pipeline();
     for group in &*groups {
         if let Err(error) = queue(&pipeline, group).await {
-            tracing::warn!(%error, "cannot queue a check");
+            health.complain("cannot queue a check", &error);
             return;
         }
     }
@@ -29,11 +30,10 @@ pub(super) async fn run(redis: &Client, groups: &mut [Group]) {
     for group in groups {
         let members = if group.viewers.is_empty() { None } else { Some(replies.next()) };
         let meta = replies.next();
-        group.meta = read(group, members, meta)
-            .inspect_err(|error| {
-                tracing::warn!(post = %group.post, error, "Redis did not check a post");
-            })
-            .map_err(|_| Unavailable);
+        group.meta = read(group, members, meta).map_err(|error| {
+            health.complain("Redis did not check a post", &format_args!("{error}, post {}", group.post));
+            Unavailable
+        });
     }
 }
 

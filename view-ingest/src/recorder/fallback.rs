@@ -94,7 +94,7 @@ pub(super) async fn run(
     let verdicts = match ask(database, stores, groups).await {
         Ok(verdicts) => verdicts,
         Err(error) => {
-            tracing::warn!(%error, "neither Redis nor PostgreSQL takes views");
+            stores.health.complain("neither Redis nor PostgreSQL takes views", &error);
             for group in groups {
                 super::batch::fail(group, tickets, &stores.metrics);
             }

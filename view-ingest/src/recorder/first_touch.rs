@@ -153,7 +153,7 @@ async fn put(stores: &Stores, wanted: &Wanted, known: &KnownPost) -> Found {
         Ok(()) => Found::Yes,
         Err(error) => {
             // The next batch with this post finds Redis away, or has the post looked up again.
-            tracing::warn!(%error, %post, "cannot put a post into Redis");
+            stores.health.complain("cannot put a post into Redis", &format_args!("{error}, post {post}"));
             Found::Unknown
         }
     }

@@ -1,11 +1,12 @@
 //! Which store takes views, as `/readyz`, the log and a gauge tell it.
 
 use std::{
+    fmt::Display,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fred::{clients::Client, interfaces::ClientLike};
@@ -16,16 +17,28 @@ use crate::metrics::Metrics;
 /// How often PostgreSQL is asked whether it would take views, while Redis is away and `/readyz` depends on it.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Complaints that follow the last one within this time are for those who look closely.
+const COMPLAINT_INTERVAL_MS: u64 = 1_000;
+
 /// The stores of one process.
 pub(crate) struct Health {
     clients: Vec<Client>,
     database_answers: AtomicBool,
     in_fallback: AtomicUsize,
+    started: Instant,
+    /// When a complaint was last logged, in milliseconds since the start.
+    complained_ms: AtomicU64,
 }
 
 impl Health {
     pub(crate) fn new(clients: Vec<Client>) -> Self {
-        Self { clients, database_answers: AtomicBool::new(false), in_fallback: AtomicUsize::new(0) }
+        Self {
+            clients,
+            database_answers: AtomicBool::new(false),
+            in_fallback: AtomicUsize::new(0),
+            started: Instant::now(),
+            complained_ms: AtomicU64::new(0),
+        }
     }
 
     /// Ready is who has a store to write to.
@@ -54,6 +67,18 @@ impl Health {
             if self.in_fallback.fetch_sub(1, Relaxed) == 1 {
                 tracing::info!(store = "redis", "Redis takes the views again");
             }
+        }
+    }
+
+    /// Logs what a store did not do. An outage makes every batch fail, many times a second, so only one complaint in a while is a warning.
+    pub(super) fn complain(&self, what: &str, error: &dyn Display) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last_ms = self.complained_ms.load(Relaxed);
+        if last_ms == 0 || now_ms.saturating_sub(last_ms) >= COMPLAINT_INTERVAL_MS {
+            self.complained_ms.store(now_ms.max(1), Relaxed);
+            tracing::warn!(%error, "{what}");
+        } else {
+            tracing::debug!(%error, "{what}");
         }
     }
 

@@ -115,7 +115,7 @@ pub(super) async fn run(stores: &Stores, groups: &mut [Group]) -> Recorded {
 
 async fn send(stores: &Stores, groups: &[Group], pairs: Vec<(PostId, ViewerId)>, posts: usize) -> Recorded {
     let failed = |error: &dyn std::fmt::Display, pairs| {
-        tracing::warn!(%error, "Redis did not record a batch");
+        stores.health.complain("Redis did not record a batch", error);
         Recorded { pairs, in_outbox: false, posts: vec![Err(Unavailable); posts] }
     };
     failpoints::at("record::before");
@@ -136,7 +136,7 @@ async fn send(stores: &Stores, groups: &[Group], pairs: Vec<(PostId, ViewerId)>,
     let mut results = Vec::with_capacity(posts);
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
         results.push(read(group, &mut replies).map_err(|error| {
-            tracing::warn!(post = %group.post, error, "Redis did not record a post");
+            stores.health.complain("Redis did not record a post", &format_args!("{error}, post {}", group.post));
             Unavailable
         }));
     }

@@ -5,6 +5,7 @@
 mod auth;
 mod batch;
 mod counts;
+mod fallback;
 mod first_touch;
 mod ids;
 mod keys;

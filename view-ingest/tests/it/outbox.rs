@@ -10,7 +10,8 @@ use crate::support::{World, assert_error, set};
 
 const UNAVAILABLE: &str = "Сервис временно недоступен";
 
-async fn set_maxmemory(world: &World, bytes: &str) {
+/// Sets the bytes that Redis may use; 0 for all that there are.
+pub(crate) async fn set_maxmemory(world: &World, bytes: &str) {
     let config = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
     let () = world.redis.custom(config, vec!["SET", "maxmemory", bytes]).await.unwrap();
 }
