@@ -11,6 +11,9 @@ pub const UPDATES: &str = "views:updates";
 /// The `SCAN` pattern of all viewer sets.
 pub const VIEWS_PATTERN: &str = "post:*:views";
 
+/// The `SCAN` pattern of all meta hashes.
+pub const META_PATTERN: &str = "{post:*:views}:meta";
+
 /// The fields of a post's meta hash.
 pub mod field {
     /// The post's author, empty when the post has none.
@@ -59,6 +62,12 @@ pub fn post_of_views(key: &str) -> Option<PostId> {
     PostId::parse(id).ok().filter(|post| post.as_str() == id)
 }
 
+/// The post id inside the key of a meta hash, if the key is one and the id is spelled canonically.
+#[must_use]
+pub fn post_of_meta(key: &str) -> Option<PostId> {
+    post_of_views(key.strip_prefix('{')?.strip_suffix("}:meta")?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +91,7 @@ mod tests {
     fn a_scanned_key_gives_its_post_back() {
         let post = PostId::parse("Post_7").unwrap();
         assert_eq!(post_of_views(&views(&post)), Some(post));
+        assert_eq!(post_of_meta(&meta(&post)), Some(post));
     }
 
     #[test]

@@ -62,7 +62,16 @@ pub async fn store(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId
         let post = PostId::parse(row.get(0)).ok()?;
         Some((post, Stored { views: row.get(1), added: row.get(2) }))
     });
-    Ok(stored.collect())
+    let mut stored: HashMap<PostId, Stored> = stored.collect();
+    // Where nothing was added, the count is that of the statement's snapshot. If the statement had to wait for another one that was storing
+    // the same pairs, that is the count from before them.
+    let unchanged: Vec<PostId> = stored.iter().filter(|(_, stored)| stored.added == 0).map(|(post, _)| *post).collect();
+    if !unchanged.is_empty() {
+        for (post, views) in counts(database, &unchanged).await? {
+            stored.insert(post, Stored { views, added: 0 });
+        }
+    }
+    Ok(stored)
 }
 
 /// The same as [`store`], for callers that answer each viewer: tells which pairs were new, and who the authors are.

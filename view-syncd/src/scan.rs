@@ -82,17 +82,34 @@ impl Engine {
     pub async fn scan(&mut self) -> Result<Scanned, Failure> {
         let started = Instant::now();
         let mut scanned = Scanned::default();
+        self.walk(Walk::Sets, &mut scanned).await?;
+        self.walk(Walk::LoneHashes, &mut scanned).await?;
+        if scanned.united > 0 {
+            tracing::info!(posts = scanned.united, "united sets with PostgreSQL that others than view-ingest had written");
+        }
+        self.metrics.scans.inc();
+        self.metrics.scan_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(scanned)
+    }
+
+    async fn walk(&mut self, walk: Walk, scanned: &mut Scanned) -> Result<(), Failure> {
+        let (pattern, post_of): (_, fn(&str) -> Option<PostId>) = match walk {
+            Walk::Sets => (keys::VIEWS_PATTERN, keys::post_of_views),
+            Walk::LoneHashes => (keys::META_PATTERN, keys::post_of_meta),
+        };
         let mut cursor = "0".to_owned();
         let mut misnamed = 0;
         loop {
-            let (next, found): (String, Vec<String>) =
-                self.redis.scan_page(cursor, keys::VIEWS_PATTERN, Some(SCAN_COUNT), None).await?;
+            let (next, found): (String, Vec<String>) = self.redis.scan_page(cursor, pattern, Some(SCAN_COUNT), None).await?;
             // Redis may name a key twice.
-            let posts: HashSet<PostId> = found.iter().filter_map(|key| keys::post_of_views(key)).collect();
-            misnamed += found.iter().filter(|key| keys::post_of_views(key).is_none()).count();
+            let posts: HashSet<PostId> = found.iter().filter_map(|key| post_of(key)).collect();
+            misnamed += found.iter().filter(|key| post_of(key).is_none()).count();
             let posts: Vec<PostId> = posts.into_iter().collect();
             for page in posts.chunks(PAGE_POSTS) {
-                self.scan_posts(page, &mut scanned).await?;
+                match walk {
+                    Walk::Sets => self.scan_posts(page, scanned).await?,
+                    Walk::LoneHashes => self.scan_lone(page, scanned).await?,
+                }
             }
             self.go_on()?;
             if next == "0" {
@@ -103,14 +120,31 @@ impl Engine {
             self.drain(Urgency::Patient).await?;
         }
         if misnamed > 0 {
-            tracing::warn!(keys = misnamed, "keys like {} do not hold the id of a post and are passed over", keys::VIEWS_PATTERN);
+            tracing::warn!(keys = misnamed, "keys like {pattern} do not hold the id of a post and are passed over");
         }
-        if scanned.united > 0 {
-            tracing::info!(posts = scanned.united, "united sets with PostgreSQL that others than view-ingest had written");
+        Ok(())
+    }
+
+    /// Brings those hashes into order that have no set beside them: of posts that were only read, or whose set is gone. Their counts are
+    /// served like any other. They are not among the posts with views that a cycle reports.
+    async fn scan_lone(&mut self, posts: &[PostId], scanned: &mut Scanned) -> Result<(), Failure> {
+        let pipeline = self.redis.pipeline();
+        for post in posts {
+            let () = pipeline.exists(keys::views(post)).await?;
         }
-        self.metrics.scans.inc();
-        self.metrics.scan_seconds.observe(started.elapsed().as_secs_f64());
-        Ok(scanned)
+        let sets = replies(pipeline.try_all::<i64>().await, posts.len())?;
+        let lone = posts.iter().zip(sets).filter(|(_, set)| set.as_ref().is_ok_and(|set| *set == 0));
+        let lone: Vec<PostId> = lone.map(|(post, _)| *post).collect();
+        self.progress.made();
+        if lone.is_empty() {
+            return Ok(());
+        }
+        let mut looks = self.look(&lone, scanned).await?;
+        looks.retain(|_, look| look.members == 0 && look.has_meta);
+        let mut aside = Scanned::default();
+        self.put_in_order(looks, &mut aside).await?;
+        scanned.take_over(aside);
+        Ok(())
     }
 
     async fn scan_posts(&mut self, posts: &[PostId], scanned: &mut Scanned) -> Result<(), Failure> {
@@ -121,6 +155,10 @@ impl Engine {
         let found = looks.len() as u64 + (scanned.errors - errors_before);
         scanned.found += found;
         self.metrics.posts_scanned.inc_by(found);
+        self.put_in_order(looks, scanned).await
+    }
+
+    async fn put_in_order(&mut self, mut looks: HashMap<PostId, Look>, scanned: &mut Scanned) -> Result<(), Failure> {
         let seen: Vec<PostId> = looks.keys().copied().collect();
         if seen.is_empty() {
             return Ok(());
@@ -246,7 +284,22 @@ impl Engine {
     }
 }
 
+/// What a walk through the keys looks for.
+#[derive(Debug, Clone, Copy)]
+enum Walk {
+    Sets,
+    LoneHashes,
+}
+
 impl Scanned {
+    /// Takes over what is worth knowing of posts that are not counted themselves.
+    fn take_over(&mut self, aside: Self) {
+        self.errors += aside.errors;
+        self.removed += aside.removed;
+        let room = MAX_UNSETTLED.saturating_sub(self.unsettled.len());
+        self.unsettled.extend(aside.unsettled.into_iter().take(room));
+    }
+
     /// Notes that a post could not be brought into order.
     pub(crate) fn fail(&mut self, post: &PostId, error: &dyn std::fmt::Display) {
         self.errors += 1;

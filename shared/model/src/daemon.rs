@@ -40,30 +40,29 @@ pub enum Daemon {
     LookAgain(i8),
     /// Scan: to write the count.
     Refresh(i8),
-    /// Union: to read the set, which is larger than `recorded` by this.
-    ReadSet(i8),
-    /// Union: to store the members.
-    StoreSet {
-        /// As above.
-        difference: i8,
-        /// What `SSCAN` gave.
-        members: Viewers,
-    },
+    /// Union: to read the set.
+    ReadSet(Union),
+    /// Union: to store these members.
+    StoreSet(Union, Viewers),
     /// Union: to ask for the count.
-    CountSet(i8),
-    /// Union: to correct the numbers.
-    Settle {
-        /// As above.
-        difference: i8,
-        /// The count.
-        count: i8,
-    },
+    CountSet(Union),
+    /// Union: to correct the numbers, and to write this count.
+    Settle(Union, i8),
     /// Repair: to look for the same drift once more.
     DriftAgain(i8),
+    /// Repair: to have the set united with the ledger first, because it may hold somebody whose entry is lost.
+    Rescue(i8),
     /// Repair: to take the drift back.
     Repair(i8),
-    /// Repair, with the remedy: to unite the set with the ledger before a drift of this size is taken back.
-    UniteDrift(i8),
+}
+
+/// Why a set is united with the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Union {
+    /// By how much the set is larger than `recorded`.
+    pub difference: i8,
+    /// The drift that is to be repaired afterwards; zero in a scan.
+    pub drift: i8,
 }
 
 /// What the scan keeps of its first look.
@@ -111,7 +110,7 @@ impl World {
                 return actions;
             }
             Daemon::Ack { .. } => actions.extend([Do::Go, Do::GoUnheard]),
-            Daemon::Settle { .. } => {
+            Daemon::Settle(..) => {
                 actions.push(Do::Go);
                 actions.extend((self.left.lost_replies > 0).then_some(Do::GoUnheard));
                 actions.push(Do::SettleHalf);
@@ -148,14 +147,14 @@ impl World {
             }
             Do::Go => self.go(daemon, setup),
             Do::GoUnheard => {
-                if matches!(daemon, Daemon::Settle { .. } | Daemon::Repair(_)) {
+                if matches!(daemon, Daemon::Settle(..) | Daemon::Repair(_)) {
                     self.left.lost_replies -= 1;
                 }
                 self.go(daemon.clone(), setup);
                 daemon
             }
             Do::SettleHalf => {
-                if let Daemon::Settle { difference, .. } = daemon {
+                if let Daemon::Settle(Union { difference, .. }, _) = daemon {
                     self.redis.meta().recorded += difference;
                 }
                 Daemon::Idle
@@ -204,7 +203,9 @@ impl World {
             Daemon::LookAgain(count) => {
                 let meta = self.redis.meta.unwrap_or_default();
                 match self.redis.set.len() - meta.recorded {
-                    difference if difference != 0 && variant != Variant::NoUnion => Daemon::ReadSet(difference),
+                    difference if difference != 0 && variant != Variant::NoUnion => {
+                        Daemon::ReadSet(Union { difference, drift: 0 })
+                    }
                     // A hash that has expired since is left alone.
                     _ if self.redis.meta.is_none() => Daemon::Idle,
                     _ => refresh(meta.persisted, count, variant),
@@ -214,27 +215,27 @@ impl World {
                 self.redis.meta().persisted = Some(count);
                 Daemon::Idle
             }
-            Daemon::ReadSet(difference) => Daemon::StoreSet { difference, members: self.redis.set },
-            Daemon::StoreSet { difference, members } => {
+            Daemon::ReadSet(union) => Daemon::StoreSet(union, self.redis.set),
+            Daemon::StoreSet(union, members) => {
                 self.postgres.store(members, variant);
-                Daemon::CountSet(difference)
+                Daemon::CountSet(union)
             }
-            Daemon::CountSet(difference) => Daemon::Settle { difference, count: self.postgres.count() },
-            Daemon::Settle { difference, count } => {
+            Daemon::CountSet(union) => Daemon::Settle(union, self.postgres.count()),
+            Daemon::Settle(Union { difference, drift }, count) => {
                 let meta = self.redis.meta();
                 meta.persisted = Some(count);
                 meta.recorded += difference;
                 meta.acked += difference;
-                Daemon::Idle
+                if drift == 0 { Daemon::Idle } else { Daemon::Repair(drift) }
             }
             Daemon::DriftAgain(first) => match drift(&self.redis) {
                 second if second == 0 || second != first || variant == Variant::NoRepair => Daemon::Idle,
-                second if second > 0 && setup.drift_unites => Daemon::UniteDrift(second),
+                second if second > 0 => Daemon::Rescue(second),
                 second => Daemon::Repair(second),
             },
-            Daemon::UniteDrift(drift) => {
-                self.postgres.store(self.redis.set, variant);
-                Daemon::Repair(drift)
+            Daemon::Rescue(drift) => {
+                let recorded = self.redis.meta.unwrap_or_default().recorded;
+                Daemon::ReadSet(Union { difference: self.redis.set.len() - recorded, drift })
             }
             Daemon::Repair(drift) => {
                 self.redis.meta().acked += drift;
@@ -290,7 +291,7 @@ impl Daemon {
     pub(crate) fn exchange_viewers(&mut self) {
         match self {
             Self::Begin(entries) | Self::Commit { entries, .. } => entries.iter_mut().for_each(|entry| entry.viewer ^= 1),
-            Self::StoreSet { members, .. } => *members = members.exchanged(),
+            Self::StoreSet(_, members) => *members = members.exchanged(),
             Self::Hydrate(known) => known.viewers = known.viewers.exchanged(),
             _ => {}
         }

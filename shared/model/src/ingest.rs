@@ -45,6 +45,17 @@ pub struct Pipeline {
     pub viewer: Viewer,
     /// How many of its commands have been executed.
     pub executed: usize,
+    /// Whether Redis has refused `XADD`.
+    pub refused: Option<Refused>,
+}
+
+/// What is known of a pipeline whose `XADD` was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Refused {
+    /// No more than that.
+    Alone,
+    /// The set has gained the viewer.
+    ButInSet,
 }
 
 /// A command of the record pipeline.
@@ -87,6 +98,8 @@ pub enum IngestAction {
     SendAgain,
     /// Redis refuses `XADD`, but executes what follows.
     Refuse,
+    /// Having the replies to such a pipeline, it takes out of the set and the hash again what has got there.
+    TakeBack,
     /// It stores the view in PostgreSQL, and answers.
     Store,
     /// The view is committed, but the reply is lost.
@@ -108,7 +121,7 @@ pub enum IngestAction {
 }
 
 /// The commands of the record pipeline, in their order.
-fn commands(variant: Variant) -> [Command; 3] {
+pub(crate) fn commands(variant: Variant) -> [Command; 3] {
     match variant {
         Variant::SetBeforeOutbox => [Command::Set, Command::Outbox, Command::Recorded],
         _ => [Command::Outbox, Command::Set, Command::Recorded],
@@ -140,12 +153,16 @@ impl World {
             Step::CheckAgain(_) => actions.push(Do::CheckAgain),
             Step::Record(pipeline) => {
                 let last = commands(variant).len();
-                actions.push(if pipeline.executed < last { Do::Execute } else { Do::Answer });
+                actions.push(match pipeline.refused {
+                    _ if pipeline.executed < last => Do::Execute,
+                    Some(_) => Do::TakeBack,
+                    None => Do::Answer,
+                });
                 actions.extend((left.lost_replies > 0).then_some(Do::Break));
                 actions.extend((left.lost_replies > 0 && pipeline.executed > 0).then_some(Do::SendAgain));
                 actions.extend((may_give_up && pipeline.executed < last).then_some(Do::GiveUp));
                 actions.extend((die && may_give_up && pipeline.executed < last).then_some(Do::DieWithPipelineSent));
-                actions.extend((left.refusals > 0 && pipeline.executed == 0 && adrift.is_none()).then_some(Do::Refuse));
+                actions.extend((left.refusals > 0 && pipeline.executed == 0).then_some(Do::Refuse));
             }
             Step::Store(_) => {
                 actions.extend([Do::Store, Do::StoreUnheard]);
@@ -198,11 +215,21 @@ impl World {
             }
             (Do::SendAgain, Step::Record(pipeline)) => {
                 self.left.lost_replies -= 1;
-                Step::Record(Pipeline { executed: 0, ..pipeline })
+                Step::Record(Pipeline { executed: 0, refused: None, ..pipeline })
             }
             (Do::Refuse, Step::Record(pipeline)) => {
                 self.left.refusals -= 1;
-                self.ingests[place].adrift = Some(Pipeline { executed: 1, ..pipeline });
+                if variant != Variant::OnePipeline {
+                    self.ingests[place].step = Step::Store(pipeline.viewer);
+                    return;
+                }
+                Step::Record(Pipeline { executed: 1, refused: Some(Refused::Alone), ..pipeline })
+            }
+            (Do::TakeBack, Step::Record(pipeline)) => {
+                if pipeline.refused == Some(Refused::ButInSet) {
+                    self.redis.set.remove(pipeline.viewer);
+                }
+                self.redis.meta().recorded -= 1;
                 Step::Store(pipeline.viewer)
             }
             (Do::Store | Do::StoreUnheard, Step::Store(viewer)) => {
@@ -249,18 +276,21 @@ impl World {
             self.acknowledged.add(viewer);
             return Step::Idle;
         }
-        Step::Record(Pipeline { viewer, executed: 0 })
+        Step::Record(Pipeline { viewer, executed: 0, refused: None })
     }
 
     fn execute(&mut self, pipeline: Pipeline, variant: Variant) -> Pipeline {
-        match commands(variant)[pipeline.executed] {
-            Command::Outbox => self.redis.xadd(pipeline.viewer),
+        let Pipeline { viewer, executed, mut refused } = pipeline;
+        match commands(variant)[executed] {
+            Command::Outbox => self.redis.xadd(viewer),
             Command::Set => {
-                self.redis.set.add(pipeline.viewer);
+                if self.redis.set.add(viewer) {
+                    refused = refused.map(|_| Refused::ButInSet);
+                }
             }
             Command::Recorded => self.redis.meta().recorded += 1,
         }
-        Pipeline { executed: pipeline.executed + 1, ..pipeline }
+        Pipeline { viewer, executed: executed + 1, refused }
     }
 
     fn die(&mut self, place: usize) -> Step {

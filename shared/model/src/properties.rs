@@ -2,7 +2,7 @@
 
 use stateright::Property;
 
-use crate::{setup::Setup, world::World};
+use crate::{redis::Meta, setup::Setup, viewers::Viewers, world::World};
 
 /// An answered view is stored.
 pub const ACKNOWLEDGED: &str = "every acknowledged view is in the ledger or in the outbox";
@@ -17,6 +17,8 @@ pub const ONCE: &str = "nobody is counted twice";
 /// Rest brings everything into order.
 pub const REST: &str =
     "at rest, after a cycle, the live count is that of PostgreSQL and every acknowledged view is in the ledger";
+/// Rest brings even a hash into order that the scan, which goes from set to set, does not come across.
+pub const LONE: &str = "at rest, after a cycle, the live count of a post without a set is that of PostgreSQL";
 /// The cap works.
 pub const CAP: &str = "acked never passes recorded, unless the scan is correcting them";
 /// The acknowledgement is exact.
@@ -35,6 +37,7 @@ pub(crate) fn all() -> Vec<Property<Setup>> {
         Property::always(COUNT, |_, world: &World| world.postgres.count() == world.postgres.ledger.len()),
         Property::always(ONCE, |_, world: &World| world.postgres.counted.iter().all(|times| *times <= 1)),
         Property::always(REST, |setup, world: &World| !world.is_at_rest() || world.settles(setup)),
+        Property::always(LONE, |setup, world: &World| !world.is_at_rest() || world.settles_alone(setup)),
         Property::always(CAP, |setup: &Setup, world: &World| {
             setup.scans > 0 || world.redis.meta.is_none_or(|meta| meta.acked <= meta.recorded)
         }),
@@ -51,21 +54,27 @@ pub(crate) fn all() -> Vec<Property<Setup>> {
 
 impl World {
     /// Whoever is in the ledger or in the outbox.
-    fn stored(&self) -> crate::viewers::Viewers {
+    fn stored(&self) -> Viewers {
         self.postgres.ledger.with(self.redis.waiting())
     }
 
-    /// Whether one cycle puts everything right.
+    /// Whether one cycle puts everything right that has a set.
     fn settles(&self, setup: &Setup) -> bool {
         let settled = self.after_a_cycle(setup);
         let redis = &settled.redis;
-        let in_order = |meta: crate::redis::Meta| {
+        let in_order = |meta: Meta| {
             meta.live() == settled.postgres.count() && meta.acked == meta.recorded && redis.set.len() == meta.recorded
         };
         redis.outbox.is_empty()
             && settled.acknowledged.all_in(settled.postgres.ledger)
-            // A hash that the scan does not come across is none of its business; one that is not there is hydrated when it is asked for.
-            && (!settled.is_scanned(setup) || redis.meta.is_some_and(in_order))
+            && (redis.set.is_empty() || redis.meta.is_some_and(in_order))
+    }
+
+    /// Whether one cycle puts a hash right that has no set. One that is not there is made from PostgreSQL when somebody asks for it.
+    fn settles_alone(&self, setup: &Setup) -> bool {
+        let settled = self.after_a_cycle(setup);
+        let count = settled.postgres.count();
+        !settled.redis.set.is_empty() || settled.redis.meta.is_none_or(|meta| !meta.author || meta.live() == count)
     }
 
     /// Whether the hash agrees with the other keys without any scan: at rest with an empty outbox `persisted` is the count, and what is waiting

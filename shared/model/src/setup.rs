@@ -22,7 +22,7 @@ pub struct Setup {
     pub lost_replies: u8,
     /// How often Redis is unreachable for one process, so that a view goes straight into PostgreSQL.
     pub bypasses: u8,
-    /// How often Redis refuses the `XADD` of a pipeline (`OOM`) and takes what follows, because memory has become free in between.
+    /// How often Redis refuses an `XADD` (`OOM`) and would take what follows, because memory has become free in between.
     pub refusals: u8,
     /// How often view-syncd begins to scan, or to look for drifts, while everything else goes on.
     pub scans: u8,
@@ -32,10 +32,8 @@ pub struct Setup {
     pub database_away: bool,
     /// Whether a statement's count may be older than its end, because it waited for another one with the same pairs.
     pub slow_statements: bool,
-    /// Remedy: the scan finds hashes whose post has no set.
+    /// Whether the scan finds hashes whose post has no set.
     pub scan_finds_lone_hashes: bool,
-    /// Remedy: where a hash has recorded more than the ledger and the outbox know of, the set is united with the ledger.
-    pub drift_unites: bool,
     /// Whether states that differ only by the names of processes and viewers count as one. Traces name the wrong process then.
     pub symmetric: bool,
 }
@@ -65,6 +63,9 @@ pub enum Variant {
     NoUnion,
     /// Drifts are not repaired.
     NoRepair,
+    /// What follows `XADD` is sent in one pipeline with it, and so may be executed although that was refused. The viewers are taken out of
+    /// the sets again afterwards.
+    OnePipeline,
 }
 
 impl Setup {
@@ -83,7 +84,6 @@ impl Setup {
         database_away: false,
         slow_statements: false,
         scan_finds_lone_hashes: true,
-        drift_unites: false,
         symmetric: true,
     };
 

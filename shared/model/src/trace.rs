@@ -4,30 +4,63 @@ use std::fmt::Write;
 
 use stateright::Path;
 
-use crate::{actions::Action, world::World};
+use crate::{
+    actions::Action,
+    daemon::DaemonAction,
+    ingest::{Command, Ingest, IngestAction, Pipeline, Step, commands},
+    setup::Setup,
+    viewers::name,
+    world::World,
+};
 
 /// Writes a path down.
 #[must_use]
-pub fn describe(path: Path<World, Action>) -> String {
+pub fn describe(setup: &Setup, path: Path<World, Action>) -> String {
     let mut text = String::new();
-    let mut action = None;
+    let mut before: Option<(World, Action)> = None;
     for (number, (world, next)) in path.into_vec().into_iter().enumerate() {
-        if let Some(action) = action {
+        if let Some((before, action)) = before {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{number:3}. {}\n     {}", step(action), state(&world));
+            let _ = writeln!(text, "{number:3}. {}\n     {}", step(setup, &before, action), state(&world));
         }
-        action = next;
+        before = next.map(|next| (world, next));
     }
     text
 }
 
-fn step(action: Action) -> String {
+fn step(setup: &Setup, before: &World, action: Action) -> String {
     match action {
-        Action::Ingest(place, action) => format!("view-ingest {}: {action:?}", place + 1),
+        Action::Ingest(place, action) => {
+            format!("view-ingest {}: {}", place + 1, ingest_step(setup, &before.ingests[place], action))
+        }
+        Action::Syncd(place, action @ (DaemonAction::Go | DaemonAction::GoUnheard)) => {
+            let unheard = if action == DaemonAction::Go { "" } else { ", but the reply is lost" };
+            format!("view-syncd {}: {:?}{unheard}", place + 1, before.daemons[place])
+        }
         Action::Syncd(place, action) => format!("view-syncd {}: {action:?}", place + 1),
         Action::SetExpires => "the set expires".to_owned(),
         Action::HashExpires => "the hash expires".to_owned(),
         Action::BothExpire => "set and hash expire".to_owned(),
+    }
+}
+
+fn ingest_step(setup: &Setup, before: &Ingest, action: IngestAction) -> String {
+    let command = |pipeline: Pipeline| match commands(setup.variant)[pipeline.executed] {
+        Command::Outbox => "XADD",
+        Command::Set => "SADD",
+        Command::Recorded => "HINCRBY",
+    };
+    match (action, before.step, before.adrift) {
+        (IngestAction::Check(viewer), ..) => format!("checks for {}", name(viewer)),
+        (IngestAction::CheckFails(viewer), ..) => format!("cannot reach Redis for {}", name(viewer)),
+        (IngestAction::Execute, Step::Record(pipeline), _) => format!("{} {}", command(pipeline), name(pipeline.viewer)),
+        (IngestAction::Refuse, Step::Record(pipeline), _) => {
+            format!("{} {} is refused", command(pipeline), name(pipeline.viewer))
+        }
+        (IngestAction::ExecuteAdrift, _, Some(pipeline)) => {
+            format!("{} {}, for which nobody waits", command(pipeline), name(pipeline.viewer))
+        }
+        _ => format!("{action:?}"),
     }
 }
 

@@ -22,6 +22,11 @@ impl Viewers {
         self.0 != before
     }
 
+    /// Takes a viewer out.
+    pub fn remove(&mut self, viewer: Viewer) {
+        self.0 &= !(1 << viewer);
+    }
+
     /// Adds all of another set; gives how many of them are new.
     pub fn add_all(&mut self, others: Self) -> i8 {
         let before = self.len();

@@ -111,6 +111,10 @@ impl World {
             world.daemons[..setup.daemons].sort_unstable();
         };
         idle_last(self);
+        // Where only one of them has a client there is nothing to gain.
+        if setup.requests.contains(&0) {
+            return;
+        }
         let mut exchanged = self.clone();
         exchanged.exchange_viewers();
         idle_last(&mut exchanged);

@@ -1,9 +1,11 @@
-//! The second pipeline: what is new goes into the outbox first, then into the sets.
+//! Recording: what is new goes into the outbox first, then into the sets.
 //!
 //! In this order a crash in between can only repeat a view, never lose one. A pipeline that is sent again after a reconnection repeats
 //! views likewise, and a repeat is absorbed by the ledger's primary key.
+//!
+//! The sets are sent only when the outbox has answered. In one pipeline with it, Redis could refuse the entry (for want of memory) and
+//! take the member: then another process calls the viewer's next try a duplicate of a view that nobody stores.
 
-mod take_back;
 #[cfg(feature = "failpoints")]
 mod torn;
 
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use fred::{
     clients::{Client, Pipeline},
-    error::Error,
+    error::{Error, ErrorKind},
     interfaces::{HashesInterface, KeysInterface, SetsInterface, StreamsInterface},
     types::Value,
 };
@@ -124,15 +126,6 @@ async fn send(stores: &Stores, groups: &[Group], pairs: Vec<(PostId, ViewerId)>,
         Err(error) => return failed(&error, pairs),
     };
     failpoints::at("record::after");
-    let entries = pairs.len().div_ceil(MAX_PAIRS_PER_ENTRY);
-    if entries > replies.len() {
-        return failed(&"no reply", pairs);
-    }
-    // All replies of the outbox are taken before the first error is looked at, so that the posts find their own.
-    if let Some(error) = replies.by_ref().take(entries).fold(None, |error, reply| error.or(reply.err())) {
-        take_back::run(stores, groups, &pairs, replies).await;
-        return failed(&error, pairs);
-    }
     let mut results = Vec::with_capacity(posts);
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
         results.push(read(group, &mut replies).map_err(|error| {
@@ -143,16 +136,31 @@ async fn send(stores: &Stores, groups: &[Group], pairs: Vec<(PostId, ViewerId)>,
     Recorded { pairs, in_outbox: true, posts: results }
 }
 
-/// Sends the pipeline: the outbox first.
+/// Sends the outbox's part and, once it is taken, that of the posts. Gives the replies to the latter.
 async fn exchange(stores: &Stores, groups: &[Group], pairs: &[(PostId, ViewerId)]) -> Result<Vec<Reply>, Error> {
     #[cfg(feature = "failpoints")]
     if let Some(replies) = torn::exchange(stores, groups, pairs).await? {
         return Ok(replies);
     }
+    send_outbox(stores, pairs).await?;
     let pipeline = stores.redis.pipeline();
-    queue_outbox(&pipeline, pairs).await?;
     queue_posts(&pipeline, groups, pairs, stores.view_ttl).await?;
     Ok(pipeline.try_all::<Value>().await)
+}
+
+/// Writes the outbox and waits for the replies: all or nothing is to follow.
+async fn send_outbox(stores: &Stores, pairs: &[(PostId, ViewerId)]) -> Result<(), Error> {
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let pipeline = stores.redis.pipeline();
+    queue_outbox(&pipeline, pairs).await?;
+    let replies = pipeline.try_all::<Value>().await;
+    if replies.len() < pairs.len().div_ceil(MAX_PAIRS_PER_ENTRY) {
+        let lost = Error::new(ErrorKind::Protocol, "a reply is missing");
+        return Err(replies.into_iter().find_map(Result::err).unwrap_or(lost));
+    }
+    replies.into_iter().try_for_each(|reply| reply.map(drop))
 }
 
 async fn queue_outbox(pipeline: &Pipeline<Client>, pairs: &[(PostId, ViewerId)]) -> Result<(), Error> {

@@ -1,4 +1,7 @@
-//! The model, checked.
+//! The model of the protocol, checked: the protocol as it is built, the same protocol with something broken in it, and what the model
+//! has found to be amiss. Every test says how many states it has seen.
 
+mod found;
+mod protocol;
 mod support;
-mod tuning;
+mod variants;

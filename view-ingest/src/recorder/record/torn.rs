@@ -7,9 +7,9 @@ use shared::{
     keys,
 };
 
-use super::{Group, Reply, Stores, queue_outbox, queue_posts};
+use super::{Group, Reply, Stores, queue_posts, send_outbox};
 
-/// Dies after a part of the pipeline, or sends it in the wrong order, if either is wanted. Gives nothing where all is to be as it should.
+/// Dies on the way, or sends things in the wrong order, if either is wanted. Gives nothing where all is to be as it should.
 pub(super) async fn exchange(
     stores: &Stores,
     groups: &[Group],
@@ -20,21 +20,16 @@ pub(super) async fn exchange(
         queue_posts(&sets, groups, pairs, stores.view_ttl).await?;
         let sets = sets.try_all::<Value>().await;
         failpoints::at("record::between");
-        let outbox = stores.redis.pipeline();
-        queue_outbox(&outbox, pairs).await?;
-        let mut replies = if pairs.is_empty() { Vec::new() } else { outbox.try_all::<Value>().await };
-        replies.extend(sets);
-        return Ok(Some(replies));
+        send_outbox(stores, pairs).await?;
+        return Ok(Some(sets));
     }
     if failpoints::hit("record::between") {
-        let pipeline = stores.redis.pipeline();
-        queue_outbox(&pipeline, pairs).await?;
-        let _ = pipeline.try_all::<Value>().await;
+        let _ = send_outbox(stores, pairs).await;
         failpoints::abort("record::between");
     }
     if failpoints::hit("record::before_count") {
+        send_outbox(stores, pairs).await?;
         let pipeline = stores.redis.pipeline();
-        queue_outbox(&pipeline, pairs).await?;
         for (post, viewer) in pairs {
             let () = pipeline.sadd(keys::views(post), viewer.as_str()).await?;
         }
