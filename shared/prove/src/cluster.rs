@@ -126,7 +126,8 @@ impl Cluster {
         ];
         let settings = SHARED_SETTINGS.iter().chain(settings);
         environment.extend(settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let recipe = Recipe { binary: plan.binaries.join(name), environment, seed: plan.seed };
+        let recipe =
+            Recipe { binary: plan.binaries.join(name), environment, seed: plan.seed, mistake: plan.broken.map(str::to_owned) };
         self.units.insert(program, Unit::new(program, recipe, Arc::clone(history)));
         self.addresses.insert(program, listen);
         self.proxies.insert(Link::ToRedis(program), to_redis);

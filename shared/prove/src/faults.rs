@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use fred::interfaces::KeysInterface;
+use fred::{
+    interfaces::{ClientLike, KeysInterface},
+    types::{ClusterHash, CustomCommand},
+};
 use shared::{ids::PostId, keys};
 use tokio::{
     task::JoinSet,
@@ -15,6 +18,10 @@ use crate::{
     schedule::{Blow, Event, Fault, Keys, Link, Process, Trouble},
     world::World,
 };
+
+/// A limit of Redis's memory that is always passed.
+const ENOUGH_FOR_NOTHING: &str = "1";
+const NO_LIMIT: &str = "0";
 
 /// Runs the whole schedule. When it returns, nothing is broken by it any more.
 pub(crate) async fn run(
@@ -58,6 +65,11 @@ async fn strike(process: Process, blow: Blow, event: Event, cluster: &Cluster) {
             sleep(event.lasts).await;
             cluster.redis.resume();
         }
+        (Process::Redis, Blow::Fill) => {
+            limit_memory(cluster, ENOUGH_FOR_NOTHING).await;
+            sleep(event.lasts).await;
+            limit_memory(cluster, NO_LIMIT).await;
+        }
         (Process::Redis, _) => {
             cluster.redis.kill().await;
             sleep(event.lasts).await;
@@ -74,6 +86,8 @@ async fn strike(process: Process, blow: Blow, event: Event, cluster: &Cluster) {
             cluster.postgres.restart().await;
         }
         (Process::Program(program), Blow::Kill) => cluster.units[&program].kill(event.lasts),
+        // The schedule does this to Redis alone.
+        (Process::Program(_), Blow::Fill) => {}
         (Process::Program(program), Blow::Restart) => cluster.units[&program].restart(),
         (Process::Program(program), Blow::Pause) => {
             let unit = &cluster.units[&program];
@@ -84,6 +98,12 @@ async fn strike(process: Process, blow: Blow, event: Event, cluster: &Cluster) {
             }
         }
     }
+}
+
+/// Nothing else happens to the server meanwhile, so that it answers.
+async fn limit_memory(cluster: &Cluster, limit: &str) {
+    let set = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
+    let () = cluster.direct.custom(set, vec!["SET", "maxmemory", limit]).await.expect("Redis takes a limit");
 }
 
 async fn disturb(link: Link, trouble: Trouble, event: Event, cluster: &Cluster) {

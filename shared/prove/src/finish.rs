@@ -60,7 +60,7 @@ pub(crate) async fn look(cluster: &Cluster, world: &World) -> Found {
     let ledger = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let rows = client.query("select id::text, views_count::bigint from posts", &[]).await.expect("cannot read the posts");
     let counts = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let posts = world.posts.iter().map(|post| (post.id.clone(), post.author.clone())).collect();
+    let posts = world.authors();
     let mut live = Vec::new();
     for program in schedule::programs().filter(|program| matches!(program, Program::Ingest(_))) {
         live.push((program.to_string(), live_counts(&http::Client::new(cluster.addresses[&program]), world).await));

@@ -97,6 +97,14 @@ impl History {
         self.lock().violations.push(violation);
     }
 
+    /// Notes that a view is nowhere. There may be many, so only the first is said at once.
+    pub(crate) fn lost(&self, violation: Violation) {
+        if !self.lock().violations.iter().any(|known| matches!(known, Violation::Unstored(..))) {
+            self.say(format_args!("WRONG: {violation}"));
+        }
+        self.lock().violations.push(violation);
+    }
+
     /// What the clients did.
     pub(crate) fn asked(&self) -> Asked {
         self.lock().asked.clone()

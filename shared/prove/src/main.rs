@@ -3,6 +3,7 @@
 //! An acknowledged view must be in the ledger, nothing else may be in the ledger but what was attempted, every count must be the number of
 //! its rows, and every live count must be the database's. `deploy/prove` builds the programs with failpoints and runs this.
 
+mod auditor;
 mod clients;
 mod cluster;
 mod faults;
@@ -103,6 +104,7 @@ async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, h
     let cluster = Arc::new(Cluster::build(ground, &plan, history).await);
     let supervisors = cluster.start();
     let clients = clients::start(seed, world, history, &cluster.doors(), until, until + GIVE_UP_AFTER);
+    let audit = tokio::spawn(auditor::run(Arc::clone(&cluster), Arc::clone(world), Arc::clone(history), until));
     faults::run(events, started, &cluster, world, history).await;
     for program in programs() {
         cluster.units[&program].calm_down();
@@ -111,6 +113,7 @@ async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, h
     history.say("nothing breaks any more");
     clients.join_all().await;
     history.say("all clients are done");
+    let looks = audit.await.expect("the audit does not end by itself");
     finish::settle(&cluster, history).await;
     let found = finish::look(&cluster, world).await;
     let mut violations = verify::verify(&history.asked(), &found);
@@ -121,7 +124,7 @@ async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, h
     history.append("postgresql.log", &cluster.postgres.log());
     finish::end(&cluster, supervisors, history).await;
     violations.extend(history.violations());
-    report::print(seed, &found, &violations, history);
+    report::print(seed, looks, &found, &violations, history);
     violations.is_empty()
 }
 

@@ -9,14 +9,18 @@ use crate::{
 const PRINTED: usize = 20;
 
 /// Prints what was done and what came of it. Where something is wrong, the history says more.
-pub(crate) fn print(seed: u64, found: &Found, violations: &[Violation], history: &History) {
+pub(crate) fn print(seed: u64, looks: u64, found: &Found, violations: &[Violation], history: &History) {
     println!();
     println!("seed:       {seed}");
     println!("{}", history.summary());
-    println!("ledger:     {} rows of {} posts", found.ledger.len(), found.posts.len());
+    println!(
+        "ledger:     {} rows of {} posts; outbox and ledger were audited {looks} times on the way",
+        found.ledger.len(),
+        found.posts.len()
+    );
     if violations.is_empty() {
         println!(
-            "verdict:    holds: acknowledged ⊆ ledger ⊆ attempted, every count equals its rows, every live count the database"
+            "verdict:    holds: acknowledged ⊆ outbox ∪ ledger all the time, acknowledged ⊆ ledger ⊆ attempted at the end, every count equals its rows, every live count the database"
         );
         return;
     }

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
+use shared::failpoints::{ACK_BEFORE_COMMIT, SET_BEFORE_OUTBOX};
+
 use crate::random::Random;
 
 /// How many of each program run.
@@ -50,6 +52,8 @@ pub(crate) enum Blow {
     Pause,
     /// SIGTERM, and a new start at once: an operator's restart. Only for the programs under test.
     Restart,
+    /// No memory is left for the time: reads work, and writes are refused. Only for Redis.
+    Fill,
 }
 
 /// What is done to a link.
@@ -150,6 +154,7 @@ fn fault(random: &mut Random, target: Target, posts: usize) -> (Fault, u64) {
     match target {
         Target::Process(process) => {
             let (blow, lasts_ms) = match choice {
+                4..6 if process == Process::Redis => (Blow::Fill, long_ms),
                 0..6 => (Blow::Kill, short_ms),
                 6 if matches!(process, Process::Program(_)) => (Blow::Restart, short_ms),
                 _ => (Blow::Pause, long_ms),
@@ -176,8 +181,18 @@ fn fault(random: &mut Random, target: Target, posts: usize) -> (Fault, u64) {
     }
 }
 
+/// The hand-over that a mistake has spoilt, for the program that makes it. A correct program dies there now and then, too; a wrong one
+/// does so all the time, so that a short run is enough to find it out.
+fn spoilt_by(mistake: &str, program: Program) -> Option<(&'static str, u64)> {
+    match (mistake, program) {
+        (ACK_BEFORE_COMMIT, Program::Syncd(_)) => Some(("drain::before_commit", 6)),
+        (SET_BEFORE_OUTBOX, Program::Ingest(_)) => Some(("record::between", 12)),
+        _ => None,
+    }
+}
+
 /// Where a program dies by itself: at the so-manieth hit of a point. Follows from the seed, the program, and how often it was started.
-pub(crate) fn failpoint(seed: u64, program: Program, start: u64) -> Option<(&'static str, u64)> {
+pub(crate) fn failpoint(seed: u64, program: Program, start: u64, mistake: Option<&str>) -> Option<(&'static str, u64)> {
     /// Name, and the highest number of hits: rarely hit points die early.
     type Point = (&'static str, u64);
     const INGEST: [Point; 14] = [
@@ -193,26 +208,26 @@ pub(crate) fn failpoint(seed: u64, program: Program, start: u64) -> Option<(&'st
         ("fallback::after", 20),
         ("refresh::before", 20),
         ("refresh::after", 20),
-        ("hydrate::before", 20),
-        ("hydrate::after", 40),
+        ("hydrate::before", 6),
+        ("hydrate::after", 12),
     ];
-    const SYNCD: [Point; 9] = [
-        ("drain::before_commit", 30),
-        ("drain::after_commit", 30),
-        ("drain::after_commit", 10),
-        ("ack::before", 30),
-        ("ack::after", 30),
-        ("publish::before", 30),
+    const SYNCD: [Point; 8] = [
+        ("drain::before_commit", 12),
+        ("drain::after_commit", 12),
+        ("drain::after_commit", 4),
+        ("ack::before", 12),
+        ("ack::after", 12),
+        ("publish::before", 12),
         ("union::after_commit", 2),
-        ("repair::before", 2),
-        ("ack::before", 5),
+        ("repair::before", 1),
     ];
     let (points, number): (&[Point], usize) = match program {
         Program::Ingest(number) => (&INGEST, number),
         Program::Syncd(number) => (&SYNCD, 100 + number),
     };
     let mut random = Random::stream(seed, 1_000 * (1 + number as u64) + start);
-    let (name, most) = points[random.place(points.len())];
+    let point = points[random.place(points.len())];
+    let (name, most) = mistake.and_then(|mistake| spoilt_by(mistake, program)).unwrap_or(point);
     let hits = random.between(1, most);
     random.percent(90).then_some((name, hits))
 }
@@ -262,6 +277,7 @@ impl Fault {
                     Blow::Kill => "kill -9",
                     Blow::Pause => "SIGSTOP",
                     Blow::Restart => "SIGTERM",
+                    Blow::Fill => "OOM",
                 };
                 format!("{blow} {name}")
             }
@@ -280,6 +296,7 @@ impl fmt::Display for Event {
         match self.fault {
             Fault::Process(process, Blow::Kill) => write!(f, "kill -9 {process}, down for {lasts} ms"),
             Fault::Process(process, Blow::Pause) => write!(f, "SIGSTOP {process} for {lasts} ms"),
+            Fault::Process(process, Blow::Fill) => write!(f, "{process} out of memory for {lasts} ms"),
             Fault::Process(process, Blow::Restart) => write!(f, "SIGTERM {process}, and a new start"),
             Fault::Link(link, Trouble::Delay(by)) => write!(f, "{link}: delayed by {by} ms for {lasts} ms"),
             Fault::Link(link, Trouble::Cut) => write!(f, "{link}: cut for {lasts} ms"),
@@ -307,7 +324,7 @@ mod tests {
     fn the_same_seed_gives_the_same_schedule_and_another_one_another() {
         assert_eq!(schedule(7, MINUTE, 50), schedule(7, MINUTE, 50));
         assert_ne!(schedule(7, MINUTE, 50), schedule(8, MINUTE, 50));
-        let points = |seed| (0..20).map(|start| failpoint(seed, Program::Ingest(1), start)).collect::<Vec<_>>();
+        let points = |seed| (0..20).map(|start| failpoint(seed, Program::Ingest(1), start, None)).collect::<Vec<_>>();
         assert_eq!(points(7), points(7));
         assert_ne!(points(7), points(8));
     }
@@ -323,7 +340,7 @@ mod tests {
     fn every_kind_of_fault_comes_in_a_few_minutes_and_all_end_in_time() {
         let events = schedule(1, 5 * MINUTE, 50);
         let kinds: std::collections::BTreeSet<String> = events.iter().map(|event| event.fault.kind()).collect();
-        assert_eq!(kinds.len(), 3 * 4 - 2 + 5, "{kinds:?}");
+        assert_eq!(kinds.len(), 3 * 4 - 2 + 1 + 5, "{kinds:?}");
         assert!(events.iter().all(|event| event.at + event.lasts < 5 * MINUTE));
     }
 

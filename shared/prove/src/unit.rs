@@ -30,6 +30,8 @@ pub(crate) struct Recipe {
     pub(crate) binary: PathBuf,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) seed: u64,
+    /// The mistake that the program is to make.
+    pub(crate) mistake: Option<String>,
 }
 
 /// One program under test.
@@ -113,7 +115,8 @@ impl Unit {
         for (name, value) in &self.recipe.environment {
             builder = builder.env(name, value);
         }
-        let point = schedule::failpoint(self.recipe.seed, self.program, start).filter(|_| !self.calm.load(Relaxed));
+        let point = schedule::failpoint(self.recipe.seed, self.program, start, self.recipe.mistake.as_deref());
+        let point = point.filter(|_| !self.calm.load(Relaxed));
         if let Some((point, hit)) = point {
             self.history.say(format_args!("{} starts; it dies at hit {hit} of {point}", self.program));
             builder = builder.env("FAILPOINTS", format!("{point}={}*off->return", hit - 1));

@@ -37,6 +37,8 @@ pub(crate) struct Found {
 pub(crate) enum Violation {
     /// A client was told that the view counts, and the ledger does not have it.
     Lost(Pair),
+    /// At this time, in milliseconds, an acknowledged view was neither in the outbox nor in the ledger.
+    Unstored(Pair, u128),
     /// The ledger has a view that nobody sent.
     Invented(Pair),
     /// The ledger has an author's own view.
@@ -69,10 +71,8 @@ pub(crate) fn verify(asked: &Asked, found: &Found) -> Vec<Violation> {
             violations.push(Violation::Invented(pair.clone()));
         }
     }
-    // While PostgreSQL is away nobody knows the authors or which posts exist, so such views are accepted and dropped by the drain.
-    let storable = |pair: &&Pair| found.posts.contains_key(&pair.0) && !is_own(pair);
-    let lost = asked.acknowledged.iter().filter(storable).filter(|pair| !ledger.contains(pair));
-    violations.extend(lost.map(|pair| Violation::Lost(pair.clone())));
+    let lost = missing(&asked.acknowledged, &found.posts, |pair| ledger.contains(pair));
+    violations.extend(lost.into_iter().map(Violation::Lost));
     for post in found.posts.keys() {
         let count = found.counts.get(post).copied();
         let rows = rows.get(post.as_str()).copied().unwrap_or(0);
@@ -90,11 +90,23 @@ pub(crate) fn verify(asked: &Asked, found: &Found) -> Vec<Violation> {
     violations
 }
 
+/// The acknowledged pairs that are not stored, of those that can be: while PostgreSQL is away nobody knows the authors or which posts
+/// exist, so such views are accepted, and dropped by the drain.
+pub(crate) fn missing(
+    acknowledged: &BTreeSet<Pair>,
+    posts: &BTreeMap<String, String>,
+    is_stored: impl Fn(&Pair) -> bool,
+) -> Vec<Pair> {
+    let storable = |(post, viewer): &&Pair| posts.get(post).is_some_and(|author| author != viewer);
+    acknowledged.iter().filter(storable).filter(|pair| !is_stored(pair)).cloned().collect()
+}
+
 impl Violation {
     /// The pair or post that it is about, to be looked for in the history.
     pub(crate) fn about(&self) -> Option<(&str, Option<&str>)> {
         match self {
             Self::Lost((post, viewer))
+            | Self::Unstored((post, viewer), _)
             | Self::Invented((post, viewer))
             | Self::Own((post, viewer))
             | Self::Doubled((post, viewer)) => Some((post, Some(viewer))),
@@ -109,6 +121,12 @@ impl fmt::Display for Violation {
         let number = |number: &Option<i64>| number.map_or_else(|| "nothing".to_owned(), |number| number.to_string());
         match self {
             Self::Lost((post, viewer)) => write!(f, "LOST: post {post}, viewer {viewer}: acknowledged, and not in the ledger"),
+            Self::Unstored((post, viewer), ms) => {
+                write!(
+                    f,
+                    "LOST: post {post}, viewer {viewer}: acknowledged, and at {ms} ms neither in the outbox nor in the ledger"
+                )
+            }
             Self::Invented((post, viewer)) => write!(f, "INVENTED: post {post}, viewer {viewer}: in the ledger, and never sent"),
             Self::Own((post, viewer)) => write!(f, "OWN: post {post}, viewer {viewer}: the author's own view is in the ledger"),
             Self::Doubled((post, viewer)) => write!(f, "DOUBLED: post {post}, viewer {viewer}: twice in the ledger"),
@@ -161,7 +179,9 @@ mod tests {
         let (asked, mut found) = in_order();
         found.ledger.push(pair("b", "z"));
         found.counts.insert("b".to_owned(), 2);
-        found.live.iter_mut().for_each(|(_, live)| drop(live.insert("b".to_owned(), 2)));
+        for (_, live) in &mut found.live {
+            live.insert("b".to_owned(), 2);
+        }
         assert_eq!(verify(&asked, &found), []);
     }
 
@@ -170,7 +190,9 @@ mod tests {
         let (asked, mut found) = in_order();
         found.ledger.retain(|row| *row != pair("b", "x"));
         found.counts.insert("b".to_owned(), 0);
-        found.live.iter_mut().for_each(|(_, live)| drop(live.insert("b".to_owned(), 0)));
+        for (_, live) in &mut found.live {
+            live.insert("b".to_owned(), 0);
+        }
         assert_eq!(verify(&asked, &found), [Violation::Lost(pair("b", "x"))]);
     }
 
@@ -179,7 +201,9 @@ mod tests {
         let (asked, mut found) = in_order();
         found.ledger.extend([pair("a", "nobody"), pair("a", "author-a"), pair("a", "x")]);
         found.counts.insert("a".to_owned(), 5);
-        found.live.iter_mut().for_each(|(_, live)| drop(live.insert("a".to_owned(), 5)));
+        for (_, live) in &mut found.live {
+            live.insert("a".to_owned(), 5);
+        }
         let expected =
             [Violation::Invented(pair("a", "nobody")), Violation::Own(pair("a", "author-a")), Violation::Doubled(pair("a", "x"))];
         assert_eq!(verify(&asked, &found), expected);

@@ -49,6 +49,11 @@ impl World {
         Self { posts, unknown, viewers }
     }
 
+    /// The posts that exist, with their authors.
+    pub(crate) fn authors(&self) -> std::collections::BTreeMap<String, String> {
+        self.posts.iter().map(|post| (post.id.clone(), post.author.clone())).collect()
+    }
+
     /// The author of a post that exists.
     pub(crate) fn author(&self, post: &str) -> Option<&str> {
         self.posts.iter().find(|known| known.id == post).map(|known| known.author.as_str())

@@ -28,23 +28,20 @@ pub(crate) async fn send(address: SocketAddr, bytes: &[u8], ending: Ending) -> V
     const A_LITTLE_WHILE: Duration = Duration::from_millis(50);
     let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
     let mut answer = Vec::new();
-    // The server may answer and close before it has read everything: then writing fails, or reading does after the answer.
     let write = async {
+        // The server may answer and close before it has read everything: then writing fails, or reading does after the answer.
         let _ = writer.write_all(bytes).await;
+        if !matches!(ending, Ending::Wait) {
+            tokio::time::sleep(A_LITTLE_WHILE).await;
+            let _ = writer.shutdown().await;
+        }
     };
     if matches!(ending, Ending::Leave) {
         let _ = timeout(A_LITTLE_WHILE, write).await;
         return answer;
     }
-    let write_then_finish = async {
-        write.await;
-        if matches!(ending, Ending::Finish) {
-            tokio::time::sleep(A_LITTLE_WHILE).await;
-            let _ = writer.shutdown().await;
-        }
-    };
     let read = reader.read_to_end(&mut answer);
-    let finished = timeout(DEADLINE, async { tokio::join!(write_then_finish, read) }).await;
+    let finished = timeout(DEADLINE, async { tokio::join!(write, read) }).await;
     assert!(finished.is_ok(), "the connection is still open after {DEADLINE:?}: {:?}", String::from_utf8_lossy(bytes));
     answer
 }
@@ -52,9 +49,10 @@ pub(crate) async fn send(address: SocketAddr, bytes: &[u8], ending: Ending) -> V
 /// The statuses of all answers, one behind the other. No body of the API could be mistaken for a head.
 pub(crate) fn statuses(answers: &[u8]) -> Vec<u16> {
     let text = String::from_utf8_lossy(answers);
-    let heads = text.split("HTTP/1.1 ").skip(1);
+    // A client of HTTP/1.0 is answered in HTTP/1.0.
+    let heads = text.split("HTTP/1.").skip(1);
     heads
-        .map(|head| head.get(..3).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status in {text:?}")))
+        .map(|head| head.get(2..5).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status in {text:?}")))
         .collect()
 }
 
