@@ -70,35 +70,37 @@ install_missing() {
 
 # apt_install [SUDO…]: in a subshell, so that its own clean-up cannot be forgotten or mixed up with the script's.
 apt_install() (
+    # The clean-up may run inside of any function, whose arguments are other ones.
+    root=("$@")
     policy=/usr/sbin/policy-rc.d
     clusters=/etc/postgresql-common/createcluster.d
     log=$(mktemp)
     made=()
     tidy() {
         trap '' INT TERM HUP
-        ((${#made[@]} == 0)) || "$@" rm -rf "${made[@]}"
+        ((${#made[@]} == 0)) || "${root[@]}" rm -rf "${made[@]}"
         rm -f "$log"
     }
-    trap 'tidy "$@"' EXIT
+    trap tidy EXIT
     trap 'exit 130' INT TERM HUP
 
     # Packages start their services as soon as they are installed, unless this script of Debian's says no.
     if [[ ! -e $policy ]]; then
         made+=("$policy")
-        printf '#!/bin/sh\nexit 101\n' | "$@" tee "$policy" >/dev/null
-        "$@" chmod 755 "$policy"
+        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+        "${root[@]}" chmod 755 "$policy"
     fi
     # A cluster of the system's own would start with the next boot, and nobody asked for one.
     if [[ " ${MISSING[*]} " == *' postgresql '* && ! -e $clusters ]]; then
         made+=("$clusters")
-        "$@" mkdir -p "$clusters"
-        echo 'create_main_cluster = false' | "$@" tee "$clusters/view-counter.conf" >/dev/null
+        "${root[@]}" mkdir -p "$clusters"
+        echo 'create_main_cluster = false' | "${root[@]}" tee "$clusters/view-counter.conf" >/dev/null
     fi
 
     # Another package manager may be at work, as it often is on a machine that has just booted.
     apt=(env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
         apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0)
-    if ! { "$@" "${apt[@]}" update && "$@" "${apt[@]}" install -y --no-install-recommends "${MISSING[@]}"; } \
+    if ! { "${root[@]}" "${apt[@]}" update && "${root[@]}" "${apt[@]}" install -y --no-install-recommends "${MISSING[@]}"; } \
         >"$log" 2>&1 </dev/null; then
         cat "$log" >&2
         fail "the packages could not be installed: ${MISSING[*]}"

@@ -109,6 +109,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     // From now on only the workers hold the listener: when the last of them lets go of it, nobody is accepted any more.
     drop(public);
+    health.wait_for_redis().await;
     readiness.started();
     notify::ready();
     tracing::info!(workers = workers.len(), version = env!("CARGO_PKG_VERSION"), "view-ingest started");

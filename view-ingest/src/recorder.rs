@@ -125,6 +125,8 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
         in_fallback: false,
     };
     let mut catch_up = tokio::time::interval(CATCH_UP_INTERVAL);
+    // A process that has just started is not yet connected, which is no reason to write past Redis.
+    health::wait_for(&recorder.stores.redis).await;
     let mut items = Vec::with_capacity(MAX_BATCH);
     loop {
         tokio::select! {

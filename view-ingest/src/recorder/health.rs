@@ -10,8 +10,10 @@ use std::{
 };
 
 use fred::{clients::Client, interfaces::ClientLike};
+use futures_util::future::join_all;
 use shared::{postgres::Database, readiness::Readiness};
 
+use super::REDIS_TIMEOUT;
 use crate::metrics::Metrics;
 
 /// How often PostgreSQL is asked whether it would take views, while Redis is away and `/readyz` depends on it.
@@ -82,9 +84,20 @@ impl Health {
         }
     }
 
+    /// Waits for the first connections to Redis, or long enough to know that there are none to be had.
+    pub(crate) async fn wait_for_redis(&self) {
+        join_all(self.clients.iter().map(wait_for)).await;
+    }
+
     fn redis_connected(&self) -> bool {
         self.clients.iter().all(ClientLike::is_connected)
     }
+}
+
+/// Waits for a connection to Redis, but no longer than for an answer.
+pub(super) async fn wait_for(redis: &Client) {
+    // Whoever asks next sees whether there is a connection.
+    let _ = tokio::time::timeout(REDIS_TIMEOUT, redis.wait_for_connect()).await;
 }
 
 /// Asks PostgreSQL now and then while Redis is away: with no views coming in, nothing else would tell whether it could take them.

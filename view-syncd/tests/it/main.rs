@@ -6,6 +6,7 @@ mod acknowledge;
 mod crash;
 mod daemon;
 mod drain;
+mod end_to_end;
 mod http_api;
 mod migrate;
 mod outages;
