@@ -17,5 +17,6 @@ async fn main() {
     for (folder, pid) in [(redis.folder(), redis.pid()), (server.folder(), server.pid())] {
         println!("running folder={} pid={}", folder.display(), pid.unwrap_or_default());
     }
-    std::future::pending::<()>().await;
+    // Waited for, and not left to the system: a program that was started in the background of a script would ignore it.
+    tokio::signal::ctrl_c().await.expect("the system lets us wait for Ctrl-C");
 }
