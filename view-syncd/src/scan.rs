@@ -1,6 +1,6 @@
 //! The scan: every post in Redis is compared with PostgreSQL, page by page. It is the guarantee of consistency; the drain is for speed.
 //!
-//! A post that nothing has happened to costs Redis four reads and no write, and a share of one query per page. Nothing that is kept grows
+//! A post that nothing has happened to costs Redis five reads and no write, and a share of one query per page. Nothing that is kept grows
 //! with the number of posts.
 
 use std::{

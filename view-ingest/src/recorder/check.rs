@@ -1,4 +1,4 @@
-//! The first of the two pipelines: who is in the sets already, and what the meta hashes say.
+//! The check, one pipeline for the whole batch: who is in the sets already, and what the meta hashes say.
 
 use fred::{
     clients::Client,

@@ -33,7 +33,7 @@ const MAX_PAIRS_PER_ENTRY: usize = 128;
 
 type Reply = Result<Value, Error>;
 
-/// What the second pipeline did.
+/// What recording did.
 pub(super) struct Recorded {
     /// The new pairs of the whole batch.
     pairs: Vec<(PostId, ViewerId)>,

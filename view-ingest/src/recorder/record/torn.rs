@@ -1,4 +1,4 @@
-//! The second pipeline cut short, and the second pipeline done wrong: only for proofs (see [`shared::failpoints`]).
+//! Recording cut short, and recording done wrong: only for proofs (see [`shared::failpoints`]).
 
 use fred::{error::Error, interfaces::SetsInterface, types::Value};
 use shared::{
