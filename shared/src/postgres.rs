@@ -35,6 +35,16 @@ impl DatabaseError {
     pub fn is_missing_reference(&self) -> bool {
         matches!(self, Self::Conflict(text) if text.ends_with(&format!("({})", SqlState::FOREIGN_KEY_VIOLATION.code())))
     }
+
+    /// The session that was asked may not write: its server is a standby, or was made read-only.
+    #[must_use]
+    pub fn read_only() -> Self {
+        Self::Unavailable(format!("the server is read-only ({})", SqlState::READ_ONLY_SQL_TRANSACTION.code()))
+    }
+
+    fn is_read_only(&self) -> bool {
+        matches!(self, Self::Unavailable(text) if text.ends_with(&format!("({})", SqlState::READ_ONLY_SQL_TRANSACTION.code())))
+    }
 }
 
 impl From<SchemaError> for DatabaseError {
@@ -187,10 +197,17 @@ impl Database {
     /// [`DatabaseError::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<(), DatabaseError> {
         let rows = self.query(crate::sql::PING, &[]).await?;
-        match rows.first().map(|row| row.get::<_, bool>(0)) {
-            Some(true) => Ok(()),
-            _ => Err(DatabaseError::Unavailable("the server is read-only".to_owned())),
+        if rows.first().is_some_and(|row| row.get::<_, bool>(0)) {
+            return Ok(());
         }
+        self.forget_idle();
+        Err(DatabaseError::read_only())
+    }
+
+    /// Closes the connections that nobody uses. Those to a server that has become read-only would be given out again and again, long after
+    /// another one takes the writes, or after the session's own setting is out of date.
+    fn forget_idle(&self) {
+        drop(self.pool.retain(|_, _| false));
     }
 
     async fn in_time<T, E: Into<DatabaseError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, DatabaseError> {
@@ -205,7 +222,12 @@ impl Database {
     /// become read-only, or hold statements whose plans no longer fit.
     fn distrust(&self, connection: Object, error: &DatabaseError) {
         match error {
-            DatabaseError::Unavailable(_) => drop(Object::take(connection)),
+            DatabaseError::Unavailable(_) => {
+                drop(Object::take(connection));
+                if error.is_read_only() {
+                    self.forget_idle();
+                }
+            }
             DatabaseError::Setup(_) => {
                 drop(Object::take(connection));
                 self.schema.store(None);

@@ -1,5 +1,7 @@
 //! The connection to Redis: it reconnects for ever, waits for nothing without a deadline, and says in the log when it comes and goes.
 
+pub mod requirements;
+
 use std::{
     sync::{
         Arc,

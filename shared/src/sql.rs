@@ -31,11 +31,8 @@ SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives
 /// Takes the lock of the leader over the ledger `$1`, or tells that another session holds it. The number is the project's own.
 pub const TRY_TO_LEAD: &str = "-- try to lead\nSELECT pg_try_advisory_lock(722643, hashtext($1))";
 
-/// Whether a session is still there.
-pub const STILL_THERE: &str = "-- still there\nSELECT";
-
-/// Whether the server answers and takes writes.
-pub const PING: &str = "-- ping\nSELECT NOT pg_is_in_recovery()";
+/// Whether the server answers and this session may write: a standby says no, and so does a server that was made read-only.
+pub const PING: &str = "-- ping\nSELECT current_setting('transaction_read_only') = 'off'";
 
 /// The statements that name the application's table and columns.
 #[derive(Debug, Clone)]

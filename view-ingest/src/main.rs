@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     };
     telemetry::start(logs);
     match process::run(settings) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => exit,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE

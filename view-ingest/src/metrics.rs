@@ -60,6 +60,10 @@ pub(crate) struct Metrics {
     pub(crate) bypassed: Counter,
     /// How many recorders write to PostgreSQL because Redis is away.
     pub(crate) in_fallback: Gauge,
+    /// Whether Redis is not as it is needed.
+    pub(crate) redis_unfit: Gauge,
+    /// Whether PostgreSQL's tables are not as they are needed.
+    pub(crate) postgres_unfit: Gauge,
     /// Connections that are open.
     pub(crate) connections: Gauge,
     /// Connections and requests turned away because too many were there already.
@@ -99,6 +103,8 @@ impl Metrics {
             touched_unavailable: touch("unavailable"),
             bypassed: Counter::default(),
             in_fallback: Gauge::default(),
+            redis_unfit: Gauge::default(),
+            postgres_unfit: Gauge::default(),
             connections: Gauge::default(),
             turned_away: Counter::default(),
         };
@@ -108,6 +114,10 @@ impl Metrics {
         registry.register("bypassed_views", "Views stored in PostgreSQL while Redis was away", metrics.bypassed.clone());
         let help = "Recorders that write to PostgreSQL because Redis is away; 0 when Redis takes all views";
         registry.register("recorders_in_fallback", help, metrics.in_fallback.clone());
+        let help = "1 where views are not safe in Redis, or it is too old, as the log says; else 0";
+        registry.register("redis_unfit", help, metrics.redis_unfit.clone());
+        let help = "1 where PostgreSQL's tables are not as they are needed, as the log says; else 0";
+        registry.register("postgres_unfit", help, metrics.postgres_unfit.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register("turned_away", "Connections and requests refused for want of room", metrics.turned_away.clone());
         metrics

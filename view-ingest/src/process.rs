@@ -1,6 +1,6 @@
 //! The process from its start to its stop: stores, workers, operators' listener, signals.
 
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{process::ExitCode, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::Context;
 use fred::clients::Client;
@@ -11,6 +11,8 @@ use shared::{
     auth::Verifier,
     notify,
     postgres::Database,
+    redis::requirements::Notices,
+    settings::EXIT_CONFIG,
     signals::{self, Signal},
 };
 use tokio::sync::{mpsc, watch};
@@ -22,6 +24,7 @@ use crate::{
     metrics::Metrics,
     recorder::{
         REDIS_TIMEOUT, Stores,
+        gate::{Gate, Terms},
         health::{self, Health},
     },
     worker::Worker,
@@ -34,11 +37,11 @@ const MAX_UNKNOWN_POSTS: u64 = 100_000;
 /// How long a post that was not found is not looked up again.
 const UNKNOWN_POST_TTL: Duration = Duration::from_secs(5);
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends it, or finds at once that it cannot be of use.
 ///
 /// # Errors
 /// When an address cannot be listened on, or the system refuses threads or signal handlers.
-pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+pub(crate) fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     // Every connection takes a file descriptor, and many systems' soft limit is far below the hard one.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "cannot raise the limit of open files");
@@ -47,7 +50,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     runtime.block_on(serve(settings))
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut signals = signals::listen().context("cannot listen to signals")?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
@@ -66,10 +69,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     if database.is_none() {
         tracing::warn!("no --database-url: authors and unknown posts are told apart only by view-syncd, after the answer");
     }
-    let health = Arc::new(Health::new(clients.clone()));
+    let notices = Arc::new(Notices::default());
+    let terms = Terms {
+        allow_eviction: settings.redis.allow_eviction,
+        has_substitute: database.is_some(),
+        notices: Arc::clone(&notices),
+        unfit: metrics.redis_unfit.clone(),
+    };
+    let gates: Vec<_> = clients.iter().map(|redis| Arc::new(Gate::new(redis.clone(), terms.clone()))).collect();
+    let health = Arc::new(Health::new(gates.clone()));
     let readiness = Arc::new(health.readiness());
     if let Some(database) = &database {
-        tokio::spawn(health::watch_database(Arc::clone(&health), Arc::clone(database)));
+        let unfit = metrics.postgres_unfit.clone();
+        tokio::spawn(health::watch_database(Arc::clone(&health), Arc::clone(database), unfit));
     }
 
     let public = listener::open(settings.listen).with_context(|| format!("cannot listen on {}", settings.listen))?;
@@ -86,9 +98,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let connections = Arc::default();
     let serving = watch::Sender::new(clients.len());
     let mut workers = Vec::with_capacity(clients.len());
-    for (number, (redis, asks)) in clients.into_iter().zip(queues).enumerate() {
+    for (number, ((redis, gate), asks)) in clients.into_iter().zip(gates).zip(queues).enumerate() {
         let stores = Stores {
             redis,
+            gate,
             database: database.clone(),
             unknown: unknown.clone(),
             view_ttl,
@@ -110,6 +123,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     // From now on only the workers hold the listener: when the last of them lets go of it, nobody is accepted any more.
     drop(public);
     health.wait_for_redis().await;
+    if notices.refusal().is_some() {
+        // The log has the reason. Should Redis become like this later, the process goes on as well as it can.
+        return Ok(ExitCode::from(EXIT_CONFIG));
+    }
     readiness.started();
     notify::ready();
     tracing::info!(workers = workers.len(), version = env!("CARGO_PKG_VERSION"), "view-ingest started");
@@ -127,7 +144,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     // The workers listen as long as they live.
     let _ = stop.send(true);
     finish(workers, settings.shutdown_timeout).await;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// SIGHUP: a key that cannot be read must not lock everybody out, so the old one stays.

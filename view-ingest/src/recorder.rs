@@ -9,13 +9,14 @@ mod batch;
 mod check;
 mod fallback;
 mod first_touch;
+pub(crate) mod gate;
 pub(crate) mod health;
 mod record;
 mod tickets;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use fred::{clients::Client, interfaces::ClientLike};
+use fred::clients::Client;
 use moka::sync::Cache;
 use shared::{
     failpoints,
@@ -25,9 +26,10 @@ use shared::{
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    batch::{Group, Item},
+    batch::{Group, Item, Touch},
     fallback::Bypassed,
     first_touch::{FirstTouches, Found, Touched, Wanted},
+    gate::Gate,
     health::Health,
     tickets::Tickets,
 };
@@ -88,6 +90,8 @@ pub(crate) struct Unavailable;
 pub(crate) struct Stores {
     /// This recorder's own connection.
     pub(crate) redis: Client,
+    /// Whether Redis is the one to write to.
+    pub(crate) gate: Arc<Gate>,
     /// The database, where there is one.
     pub(crate) database: Option<Arc<Database>>,
     /// Posts that were not found a moment ago, shared by all recorders, bounded in number and time.
@@ -111,6 +115,8 @@ struct Recorder {
     bypassed: Bypassed,
     /// Whether this recorder's last new views went into PostgreSQL.
     in_fallback: bool,
+    /// Whether that was for the gate's sake: then an open gate ends it, and not only a new view that Redis takes.
+    shut_out: bool,
 }
 
 /// Runs until nobody can ask any more.
@@ -123,10 +129,11 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
         waiting: HashMap::new(),
         bypassed: Bypassed::default(),
         in_fallback: false,
+        shut_out: false,
     };
     let mut catch_up = tokio::time::interval(CATCH_UP_INTERVAL);
     // A process that has just started is not yet connected, which is no reason to write past Redis.
-    health::wait_for(&recorder.stores.redis).await;
+    recorder.stores.gate.wait().await;
     let mut items = Vec::with_capacity(MAX_BATCH);
     loop {
         tokio::select! {
@@ -135,7 +142,7 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
                 Some(ask) => recorder.tickets.open(ask, &mut items),
                 None => return,
             },
-            _ = catch_up.tick(), if !recorder.bypassed.is_empty() => recorder.catch_up(),
+            _ = catch_up.tick(), if recorder.in_fallback || !recorder.bypassed.is_empty() => recorder.catch_up(),
         }
         while items.len() < MAX_BATCH {
             if let Ok(result) = touched.try_recv() {
@@ -157,7 +164,11 @@ impl Recorder {
     async fn process(&mut self, mut groups: Vec<Group>) {
         let started = std::time::Instant::now();
         let size: usize = groups.iter().map(|group| group.items.len()).sum();
-        check::run(&self.stores.redis, &self.stores.health, &mut groups).await;
+        self.shut_out |= !self.stores.gate.is_open();
+        check::run(&self.stores, &mut groups).await;
+        for group in groups.iter_mut().filter(|group| group.was_refused()) {
+            group.meta = Err(Unavailable);
+        }
         groups.retain_mut(|group| !self.set_aside(group));
         let recorded = record::run(&self.stores, &mut groups).await;
         let (taken, refused): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|group| recorded.took(group));
@@ -190,6 +201,7 @@ impl Recorder {
     }
 
     fn enter_fallback(&mut self, now: bool) {
+        self.shut_out &= now;
         if self.in_fallback != now {
             self.in_fallback = now;
             self.stores.health.fallback(now, &self.stores.metrics);
@@ -219,8 +231,11 @@ impl Recorder {
 
     /// After an outage of Redis: has the posts that it has missed views of brought up to date, also those that nobody asks for.
     fn catch_up(&mut self) {
-        if !self.stores.redis.is_connected() {
+        if !self.stores.gate.is_open() {
             return;
+        }
+        if self.shut_out && self.bypassed.is_empty() {
+            self.enter_fallback(false);
         }
         for post in self.bypassed.some(CATCH_UP_POSTS) {
             let missed = self.bypassed.get(&post).cloned();
@@ -238,14 +253,15 @@ impl Recorder {
         for (Wanted { post, missed }, found) in touched.posts {
             let waiting = self.waiting.remove(&post).unwrap_or_default();
             if let Some(missed) = missed
-                && found != Found::Unknown
+                && matches!(found, Found::Yes | Found::No)
             {
                 self.bypassed.refreshed(&post, missed.generation);
                 // Redis has taken what it missed, so it will take what is new.
                 self.enter_fallback(self.in_fallback && !self.bypassed.is_empty());
             }
             match found {
-                Found::Yes | Found::Unknown => items.extend(waiting.into_iter().map(|item| Item { touched: true, ..item })),
+                Found::Yes | Found::Unknown => items.extend(waiting.into_iter().map(|item| Item { touch: Touch::Done, ..item })),
+                Found::Refused => items.extend(waiting.into_iter().map(|item| Item { touch: Touch::Refused, ..item })),
                 Found::No => {
                     self.stores.unknown.insert(post, ());
                     refuse(&waiting, &self.stores, &mut self.tickets);

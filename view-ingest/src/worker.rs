@@ -64,6 +64,7 @@ impl Worker {
                 return;
             }
         };
+        self.stores.gate.follow();
         shared::redis::connect(&self.stores.redis, self.redis_name);
         tokio::spawn(recorder::run(self.stores, self.asks));
         let gate = Gate::new(self.app, self.stopping.clone(), self.connections);

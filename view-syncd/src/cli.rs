@@ -41,9 +41,6 @@ struct Args {
     /// How long Redis keeps a post that nobody views [default: 24h]
     #[arg(long, env = "VIEW_TTL", value_name = "TIME")]
     view_ttl: Option<String>,
-    /// Start even where Redis may evict views that are not in PostgreSQL yet (maxmemory-policy allkeys-*) [default: false]
-    #[arg(long, env = "ALLOW_EVICTION", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    allow_eviction: Option<String>,
     #[command(flatten)]
     keys: KeyArgs,
     #[command(flatten)]
@@ -99,8 +96,6 @@ pub struct SyncSettings {
     pub posts: PostsSettings,
     /// How the work is done.
     pub work: WorkSettings,
-    /// Whether a Redis that may evict the outbox is good enough.
-    pub allow_eviction: bool,
 }
 
 /// How the work is done.
@@ -167,7 +162,6 @@ impl Args {
             view_ttl: p.duration("--view-ttl", self.view_ttl.as_deref(), DAY, SECOND),
         };
         let command = self.read_command(p);
-        let allow_eviction = p.switch("--allow-eviction", self.allow_eviction.as_deref());
         let redis = self.redis.read(p);
         let before = p.all().len();
         let database = self.postgres.read(STATEMENT_TIMEOUT, p);
@@ -178,7 +172,7 @@ impl Args {
         let logs = self.logs.read(p);
         match (command, database) {
             (Some(command), Some(database)) if problems.is_empty() => {
-                let sync = SyncSettings { redis, database, posts, work, allow_eviction };
+                let sync = SyncSettings { redis, database, posts, work };
                 Ok(Settings { command, common: Common { sync, logs } })
             }
             _ => Err(problems),

@@ -30,7 +30,7 @@ use crate::{
     engine::{Engine, Failure, Health},
     flush,
     leader::{self, Leadership},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     requests::{self, Request, Requester, Requests},
     stop::{self, Stop, Stopper},
     stores::{self, Stores},
@@ -59,6 +59,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let stores = Stores::open(&settings)?;
+    metrics::register_unfit(&mut registry, &stores.watch.unfit);
     let mut engine = Engine::new(&stores, settings.work, metrics.clone(), stop.clone());
     let health = engine.health();
     let mut leadership = leader::campaign(Arc::clone(&stores.database), metrics);

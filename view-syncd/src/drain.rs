@@ -80,6 +80,10 @@ impl Engine {
     }
 
     async fn try_drain(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
+        if self.health.obstacle().is_some() {
+            // What can only be read would be stored, never acknowledged, and stored again.
+            self.watch.writable(&self.redis).await?;
+        }
         let length = outbox::length(&self.redis).await?;
         self.metrics.outbox_entries.set(length);
         let limit = self.settings.batch_size;

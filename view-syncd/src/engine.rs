@@ -19,7 +19,7 @@ use crate::{
     metrics::Metrics,
     outbox::{self, Gathered},
     stop::Stop,
-    stores::Stores,
+    stores::{RedisWatch, Stores},
     watchdog::Progress,
 };
 
@@ -70,6 +70,7 @@ impl Health {
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) redis: Client,
+    pub(crate) watch: RedisWatch,
     pub(crate) database: Arc<Database>,
     pub(crate) settings: WorkSettings,
     pub(crate) metrics: Metrics,
@@ -90,6 +91,7 @@ impl Engine {
     pub fn new(stores: &Stores, settings: WorkSettings, metrics: Metrics, stop: Stop) -> Self {
         Self {
             redis: stores.redis.clone(),
+            watch: stores.watch.clone(),
             database: Arc::clone(&stores.database),
             settings,
             metrics,
@@ -138,6 +140,9 @@ impl Engine {
     pub async fn stand_by(&mut self) {
         let look = async {
             self.metrics.outbox_entries.set(outbox::length(&self.redis).await?);
+            if self.health.obstacle().is_some() {
+                self.watch.writable(&self.redis).await?;
+            }
             Ok(self.database.ping().await?)
         };
         let result: Result<(), Failure> = look.await;

@@ -125,17 +125,17 @@ impl Candidate {
         let ledger = self.database.schema().await?.ledger.to_string();
         let session = self.database.dedicated().await?;
         in_time(session.batch_execute(sql::LEADER_SESSION)).await?;
+        let mut leads = false;
         loop {
-            let leads: bool = in_time(session.query_one(sql::TRY_TO_LEAD, &[&ledger])).await?.get(0);
-            self.decide(if leads { Role::Leader } else { Role::Standby });
-            if leads {
-                break;
+            // A lock on a standby keeps nobody from leading on the primary: it is given up with the session.
+            if !in_time(session.query_one(sql::PING, &[])).await?.get::<_, bool>(0) {
+                return Err(DatabaseError::read_only());
+            }
+            if !leads {
+                leads = in_time(session.query_one(sql::TRY_TO_LEAD, &[&ledger])).await?.get(0);
+                self.decide(if leads { Role::Leader } else { Role::Standby });
             }
             tokio::time::sleep(INTERVAL).await;
-        }
-        loop {
-            tokio::time::sleep(INTERVAL).await;
-            in_time(session.batch_execute(sql::STILL_THERE)).await?;
         }
     }
 

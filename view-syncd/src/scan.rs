@@ -82,6 +82,8 @@ impl Engine {
     pub async fn scan(&mut self) -> Result<Scanned, Failure> {
         let started = Instant::now();
         let mut scanned = Scanned::default();
+        // Counts of a standby may be old, and would be written over younger ones.
+        self.database.ping().await?;
         self.walk(Walk::Sets, &mut scanned).await?;
         self.walk(Walk::LoneHashes, &mut scanned).await?;
         if scanned.united > 0 {
@@ -167,6 +169,10 @@ impl Engine {
         self.progress.made();
 
         let missing: Vec<PostId> = seen.into_iter().filter(|post| !counts.contains_key(post)).collect();
+        if !missing.is_empty() {
+            // A standby may only not know them yet.
+            self.database.ping().await?;
+        }
         self.remove_posts(&missing).await?;
         scanned.removed += missing.len() as u64;
         looks.retain(|post, _| counts.contains_key(post));

@@ -3,8 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use fred::{clients::Client, interfaces::ClientLike, types::InfoKind};
-use shared::postgres::{Database, DatabaseError};
+use fred::{
+    clients::Client,
+    error::{Error, ErrorKind},
+    interfaces::EventInterface,
+};
+use prometheus_client::metrics::gauge::Gauge;
+use shared::{
+    postgres::{Database, DatabaseError},
+    redis::requirements::{self, Notices, Report},
+};
 
 use crate::{
     cli::{STATEMENT_TIMEOUT, SyncSettings},
@@ -27,7 +35,8 @@ pub struct Stores {
     pub redis: Client,
     /// PostgreSQL.
     pub database: Arc<Database>,
-    allow_eviction: bool,
+    /// Whether this Redis will do.
+    pub watch: RedisWatch,
 }
 
 /// Why a store cannot be worked with.
@@ -41,6 +50,50 @@ pub enum NotReady {
     Setup(String),
 }
 
+/// Looks whether Redis is as it is needed, and says in the log what is not.
+#[derive(Debug, Clone, Default)]
+pub struct RedisWatch {
+    allow_eviction: bool,
+    notices: Arc<Notices>,
+    /// Whether views are not safe in Redis, for operators.
+    pub(crate) unfit: Gauge,
+}
+
+impl RedisWatch {
+    /// Whether Redis takes writes. A server that loads its data or follows another one can perhaps be read, and no more.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(crate) async fn writable(&self, redis: &Client) -> Result<(), Error> {
+        let report = requirements::inspect(redis, self.allow_eviction).await?;
+        self.note(&report);
+        writable(&report)
+    }
+
+    fn note(&self, report: &Report) {
+        self.notices.tell(report);
+        self.unfit.set(i64::from(report.refusal.is_some()));
+    }
+
+    /// Looks again with each new connection: Redis may have been started anew with other settings. A daemon that runs only says so,
+    /// because nothing would be gained by leaving the views where they are.
+    fn follow(&self, redis: &Client) {
+        let (watch, followed) = (self.clone(), redis.clone());
+        redis.on_reconnect(move |_| {
+            let (watch, redis) = (watch.clone(), followed.clone());
+            async move {
+                // Where the connection is lost again, the next one brings the next look.
+                let _ = watch.writable(&redis).await;
+                Ok(())
+            }
+        });
+    }
+}
+
+fn writable(report: &Report) -> Result<(), Error> {
+    report.pause.map_or(Ok(()), |why| Err(Error::new(ErrorKind::Unknown, why)))
+}
+
 impl Stores {
     /// Begins to connect to both, and waits for neither.
     ///
@@ -49,8 +102,9 @@ impl Stores {
     pub fn open(settings: &SyncSettings) -> anyhow::Result<Self> {
         let database = Database::new(&settings.database, settings.posts.clone(), CONNECTIONS, STATEMENT_TIMEOUT)?;
         let redis = shared::redis::client(&settings.redis, COMMAND_TIMEOUT)?;
+        let watch = RedisWatch { allow_eviction: settings.redis.allow_eviction, ..RedisWatch::default() };
         shared::redis::connect(&redis, settings.redis.describe());
-        Ok(Self { redis, database: Arc::new(database), allow_eviction: settings.allow_eviction })
+        Ok(Self { redis, database: Arc::new(database), watch })
     }
 
     /// Asks both stores once.
@@ -58,14 +112,13 @@ impl Stores {
     /// # Errors
     /// [`NotReady`].
     pub async fn check(&self) -> Result<(), NotReady> {
-        let away = |error: fred::error::Error| NotReady::Away(error.into());
-        let memory: String = self.redis.info(Some(InfoKind::Memory)).await.map_err(away)?;
-        if let Some(policy) = eviction_policy(&memory).filter(|_| !self.allow_eviction) {
-            return Err(NotReady::Setup(format!(
-                "Redis may evict views that are not in PostgreSQL yet (maxmemory-policy {policy}): set it to noeviction or to one of \
-                 volatile-*, or accept the loss with --allow-eviction (ALLOW_EVICTION)"
-            )));
+        let away = |error: Error| NotReady::Away(error.into());
+        let report = requirements::inspect(&self.redis, self.watch.allow_eviction).await.map_err(away)?;
+        if let Some(text) = report.refusal {
+            return Err(NotReady::Setup(text));
         }
+        self.watch.note(&report);
+        writable(&report).map_err(away)?;
         match self.ask_database().await {
             Ok(()) => Ok(()),
             Err(DatabaseError::Setup(text)) => Err(NotReady::Setup(text)),
@@ -86,7 +139,10 @@ impl Stores {
         let mut pauses = pauses();
         loop {
             match self.check().await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.watch.follow(&self.redis);
+                    return Ok(());
+                }
                 Err(NotReady::Setup(text)) => return Err(text),
                 Err(NotReady::Away(failure)) => {
                     let pause = next_pause(&mut pauses);
@@ -97,12 +153,6 @@ impl Stores {
             }
         }
     }
-}
-
-/// The policy that `INFO memory` tells, where it lets Redis evict keys that have no time to live.
-fn eviction_policy(info: &str) -> Option<&str> {
-    let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"))?.trim();
-    policy.starts_with("allkeys").then_some(policy)
 }
 
 /// Pauses after failures: capped, with jitter, without an end.
@@ -119,15 +169,6 @@ pub(crate) fn next_pause(pauses: &mut ExponentialBackoff) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_policy_that_takes_keys_without_expiry_is_dangerous() {
-        assert_eq!(eviction_policy("# Memory\r\nmaxmemory_policy:allkeys-lru\r\nx:1\r\n"), Some("allkeys-lru"));
-        for policy in ["noeviction", "volatile-lru"] {
-            assert_eq!(eviction_policy(&format!("maxmemory_policy:{policy}\r\n")), None);
-        }
-        assert_eq!(eviction_policy(""), None);
-    }
 
     #[test]
     fn pauses_grow_to_a_limit_and_never_end() {

@@ -24,6 +24,9 @@ pub struct RedisArgs {
     /// The database's number, where no URL is given [default: 0]
     #[arg(long, env = "REDIS_DB", value_name = "NUMBER")]
     redis_db: Option<String>,
+    /// Put up with a Redis that may evict views that are not in PostgreSQL yet (maxmemory-policy allkeys-*) [default: false]
+    #[arg(long, env = "ALLOW_EVICTION", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    allow_eviction: Option<String>,
 }
 
 impl std::fmt::Debug for RedisArgs {
@@ -37,6 +40,8 @@ impl std::fmt::Debug for RedisArgs {
 pub struct RedisSettings {
     /// How the client library reaches it.
     pub config: Config,
+    /// Whether a Redis that may evict the outbox is good enough.
+    pub allow_eviction: bool,
 }
 
 impl std::fmt::Debug for RedisSettings {
@@ -66,7 +71,8 @@ impl RedisArgs {
             Some(url) => from_url(url, problems),
             None => self.parts(problems),
         };
-        RedisSettings { config }
+        let allow_eviction = problems.switch("--allow-eviction", self.allow_eviction.as_deref());
+        RedisSettings { config, allow_eviction }
     }
 
     fn parts(&self, problems: &mut Problems) -> Config {

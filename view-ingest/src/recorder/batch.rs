@@ -18,8 +18,19 @@ pub(super) struct Item {
     pub(super) post: PostId,
     /// Who views it; nobody where only the count is wanted.
     pub(super) viewer: Option<ViewerId>,
-    /// Whether the post has been looked up for this item: then it is taken even if Redis knows nothing of it.
-    pub(super) touched: bool,
+    /// Whether the post has been looked up for this item.
+    pub(super) touch: Touch,
+}
+
+/// Whether a post has been looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Touch {
+    /// Not for this item.
+    None,
+    /// It has: the item is taken even if Redis knows nothing of the post.
+    Done,
+    /// It has, and Redis did not take what PostgreSQL knows: what Redis says of the post is not to be believed.
+    Refused,
 }
 
 /// What Redis knows of a post: the fields of its meta hash.
@@ -54,9 +65,14 @@ impl Group {
         self.may_be_looked_up() && self.meta.as_ref().is_ok_and(|meta| meta.author.is_none())
     }
 
+    /// Whether Redis did not take what PostgreSQL knows of the post, a moment ago.
+    pub(super) fn was_refused(&self) -> bool {
+        self.items.iter().any(|item| item.touch == Touch::Refused)
+    }
+
     /// Whether Redis answers, and nobody has asked PostgreSQL for the post this moment.
     pub(super) fn may_be_looked_up(&self) -> bool {
-        self.meta.is_ok() && !self.items.iter().any(|item| item.touched)
+        self.meta.is_ok() && self.items.iter().all(|item| item.touch == Touch::None)
     }
 }
 
@@ -145,7 +161,7 @@ mod tests {
 
     fn item(ticket: usize, post: &str, viewer: Option<&str>) -> Item {
         let viewer = viewer.map(|viewer| ViewerId::parse(viewer).unwrap());
-        Item { ticket, place: 0, post: PostId::parse(post).unwrap(), viewer, touched: false }
+        Item { ticket, place: 0, post: PostId::parse(post).unwrap(), viewer, touch: Touch::None }
     }
 
     #[test]
@@ -165,7 +181,7 @@ mod tests {
         assert!(!group.needs_first_touch(), "nothing is known of Redis yet");
         group.meta = Ok(Meta::default());
         assert!(group.needs_first_touch());
-        group.items[0].touched = true;
+        group.items[0].touch = Touch::Done;
         assert!(!group.needs_first_touch());
     }
 }

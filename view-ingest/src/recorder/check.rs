@@ -2,21 +2,21 @@
 
 use fred::{
     clients::Client,
-    interfaces::{ClientLike, HashesInterface, SetsInterface},
+    interfaces::{HashesInterface, SetsInterface},
     types::Value,
 };
 use shared::keys::{self, field};
 
 use super::{
-    Unavailable,
+    Stores, Unavailable,
     batch::{Group, Meta},
-    health::Health,
 };
 
 /// Fills in what Redis knows. A group whose replies are missing or are errors stays unavailable.
-pub(super) async fn run(redis: &Client, health: &Health, groups: &mut [Group]) {
-    // Commands would only be queued until their deadline.
-    if !redis.is_connected() {
+pub(super) async fn run(stores: &Stores, groups: &mut [Group]) {
+    let (redis, health) = (&stores.redis, &stores.health);
+    // Commands would only be queued until their deadline, or answered by a server that is not the one to ask.
+    if !stores.gate.is_open() {
         return;
     }
     let pipeline = redis.pipeline();

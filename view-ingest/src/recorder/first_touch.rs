@@ -35,8 +35,10 @@ pub(super) enum Found {
     Yes,
     /// It does not.
     No,
-    /// Nobody knows: PostgreSQL or Redis did not answer. The view is accepted; the drain rejects it later if there is no such post.
+    /// Nobody knows: PostgreSQL did not answer. The view is accepted; the drain rejects it later if there is no such post.
     Unknown,
+    /// It does, and Redis did not take what PostgreSQL knows of it.
+    Refused,
 }
 
 /// The result of one query.
@@ -152,9 +154,8 @@ async fn put(stores: &Stores, wanted: &Wanted, known: &KnownPost) -> Found {
     match result {
         Ok(()) => Found::Yes,
         Err(error) => {
-            // The next batch with this post finds Redis away, or has the post looked up again.
             stores.health.complain("cannot put a post into Redis", &format_args!("{error}, post {post}"));
-            Found::Unknown
+            Found::Refused
         }
     }
 }

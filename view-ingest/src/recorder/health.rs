@@ -9,14 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fred::{clients::Client, interfaces::ClientLike};
 use futures_util::future::join_all;
-use shared::{postgres::Database, readiness::Readiness};
+use prometheus_client::metrics::gauge::Gauge;
+use shared::{
+    postgres::{Database, DatabaseError},
+    readiness::Readiness,
+};
 
-use super::REDIS_TIMEOUT;
+use super::gate::Gate;
 use crate::metrics::Metrics;
 
-/// How often PostgreSQL is asked whether it would take views, while Redis is away and `/readyz` depends on it.
+/// How often PostgreSQL is asked whether it is set up and, while Redis is away and `/readyz` depends on it, whether it would take views.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Complaints that follow the last one within this time are for those who look closely.
@@ -24,7 +27,7 @@ const COMPLAINT_INTERVAL_MS: u64 = 1_000;
 
 /// The stores of one process.
 pub(crate) struct Health {
-    clients: Vec<Client>,
+    gates: Vec<Arc<Gate>>,
     database_answers: AtomicBool,
     in_fallback: AtomicUsize,
     started: Instant,
@@ -33,9 +36,9 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    pub(crate) fn new(clients: Vec<Client>) -> Self {
+    pub(crate) fn new(gates: Vec<Arc<Gate>>) -> Self {
         Self {
-            clients,
+            gates,
             database_answers: AtomicBool::new(false),
             in_fallback: AtomicUsize::new(0),
             started: Instant::now(),
@@ -47,8 +50,8 @@ impl Health {
     pub(crate) fn readiness(self: &Arc<Self>) -> Readiness {
         let health = Arc::clone(self);
         Readiness::new(move || {
-            let ready = health.redis_connected() || health.database_answers.load(Relaxed);
-            (!ready).then(|| "no store to write to: neither Redis nor PostgreSQL answers".to_owned())
+            let ready = health.redis_takes_views() || health.database_answers.load(Relaxed);
+            (!ready).then(|| "no store to write to: neither Redis nor PostgreSQL takes views".to_owned())
         })
     }
 
@@ -86,29 +89,37 @@ impl Health {
 
     /// Waits for the first connections to Redis, or long enough to know that there are none to be had.
     pub(crate) async fn wait_for_redis(&self) {
-        join_all(self.clients.iter().map(wait_for)).await;
+        join_all(self.gates.iter().map(|gate| gate.wait())).await;
     }
 
-    fn redis_connected(&self) -> bool {
-        self.clients.iter().all(ClientLike::is_connected)
+    fn redis_takes_views(&self) -> bool {
+        self.gates.iter().all(|gate| gate.is_open())
     }
-}
-
-/// Waits for a connection to Redis, but no longer than for an answer.
-pub(super) async fn wait_for(redis: &Client) {
-    // Whoever asks next sees whether there is a connection.
-    let _ = tokio::time::timeout(REDIS_TIMEOUT, redis.wait_for_connect()).await;
 }
 
 /// Asks PostgreSQL now and then while Redis is away: with no views coming in, nothing else would tell whether it could take them.
-pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>) {
+/// Until its tables are found to be as they are needed, it is asked for that too, lest the first to notice be the one who needs it.
+pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>, unfit: Gauge) {
     let mut interval = tokio::time::interval(PING_INTERVAL);
+    let mut told = None;
     loop {
         interval.tick().await;
-        if health.redis_connected() {
-            health.database_answered(false);
-        } else {
-            health.database_answered(database.ping().await.is_ok());
+        let set_up = database.schema().await;
+        let trouble = match &set_up {
+            Err(DatabaseError::Setup(text)) => Some(text.clone()),
+            // Away is not wrong: what was known stays known.
+            Err(_) => told.clone(),
+            Ok(_) => None,
+        };
+        if trouble != told {
+            match &trouble {
+                Some(text) => tracing::error!("PostgreSQL cannot take views nor tell of posts: {text}"),
+                None => tracing::info!("PostgreSQL is now as it is needed"),
+            }
+            unfit.set(i64::from(trouble.is_some()));
+            told = trouble;
         }
+        let needed = !health.redis_takes_views();
+        health.database_answered(needed && set_up.is_ok() && database.ping().await.is_ok());
     }
 }

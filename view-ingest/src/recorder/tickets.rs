@@ -3,7 +3,10 @@
 use slab::Slab;
 use tokio::sync::oneshot;
 
-use super::{Ask, Outcome, Unavailable, batch::Item};
+use super::{
+    Ask, Outcome, Unavailable,
+    batch::{Item, Touch},
+};
 
 /// The requests that a recorder has not answered yet.
 #[derive(Default)]
@@ -23,7 +26,7 @@ impl Tickets {
         let ticket = Ticket { outcomes: vec![Outcome::NOT_FOUND; count], missing: count, failed: false, reply: ask.reply };
         let ticket = self.0.insert(ticket);
         let posts = ask.posts.into_iter().enumerate();
-        items.extend(posts.map(|(place, post)| Item { ticket, place, post, viewer: ask.viewer, touched: false }));
+        items.extend(posts.map(|(place, post)| Item { ticket, place, post, viewer: ask.viewer, touch: Touch::None }));
     }
 
     /// Settles one item, and answers the request when it was the last one. A request fails as a whole: what of it was recorded is a

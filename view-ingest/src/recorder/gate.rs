@@ -1,0 +1,130 @@
+//! Whether the Redis behind a connection takes views: it is there, it takes writes, and what it is given is safe.
+//!
+//! A server that has become a replica answers reads with whatever it holds, and one that loads its data answers commands with errors; to
+//! send either of them batches would give stale counts, and a reconnection for every command. So after each connection and each error
+//! the server is asked what it is, and it gets nothing else before it has answered well.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{self, SeqCst},
+        },
+    },
+    time::Duration,
+};
+
+use fred::{
+    clients::Client,
+    interfaces::{ClientLike, EventInterface},
+};
+use prometheus_client::metrics::gauge::Gauge;
+use shared::redis::requirements::{self, Notices, Report};
+use tokio::sync::{Notify, watch};
+
+use super::REDIS_TIMEOUT;
+
+/// How often a server is asked again that does not take views.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a server is asked again that does. Nothing else would tell of a policy that was changed, or of a replica that is only read.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a Redis must be, for the whole process.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    /// Whether it may evict views.
+    pub(crate) allow_eviction: bool,
+    /// Whether there is a database that can take the views instead. Without one, a Redis that may lose them is better than nothing, for
+    /// a view that is refused is lost for certain.
+    pub(crate) has_substitute: bool,
+    /// What has been said about it.
+    pub(crate) notices: Arc<Notices>,
+    /// Whether it is not as it is needed, for operators.
+    pub(crate) unfit: Gauge,
+}
+
+impl Terms {
+    fn note(&self, report: &Report) {
+        self.notices.tell(report);
+        self.unfit.set(i64::from(report.refusal.is_some()));
+    }
+
+    fn are_met(&self, report: &Report) -> bool {
+        report.pause.is_none() && (report.refusal.is_none() || !self.has_substitute)
+    }
+}
+
+/// Stands before one connection to Redis.
+pub(crate) struct Gate {
+    redis: Client,
+    terms: Terms,
+    open: AtomicBool,
+    /// Grows whenever something has happened to the connection: an answer from before that is worth nothing.
+    events: AtomicU64,
+    happened: Notify,
+    /// Turns true when the server has been asked for the first time.
+    asked: watch::Sender<bool>,
+}
+
+impl Gate {
+    pub(crate) fn new(redis: Client, terms: Terms) -> Self {
+        let (open, events, happened) = (AtomicBool::new(false), AtomicU64::new(0), Notify::new());
+        Self { redis, terms, open, events, happened, asked: watch::Sender::new(false) }
+    }
+
+    /// Whether Redis takes views, as far as anybody knows.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) && self.redis.is_connected()
+    }
+
+    /// Waits until it is known what Redis is, but no longer than for an answer.
+    pub(crate) async fn wait(&self) {
+        // Whoever asks next sees whether the gate is open.
+        let _ = tokio::time::timeout(REDIS_TIMEOUT, self.asked.subscribe().wait_for(|asked| *asked)).await;
+    }
+
+    /// Follows the connection, which is yet to be opened, from a task of its own.
+    pub(crate) fn follow(self: &Arc<Self>) {
+        let (connected, failed) = (Arc::clone(self), Arc::clone(self));
+        self.redis.on_reconnect(move |_| {
+            connected.close();
+            async { Ok(()) }
+        });
+        self.redis.on_error(move |_| {
+            failed.close();
+            async { Ok(()) }
+        });
+        tokio::spawn(Arc::clone(self).keep());
+    }
+
+    fn close(&self) {
+        self.events.fetch_add(1, SeqCst);
+        self.open.store(false, SeqCst);
+        self.happened.notify_one();
+    }
+
+    async fn keep(self: Arc<Self>) {
+        loop {
+            self.ask().await;
+            let pause = if self.open.load(SeqCst) { INTERVAL } else { RETRY_INTERVAL };
+            // Either way the server is asked again.
+            let _ = tokio::time::timeout(pause, self.happened.notified()).await;
+        }
+    }
+
+    async fn ask(&self) {
+        if !self.redis.is_connected() {
+            return;
+        }
+        let events = self.events.load(SeqCst);
+        // An error is one of the connection, which the log has already.
+        let Ok(report) = requirements::inspect(&self.redis, self.terms.allow_eviction).await else { return };
+        self.terms.note(&report);
+        self.open.store(self.terms.are_met(&report), SeqCst);
+        if self.events.load(SeqCst) != events {
+            self.open.store(false, SeqCst);
+        }
+        self.asked.send_replace(true);
+    }
+}
