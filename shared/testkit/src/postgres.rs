@@ -165,6 +165,28 @@ impl PostgresServer {
     pub async fn restart(&self) {
         self.server.restart().await;
     }
+
+    /// Starts another server that follows this one, and can only be read.
+    pub async fn standby(&self) -> Self {
+        let binaries = Binaries::find();
+        let mut last_error = String::new();
+        for _ in 0..START_ATTEMPTS {
+            let supervisor = own_folder(&binaries);
+            let (primary, port) = (quoted(&self.endpoint.folder), self.endpoint.port);
+            supervisor.spawn(&format!(
+                r#"{} -D "$folder/data" -h {primary} -p {port} -U postgres -X stream -c fast --write-recovery-conf --no-sync"#,
+                binaries.command("pg_basebackup")
+            ));
+            let status = wait_for_exit(&supervisor, INITDB_DEADLINE).await;
+            assert_eq!(status, 0, "pg_basebackup failed:\n{}", crate::server::read_log(supervisor.folder()));
+            match serve(supervisor, &binaries, self.endpoint.password.clone(), self.endpoint.tls).await {
+                Ok(server) => return server,
+                Err(error) if error.is_port_taken() => last_error = error.0,
+                Err(StartError(message)) => panic!("{message}"),
+            }
+        }
+        panic!("no port was free for PostgreSQL: {last_error}");
+    }
 }
 
 impl PostgresBuilder {
@@ -192,14 +214,8 @@ impl PostgresBuilder {
         let mut last_error = String::new();
         for _ in 0..START_ATTEMPTS {
             let supervisor = self.initialize(&binaries).await;
-            let port = ports::free();
-            let folder = supervisor.folder().to_owned();
-            let password = self.password.clone();
-            let endpoint = Endpoint { folder, port, password, tls: self.certificates.is_some() };
-            let command = format!(r#"{} -D "$folder/data" -k "$folder" -p {port}"#, binaries.command("postgres"));
-            let server = Server::new(supervisor, command);
-            match server.start().await {
-                Ok(()) => return PostgresServer { server, endpoint },
+            match serve(supervisor, &binaries, self.password.clone(), self.certificates.is_some()).await {
+                Ok(server) => return server,
                 Err(error) if error.is_port_taken() => last_error = error.0,
                 Err(StartError(message)) => panic!("{message}"),
             }
@@ -208,12 +224,12 @@ impl PostgresBuilder {
     }
 
     async fn initialize(&self, binaries: &Binaries) -> Supervisor {
-        let supervisor = Supervisor::new("postgres", Path::new(PARENT_FOLDER));
+        let supervisor = own_folder(binaries);
         let folder = supervisor.folder();
         let password_file = folder.join("password");
         std::fs::write(&password_file, self.password.as_deref().unwrap_or("unused")).expect("cannot write a file");
         if let Some(user) = binaries.user() {
-            supervisor.run(&format!(r#"chown {user} "$folder" "$folder/password""#));
+            supervisor.run(&format!(r#"chown {user} "$folder/password""#));
         }
         // A killed initdb would leave its shared memory in /dev/shm, and there is no option that puts it elsewhere.
         supervisor.spawn_unkillable(&format!(
@@ -240,7 +256,7 @@ impl PostgresBuilder {
     fn access_rules(&self) -> String {
         let connection = if self.certificates.is_some() { "hostssl" } else { "host" };
         let method = if self.password.is_some() { "scram-sha-256" } else { "trust" };
-        format!("local all all trust\n{connection} all all 127.0.0.1/32 {method}\n")
+        format!("local all all trust\nlocal replication all trust\n{connection} all all 127.0.0.1/32 {method}\n")
     }
 
     fn config(&self) -> String {
@@ -253,4 +269,27 @@ impl PostgresBuilder {
         }
         lines
     }
+}
+
+/// A folder that belongs to the user who runs the server.
+fn own_folder(binaries: &Binaries) -> Supervisor {
+    let supervisor = Supervisor::new("postgres", Path::new(PARENT_FOLDER));
+    if let Some(user) = binaries.user() {
+        supervisor.run(&format!(r#"chown {user} "$folder""#));
+    }
+    supervisor
+}
+
+/// Starts the server whose data is in the supervisor's folder.
+async fn serve(
+    supervisor: Supervisor,
+    binaries: &Binaries,
+    password: Option<String>,
+    tls: bool,
+) -> Result<PostgresServer, StartError> {
+    let port = ports::free();
+    let endpoint = Endpoint { folder: supervisor.folder().to_owned(), port, password, tls };
+    let command = format!(r#"{} -D "$folder/data" -k "$folder" -p {port}"#, binaries.command("postgres"));
+    let server = Server::new(supervisor, command);
+    server.start().await.map(|()| PostgresServer { server, endpoint })
 }

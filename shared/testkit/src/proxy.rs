@@ -24,12 +24,20 @@ pub struct Proxy {
     accepted: Arc<AtomicUsize>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Network {
+    target: SocketAddr,
+    disguise: Option<(&'static str, &'static str)>,
     broken: bool,
     frozen: bool,
     swallow_replies: bool,
     delay: Duration,
+}
+
+impl Network {
+    fn whole(target: SocketAddr) -> Self {
+        Self { target, disguise: None, broken: false, frozen: false, swallow_replies: false, delay: Duration::ZERO }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -47,10 +55,10 @@ impl Proxy {
                 break (address, listener);
             }
         };
-        let network = watch::Sender::new(Network::default());
+        let network = watch::Sender::new(Network::whole(target));
         let (listening_sender, listening) = watch::channel(true);
         let accepted = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(accept(listener, target, network.subscribe(), listening_sender, accepted.clone()));
+        tokio::spawn(accept(listener, network.subscribe(), listening_sender, accepted.clone()));
         Self { address, network, listening, accepted }
     }
 
@@ -80,11 +88,22 @@ impl Proxy {
         let _ = self.listening.clone().wait_for(|listening| !listening).await;
     }
 
-    /// Makes the network whole again: no break, freeze, delay or loss. When this returns, the port is open. Connections
+    /// Makes the network whole again: no break, freeze, delay, loss or disguise. When this returns, the port is open. Connections
     /// that lost replies are cut, because what follows on them would make no sense.
     pub async fn restore(&self) {
-        self.network.send_modify(|network| *network = Network::default());
+        self.network.send_modify(|network| *network = Network::whole(network.target));
         let _ = self.listening.clone().wait_for(|listening| *listening).await;
+    }
+
+    /// Leads new connections to another port of 127.0.0.1, as a failover would. Those that are open stay what they are.
+    pub fn redirect(&self, port: u16) {
+        self.network.send_modify(|network| network.target.set_port(port));
+    }
+
+    /// Replaces a text in what the server answers by another one of the same length.
+    pub fn disguise(&self, text: &'static str, other: &'static str) {
+        assert_eq!(text.len(), other.len(), "the length of an answer is often told before it");
+        self.network.send_modify(|network| network.disguise = Some((text, other)));
     }
 
     /// Passes nothing on in either direction, on connections that stay open, until [`Self::restore`].
@@ -105,7 +124,6 @@ impl Proxy {
 
 async fn accept(
     listener: TcpListener,
-    target: SocketAddr,
     mut network: watch::Receiver<Network>,
     listening: watch::Sender<bool>,
     accepted: Arc<AtomicUsize>,
@@ -120,7 +138,7 @@ async fn accept(
                 broken = network.wait_for(|network| network.broken) => if broken.is_ok() { break } else { return },
                 Ok((client, _)) = open.accept() => {
                     accepted.fetch_add(1, Ordering::Relaxed);
-                    tokio::spawn(serve(client, target, connections.clone()));
+                    tokio::spawn(serve(client, connections.clone()));
                 }
             }
         }
@@ -135,8 +153,9 @@ async fn accept(
 }
 
 /// Passes data on until either side closes, the network breaks or the proxy is dropped.
-async fn serve(mut client: TcpStream, target: SocketAddr, mut network: watch::Receiver<Network>) {
+async fn serve(mut client: TcpStream, mut network: watch::Receiver<Network>) {
     let mut broken = network.clone();
+    let target = network.borrow().target;
     let traffic = async {
         let Ok(mut server) = TcpStream::connect(target).await else { return };
         let (client_reader, client_writer) = client.split();
@@ -174,8 +193,24 @@ async fn pump(
         let Ok(now) = network.wait_for(|network| !network.frozen).await.map(|network| *network) else { return };
         if direction == Direction::ToClient && now.swallow_replies {
             has_lost_data = true;
-        } else if writer.write_all(&buffer[..length]).await.is_err() {
+            continue;
+        }
+        if let Some((text, other)) = now.disguise.filter(|_| direction == Direction::ToClient) {
+            replace(&mut buffer[..length], text.as_bytes(), other.as_bytes());
+        }
+        if writer.write_all(&buffer[..length]).await.is_err() {
             return;
         }
+    }
+}
+
+/// Replaces each occurrence that lies in one piece of data, which those at the start of an answer do.
+fn replace(data: &mut [u8], text: &[u8], other: &[u8]) {
+    let mut at = 0;
+    while at + text.len() <= data.len() {
+        if data[at..].starts_with(text) {
+            data[at..at + text.len()].copy_from_slice(other);
+        }
+        at += 1;
     }
 }

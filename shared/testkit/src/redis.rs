@@ -116,6 +116,11 @@ impl RedisServer {
         self.server.restart().await;
     }
 
+    /// The same without waiting for its data to be loaded. With a `key-load-delay` among its settings that takes a while.
+    pub async fn begin_restart(&self) {
+        self.server.begin_restart().await;
+    }
+
     fn credentials(&self) -> String {
         self.password.as_ref().map_or_else(String::new, |password| format!("default:{password}@"))
     }

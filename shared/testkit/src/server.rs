@@ -12,9 +12,9 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Redis and PostgreSQL end their start with the same words. The server's own log is a better witness than its port,
+/// Redis and PostgreSQL end their start with the same words, but for a standby, which accepts "read-only connections". The server's own log is a better witness than its port,
 /// which another process may have taken.
-const READY: &str = "ready to accept connections";
+const READY: &str = "ready to accept";
 
 /// A server that could not be started: the end of its log.
 pub(crate) struct StartError(pub(crate) String);
@@ -87,6 +87,12 @@ impl Server {
         if let Err(StartError(message)) = self.start().await {
             panic!("{message}");
         }
+    }
+
+    /// Like [`Self::restart`], without waiting for the server to be ready.
+    pub(crate) async fn begin_restart(&self) {
+        self.kill().await;
+        self.supervisor.spawn(&self.command);
     }
 
     async fn wait_for_exit(&self) {

@@ -47,7 +47,9 @@ fn is_complete(folder: &Path) -> bool {
 }
 
 fn in_path() -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).find(|folder| is_complete(folder))
+    let folder = std::env::split_paths(&std::env::var_os("PATH")?).find(|folder| is_complete(folder))?;
+    // What lies in PATH may be links, and not to all of the programs that lie together where they lead.
+    folder.join("postgres").canonicalize().ok()?.parent().map(Path::to_owned)
 }
 
 fn newest_of_debian() -> Option<PathBuf> {

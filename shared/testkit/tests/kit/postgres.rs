@@ -120,3 +120,14 @@ async fn a_password_and_tls_are_demanded_over_tcp() {
 async fn a_server_that_cannot_start_tells_why() {
     PostgresServer::start_with(&[("no_such_setting", "1")]).await;
 }
+
+#[tokio::test]
+async fn a_standby_follows_and_can_only_be_read() {
+    let primary = PostgresServer::start().await;
+    primary.client().await.batch_execute("create table a (b int); insert into a values (7)").await.unwrap();
+    let standby = primary.standby().await;
+    let client = standby.client().await;
+    eventually("the row has arrived", SOON, || async { client.query_one("select b from a", &[]).await.is_ok() }).await;
+    let refused = client.batch_execute("insert into a values (8)").await.unwrap_err();
+    assert_eq!(refused.code(), Some(&tokio_postgres::error::SqlState::READ_ONLY_SQL_TRANSACTION));
+}

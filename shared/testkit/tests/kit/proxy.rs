@@ -107,3 +107,30 @@ async fn a_dropped_proxy_closes_its_port_and_connections() {
     eventually("the port is closed", SOON, async || TcpStream::connect(address).await.is_err()).await;
     assert!(exchange(&mut stream).await.is_err());
 }
+
+#[tokio::test]
+async fn new_connections_can_be_led_elsewhere_while_open_ones_stay() {
+    let ((first, mut at_first), (second, mut at_second)) = (echo().await, echo().await);
+    let proxy = Proxy::start(first).await;
+    let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+    exchange(&mut old).await.unwrap();
+    proxy.redirect(second.port());
+    let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+    exchange(&mut new).await.unwrap();
+    exchange(&mut old).await.unwrap();
+    assert_eq!((at_first.recv().await.unwrap(), at_first.recv().await.unwrap()), (b"ping".to_vec(), b"ping".to_vec()));
+    assert_eq!(at_second.recv().await.unwrap(), b"ping");
+    assert!(at_first.try_recv().is_err() && at_second.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn answers_can_be_disguised() {
+    let (target, mut received) = echo().await;
+    let proxy = Proxy::start(target).await;
+    proxy.disguise("in", "on");
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(&exchange(&mut stream).await.unwrap(), b"pong");
+    assert_eq!(received.recv().await.unwrap(), b"ping");
+    proxy.restore().await;
+    assert_eq!(&exchange(&mut stream).await.unwrap(), b"ping");
+}
