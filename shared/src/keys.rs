@@ -32,25 +32,25 @@ const SUFFIX: &str = ":views";
 /// The set of a post's viewers.
 #[must_use]
 pub fn views(post: &PostId) -> String {
-    let id = post.as_str();
-    let mut key = String::with_capacity(PREFIX.len() + id.len() + SUFFIX.len());
-    key.push_str(PREFIX);
-    key.push_str(id);
-    key.push_str(SUFFIX);
-    key
+    views_parts(post).concat()
+}
+
+/// The pieces of [`views`], for whoever writes them one after the other.
+#[must_use]
+pub fn views_parts(post: &PostId) -> [&str; 3] {
+    [PREFIX, post.as_str(), SUFFIX]
 }
 
 /// The hash with a post's author and counts. Its hash tag is the whole key of the set, so both live in one slot.
 #[must_use]
 pub fn meta(post: &PostId) -> String {
-    let id = post.as_str();
-    let mut key = String::with_capacity(PREFIX.len() + id.len() + SUFFIX.len() + 7);
-    key.push('{');
-    key.push_str(PREFIX);
-    key.push_str(id);
-    key.push_str(SUFFIX);
-    key.push_str("}:meta");
-    key
+    meta_parts(post).concat()
+}
+
+/// The pieces of [`meta`], for whoever writes them one after the other.
+#[must_use]
+pub fn meta_parts(post: &PostId) -> [&str; 3] {
+    ["{post:", post.as_str(), ":views}:meta"]
 }
 
 /// The post id inside the key of a viewer set, if the key is one and the id is spelled canonically.

@@ -1,6 +1,8 @@
 //! The connection to Redis: it reconnects for ever, waits for nothing without a deadline, and says in the log when it comes and goes.
 
+pub mod link;
 pub mod requirements;
+pub mod resp;
 
 use std::{
     sync::{

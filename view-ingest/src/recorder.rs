@@ -11,6 +11,7 @@ mod fallback;
 mod first_touch;
 pub(crate) mod gate;
 pub(crate) mod health;
+mod lane;
 mod record;
 mod tickets;
 
@@ -31,6 +32,7 @@ use self::{
     first_touch::{FirstTouches, Found, Touched, Wanted},
     gate::Gate,
     health::Health,
+    lane::Lane,
     tickets::Tickets,
 };
 use crate::metrics::Metrics;
@@ -107,6 +109,7 @@ pub(crate) struct Stores {
 /// Records batches, one after the other.
 struct Recorder {
     stores: Stores,
+    lane: Lane,
     tickets: Tickets,
     touches: FirstTouches,
     /// The items of posts that are being looked up.
@@ -124,6 +127,7 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
     let (touches, mut touched) = FirstTouches::new(stores.clone());
     let mut recorder = Recorder {
         stores,
+        lane: Lane::default(),
         tickets: Tickets::default(),
         touches,
         waiting: HashMap::new(),
@@ -165,12 +169,12 @@ impl Recorder {
         let started = std::time::Instant::now();
         let size: usize = groups.iter().map(|group| group.items.len()).sum();
         self.shut_out |= !self.stores.gate.is_open();
-        check::run(&self.stores, &mut groups).await;
+        check::run(&self.stores, &mut self.lane, &mut groups).await;
         for group in groups.iter_mut().filter(|group| group.was_refused()) {
             group.meta = Err(Unavailable);
         }
         groups.retain_mut(|group| !self.set_aside(group));
-        let recorded = record::run(&self.stores, &mut groups).await;
+        let recorded = record::run(&self.stores, &mut self.lane, &mut groups).await;
         let (taken, refused): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|group| recorded.took(group));
         failpoints::at("answer::before");
         for group in &taken {

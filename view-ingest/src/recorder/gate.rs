@@ -98,6 +98,21 @@ impl Gate {
         tokio::spawn(Arc::clone(self).keep());
     }
 
+    /// Counts what has happened to the connection. A link from before has no part in what the gate says now.
+    pub(crate) fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// Has the connection opened anew, and the server asked again what it is: it did not answer, or not as the server that was asked.
+    pub(crate) fn distrust(&self) {
+        self.close();
+        let redis = self.redis.clone();
+        tokio::spawn(async move {
+            // The client library goes on trying for ever.
+            let _ = redis.force_reconnection().await;
+        });
+    }
+
     fn close(&self) {
         self.events.fetch_add(1, SeqCst);
         self.open.store(false, SeqCst);

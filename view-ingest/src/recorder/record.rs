@@ -11,27 +11,21 @@ mod torn;
 
 use std::time::Duration;
 
-use fred::{
-    clients::{Client, Pipeline},
-    error::{Error, ErrorKind},
-    interfaces::{HashesInterface, KeysInterface, SetsInterface, StreamsInterface},
-    types::Value,
-};
 use shared::{
     failpoints,
     ids::{PostId, ViewerId},
     keys::{self, field},
+    redis::resp::{Commands, Reply},
 };
 
 use super::{
     Stores, Unavailable,
     batch::{Group, Meta},
+    lane::Lane,
 };
 
 /// Pairs in one outbox entry at most, so that whoever reads the outbox can bound what it reads at once.
 const MAX_PAIRS_PER_ENTRY: usize = 128;
-
-type Reply = Result<Value, Error>;
 
 /// What recording did.
 pub(super) struct Recorded {
@@ -94,7 +88,7 @@ fn live(meta: &Meta, recorded: i64) -> i64 {
 }
 
 /// Records the new pairs of a batch. Where nothing is new, nothing is sent.
-pub(super) async fn run(stores: &Stores, groups: &mut [Group]) -> Recorded {
+pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) -> Recorded {
     let mut pairs = Vec::new();
     let mut posts = 0;
     for group in &mut *groups {
@@ -112,20 +106,12 @@ pub(super) async fn run(stores: &Stores, groups: &mut [Group]) -> Recorded {
     if posts == 0 {
         return Recorded { pairs, in_outbox: true, posts: Vec::new() };
     }
-    send(stores, groups, pairs, posts).await
-}
-
-async fn send(stores: &Stores, groups: &[Group], pairs: Vec<(PostId, ViewerId)>, posts: usize) -> Recorded {
-    let failed = |error: &dyn std::fmt::Display, pairs| {
-        stores.health.complain("Redis did not record a batch", error);
-        Recorded { pairs, in_outbox: false, posts: vec![Err(Unavailable); posts] }
-    };
     failpoints::at("record::before");
-    let mut replies = match exchange(stores, groups, &pairs).await {
-        Ok(replies) => replies.into_iter(),
-        Err(error) => return failed(&error, pairs),
-    };
+    if !exchange(stores, lane, groups, &pairs).await {
+        return Recorded { pairs, in_outbox: false, posts: vec![Err(Unavailable); posts] };
+    }
     failpoints::at("record::after");
+    let mut replies = lane.replies.iter();
     let mut results = Vec::with_capacity(posts);
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
         results.push(read(group, &mut replies).map_err(|error| {
@@ -136,74 +122,76 @@ async fn send(stores: &Stores, groups: &[Group], pairs: Vec<(PostId, ViewerId)>,
     Recorded { pairs, in_outbox: true, posts: results }
 }
 
-/// Sends the outbox's part and, once it is taken, that of the posts. Gives the replies to the latter.
-async fn exchange(stores: &Stores, groups: &[Group], pairs: &[(PostId, ViewerId)]) -> Result<Vec<Reply>, Error> {
+/// Sends the outbox's part and, once it is taken, that of the posts. The replies to the latter are there when this gives true.
+async fn exchange(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: &[(PostId, ViewerId)]) -> bool {
     #[cfg(feature = "failpoints")]
-    if let Some(replies) = torn::exchange(stores, groups, pairs).await? {
-        return Ok(replies);
+    if let Some(done) = torn::exchange(stores, lane, groups, pairs).await {
+        return done;
     }
-    send_outbox(stores, pairs).await?;
-    let pipeline = stores.redis.pipeline();
-    queue_posts(&pipeline, groups, pairs, stores.view_ttl).await?;
-    Ok(pipeline.try_all::<Value>().await)
+    send_outbox(stores, lane, pairs).await && send_posts(stores, lane, groups, pairs).await
 }
 
 /// Writes the outbox and waits for the replies: all or nothing is to follow.
-async fn send_outbox(stores: &Stores, pairs: &[(PostId, ViewerId)]) -> Result<(), Error> {
+async fn send_outbox(stores: &Stores, lane: &mut Lane, pairs: &[(PostId, ViewerId)]) -> bool {
     if pairs.is_empty() {
-        return Ok(());
+        return true;
     }
-    let pipeline = stores.redis.pipeline();
-    queue_outbox(&pipeline, pairs).await?;
-    let replies = pipeline.try_all::<Value>().await;
-    if replies.len() < pairs.len().div_ceil(MAX_PAIRS_PER_ENTRY) {
-        let lost = Error::new(ErrorKind::Protocol, "a reply is missing");
-        return Err(replies.into_iter().find_map(Result::err).unwrap_or(lost));
+    lane.commands.clear();
+    queue_outbox(&mut lane.commands, pairs);
+    if !lane.exchange(stores).await {
+        return false;
     }
-    replies.into_iter().try_for_each(|reply| reply.map(drop))
+    let refusal = lane.replies.iter().find(|reply| !matches!(reply, Reply::Text(_)));
+    if let Some(reply) = refusal {
+        stores.health.complain("Redis did not record a batch", &format_args!("{reply:?}"));
+    }
+    refusal.is_none()
 }
 
-async fn queue_outbox(pipeline: &Pipeline<Client>, pairs: &[(PostId, ViewerId)]) -> Result<(), Error> {
+fn queue_outbox(commands: &mut Commands, pairs: &[(PostId, ViewerId)]) {
     for chunk in pairs.chunks(MAX_PAIRS_PER_ENTRY) {
-        let fields: Vec<(&str, &str)> = chunk.iter().map(|(post, viewer)| (post.as_str(), viewer.as_str())).collect();
-        let () = pipeline.xadd(keys::OUTBOX, false, None, "*", fields).await?;
+        commands.command("XADD", 2 + 2 * chunk.len()).text(keys::OUTBOX).text("*");
+        for (post, viewer) in chunk {
+            commands.text(post.as_str()).text(viewer.as_str());
+        }
     }
-    Ok(())
 }
 
-async fn queue_posts(
-    pipeline: &Pipeline<Client>,
-    groups: &[Group],
-    pairs: &[(PostId, ViewerId)],
-    ttl: Duration,
-) -> Result<(), Error> {
+async fn send_posts(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: &[(PostId, ViewerId)]) -> bool {
+    lane.commands.clear();
+    queue_posts(&mut lane.commands, groups, pairs, stores.view_ttl);
+    lane.exchange(stores).await
+}
+
+fn queue_posts(commands: &mut Commands, groups: &[Group], pairs: &[(PostId, ViewerId)], ttl: Duration) {
     let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
-        let views = keys::views(&group.post);
-        let viewers: Vec<&str> = pairs[group.new.clone()].iter().map(|(_, viewer)| viewer.as_str()).collect();
-        if !viewers.is_empty() {
-            let meta = keys::meta(&group.post);
-            let number = viewers.len() as i64;
-            let () = pipeline.sadd(&views, viewers).await?;
-            let () = pipeline.expire(&views, ttl, None).await?;
-            let () = pipeline.hincrby(&meta, field::RECORDED, number).await?;
-            let () = pipeline.expire(&meta, ttl, None).await?;
+        let (views, meta) = (keys::views_parts(&group.post), keys::meta_parts(&group.post));
+        let new = &pairs[group.new.clone()];
+        if !new.is_empty() {
+            commands.command("SADD", 1 + new.len()).parts(&views);
+            for (_, viewer) in new {
+                commands.text(viewer.as_str());
+            }
+            commands.command("EXPIRE", 2).parts(&views).number(ttl);
+            commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(new.len() as i64);
+            commands.command("EXPIRE", 2).parts(&meta).number(ttl);
         }
         if counts_the_set(group) {
-            let () = pipeline.scard(&views).await?;
+            commands.command("SCARD", 1).parts(&views);
         }
     }
-    Ok(())
 }
 
 fn counts_the_set(group: &Group) -> bool {
     group.meta.as_ref().is_ok_and(|meta| meta.persisted.is_none())
 }
 
-fn read(group: &Group, replies: &mut impl Iterator<Item = Reply>) -> Result<PostReplies, String> {
-    let mut number = || {
-        let value = replies.next().ok_or("no reply")?.map_err(|error| error.to_string())?;
-        value.as_i64().ok_or_else(|| "a number was expected".to_owned())
+fn read<'a>(group: &Group, replies: &mut impl Iterator<Item = Reply<'a>>) -> Result<PostReplies, String> {
+    let mut number = || match replies.next() {
+        Some(Reply::Integer(number)) => Ok(number),
+        Some(Reply::Error(text)) => Err(text.to_owned()),
+        _ => Err("a number was expected".to_owned()),
     };
     let (mut added, mut recorded) = (Ok(0), Ok(0));
     if !group.new.is_empty() {

@@ -1,40 +1,35 @@
 //! Recording cut short, and recording done wrong: only for proofs (see [`shared::failpoints`]).
 
-use fred::{error::Error, interfaces::SetsInterface, types::Value};
 use shared::{
     failpoints,
     ids::{PostId, ViewerId},
     keys,
 };
 
-use super::{Group, Reply, Stores, queue_posts, send_outbox};
+use super::{Group, Lane, Stores, send_outbox, send_posts};
 
 /// Dies on the way, or sends things in the wrong order, if either is wanted. Gives nothing where all is to be as it should.
-pub(super) async fn exchange(
-    stores: &Stores,
-    groups: &[Group],
-    pairs: &[(PostId, ViewerId)],
-) -> Result<Option<Vec<Reply>>, Error> {
+pub(super) async fn exchange(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: &[(PostId, ViewerId)]) -> Option<bool> {
     if failpoints::is_broken(failpoints::SET_BEFORE_OUTBOX) {
-        let sets = stores.redis.pipeline();
-        queue_posts(&sets, groups, pairs, stores.view_ttl).await?;
-        let sets = sets.try_all::<Value>().await;
+        let sent = send_posts(stores, lane, groups, pairs).await;
         failpoints::at("record::between");
-        send_outbox(stores, pairs).await?;
-        return Ok(Some(sets));
+        // The replies of the sets are what is read, so the outbox has a lane of its own.
+        return Some(sent && send_outbox(stores, &mut Lane::default(), pairs).await);
     }
     if failpoints::hit("record::between") {
-        let _ = send_outbox(stores, pairs).await;
+        send_outbox(stores, lane, pairs).await;
         failpoints::abort("record::between");
     }
     if failpoints::hit("record::before_count") {
-        send_outbox(stores, pairs).await?;
-        let pipeline = stores.redis.pipeline();
-        for (post, viewer) in pairs {
-            let () = pipeline.sadd(keys::views(post), viewer.as_str()).await?;
+        if !send_outbox(stores, lane, pairs).await {
+            return Some(false);
         }
-        let _ = pipeline.try_all::<Value>().await;
+        lane.commands.clear();
+        for (post, viewer) in pairs {
+            lane.commands.command("SADD", 2).parts(&keys::views_parts(post)).text(viewer.as_str());
+        }
+        lane.exchange(stores).await;
         failpoints::abort("record::before_count");
     }
-    Ok(None)
+    None
 }

@@ -1,0 +1,212 @@
+//! Redis's protocol (RESP2) for pipelines that are written and read in one piece: what a batch sends and what comes back.
+//!
+//! The client library gives each command of a pipeline a task, a channel's slot and a write of its own, which costs more than all else
+//! that is done for a view. Writing commands is a matter of lengths; replies are read by the library's own protocol crate.
+
+use redis_protocol::{
+    error::RedisProtocolError,
+    resp2::{decode::decode_range, types::RangeFrame},
+};
+
+/// Commands, one after the other, as they go over the wire.
+#[derive(Debug, Default)]
+pub struct Commands {
+    bytes: Vec<u8>,
+    number: usize,
+    /// Arguments that the last command has announced and not been given yet.
+    missing: usize,
+}
+
+impl Commands {
+    /// Forgets all, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        (self.number, self.missing) = (0, 0);
+    }
+
+    /// How many there are, which is how many replies will come.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.number
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.number == 0
+    }
+
+    /// Begins a command. So many arguments must follow.
+    pub fn command(&mut self, name: &str, arguments: usize) -> &mut Self {
+        debug_assert_eq!(self.missing, 0, "an argument of the last command is missing");
+        self.number += 1;
+        self.missing = 1 + arguments;
+        self.length(b'*', 1 + arguments);
+        self.text(name)
+    }
+
+    /// An argument.
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.parts(&[text])
+    }
+
+    /// An argument that is put together from pieces.
+    pub fn parts(&mut self, parts: &[&str]) -> &mut Self {
+        debug_assert_ne!(self.missing, 0, "one argument too many");
+        self.missing -= 1;
+        self.length(b'$', parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            self.bytes.extend_from_slice(part.as_bytes());
+        }
+        self.bytes.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// An argument that is a number.
+    pub fn number(&mut self, number: i64) -> &mut Self {
+        self.text(itoa::Buffer::new().format(number))
+    }
+
+    fn length(&mut self, kind: u8, length: usize) {
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        debug_assert_eq!(self.missing, 0, "an argument of the last command is missing");
+        &self.bytes
+    }
+}
+
+/// The replies to a pipeline.
+#[derive(Debug, Default)]
+pub struct Replies {
+    pub(super) bytes: Vec<u8>,
+    /// Each reply, and where its bytes begin.
+    frames: Vec<(usize, RangeFrame)>,
+    /// Up to where the bytes have been read.
+    read: usize,
+}
+
+/// One reply.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reply<'a> {
+    /// A number.
+    Integer(i64),
+    /// A text. What is not UTF-8 is no text of ours, and is empty.
+    Text(&'a str),
+    /// Nothing: no such field, member or key.
+    Null,
+    /// Why the command failed, with the code in front (`OOM …`).
+    Error(&'a str),
+    /// Several replies.
+    List(List<'a>),
+}
+
+/// A reply that consists of several.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct List<'a> {
+    bytes: &'a [u8],
+    frames: &'a [RangeFrame],
+}
+
+impl<'a> List<'a> {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The replies in their order.
+    pub fn iter(self) -> impl Iterator<Item = Reply<'a>> {
+        self.frames.iter().map(move |frame| reply(self.bytes, frame))
+    }
+}
+
+impl Replies {
+    /// The replies in the order of the commands.
+    pub fn iter(&self) -> impl Iterator<Item = Reply<'_>> {
+        self.frames.iter().map(|(start, frame)| reply(&self.bytes[*start..], frame))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.frames.clear();
+        self.read = 0;
+    }
+
+    /// Reads what has arrived. Gives whether so many replies are there, and nothing behind them.
+    pub(super) fn parse(&mut self, wanted: usize) -> Result<bool, RedisProtocolError> {
+        while self.frames.len() < wanted {
+            let Some((frame, length)) = decode_range(&self.bytes[self.read..])? else { return Ok(false) };
+            self.frames.push((self.read, frame));
+            self.read += length;
+        }
+        Ok(true)
+    }
+
+    pub(super) fn has_more_than_asked_for(&self) -> bool {
+        self.read < self.bytes.len()
+    }
+}
+
+fn reply<'a>(bytes: &'a [u8], frame: &'a RangeFrame) -> Reply<'a> {
+    let text = |(start, end): (usize, usize)| std::str::from_utf8(&bytes[start..end]).unwrap_or_default();
+    match frame {
+        RangeFrame::SimpleString(range) | RangeFrame::BulkString(range) => Reply::Text(text(*range)),
+        RangeFrame::Error(range) => Reply::Error(text(*range)),
+        RangeFrame::Integer(number) => Reply::Integer(*number),
+        RangeFrame::Array(frames) => Reply::List(List { bytes, frames }),
+        RangeFrame::Null => Reply::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_written_as_redis_reads_them() {
+        let mut commands = Commands::default();
+        commands.command("SADD", 2).parts(&["post:", "7", ":views"]).text("имя");
+        commands.command("EXPIRE", 2).text("k").number(-86_400);
+        assert_eq!(commands.len(), 2);
+        let expected =
+            "*3\r\n$4\r\nSADD\r\n$12\r\npost:7:views\r\n$6\r\nимя\r\n*3\r\n$6\r\nEXPIRE\r\n$1\r\nk\r\n$6\r\n-86400\r\n";
+        assert_eq!(std::str::from_utf8(commands.bytes()).unwrap(), expected);
+        commands.clear();
+        assert!(commands.is_empty() && commands.bytes().is_empty());
+    }
+
+    #[test]
+    fn replies_are_read_however_they_arrive() {
+        let all = b":42\r\n*3\r\n$1\r\na\r\n$-1\r\n:1\r\n-OOM command not allowed\r\n+OK\r\n$0\r\n\r\n";
+        let mut replies = Replies::default();
+        for (sent, byte) in all.iter().enumerate() {
+            assert!(!replies.parse(5).unwrap(), "after {sent} bytes");
+            replies.bytes.push(*byte);
+        }
+        assert!(replies.parse(5).unwrap());
+        assert!(!replies.has_more_than_asked_for());
+        let found: Vec<_> = replies.iter().collect();
+        assert_eq!(found[0], Reply::Integer(42));
+        assert_eq!(found[2], Reply::Error("OOM command not allowed"));
+        assert_eq!((found[3], found[4]), (Reply::Text("OK"), Reply::Text("")));
+        let Reply::List(list) = found[1] else { panic!("{:?}", found[1]) };
+        assert_eq!(list.iter().collect::<Vec<_>>(), [Reply::Text("a"), Reply::Null, Reply::Integer(1)]);
+    }
+
+    #[test]
+    fn what_is_no_reply_is_refused() {
+        let mut replies = Replies::default();
+        replies.bytes.extend_from_slice(b"HTTP/1.1 400 Bad Request\r\n");
+        assert!(replies.parse(1).is_err());
+    }
+}
