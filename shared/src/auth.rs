@@ -1,5 +1,7 @@
 //! Who is asking: bearer tokens (JWT, RFC 7519), checked against one key whose kind decides the algorithm.
 
+mod known;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
@@ -7,6 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use self::known::KnownTokens;
 use crate::ids::ViewerId;
 
 /// The role of those who may ask for a sync.
@@ -82,6 +85,7 @@ pub struct Verifier {
     source: KeySource,
     rules: TokenRules,
     current: ArcSwap<Checker>,
+    known: KnownTokens,
 }
 
 struct Checker {
@@ -98,6 +102,8 @@ impl std::fmt::Debug for Checker {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
+    /// Seconds since 1970, perhaps with a fraction.
+    exp: f64,
     #[serde(default)]
     role: serde_json::Value,
 }
@@ -149,7 +155,7 @@ impl Verifier {
     /// [`KeyError`] when the source has no key that can be used.
     pub fn new(source: KeySource, rules: TokenRules) -> Result<Self, KeyError> {
         let checker = Checker::load(&source, &rules)?;
-        Ok(Self { source, rules, current: ArcSwap::from_pointee(checker) })
+        Ok(Self { source, rules, current: ArcSwap::from_pointee(checker), known: KnownTokens::default() })
     }
 
     /// Loads the key anew from its file; a secret given directly stays.
@@ -159,6 +165,7 @@ impl Verifier {
     pub fn reload(&self) -> Result<(), KeyError> {
         let checker = Checker::load(&self.source, &self.rules)?;
         self.current.store(Arc::new(checker));
+        self.known.forget();
         Ok(())
     }
 
@@ -168,14 +175,22 @@ impl Verifier {
     /// [`AuthError`] when there is no header, another scheme, or a token that does not hold.
     pub fn identify(&self, authorization: Option<&[u8]>) -> Result<Identity, AuthError> {
         let token = authorization.and_then(bearer).ok_or(AuthError::Missing)?;
+        if let Some(identity) = self.known.get(token) {
+            return Ok(identity);
+        }
+        // The number is taken before the key, so that a token that an old key let in is never kept behind a new one.
+        let keys = self.known.keys();
         let checker = self.current.load();
-        let claims =
-            jsonwebtoken::decode::<Claims>(token, &checker.key, &checker.validation).map_err(|error| match error.kind() {
+        let claims = jsonwebtoken::decode::<Claims>(token, &checker.key, &checker.validation)
+            .map_err(|error| match error.kind() {
                 ErrorKind::ExpiredSignature => AuthError::Expired,
                 _ => AuthError::Invalid,
-            })?;
-        let viewer = ViewerId::parse(&claims.claims.sub).map_err(|_| AuthError::Invalid)?;
-        Ok(Identity { viewer, admin: claims.claims.role == ADMIN })
+            })?
+            .claims;
+        let viewer = ViewerId::parse(&claims.sub).map_err(|_| AuthError::Invalid)?;
+        let identity = Identity { viewer, admin: claims.role == ADMIN };
+        self.known.keep(token, identity, claims.exp, keys);
+        Ok(identity)
     }
 }
 

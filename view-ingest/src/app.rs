@@ -8,13 +8,14 @@ use shared::{
     readiness::Readiness,
     respond::{self, Answer},
 };
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     cli::Limits,
     messages,
     metrics::Metrics,
-    recorder::{Ask, Outcome, Unavailable},
+    recorder::{Ask, Outcome, Outcomes, Unavailable},
 };
 
 /// The process, as a request sees it.
@@ -49,13 +50,13 @@ impl App {
 
     /// Has one post viewed (or, without a viewer, its count read).
     pub(crate) async fn ask_one(&self, viewer: Option<ViewerId>, post: PostId) -> Result<Outcome, Unavailable> {
-        let outcomes = self.ask_recorder(self.recorder_of(&post), viewer, vec![post])?.await;
+        let outcomes = self.ask_recorder(self.recorder_of(&post), viewer, smallvec![post])?.await;
         outcomes.unwrap_or(Err(Unavailable))?.pop().ok_or(Unavailable)
     }
 
     /// Has posts viewed (or, without a viewer, their counts read); the outcomes are in the order of the posts.
     pub(crate) async fn ask(&self, viewer: Option<ViewerId>, posts: &[PostId]) -> Result<Vec<Outcome>, Unavailable> {
-        let mut shares: Vec<(Vec<usize>, Vec<PostId>)> = vec![(Vec::new(), Vec::new()); self.recorders.len()];
+        let mut shares: Vec<(Vec<usize>, SmallVec<[PostId; 1]>)> = vec![(Vec::new(), SmallVec::new()); self.recorders.len()];
         for (place, post) in posts.iter().enumerate() {
             let share = &mut shares[self.recorder_of(post)];
             share.0.push(place);
@@ -87,8 +88,8 @@ impl App {
         &self,
         recorder: usize,
         viewer: Option<ViewerId>,
-        posts: Vec<PostId>,
-    ) -> Result<oneshot::Receiver<Result<Vec<Outcome>, Unavailable>>, Unavailable> {
+        posts: SmallVec<[PostId; 1]>,
+    ) -> Result<oneshot::Receiver<Result<Outcomes, Unavailable>>, Unavailable> {
         let (reply, answer) = oneshot::channel();
         self.recorders[recorder].try_send(Ask { viewer, posts, reply }).map_err(|_| {
             self.metrics.turned_away.inc();

@@ -1,13 +1,13 @@
 //! Reading a request's body: JSON, of bounded size, in bounded time.
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use hyper::{
     Request, StatusCode,
     body::{Body, Incoming},
     header::CONTENT_TYPE,
 };
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use shared::respond::{self, Answer};
 
 use crate::{app::App, messages};
@@ -24,17 +24,39 @@ pub(crate) async fn read_json(app: &App, request: Request<Incoming>) -> Result<B
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let read = Limited::new(body, MAX_BODY).collect();
-    match tokio::time::timeout(app.limits.body_timeout, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(respond::closing(respond::error(StatusCode::BAD_REQUEST, messages::BODY_BROKEN))),
+    match tokio::time::timeout(app.limits.body_timeout, collect(body)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(Broken::TooLarge)) => Err(too_large()),
+        Ok(Err(Broken::Lost)) => Err(respond::closing(respond::error(StatusCode::BAD_REQUEST, messages::BODY_BROKEN))),
         Err(_) => Err(respond::closing(respond::error(StatusCode::REQUEST_TIMEOUT, messages::TOO_SLOW))),
     }
 }
 
+/// Why there is no body.
+enum Broken {
+    TooLarge,
+    Lost,
+}
+
+/// Reads a body to its end. One that has come in one piece, as nearly all do, is not copied.
+async fn collect(mut body: Incoming) -> Result<Bytes, Broken> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // What is no data are trailers, which nobody asked for.
+        let Ok(data) = frame.map_err(|_| Broken::Lost)?.into_data() else { continue };
+        if whole.len() + data.len() > MAX_BODY {
+            return Err(Broken::TooLarge);
+        }
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
 /// Reads a JSON object of the form `T`. A missing field is for the caller to notice: it has its own message.
-pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Answer> {
     let bad = || respond::error(StatusCode::BAD_REQUEST, messages::BAD_JSON);
     // The library would read an array's elements as a struct's fields.
     if !body.trim_ascii_start().starts_with(b"{") {

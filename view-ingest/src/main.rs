@@ -17,6 +17,10 @@ use std::process::ExitCode;
 
 use shared::telemetry;
 
+/// A request makes some dozens of small allocations, most of them inside the libraries.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let (settings, logs) = match cli::Settings::read() {
         Ok(read) => read,

@@ -24,6 +24,7 @@ use shared::{
     ids::{PostId, ViewerId},
     postgres::Database,
 };
+use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
@@ -46,15 +47,18 @@ const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
 /// How many posts are brought up to date at a time.
 const CATCH_UP_POSTS: usize = 256;
 
+/// What became of the posts of a request, most of which are about one.
+pub(crate) type Outcomes = SmallVec<[Outcome; 1]>;
+
 /// What is asked of a recorder.
 #[derive(Debug)]
 pub(crate) struct Ask {
     /// Who views the posts; nobody where only the counts are wanted.
     pub(crate) viewer: Option<ViewerId>,
     /// The posts, without repetition.
-    pub(crate) posts: Vec<PostId>,
+    pub(crate) posts: SmallVec<[PostId; 1]>,
     /// Where the outcomes go, in the order of the posts.
-    pub(crate) reply: oneshot::Sender<Result<Vec<Outcome>, Unavailable>>,
+    pub(crate) reply: oneshot::Sender<Result<Outcomes, Unavailable>>,
 }
 
 /// What became of a view.

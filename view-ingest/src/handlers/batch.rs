@@ -1,6 +1,6 @@
 //! `POST /posts/views-batch`: one viewer's views of many posts, with a verdict on each.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 use hyper::{Request, StatusCode, body::Incoming};
 use serde::Deserialize;
@@ -13,17 +13,21 @@ use super::{post_ids, spelled, unavailable};
 use crate::{app::App, body, messages, recorder::Status};
 
 #[derive(Deserialize)]
-struct Body {
-    #[serde(rename = "postIds")]
-    post_ids: Option<Vec<String>>,
+struct Body<'a> {
+    #[serde(rename = "postIds", borrow)]
+    post_ids: Option<Vec<Text<'a>>>,
 }
+
+/// A text that is read where it stands, unless it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<Incoming>) -> Result<Answer, Answer> {
     let body = body::read_json(app, request).await?;
     let Body { post_ids: Some(ids) } = body::parse(&body)? else {
         return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_IDS_MISSING));
     };
-    let posts = post_ids(ids.iter().map(String::as_str), app.limits.max_batch)?;
+    let posts = post_ids(ids.iter().map(|id| &*id.0), app.limits.max_batch)?;
     let outcomes = app.ask(Some(viewer), &posts).await.map_err(unavailable)?;
 
     let (mut counted, mut counted_ids, mut results) = (0_usize, String::new(), String::new());

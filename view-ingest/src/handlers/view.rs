@@ -1,5 +1,7 @@
 //! `POST /posts/view`: one view of one post.
 
+use std::borrow::Cow;
+
 use hyper::{Request, StatusCode, body::Incoming};
 use serde::Deserialize;
 use shared::{
@@ -11,9 +13,10 @@ use super::{post_id, spelled, unavailable};
 use crate::{app::App, body, messages, recorder::Status};
 
 #[derive(Deserialize)]
-struct Body {
-    #[serde(rename = "postId")]
-    post_id: Option<String>,
+struct Body<'a> {
+    // An id without escapes is read where it stands.
+    #[serde(rename = "postId", borrow)]
+    post_id: Option<Cow<'a, str>>,
 }
 
 pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<Incoming>) -> Result<Answer, Answer> {

@@ -4,7 +4,7 @@ use slab::Slab;
 use tokio::sync::oneshot;
 
 use super::{
-    Ask, Outcome, Unavailable,
+    Ask, Outcome, Outcomes, Unavailable,
     batch::{Item, Touch},
 };
 
@@ -13,17 +13,18 @@ use super::{
 pub(super) struct Tickets(Slab<Ticket>);
 
 struct Ticket {
-    outcomes: Vec<Outcome>,
+    outcomes: Outcomes,
     missing: usize,
     failed: bool,
-    reply: oneshot::Sender<Result<Vec<Outcome>, Unavailable>>,
+    reply: oneshot::Sender<Result<Outcomes, Unavailable>>,
 }
 
 impl Tickets {
     /// Takes a request in: one item for each of its posts.
     pub(super) fn open(&mut self, ask: Ask, items: &mut Vec<Item>) {
         let count = ask.posts.len();
-        let ticket = Ticket { outcomes: vec![Outcome::NOT_FOUND; count], missing: count, failed: false, reply: ask.reply };
+        let ticket =
+            Ticket { outcomes: Outcomes::from_elem(Outcome::NOT_FOUND, count), missing: count, failed: false, reply: ask.reply };
         let ticket = self.0.insert(ticket);
         let posts = ask.posts.into_iter().enumerate();
         items.extend(posts.map(|(place, post)| Item { ticket, place, post, viewer: ask.viewer, touch: Touch::None }));
