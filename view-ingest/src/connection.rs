@@ -115,6 +115,7 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watch: Arc<Watch>, m
     let mut told = already_stopping;
     loop {
         tokio::select! {
+            biased;
             result = Pin::new(&mut connection) => {
                 if let Err(error) = result {
                     tracing::debug!(%error, "a connection ended");

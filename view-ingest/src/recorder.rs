@@ -28,7 +28,7 @@ use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    batch::{Group, Item, Touch},
+    batch::{Group, Item, Tally, Touch},
     fallback::Bypassed,
     first_touch::{FirstTouches, Found, Touched, Wanted},
     gate::Gate,
@@ -179,11 +179,19 @@ impl Recorder {
         }
         groups.retain_mut(|group| !self.set_aside(group));
         let recorded = record::run(&self.stores, &mut self.lane, &mut groups).await;
-        let (taken, refused): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|group| recorded.took(group));
         failpoints::at("answer::before");
-        for group in &taken {
-            batch::settle(group, &recorded, &mut self.tickets, &self.stores.metrics);
-        }
+        let mut tally = Tally::default();
+        let refused: Vec<Group> = groups
+            .into_iter()
+            .filter_map(|group| {
+                if !recorded.took(&group) {
+                    return Some(group);
+                }
+                batch::settle(&group, &recorded, &mut self.tickets, &mut tally);
+                None
+            })
+            .collect();
+        tally.add_to(&self.stores.metrics);
         failpoints::at("answer::after");
         if refused.is_empty() {
             self.enter_fallback(self.in_fallback && !recorded.wrote());

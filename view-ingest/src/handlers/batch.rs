@@ -1,16 +1,23 @@
 //! `POST /posts/views-batch`: one viewer's views of many posts, with a verdict on each.
 
-use std::{borrow::Cow, fmt::Write};
+use std::borrow::Cow;
 
 use hyper::{Request, StatusCode, body::Incoming};
 use serde::Deserialize;
 use shared::{
-    ids::ViewerId,
+    ids::{PostId, ViewerId},
     respond::{self, Answer},
 };
 
 use super::{post_ids, spelled, unavailable};
-use crate::{app::App, body, messages, recorder::Status};
+use crate::{
+    app::App,
+    body, messages,
+    recorder::{Outcome, Status},
+};
+
+/// What a post takes of an answer, about.
+const BYTES_PER_POST: usize = 128;
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -30,21 +37,35 @@ pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<Incoming>
     let posts = post_ids(ids.iter().map(|id| &*id.0), app.limits.max_batch)?;
     let outcomes = app.ask(Some(viewer), &posts).await.map_err(unavailable)?;
 
-    let (mut counted, mut counted_ids, mut results) = (0_usize, String::new(), String::new());
-    for (post, outcome) in posts.iter().zip(&outcomes) {
-        if outcome.status == Status::Counted {
-            let comma = if counted == 0 { "" } else { "," };
-            let _ = write!(counted_ids, r#"{comma}"{post}""#);
-            counted += 1;
-        }
-        let comma = if results.is_empty() { "" } else { "," };
-        let (status, views) = (spelled(outcome.status), outcome.views);
-        let _ = write!(results, r#"{comma}{{"postId":"{post}","status":"{status}","viewsCount":{views}}}"#);
+    Ok(respond::json(StatusCode::OK, written(&posts, &outcomes)))
+}
+
+/// The answer's body. Ids, statuses and numbers have no character that JSON would escape.
+fn written(posts: &[PostId], outcomes: &[Outcome]) -> String {
+    let counted = outcomes.iter().filter(|outcome| outcome.status == Status::Counted).count();
+    let mut number = itoa::Buffer::new();
+    let mut body = String::with_capacity(160 + posts.len() * BYTES_PER_POST);
+    for part in [r#"{"message":""#, messages::BATCH_COUNTED, number.format(counted), r#"","processedCount":"#] {
+        body.push_str(part);
     }
-    // Ids, statuses and numbers have no character that JSON would escape, and writing to a string cannot fail.
-    let message = messages::BATCH_COUNTED;
-    let body = format!(
-        r#"{{"message":"{message}{counted}","processedCount":{counted},"postIds":[{counted_ids}],"results":[{results}]}}"#
-    );
-    Ok(respond::json(StatusCode::OK, body))
+    body.push_str(number.format(counted));
+    body.push_str(r#","postIds":["#);
+    let mut comma = "";
+    for (post, _) in posts.iter().zip(outcomes).filter(|(_, outcome)| outcome.status == Status::Counted) {
+        for part in [comma, "\"", post.as_str(), "\""] {
+            body.push_str(part);
+        }
+        comma = ",";
+    }
+    body.push_str(r#"],"results":["#);
+    comma = "";
+    for (post, outcome) in posts.iter().zip(outcomes) {
+        let (status, views) = (spelled(outcome.status), number.format(outcome.views));
+        for part in [comma, r#"{"postId":""#, post.as_str(), r#"","status":""#, status, r#"","viewsCount":"#, views, "}"] {
+            body.push_str(part);
+        }
+        comma = ",";
+    }
+    body.push_str("]}");
+    body
 }

@@ -34,10 +34,12 @@ pub(super) enum Touch {
 }
 
 /// What Redis knows of a post: the fields of its meta hash.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Meta {
-    /// The author; none where nobody has looked the post up yet.
-    pub(super) author: Option<String>,
+    /// Whether the author is known, so that somebody has looked the post up.
+    pub(super) touched: bool,
+    /// Where the author is among the viewers.
+    pub(super) author: Option<usize>,
     /// The count in PostgreSQL, where it is known.
     pub(super) persisted: Option<i64>,
     pub(super) recorded: i64,
@@ -62,7 +64,13 @@ pub(super) struct Group {
 impl Group {
     /// Whether Redis knows nothing of the post, and nobody has asked PostgreSQL for it this moment.
     pub(super) fn needs_first_touch(&self) -> bool {
-        self.may_be_looked_up() && self.meta.as_ref().is_ok_and(|meta| meta.author.is_none())
+        self.may_be_looked_up() && self.meta.is_ok_and(|meta| !meta.touched)
+    }
+
+    /// Whether a viewer is known to be the author.
+    pub(super) fn is_by(&self, viewer: &ViewerId) -> bool {
+        let author = self.meta.ok().and_then(|meta| meta.author);
+        author.is_some_and(|place| self.viewers[place].0 == *viewer)
     }
 
     /// Whether Redis did not take what PostgreSQL knows of the post, a moment ago.
@@ -105,47 +113,49 @@ pub(super) fn group(items: &mut Vec<Item>) -> Vec<Group> {
     groups
 }
 
-/// Gives each item of a post its verdict.
-pub(super) fn settle(group: &Group, recorded: &Recorded, tickets: &mut Tickets, metrics: &Metrics) {
-    let Ok(meta) = &group.meta else {
-        fail(group, tickets, metrics);
-        return;
-    };
-    let Ok(count) = recorded.count(group, meta) else {
-        fail(group, tickets, metrics);
-        return;
-    };
+/// The verdicts of a batch, to be added to the process's numbers at once.
+#[derive(Default)]
+pub(super) struct Tally {
+    counted: u64,
+    duplicate: u64,
+    own: u64,
+    reads: u64,
+}
+
+impl Tally {
+    pub(super) fn add_to(&self, metrics: &Metrics) {
+        metrics.counted.inc_by(self.counted);
+        metrics.duplicate.inc_by(self.duplicate);
+        metrics.own.inc_by(self.own);
+        metrics.reads.inc_by(self.reads);
+    }
+}
+
+/// Gives each item of a post that Redis has taken its verdict.
+pub(super) fn settle(group: &Group, recorded: &Recorded, tickets: &mut Tickets, tally: &mut Tally) {
+    let count = group.meta.and_then(|meta| recorded.count(group, &meta));
     // Every item that asks for a new viewer is looked for here; the first one is the view, the others are its repetitions.
     let mut new: Vec<ViewerId> = recorded.counted(group).collect();
-    let (mut counted, mut duplicate, mut own, mut reads) = (0, 0, 0, 0);
     for item in &group.items {
         let status = match item.viewer {
-            None => {
-                reads += 1;
-                Status::Read
-            }
-            Some(viewer) if meta.author.as_deref() == Some(viewer.as_str()) => {
-                own += 1;
-                Status::Own
-            }
+            None => Status::Read,
+            Some(viewer) if group.is_by(&viewer) => Status::Own,
             Some(viewer) => match new.iter().position(|candidate| *candidate == viewer) {
                 Some(place) => {
                     new.swap_remove(place);
-                    counted += 1;
                     Status::Counted
                 }
-                None => {
-                    duplicate += 1;
-                    Status::Duplicate
-                }
+                None => Status::Duplicate,
             },
         };
-        tickets.settle(item, Ok(Outcome { status, views: count }));
+        match status {
+            Status::Counted => tally.counted += 1,
+            Status::Duplicate => tally.duplicate += 1,
+            Status::Own => tally.own += 1,
+            Status::Read | Status::NotFound => tally.reads += 1,
+        }
+        tickets.settle(item, count.map(|views| Outcome { status, views }));
     }
-    metrics.counted.inc_by(counted);
-    metrics.duplicate.inc_by(duplicate);
-    metrics.own.inc_by(own);
-    metrics.reads.inc_by(reads);
 }
 
 pub(super) fn fail(group: &Group, tickets: &mut Tickets, metrics: &Metrics) {

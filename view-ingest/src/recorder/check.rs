@@ -50,9 +50,15 @@ fn read(group: &mut Group, members: Option<Option<Reply<'_>>>, meta: Option<Repl
         }
     }
     let mut fields = list(meta, 4)?.iter();
-    let author = fields.next().and_then(|value| if let Reply::Text(text) = value { Some(text.to_owned()) } else { None });
+    let author = fields.next().and_then(|value| if let Reply::Text(text) = value { Some(text) } else { None });
     let mut number = || fields.next().and_then(|value| if let Reply::Text(text) = value { text.parse().ok() } else { None });
-    Ok(Meta { author, persisted: number(), recorded: number().unwrap_or(0), acked: number().unwrap_or(0) })
+    Ok(Meta {
+        touched: author.is_some(),
+        author: author.and_then(|author| group.viewers.iter().position(|(viewer, _)| viewer.as_str() == author)),
+        persisted: number(),
+        recorded: number().unwrap_or(0),
+        acked: number().unwrap_or(0),
+    })
 }
 
 fn list(reply: Option<Reply<'_>>, length: usize) -> Result<List<'_>, String> {

@@ -50,7 +50,7 @@ struct PostReplies {
 impl Recorded {
     /// Whether Redis has taken everything of a post.
     pub(super) fn took(&self, group: &Group) -> bool {
-        group.meta.as_ref().is_ok_and(|meta| self.count(group, meta).is_ok())
+        group.meta.is_ok_and(|meta| self.count(group, &meta).is_ok())
     }
 
     /// Whether anything new was there to be taken.
@@ -92,9 +92,9 @@ pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) 
     let mut pairs = Vec::new();
     let mut posts = 0;
     for group in &mut *groups {
-        let Ok(meta) = &group.meta else { continue };
+        let Ok(meta) = group.meta else { continue };
         let first = pairs.len();
-        let new = group.viewers.iter().filter(|(viewer, known)| !known && meta.author.as_deref() != Some(viewer.as_str()));
+        let new = group.viewers.iter().filter(|(viewer, known)| !known && !group.is_by(viewer));
         pairs.extend(new.map(|(viewer, _)| (group.post, *viewer)));
         group.new = first..pairs.len();
         // Where neither PostgreSQL nor anybody else has told the count, the set itself is counted, also for a mere reader.
@@ -184,7 +184,7 @@ fn queue_posts(commands: &mut Commands, groups: &[Group], pairs: &[(PostId, View
 }
 
 fn counts_the_set(group: &Group) -> bool {
-    group.meta.as_ref().is_ok_and(|meta| meta.persisted.is_none())
+    group.meta.is_ok_and(|meta| meta.persisted.is_none())
 }
 
 fn read<'a>(group: &Group, replies: &mut impl Iterator<Item = Reply<'a>>) -> Result<PostReplies, String> {
