@@ -77,6 +77,9 @@ fn canonical<const N: usize>(text: &str, allowed: impl Fn(u8) -> bool) -> Result
     }
     // Every allowed character is one byte long, so the length in bytes is the length in characters.
     let mut id = ArrayString::from(text).map_err(|_| IdError::TooLong)?;
+    if is_canonical_uuid(text.as_bytes()) {
+        return Ok(id);
+    }
     // The crate also reads braced and URN forms; the lengths keep those out (a viewer id may hold braces and colons).
     if matches!(text.len(), 32 | 36)
         && let Ok(uuid) = Uuid::try_parse(text)
@@ -86,6 +89,15 @@ fn canonical<const N: usize>(text: &str, allowed: impl Fn(u8) -> bool) -> Result
         id.push_str(uuid.hyphenated().encode_lower(&mut spelling));
     }
     Ok(id)
+}
+
+/// Whether a text is a UUID as nearly everybody sends it, and as it is kept.
+fn is_canonical_uuid(text: &[u8]) -> bool {
+    text.len() == 36
+        && text.iter().enumerate().all(|(place, byte)| match place {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
 }
 
 impl fmt::Display for PostId {

@@ -18,14 +18,17 @@ use crate::{
     recorder::{Ask, Outcome, Outcomes, Unavailable},
 };
 
-/// The process, as a request sees it.
+/// The process, as a request sees it from the worker that serves it.
+#[derive(Clone)]
 pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Metrics,
     recorders: Vec<mpsc::Sender<Ask>>,
+    /// The same for all workers, who must agree on whose a post is.
     hasher: RandomState,
+    home: usize,
 }
 
 impl App {
@@ -36,7 +39,12 @@ impl App {
         metrics: Metrics,
         recorders: Vec<mpsc::Sender<Ask>>,
     ) -> Self {
-        Self { limits, verifier, readiness, metrics, recorders, hasher: RandomState::new() }
+        Self { limits, verifier, readiness, metrics, recorders, hasher: RandomState::new(), home: 0 }
+    }
+
+    /// The same for another worker.
+    pub(crate) fn at(&self, home: usize) -> Self {
+        Self { home, ..self.clone() }
     }
 
     /// Asks who sends a request; the error is the answer to give.
@@ -91,7 +99,7 @@ impl App {
         posts: SmallVec<[PostId; 1]>,
     ) -> Result<oneshot::Receiver<Result<Outcomes, Unavailable>>, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        self.recorders[recorder].try_send(Ask { viewer, posts, reply }).map_err(|_| {
+        self.recorders[recorder].try_send(Ask { viewer, posts, reply, home: self.home }).map_err(|_| {
             self.metrics.turned_away.inc();
             Unavailable
         })?;

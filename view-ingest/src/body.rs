@@ -1,6 +1,9 @@
 //! Reading a request's body: JSON, of bounded size, in bounded time.
 
+use std::pin::pin;
+
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::{
     Request, StatusCode,
@@ -24,7 +27,13 @@ pub(crate) async fn read_json(app: &App, request: Request<Incoming>) -> Result<B
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(app.limits.body_timeout, collect(body)).await {
+    let mut body = pin!(collect(body));
+    // Nearly always the body has come with the head, and needs no timer.
+    let read = match body.as_mut().now_or_never() {
+        Some(read) => Ok(read),
+        None => tokio::time::timeout(app.limits.body_timeout, body).await,
+    };
+    match read {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(Broken::TooLarge)) => Err(too_large()),
         Ok(Err(Broken::Lost)) => Err(respond::closing(respond::error(StatusCode::BAD_REQUEST, messages::BODY_BROKEN))),

@@ -91,14 +91,14 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
 
     let unknown = Cache::builder().max_capacity(MAX_UNKNOWN_POSTS).time_to_live(UNKNOWN_POST_TTL).build();
     let (recorders, queues): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::channel(settings.limits.max_queue)).unzip();
+    let (couriers, parcels): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let view_ttl = settings.limits.view_ttl;
     let app = App::new(settings.limits, Arc::clone(&verifier), Arc::clone(&readiness), metrics.clone(), recorders);
-    let app = Arc::new(app);
     let (stop, stopping) = watch::channel(false);
     let connections = Arc::default();
     let serving = watch::Sender::new(clients.len());
     let mut workers = Vec::with_capacity(clients.len());
-    for (number, ((redis, gate), asks)) in clients.into_iter().zip(gates).zip(queues).enumerate() {
+    for (number, (((redis, gate), asks), parcels)) in clients.into_iter().zip(gates).zip(queues).zip(parcels).enumerate() {
         let stores = Stores {
             redis,
             gate,
@@ -107,13 +107,16 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             view_ttl,
             health: Arc::clone(&health),
             metrics: metrics.clone(),
+            home: number,
+            couriers: couriers.clone(),
         };
         let worker = Worker {
             listener: public.try_clone().context("cannot share the listener")?,
-            app: Arc::clone(&app),
+            app: Arc::new(app.at(number)),
             stores,
             redis_name: settings.redis.describe(),
             asks,
+            parcels,
             stopping: stopping.clone(),
             connections: Arc::clone(&connections),
             serving: serving.clone(),

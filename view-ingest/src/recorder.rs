@@ -13,7 +13,7 @@ pub(crate) mod gate;
 pub(crate) mod health;
 mod lane;
 mod record;
-mod tickets;
+pub(crate) mod tickets;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -58,8 +58,16 @@ pub(crate) struct Ask {
     /// The posts, without repetition.
     pub(crate) posts: SmallVec<[PostId; 1]>,
     /// Where the outcomes go, in the order of the posts.
-    pub(crate) reply: oneshot::Sender<Result<Outcomes, Unavailable>>,
+    pub(crate) reply: Reply,
+    /// The worker that serves the request.
+    pub(crate) home: usize,
 }
+
+/// Where the outcomes of a request go.
+pub(crate) type Reply = oneshot::Sender<Result<Outcomes, Unavailable>>;
+
+/// Outcomes on their way to another worker's requests.
+pub(crate) type Parcel = Vec<(Reply, Result<Outcomes, Unavailable>)>;
 
 /// What became of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +116,10 @@ pub(crate) struct Stores {
     pub(crate) health: Arc<Health>,
     /// The process's numbers.
     pub(crate) metrics: Metrics,
+    /// Which worker this is.
+    pub(crate) home: usize,
+    /// The ways to all workers' requests.
+    pub(crate) couriers: Vec<mpsc::UnboundedSender<Parcel>>,
 }
 
 /// Records batches, one after the other.
@@ -129,10 +141,11 @@ struct Recorder {
 /// Runs until nobody can ask any more.
 pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
     let (touches, mut touched) = FirstTouches::new(stores.clone());
+    let tickets = Tickets::new(stores.home, stores.couriers.clone());
     let mut recorder = Recorder {
         stores,
         lane: Lane::default(),
-        tickets: Tickets::default(),
+        tickets,
         touches,
         waiting: HashMap::new(),
         bypassed: Bypassed::default(),
@@ -164,6 +177,7 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
         if !items.is_empty() {
             recorder.process(batch::group(&mut items)).await;
         }
+        recorder.tickets.dispatch();
     }
 }
 
@@ -192,6 +206,8 @@ impl Recorder {
             })
             .collect();
         tally.add_to(&self.stores.metrics);
+        // Whoever has an answer does not wait for what PostgreSQL is to do for the others.
+        self.tickets.dispatch();
         failpoints::at("answer::after");
         if refused.is_empty() {
             self.enter_fallback(self.in_fallback && !recorded.wrote());

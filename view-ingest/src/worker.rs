@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     app::App,
     connection::{self, Clock, Watch},
-    recorder::{self, Ask, Stores},
+    recorder::{self, Ask, Parcel, Stores, tickets},
 };
 
 /// How often slow and idle connections are looked for.
@@ -37,6 +37,8 @@ pub(crate) struct Worker {
     pub(crate) stores: Stores,
     pub(crate) redis_name: String,
     pub(crate) asks: mpsc::Receiver<Ask>,
+    /// What other workers' recorders have to say to this worker's requests.
+    pub(crate) parcels: mpsc::UnboundedReceiver<Parcel>,
     /// Turns true when the process stops.
     pub(crate) stopping: watch::Receiver<bool>,
     /// All workers' connections together.
@@ -66,6 +68,7 @@ impl Worker {
         };
         self.stores.gate.follow();
         shared::redis::connect(&self.stores.redis, self.redis_name);
+        tokio::spawn(tickets::deliver(self.parcels));
         tokio::spawn(recorder::run(self.stores, self.asks));
         let gate = Gate::new(self.app, self.stopping.clone(), self.connections);
         tokio::spawn(sweep(Arc::clone(&gate.watches), Arc::clone(&gate.app), Arc::clone(&gate.clock)));
