@@ -16,6 +16,7 @@ mod postgres_away;
 mod recording;
 mod redis_away;
 mod refusals;
+mod requirements;
 mod returning;
 mod settings;
 mod signals;
