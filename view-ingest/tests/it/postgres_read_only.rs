@@ -26,13 +26,19 @@ async fn touch_many(world: &World, app: &Ingest, name: &str) {
     futures_util::future::join_all(posts.iter().map(|post| app.view("zoe", post))).await;
 }
 
-/// Demands that nothing is acknowledged while neither store can be written to.
-async fn assert_nothing_is_taken(app: &Ingest) {
+/// Demands that nothing is acknowledged while neither store can be written to, and returns when the program has asked the server once more:
+/// from then on nothing but its own doing leads it to another session.
+async fn assert_nothing_is_taken(app: &Ingest, server: &PostgresServer) {
     for _ in 0..10 {
         let answer = app.view("bob", "p").await;
         assert_error(&answer, 503, "Сервис временно недоступен");
         assert_eq!(answer.header("retry-after"), "1");
     }
+    let client = server.client().await;
+    let since: std::time::SystemTime = client.query_one("select clock_timestamp()", &[]).await.unwrap().get(0);
+    let asked = "select count(*) from pg_stat_activity where query like '-- ping%' and state = 'idle' and state_change > $1";
+    eventually("the server is asked", SOON, || async { client.query_one(asked, &[&since]).await.unwrap().get::<_, i64>(0) > 0 })
+        .await;
     eventually("it is not ready", SOON, || async { app.admin.get("/readyz").await.status == 503 }).await;
 }
 
@@ -64,7 +70,7 @@ async fn a_server_that_was_made_read_only_takes_no_views_until_that_is_over() {
     assert_eq!(app.verdict("ann", "p").await, "counted 1", "Redis goes on");
 
     world.server.kill().await;
-    assert_nothing_is_taken(&app).await;
+    assert_nothing_is_taken(&app, &server).await;
     assert_eq!(ledger_count(world.sql(), "p").await, 0);
 
     admin.batch_execute("set default_transaction_read_only = off").await.unwrap();
@@ -86,7 +92,7 @@ async fn sessions_from_a_read_only_time_are_not_kept() {
     // Written on a session from before.
     touch_many(&world, &app, "a").await;
     world.server.kill().await;
-    assert_nothing_is_taken(&app).await;
+    assert_nothing_is_taken(&app, &server).await;
 
     admin.batch_execute(&format!("alter database {database} reset default_transaction_read_only")).await.unwrap();
     assert_all_are_taken(&world, &app).await;
@@ -103,7 +109,7 @@ async fn connections_to_a_standby_are_not_kept() {
     let app = world.ingest_with(&[("DATABASE_URL", &url)]).await;
     touch_many(&world, &app, "a").await;
     world.server.kill().await;
-    assert_nothing_is_taken(&app).await;
+    assert_nothing_is_taken(&app, &standby).await;
 
     // As after a failover: the old connections lead to a server that still answers.
     proxy.redirect(primary.port());
