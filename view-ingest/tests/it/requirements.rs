@@ -1,5 +1,9 @@
 //! What Redis and PostgreSQL must be: refused at the start, told while the process runs.
 
+use fred::{
+    interfaces::ClientLike,
+    types::{ClusterHash, CustomCommand},
+};
 use testkit::{
     SOON, eventually,
     posts::{IdType, PostsTable, ledger_count},
@@ -22,10 +26,8 @@ async fn assert_refused(program: DaemonBuilder, text: &str) {
 }
 
 async fn set_policy(world: &World, policy: &str) {
-    let config = fred::types::CustomCommand::new_static("CONFIG", fred::types::ClusterHash::FirstKey, false);
-    let set = || async {
-        fred::interfaces::ClientLike::custom::<(), _>(&world.redis, config.clone(), vec!["SET", "maxmemory-policy", policy]).await
-    };
+    let config = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
+    let set = || world.redis.custom::<(), _>(config.clone(), vec!["SET", "maxmemory-policy", policy]);
     eventually("the policy is set", SOON, set).await;
 }
 
@@ -69,7 +71,7 @@ async fn a_redis_that_is_too_old_is_refused_with_what_to_do() {
 /// The server, as if it were of an older version.
 async fn disguised(world: &World) -> Proxy {
     let proxy = Proxy::to_port(world.server.port()).await;
-    let info: String = fred::interfaces::ClientLike::info(&world.redis, None).await.unwrap();
+    let info: String = world.redis.info(None).await.unwrap();
     let version = info.lines().find(|line| line.starts_with("redis_version:")).unwrap().to_owned();
     let old = "redis_version:6.2.999999"[..version.len()].to_owned();
     proxy.disguise(version.leak(), old.leak());
