@@ -134,7 +134,7 @@ async fn a_standby_is_not_believed_that_posts_are_gone() {
     let url = world.database.url().replace(&format!(":{}/", primary.port()), &format!(":{}/", proxy.port()));
     world.posts.insert_post(&world.sql, "8", "999999").await;
     let (daemon, client) = daemon(&world, &url).await;
-    eventually("the set is united with the ledger", SOON, async || world.stored("7").await == 2).await;
+    eventually("the set is united with the ledger", SOON, async || ledger_count(&world.sql, "7").await == 2).await;
     world.add_by_hand("7", &["3"]).await;
     proxy.redirect(standby.port());
     proxy.break_networking().await;
@@ -149,7 +149,7 @@ async fn a_standby_is_not_believed_that_posts_are_gone() {
     proxy.redirect(primary.port());
     becomes(&client, 200, "leader").await;
     daemon.signal("HUP");
-    eventually("the set is united with the ledger", SOON, async || world.stored("7").await == 3).await;
+    eventually("the set is united with the ledger", SOON, async || ledger_count(&world.sql, "7").await == 3).await;
     drop(standby);
 }
 
