@@ -229,7 +229,9 @@ impl Recorder {
         };
         let taken = fallback::run(&self.stores, database, groups, &mut self.bypassed, &mut self.tickets).await;
         self.stores.health.database_answered(taken);
-        self.enter_fallback(taken || self.in_fallback);
+        // A single read that Redis could not be trusted with is no outage.
+        let begins = taken && (self.shut_out || !self.bypassed.is_empty());
+        self.enter_fallback(begins || self.in_fallback);
     }
 
     fn enter_fallback(&mut self, now: bool) {

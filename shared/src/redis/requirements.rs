@@ -84,10 +84,11 @@ async fn save_points(redis: &impl ClientLike) -> Result<Option<String>, Error> {
     }
 }
 
-/// Whether a command is not to be had here: by an ACL, or because the provider has taken it away.
+/// Whether a command is not to be had here: by an ACL, because the provider has taken it away, or because a proxy does not know it.
+/// Anything else is a refusal for now (`LOADING`, `BUSY`) or an outage.
 fn is_forbidden(error: &Error) -> bool {
-    let details = error.details();
-    details.starts_with("NOPERM") || details.starts_with("ERR unknown command")
+    let details = error.details().to_ascii_lowercase();
+    ["noperm", "err ", "invalid", "unsupported"].iter().any(|prefix| details.starts_with(prefix))
 }
 
 /// The reply of `INFO`.

@@ -32,6 +32,8 @@ pub(super) struct Bypassed {
     remembered: usize,
     /// Grows with each outage's write, so that a refresh that began before it does not count as having seen it.
     generation: u64,
+    /// Whether it has been said that there is no room for more. A long outage would say it with every post.
+    overflowed: bool,
 }
 
 /// What Redis has missed of a post.
@@ -61,6 +63,7 @@ impl Bypassed {
             && let Some(missed) = self.posts.remove(post)
         {
             self.remembered -= 1 + missed.viewers.len();
+            self.overflowed = false;
         }
     }
 
@@ -69,8 +72,8 @@ impl Bypassed {
         let more = viewers.len() + usize::from(!known);
         if self.remembered + more > MAX_REMEMBERED {
             // Without its viewers a post is still worth remembering; without room, not even that.
-            if !known {
-                tracing::warn!(%post, "too many posts were viewed while Redis was away: this one's count lags until the next scan");
+            if !known && !std::mem::replace(&mut self.overflowed, true) {
+                tracing::warn!(%post, "too many posts were viewed while Redis was away: from this one on their counts lag until the next scan");
             }
             return;
         }

@@ -60,7 +60,7 @@ pub(crate) struct Gate {
     redis: Client,
     terms: Terms,
     open: AtomicBool,
-    /// Grows whenever something has happened to the connection: an answer from before that is worth nothing.
+    /// Grows whenever something is wrong with the connection: an answer from before that is worth nothing.
     events: AtomicU64,
     happened: Notify,
     /// Turns true when the server has been asked for the first time.
@@ -88,7 +88,8 @@ impl Gate {
     pub(crate) fn follow(self: &Arc<Self>) {
         let (connected, failed) = (Arc::clone(self), Arc::clone(self));
         self.redis.on_reconnect(move |_| {
-            connected.close();
+            // The loss of the last connection has closed the gate; to close it again would turn away what a quick answer has let in.
+            connected.happened.notify_one();
             async { Ok(()) }
         });
         self.redis.on_error(move |_| {

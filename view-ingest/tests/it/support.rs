@@ -261,7 +261,7 @@ pub(crate) fn viewers(number: usize) -> Vec<String> {
 }
 
 /// Creates the ledger, as `view-syncd migrate` does.
-async fn migrate(database: &Database, posts: &PostsTable) {
+pub(crate) async fn migrate(database: &Database, posts: &PostsTable) {
     let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false };
     let column = |name: &str| ColumnName::parse(name).unwrap();
     let posts = PostsSettings {

@@ -10,6 +10,8 @@ mod end_to_end;
 mod http_api;
 mod migrate;
 mod outages;
+mod read_only;
+mod requirements;
 mod scan;
 mod settings;
 mod support;
