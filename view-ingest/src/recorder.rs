@@ -186,7 +186,7 @@ impl Recorder {
     async fn process(&mut self, mut groups: Vec<Group>) {
         let started = std::time::Instant::now();
         let size: usize = groups.iter().map(|group| group.items.len()).sum();
-        self.shut_out |= !self.stores.gate.is_open();
+        self.shut_out = !self.stores.gate.is_open() || (self.in_fallback && self.shut_out);
         check::run(&self.stores, &mut self.lane, &mut groups).await;
         for group in groups.iter_mut().filter(|group| group.was_refused()) {
             group.meta = Err(Unavailable);
@@ -221,21 +221,28 @@ impl Recorder {
 
     /// Has PostgreSQL take what Redis did not.
     async fn fall_back(&mut self, groups: &[Group]) {
-        let Some(database) = &self.stores.database else {
+        let verdicts = match &self.stores.database {
+            Some(database) => {
+                let verdicts = fallback::store(&self.stores, database, groups, &mut self.bypassed).await;
+                self.stores.health.database_answered(verdicts.is_some());
+                verdicts
+            }
+            None => None,
+        };
+        let Some(verdicts) = verdicts else {
             for group in groups {
                 batch::fail(group, &mut self.tickets, &self.stores.metrics);
             }
             return;
         };
-        let taken = fallback::run(&self.stores, database, groups, &mut self.bypassed, &mut self.tickets).await;
-        self.stores.health.database_answered(taken);
         // A single read that Redis could not be trusted with is no outage.
-        let begins = taken && (self.shut_out || !self.bypassed.is_empty());
+        let begins = self.shut_out || !self.bypassed.is_empty();
+        // The answers come last: whoever has one and looks sees which store has taken the view.
         self.enter_fallback(begins || self.in_fallback);
+        fallback::answer(&self.stores, groups, &verdicts, &mut self.tickets);
     }
 
     fn enter_fallback(&mut self, now: bool) {
-        self.shut_out &= now;
         if self.in_fallback != now {
             self.in_fallback = now;
             self.stores.health.fallback(now, &self.stores.metrics);

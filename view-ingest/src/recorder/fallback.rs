@@ -73,7 +73,7 @@ impl Bypassed {
         if self.remembered + more > MAX_REMEMBERED {
             // Without its viewers a post is still worth remembering; without room, not even that.
             if !known && !std::mem::replace(&mut self.overflowed, true) {
-                tracing::warn!(%post, "too many posts were viewed while Redis was away: from this one on their counts lag until the next scan");
+                tracing::warn!(%post, "too many posts were viewed past Redis: from this one on their counts lag until the next scan");
             }
             return;
         }
@@ -85,45 +85,37 @@ impl Bypassed {
     }
 }
 
-/// Stores and reads in PostgreSQL what Redis did not take. Gives whether PostgreSQL did.
-pub(super) async fn run(
-    stores: &Stores,
-    database: &Database,
-    groups: &[Group],
-    bypassed: &mut Bypassed,
-    tickets: &mut Tickets,
-) -> bool {
+/// What PostgreSQL says of the posts that exist.
+pub(super) type Verdicts = HashMap<PostId, Verdict>;
+
+/// Stores and reads in PostgreSQL what Redis did not take, and remembers what Redis has missed. Nothing where PostgreSQL is away, too.
+pub(super) async fn store(stores: &Stores, database: &Database, groups: &[Group], bypassed: &mut Bypassed) -> Option<Verdicts> {
     failpoints::at("fallback::before");
-    let verdicts = match ask(database, stores, groups).await {
-        Ok(verdicts) => verdicts,
-        Err(error) => {
-            stores.health.complain("neither Redis nor PostgreSQL takes views", &error);
-            for group in groups {
-                super::batch::fail(group, tickets, &stores.metrics);
-            }
-            return false;
-        }
-    };
+    let result = ask(database, stores, groups).await;
+    let complain = |error| stores.health.complain("neither Redis nor PostgreSQL takes views", &error);
+    let verdicts = result.map_err(complain).ok()?;
     failpoints::at("fallback::after");
+    for (post, verdict) in verdicts.iter().filter(|(_, verdict)| !verdict.new.is_empty()) {
+        bypassed.add(*post, &verdict.new);
+    }
+    Some(verdicts)
+}
+
+/// Answers everyone.
+pub(super) fn answer(stores: &Stores, groups: &[Group], verdicts: &Verdicts, tickets: &mut Tickets) {
     for group in groups {
         match verdicts.get(&group.post) {
-            Some(verdict) => {
-                settle(group, verdict, stores, tickets);
-                if !verdict.new.is_empty() {
-                    bypassed.add(group.post, &verdict.new);
-                }
-            }
+            Some(verdict) => settle(group, verdict, stores, tickets),
             None => {
                 stores.unknown.insert(group.post, ());
                 super::refuse(&group.items, stores, tickets);
             }
         }
     }
-    true
 }
 
 /// Gives the verdicts on the posts that exist.
-async fn ask(database: &Database, stores: &Stores, groups: &[Group]) -> Result<HashMap<PostId, Verdict>, DatabaseError> {
+async fn ask(database: &Database, stores: &Stores, groups: &[Group]) -> Result<Verdicts, DatabaseError> {
     let schema = database.schema().await?;
     let at_ms = now_ms();
     let mut pairs = Vec::new();
@@ -148,12 +140,12 @@ async fn ask(database: &Database, stores: &Stores, groups: &[Group]) -> Result<H
     }
     if !pairs.is_empty() {
         ledger::prepare(&mut pairs);
-        verdicts.extend(store(database, &pairs).await?);
+        verdicts.extend(insert(database, &pairs).await?);
     }
     Ok(verdicts)
 }
 
-async fn store(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId, Verdict>, DatabaseError> {
+async fn insert(database: &Database, pairs: &[Pair]) -> Result<Verdicts, DatabaseError> {
     let mut tries = 1;
     loop {
         match ledger::store_with_verdicts(database, pairs).await {
