@@ -17,6 +17,7 @@ pub mod properties;
 pub mod proxy;
 pub mod redis;
 pub mod scratch;
+pub mod sentinel;
 pub mod tls;
 pub mod tokens;
 

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use self::binaries::Binaries;
 pub use self::database::Database;
 use crate::ports;
-use crate::server::{Server, StartError, wait_for_exit};
+use crate::server::{READY, Server, StartError, wait_for_exit};
 use crate::supervisor::{Supervisor, quoted};
 use crate::tls::Certificates;
 
@@ -197,7 +197,7 @@ impl PostgresBuilder {
             let password = self.password.clone();
             let endpoint = Endpoint { folder, port, password, tls: self.certificates.is_some() };
             let command = format!(r#"{} -D "$folder/data" -k "$folder" -p {port}"#, binaries.command("postgres"));
-            let server = Server::new(supervisor, command);
+            let server = Server::new(supervisor, command, READY);
             match server.start().await {
                 Ok(()) => return PostgresServer { server, endpoint },
                 Err(error) if error.is_port_taken() => last_error = error.0,
