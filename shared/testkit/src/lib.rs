@@ -20,5 +20,6 @@ pub mod scratch;
 pub mod sentinel;
 pub mod tls;
 pub mod tokens;
+pub mod traffic;
 
 pub use self::eventually::{Outcome, SOON, eventually};
