@@ -12,6 +12,7 @@ mod http_api;
 mod migrate;
 mod outages;
 mod scan;
+mod sentinel;
 mod settings;
 mod site;
 mod support;

@@ -19,7 +19,7 @@ use testkit::{
 use crate::support::{PROGRAM, SECRET};
 
 /// More than one, whatever the machine has: each has a connection to Redis of its own.
-const INGEST_WORKERS: usize = 2;
+pub(crate) const INGEST_WORKERS: usize = 2;
 
 /// A view: a post and a viewer.
 pub(crate) type Pair = (String, u64);
