@@ -96,7 +96,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             metrics: metrics.clone(),
         };
         let worker = Worker {
-            listener: public.try_clone().context("cannot share the listener")?,
+            listener: public.share().context("cannot share the listener")?,
             app: Arc::clone(&app),
             stores,
             redis_name: settings.redis.describe(),

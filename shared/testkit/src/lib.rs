@@ -8,7 +8,9 @@ mod eventually;
 mod server;
 mod supervisor;
 
+pub mod haproxy;
 pub mod http;
+pub mod load;
 pub mod ports;
 pub mod postgres;
 pub mod posts;
