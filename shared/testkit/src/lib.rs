@@ -10,7 +10,6 @@ mod supervisor;
 
 pub mod haproxy;
 pub mod http;
-pub mod load;
 pub mod ports;
 pub mod postgres;
 pub mod posts;

@@ -17,15 +17,14 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Far longer than any outage that a test makes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Clients that view posts one after the other, each over a connection of its own. Every view is by another viewer, whose id is a number
-/// that grows with time. It belongs to the runtime that it was started in.
+/// Clients that view posts one after the other. Every second one keeps its connection, the others open a new one for each view. Every view
+/// is by another viewer, whose id is a number that grows with time. It belongs to the runtime that it was started in.
 pub struct Traffic {
     shared: Arc<Shared>,
     clients: JoinSet<Vec<View>>,
 }
 
 struct Shared {
-    server: SocketAddr,
     secret: String,
     posts: Vec<String>,
     viewers: AtomicU64,
@@ -55,14 +54,14 @@ impl Traffic {
     /// Starts a number of clients of a server, whose tokens are signed with a secret.
     pub fn start(server: SocketAddr, secret: &str, posts: impl IntoIterator<Item = String>, clients: usize) -> Self {
         let shared = Arc::new(Shared {
-            server,
             secret: secret.to_owned(),
             posts: posts.into_iter().collect(),
             viewers: AtomicU64::new(0),
             answered: AtomicUsize::new(0),
             over: AtomicBool::new(false),
         });
-        let clients = (0..clients).map(|_| Arc::clone(&shared).run()).collect();
+        let client = |number| if number % 2 == 0 { Client::new(server) } else { Client::without_keep_alive(server) };
+        let clients = (0..clients).map(|number| Arc::clone(&shared).run(client(number))).collect();
         Self { shared, clients }
     }
 
@@ -89,8 +88,7 @@ impl Traffic {
 }
 
 impl Shared {
-    async fn run(self: Arc<Self>) -> Vec<View> {
-        let client = Client::new(self.server);
+    async fn run(self: Arc<Self>, client: Client) -> Vec<View> {
         let mut views = Vec::new();
         while !self.over.load(Relaxed) {
             let viewer = self.viewers.fetch_add(1, Relaxed) + 1;

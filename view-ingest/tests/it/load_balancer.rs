@@ -1,24 +1,24 @@
 //! Two copies behind HAProxy, which runs with the project's own sample configuration.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::net::SocketAddr;
 
 use testkit::{
     SOON, eventually,
     haproxy::HaProxy,
     http::Client,
-    load::{Load, Report},
     ports,
     process::Daemon,
+    traffic::{Traffic, View},
 };
 
-use crate::support::{SECRET, World};
+use crate::{
+    restarts::{A_FEW, CLIENTS, POSTS, failures},
+    support::{SECRET, World},
+};
 
 const SERVERS: [&str; 2] = ["ingest1", "ingest2"];
-const CLIENTS: usize = 16;
 /// That of the sample `systemd/view-ingest.env`.
 const SHUTDOWN_DELAY: &str = "3s";
-/// Enough for each client to have been through several times.
-const A_FEW: usize = 20 * CLIENTS;
 
 /// Two copies of the program behind HAProxy, and clients that view through it.
 struct Site {
@@ -26,7 +26,7 @@ struct Site {
     addresses: [SocketAddr; 2],
     copies: [Daemon; 2],
     proxy: HaProxy,
-    load: Load,
+    traffic: Traffic,
 }
 
 impl Site {
@@ -37,9 +37,9 @@ impl Site {
         // Nobody asks for a synchronization here.
         let syncd = SocketAddr::from(([127, 0, 0, 1], ports::free()));
         let proxy = HaProxy::start(addresses, syncd).await;
-        let load = Load::start(proxy.address(), SECRET, &["p", "q", "r"], CLIENTS);
-        load.goes_on(A_FEW).await;
-        Self { world, addresses, copies, proxy, load }
+        let traffic = Traffic::start(proxy.address(), SECRET, POSTS.map(str::to_owned), CLIENTS);
+        traffic.goes_on(A_FEW).await;
+        Self { world, addresses, copies, proxy, traffic }
     }
 
     /// Starts a copy again that has ended, and waits until HAProxy sends it views.
@@ -47,16 +47,12 @@ impl Site {
         let ups = self.proxy.changes(SERVERS[place], "UP");
         self.copies[place] = start(&self.world, self.addresses[place]).await;
         self.proxy.wait_for_change(SERVERS[place], "UP", ups + 1).await;
-        self.load.goes_on(A_FEW).await;
+        self.traffic.goes_on(A_FEW).await;
     }
 
-    /// Ends the load, and demands that Redis has every view that was acknowledged.
-    async fn finish(self) -> Report {
-        let report = self.load.stop().await;
-        let recorded: HashSet<_> = self.world.outbox().await.into_iter().collect();
-        let lost: Vec<_> = report.acknowledged.difference(&recorded).collect();
-        assert!(lost.is_empty(), "{} of {} acknowledged views are lost: {lost:?}", lost.len(), report.acknowledged.len());
-        report
+    /// Ends the traffic, demands that Redis has every view that was acknowledged, and gives those that were not.
+    async fn failures(self) -> Vec<View> {
+        failures(&self.world, self.traffic).await
     }
 }
 
@@ -75,11 +71,11 @@ async fn a_rolling_restart_fails_no_request() {
     for place in [0, 1] {
         site.copies[place].signal("TERM");
         assert!(site.copies[place].wait_exit().await.success());
-        site.load.goes_on(A_FEW).await;
+        site.traffic.goes_on(A_FEW).await;
         site.start_again(place).await;
     }
-    let report = site.finish().await;
-    assert!(report.failed.is_empty(), "{:?}", report.failed);
+    let failures = site.failures().await;
+    assert!(failures.is_empty(), "{} failed: {failures:?}", failures.len());
 }
 
 #[tokio::test]
@@ -87,8 +83,8 @@ async fn the_death_of_one_costs_at_most_the_requests_in_flight_and_no_acknowledg
     let mut site = Site::under_load().await;
     site.copies[0].kill9().await;
     site.proxy.wait_for_change(SERVERS[0], "DOWN", 1).await;
-    site.load.goes_on(A_FEW).await;
+    site.traffic.goes_on(A_FEW).await;
     site.start_again(0).await;
-    let report = site.finish().await;
-    assert!(report.failed.len() <= CLIENTS, "{} failed: {:?}", report.failed.len(), report.failed);
+    let failures = site.failures().await;
+    assert!(failures.len() <= CLIENTS, "{} failed: {failures:?}", failures.len());
 }
