@@ -86,15 +86,17 @@ impl HaProxy {
 
 fn configuration(address: SocketAddr, ingest: [SocketAddr; 2], syncd: SocketAddr) -> String {
     let mut text = std::fs::read_to_string(SAMPLE).unwrap_or_else(|error| panic!("cannot read {SAMPLE}: {error}"));
+    // With what stands before the address, which distinguishes it from the other ones and from those that take its place.
     let replaced = [
-        ("bind :8080", format!("bind {address}")),
-        ("127.0.0.1:3001", ingest[0].to_string()),
-        ("127.0.0.1:3011", ingest[1].to_string()),
-        ("127.0.0.1:3002", syncd.to_string()),
+        ("bind ", ":8080", address),
+        ("server ingest1 ", "127.0.0.1:3001", ingest[0]),
+        ("server ingest2 ", "127.0.0.1:3011", ingest[1]),
+        ("server syncd ", "127.0.0.1:3002", syncd),
     ];
-    for (sample, actual) in replaced {
-        assert_eq!(text.matches(sample).count(), 1, "{SAMPLE} has {sample:?} once");
-        text = text.replace(sample, &actual);
+    for (before, sample, actual) in replaced {
+        let sample = format!("{before}{sample}");
+        assert_eq!(text.matches(&sample).count(), 1, "{SAMPLE} has {sample:?} once");
+        text = text.replace(&sample, &format!("{before}{actual}"));
     }
     text
 }

@@ -71,6 +71,8 @@ async fn a_rolling_restart_fails_no_request() {
     for place in [0, 1] {
         site.copies[place].signal("TERM");
         assert!(site.copies[place].wait_exit().await.success());
+        // On a busy machine the checks may take longer than the delay.
+        site.proxy.wait_for_change(SERVERS[place], "DOWN", 1).await;
         site.traffic.goes_on(A_FEW).await;
         site.start_again(place).await;
     }
