@@ -2,19 +2,21 @@
 
 use std::collections::HashSet;
 
-use fred::interfaces::SetsInterface;
+use fred::interfaces::{SetsInterface, StreamsInterface};
 use shared::{ids::PostId, keys};
 use testkit::{
     SOON, eventually,
     http::Client,
+    posts::ledger_viewers,
     redis::RedisServer,
-    sentinel::ReplicatedRedis,
+    sentinel::{FAILOVER_DEADLINE, ReplicatedRedis},
     traffic::{self, Traffic, View},
 };
+use view_syncd::drain::{Drained, Urgency};
 
 use crate::{
-    site::{Pair, Site},
-    support::SECRET,
+    site::{Pair, Site, database, disconnect},
+    support::{SECRET, engine},
 };
 
 const POSTS: u64 = 20;
@@ -25,8 +27,8 @@ const VIEWS: usize = 500;
 const LATE_VIEWER: u64 = 1_000_000;
 
 /// A site under load, before the primary is replaced.
-async fn under_load() -> (Site, Traffic) {
-    let site = Site::start(ReplicatedRedis::start().await).await;
+async fn under_load(settings: &[(&str, &str)]) -> (Site, Traffic) {
+    let site = Site::start(ReplicatedRedis::builder().settings(settings).start().await).await;
     for post in posts() {
         site.post(&post).await;
     }
@@ -98,7 +100,7 @@ async fn members(server: &RedisServer) -> HashSet<Pair> {
 
 #[tokio::test]
 async fn a_primary_that_is_killed() {
-    let (site, traffic) = under_load().await;
+    let (site, traffic) = under_load(&[]).await;
     let old = site.redis.primary().await;
     old.kill().await;
     let first = traffic.next_viewer();
@@ -108,7 +110,7 @@ async fn a_primary_that_is_killed() {
 
 #[tokio::test]
 async fn a_primary_that_is_demoted_alive() {
-    let (site, traffic) = under_load().await;
+    let (site, traffic) = under_load(&[]).await;
     let old = site.redis.primary().await;
     site.redis.fail_over().await;
     site.redis.becomes_replica(old).await;
@@ -118,7 +120,7 @@ async fn a_primary_that_is_demoted_alive() {
 
 #[tokio::test]
 async fn a_primary_that_hangs_and_comes_back_believing_that_it_is_one() {
-    let (site, traffic) = under_load().await;
+    let (site, traffic) = under_load(&[]).await;
     let old = site.redis.primary().await;
     old.pause();
     let first = traffic.next_viewer();
@@ -131,7 +133,7 @@ async fn a_primary_that_hangs_and_comes_back_believing_that_it_is_one() {
 
 #[tokio::test]
 async fn one_failover_after_the_other() {
-    let (site, traffic) = under_load().await;
+    let (site, traffic) = under_load(&[]).await;
     let old = site.redis.primary().await;
     let new = site.redis.fail_over().await;
     site.redis.becomes_replica(old).await;
@@ -140,4 +142,56 @@ async fn one_failover_after_the_other() {
     let first = traffic.next_viewer();
     site.redis.primary_after(new).await;
     recovers(&site, traffic, first).await;
+}
+
+/// What the README recommends.
+const NEVER_ALONE: [(&str, &str); 2] = [("min-replicas-to-write", "1"), ("min-replicas-max-lag", "3")];
+
+#[tokio::test]
+async fn a_primary_that_must_not_write_alone_loses_its_replica_for_a_while() {
+    let (site, traffic) = under_load(&NEVER_ALONE).await;
+    let [_, replica] = site.redis.servers();
+    replica.kill().await;
+    site.writes_past_redis().await;
+    traffic.goes_on(VIEWS).await;
+    replica.restart().await;
+    site.redis.becomes_replica(replica).await;
+    // Nothing is ever lost here, whoever viewed.
+    recovers(&site, traffic, 0).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_must_not_write_alone_is_demoted_alive() {
+    let (site, traffic) = under_load(&NEVER_ALONE).await;
+    let old = site.redis.primary().await;
+    site.redis.fail_over().await;
+    site.redis.becomes_replica(old).await;
+    let first = traffic.next_viewer();
+    recovers(&site, traffic, first).await;
+}
+
+/// Entries get their names from the clock, so when the clocks differ, a new primary may give one that the old primary has given as well.
+#[tokio::test]
+async fn an_entry_is_not_taken_for_the_old_primarys_entry_of_the_same_id() {
+    let redis = ReplicatedRedis::start().await;
+    let (database, sql, posts) = database(&redis.url()).await;
+    posts.insert_post(&sql, "7", "999").await;
+    let mut engine = engine(&redis.url(), &database, &["--linger", "1h"]).await;
+    let old = redis.primary().await;
+    let [_, replica] = redis.servers();
+    let add = async |server: &RedisServer, viewer: &str| {
+        let _: String = server.client().await.xadd(keys::OUTBOX, false, None, "5-1", vec![("7", viewer)]).await.unwrap();
+    };
+    // The replica never hears of the first entry: it finds its connection closed.
+    replica.pause();
+    disconnect(old, "replica").await;
+    add(old, "1").await;
+    assert!(matches!(engine.drain(Urgency::Patient).await.unwrap(), Drained::Waiting(_)));
+    old.kill().await;
+    replica.resume();
+    add(redis.primary_after(old).await, "2").await;
+
+    let empty = async { while engine.drain(Urgency::AtOnce).await.ok() != Some(Drained::Idle) {} };
+    tokio::time::timeout(FAILOVER_DEADLINE, empty).await.unwrap();
+    assert!(ledger_viewers(&sql, "7").await.contains(&"2".to_owned()), "the new primary's view was acknowledged unseen");
 }

@@ -1,15 +1,9 @@
 //! Redis behind sentinels: both programs find the primary, and find it again, whichever of the sentinels are there.
 
-use fred::{
-    interfaces::ClientLike,
-    types::{ClusterHash, CustomCommand},
-};
-use testkit::{
-    SOON, eventually, http::Client, postgres, process::Daemon, redis::RedisServer, sentinel::ReplicatedRedis, traffic,
-};
+use testkit::{SOON, eventually, http::Client, postgres, process::Daemon, sentinel::ReplicatedRedis, traffic};
 
 use crate::{
-    site::{INGEST_WORKERS, Site, view_ingest, view_syncd},
+    site::{INGEST_WORKERS, Site, disconnect, view_ingest, view_syncd},
     support::SECRET,
 };
 
@@ -73,12 +67,6 @@ async fn a_wrong_password_for_the_sentinels_is_told() {
     complains(&ingest, "no sentinel lets us in").await;
 }
 
-/// Closes every connection of clients to a server.
-async fn cut_connections(server: &RedisServer) {
-    let kill = CustomCommand::new_static("CLIENT", ClusterHash::FirstKey, false);
-    let _: i64 = server.client().await.custom(kill, vec!["KILL", "TYPE", "normal"]).await.unwrap();
-}
-
 #[tokio::test]
 async fn any_one_sentinel_is_enough_to_find_the_primary_again() {
     let site = Site::start(ReplicatedRedis::start().await).await;
@@ -92,7 +80,7 @@ async fn any_one_sentinel_is_enough_to_find_the_primary_again() {
         // The second time, the survivor is the one that was asked last.
         for time in 0..2 {
             let connections = [&site.ingest, &site.syncd].map(|daemon| daemon.lines_with("Redis connected").len());
-            cut_connections(primary).await;
+            disconnect(primary, "normal").await;
             site.ingest.wait_for_nth_line(connections[0] + INGEST_WORKERS, "Redis connected").await;
             site.syncd.wait_for_nth_line(connections[1] + 1, "Redis connected").await;
             works(&site, 1 + survivor as u64 * 2 + time).await;

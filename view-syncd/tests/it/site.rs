@@ -5,7 +5,11 @@ use std::{
     net::SocketAddr,
 };
 
-use fred::{clients::Client as Redis, interfaces::StreamsInterface, types::Value};
+use fred::{
+    clients::Client as Redis,
+    interfaces::{ClientLike, StreamsInterface},
+    types::{ClusterHash, CustomCommand, Value},
+};
 use shared::keys;
 use testkit::{
     SOON, eventually,
@@ -13,6 +17,7 @@ use testkit::{
     postgres::{self, Database},
     posts::{IdType, PostsTable, ledger_count},
     process::{Daemon, DaemonBuilder, sibling_binary},
+    redis::RedisServer,
     sentinel::{FAILOVER_DEADLINE, ReplicatedRedis},
 };
 
@@ -46,12 +51,7 @@ impl Site {
 
     /// The same with another URL than the one that names all sentinels.
     pub(crate) async fn start_at(redis: ReplicatedRedis, url: &str) -> Self {
-        let database = postgres::shared().await.database().await;
-        let posts = PostsTable::with_ids(IdType::Bigint);
-        let sql = database.client().await;
-        posts.create(&sql).await;
-        let migrated = view_syncd(url, &database).arg("migrate").start();
-        assert!(migrated.wait_exit().await.success(), "{:?}", migrated.output());
+        let (database, sql, posts) = database(url).await;
         let syncd = view_syncd(url, &database).env("SYNC_LINGER", "100ms").start();
         let ingest = view_ingest(url).env("DATABASE_URL", database.url()).start();
         let address = ingest.wait_for_listening("public").await;
@@ -79,6 +79,12 @@ impl Site {
         eventually("view-ingest writes to the primary alone", FAILOVER_DEADLINE, recorded).await;
         let syncd = Client::new(self.syncd.wait_for_listening("admin").await);
         eventually("view-syncd is ready", FAILOVER_DEADLINE, async || syncd.get("/readyz").await.status == 200).await;
+    }
+
+    /// Waits until view-ingest has found that Redis takes no views.
+    pub(crate) async fn writes_past_redis(&self) {
+        let past = async || self.metric("view_ingest_recorders_in_fallback").await > 0.0;
+        eventually("view-ingest writes to PostgreSQL", SOON, past).await;
     }
 
     /// Waits until the outbox is empty, and two scans have been made.
@@ -112,6 +118,23 @@ impl Site {
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {name} in\n{metrics}")).parse().unwrap()
     }
+}
+
+/// A database with a posts table and a ledger.
+pub(crate) async fn database(redis_url: &str) -> (Database, tokio_postgres::Client, PostsTable) {
+    let database = postgres::shared().await.database().await;
+    let posts = PostsTable::with_ids(IdType::Bigint);
+    let sql = database.client().await;
+    posts.create(&sql).await;
+    let migrated = view_syncd(redis_url, &database).arg("migrate").start();
+    assert!(migrated.wait_exit().await.success(), "{:?}", migrated.output());
+    (database, sql, posts)
+}
+
+/// Has a server close all connections of a kind: `normal` clients', or those of a `replica`.
+pub(crate) async fn disconnect(server: &RedisServer, kind: &str) {
+    let kill = CustomCommand::new_static("CLIENT", ClusterHash::FirstKey, false);
+    let _: i64 = server.client().await.custom(kill, vec!["KILL", "TYPE", kind]).await.unwrap();
 }
 
 /// A view-syncd, or one of its commands.
