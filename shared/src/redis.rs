@@ -3,6 +3,7 @@
 pub mod link;
 pub mod requirements;
 pub mod resp;
+mod sentinels;
 
 use std::{
     sync::{
@@ -69,11 +70,14 @@ pub fn connect(client: &Client, server: String) {
         tracing::info!(server = connected, "Redis connected");
         async { Ok(()) }
     });
+    let asking = client.clone();
     client.on_error(move |(error, _)| {
+        sentinels::ask_another(&asking);
+        let details = sentinels::explain(&error, &asking.client_config().server);
         if lost.swap(true, Relaxed) {
-            tracing::debug!(server, kind = ?error.kind(), details = error.details(), "Redis is still away");
+            tracing::debug!(server, kind = ?error.kind(), details, "Redis is still away");
         } else {
-            tracing::warn!(server, kind = ?error.kind(), details = error.details(), "Redis connection lost");
+            tracing::warn!(server, kind = ?error.kind(), details, "Redis connection lost");
         }
         async { Ok(()) }
     });

@@ -5,7 +5,12 @@
 
 use std::time::Duration;
 
-use fred::{clients::Client, error::Error, interfaces::LuaInterface, types::Value};
+use fred::{
+    clients::Client,
+    error::Error,
+    interfaces::{ClientLike, LuaInterface},
+    types::{Value, config::Options},
+};
 
 use crate::{
     ids::{PostId, ViewerId},
@@ -61,7 +66,8 @@ async fn put(
 }
 
 /// Deletes outbox entries and settles the counts of `posts` (each with its count in PostgreSQL) in one step. Repeating it changes
-/// nothing. Returns how many entries were still there.
+/// nothing, on the server that the entries were read from: it is not sent again over another connection, which may lead to another
+/// server. Returns how many entries were still there.
 ///
 /// # Errors
 /// Redis's error; whether the step was taken is unknown then.
@@ -81,7 +87,7 @@ pub async fn acknowledge(redis: &Client, entries: &[AckedEntry], posts: &[(PostI
         }
     }
     args.extend(posts.iter().map(|(_, views)| Value::from(*views)));
-    redis.eval(ACK, keys, args).await
+    redis.with_options(&Options { max_attempts: Some(1), ..Options::default() }).eval(ACK, keys, args).await
 }
 
 fn number(value: usize) -> Value {

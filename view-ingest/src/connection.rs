@@ -4,8 +4,9 @@
 //! each connection does: a sweep once in a while ends what has been in one phase for too long, without a timer per connection.
 
 use std::{
+    convert::Infallible,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
@@ -29,6 +30,10 @@ use crate::{app::App, messages, router};
 const MAX_BUFFER: usize = 64 * 1024;
 /// How long a refusal may take to be written to a client that is being closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long a connection that waits for a request is kept when the process stops: one may be on its way, and closing the connection under it
+/// would fail a request for a mere restart.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Between two requests.
 const IDLE: u8 = 0;
@@ -90,29 +95,34 @@ impl Watch {
     }
 }
 
-/// Serves a connection until its end. `stopping` turns true when the process stops: then the request in flight is the last one.
+/// Serves a connection until its end. `stopping` turns true when the process stops: from then on every answer says that it is the last one,
+/// and whoever has nothing to ask for a moment is sent away.
 pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watch: Arc<Watch>, mut stopping: watch::Receiver<bool>) {
+    let last = stopping.clone();
     let service = service_fn(|request| {
         watch.enter(BUSY);
-        let (app, watch) = (Arc::clone(&app), Arc::clone(&watch));
+        let (app, watch, last) = (Arc::clone(&app), Arc::clone(&watch), &last);
         async move {
-            let answer = router::answer(&app, request).await;
+            let Ok(answer) = router::answer(&app, request).await;
             watch.enter(IDLE);
-            answer
+            Ok::<_, Infallible>(if *last.borrow() { respond::closing(answer) } else { answer })
         }
     });
     let io = TokioIo::new(Watched { stream, watch: Arc::clone(&watch) });
-    // A connection that was accepted while the process stops has one request to make.
-    let already_stopping = *stopping.borrow_and_update();
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
-        .keep_alive(!already_stopping)
         // One buffer and one write, as the bodies are small. `pipeline_flush` would do the same, but holds answers back while anything of a
         // next request is there, even one that never comes to its end or cannot be parsed, and lets them pile up without a bound.
         .writev(false)
         .serve_connection(io, service);
-    let mut told = already_stopping;
+    let lingered = async {
+        // The sender lives as long as the process listens to signals, and without it there is nothing to serve for either.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(LINGER).await;
+    };
+    let mut lingered = pin!(lingered);
+    let mut told = false;
     loop {
         tokio::select! {
             biased;
@@ -122,7 +132,7 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watch: Arc<Watch>, m
                 }
                 return;
             }
-            _ = stopping.changed(), if !told => {
+            () = &mut lingered, if !told => {
                 told = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }

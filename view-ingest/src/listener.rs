@@ -5,20 +5,38 @@ use std::{io, net::SocketAddr, net::TcpListener};
 /// Connections that wait to be accepted. A burst longer than this is sent away by the kernel.
 const BACKLOG: u32 = 4_096;
 
+/// Where clients connect to.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    /// Whether systemd holds the socket, too: whoever waits in its queue is served by the next start.
+    pub(crate) from_systemd: bool,
+}
+
+impl Listener {
+    /// The same socket for another worker.
+    ///
+    /// # Errors
+    /// When the process may not open more files.
+    pub(crate) fn share(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()?, from_systemd: self.from_systemd })
+    }
+}
+
 /// Takes the socket that systemd handed over, or opens one.
 ///
 /// # Errors
 /// When the socket is not a listening TCP socket, or the address cannot be listened on.
-pub(crate) fn open(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn open(address: SocketAddr) -> io::Result<Listener> {
     let handed_over = listenfd::ListenFd::from_env().take_tcp_listener(0)?;
     let from_systemd = handed_over.is_some();
-    let listener = match handed_over {
-        Some(listener) => listener,
+    let socket = match handed_over {
+        Some(socket) => socket,
         None => bind(address)?,
     };
-    listener.set_nonblocking(true)?;
-    tracing::info!(listener = "public", address = %listener.local_addr()?, from_systemd, "listening");
-    Ok(listener)
+    socket.set_nonblocking(true)?;
+    tracing::info!(listener = "public", address = %socket.local_addr()?, from_systemd, "listening");
+    Ok(Listener { socket, from_systemd })
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -111,7 +111,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             couriers: couriers.clone(),
         };
         let worker = Worker {
-            listener: public.try_clone().context("cannot share the listener")?,
+            listener: public.share().context("cannot share the listener")?,
             app: Arc::new(app.at(number)),
             stores,
             redis_name: settings.redis.describe(),

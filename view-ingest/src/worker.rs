@@ -1,7 +1,6 @@
 //! A worker: one thread, one single-threaded runtime, its share of the connections and of the posts.
 
 use std::{
-    net::TcpListener,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -20,11 +19,14 @@ use tokio::{
 use crate::{
     app::App,
     connection::{self, Clock, Watch},
+    listener::Listener,
     recorder::{self, Ask, Parcel, Stores, tickets},
 };
 
 /// How often slow and idle connections are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// How long connections that wait in the accept queue are let in when the process stops.
+const LAST_ACCEPTS: Duration = Duration::from_millis(100);
 /// The pause after the system refuses to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that are being turned away at once, per worker. Past that, they are closed without a word.
@@ -32,7 +34,7 @@ const MAX_REFUSALS: usize = 256;
 
 /// What a worker is made of.
 pub(crate) struct Worker {
-    pub(crate) listener: TcpListener,
+    pub(crate) listener: Listener,
     pub(crate) app: Arc<App>,
     pub(crate) stores: Stores,
     pub(crate) redis_name: String,
@@ -58,7 +60,8 @@ impl Worker {
     }
 
     async fn run(mut self) {
-        let listener = match tokio::net::TcpListener::from_std(self.listener) {
+        let Listener { socket, from_systemd } = self.listener;
+        let listener = match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "cannot use the listener");
@@ -89,9 +92,15 @@ impl Worker {
                 },
             }
         }
-        // Whoever waits in the accept queue was told by the system that they are connected.
-        while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
-            gate.admit(stream, &mut serving);
+        if !from_systemd {
+            // Whoever waits in the accept queue was told by the system that they are connected. There is an end to it: under load, somebody
+            // always is.
+            let rest = async {
+                while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
+                    gate.admit(stream, &mut serving);
+                }
+            };
+            let _ = tokio::time::timeout(LAST_ACCEPTS, rest).await;
         }
         drop(listener);
         while serving.join_next().await.is_some() {}

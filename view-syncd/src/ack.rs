@@ -10,7 +10,10 @@ use shared::{
     scripts::{self, AckedEntry},
 };
 
-use crate::{engine::Engine, outbox::Entry};
+use crate::{
+    engine::Engine,
+    outbox::{Entry, Gathered},
+};
 
 /// Pairs that one script acknowledges, but for the rest of its last entry: it takes Redis about a millisecond.
 const SCRIPT_PAIRS: usize = 1_000;
@@ -19,13 +22,14 @@ const CHUNK: usize = 500;
 
 impl Engine {
     /// Acknowledges entries. `views` holds the counts of all posts that exist; pairs of other posts end here.
-    pub(crate) async fn acknowledge(&self, entries: &[Entry], views: &HashMap<PostId, i64>) -> Result<(), Error> {
-        let mut rest = entries;
+    pub(crate) async fn acknowledge(&self, gathered: &Gathered, views: &HashMap<PostId, i64>) -> Result<(), Error> {
+        let mut rest = gathered.entries.as_slice();
         while !rest.is_empty() {
             let (chunk, behind) = rest.split_at(script_size(rest));
             rest = behind;
             let (entries, posts) = script_of(chunk, views);
             failpoints::at("ack::before");
+            self.still_connected(gathered.connection)?;
             let deleted = scripts::acknowledge(&self.redis, &entries, &posts).await?;
             failpoints::at("ack::after");
             self.progress.made();

@@ -65,7 +65,7 @@ enum Subcommands {
 #[derive(Debug)]
 pub enum Command {
     /// Everything, for ever.
-    Daemon(DaemonSettings),
+    Daemon(Box<DaemonSettings>),
     /// One cycle.
     Sync,
     /// Create the ledger.
@@ -189,7 +189,8 @@ impl Args {
             Some(Subcommands::Migrate) => Some(Command::Migrate),
             None => {
                 let verifier = self.keys.read(p)?;
-                Some(Command::Daemon(DaemonSettings { admin_listen, interval, shutdown_timeout, verifier }))
+                let daemon = DaemonSettings { admin_listen, interval, shutdown_timeout, verifier };
+                Some(Command::Daemon(Box::new(daemon)))
             }
         }
     }

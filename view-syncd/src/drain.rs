@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::atomic::Ordering::SeqCst,
     time::Instant,
 };
 
@@ -87,6 +88,9 @@ impl Engine {
         let length = outbox::length(&self.redis).await?;
         self.metrics.outbox_entries.set(length);
         let limit = self.settings.batch_size;
+        if self.gathered.entries.is_empty() {
+            self.gathered.connection = self.connections.load(SeqCst);
+        }
         self.gathered.read_on(&self.redis, limit).await?;
         if self.health.obstacle().is_some() {
             // Nothing to store would say nothing about PostgreSQL, and the obstacle would seem to be gone.
@@ -116,12 +120,13 @@ impl Engine {
         let schema = self.database.schema().await?;
         let (pairs, mut dead) = sort(entries, &schema);
         if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
-            self.acknowledge(entries, &HashMap::new()).await?;
+            self.acknowledge(gathered, &HashMap::new()).await?;
         }
         failpoints::at("drain::before_commit");
         let outcome = self.store(&pairs).await?;
         // From here on everything is committed.
         failpoints::at("drain::after_commit");
+        self.still_connected(gathered.connection)?;
         dead.extend(outcome.dead);
         let mut views: HashMap<PostId, i64> = HashMap::with_capacity(outcome.posts.len());
         let mut added = 0;
@@ -135,7 +140,7 @@ impl Engine {
         let missing = self.missing(entries, &dead, &mut views).await?;
         // The dead before the deletion of their entries: none may be lost. The keys after it: what is deleted brings no key back.
         self.bury(&dead).await?;
-        self.acknowledge(entries, &views).await?;
+        self.acknowledge(gathered, &views).await?;
         self.remove_posts(&missing.iter().copied().collect::<Vec<_>>()).await?;
         failpoints::at("publish::before");
         self.publish().await;

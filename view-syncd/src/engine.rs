@@ -2,12 +2,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
 };
 
 use fred::{
     clients::Client,
     error::{Error, ErrorKind},
+    interfaces::EventInterface,
 };
 use shared::{
     ids::PostId,
@@ -71,6 +75,8 @@ impl Health {
 pub struct Engine {
     pub(crate) redis: Client,
     pub(crate) watch: RedisWatch,
+    /// How often the connection to Redis has been opened.
+    pub(crate) connections: Arc<AtomicU64>,
     pub(crate) database: Arc<Database>,
     pub(crate) settings: WorkSettings,
     pub(crate) metrics: Metrics,
@@ -89,9 +95,16 @@ impl Engine {
     /// Puts the parts together. Nothing is asked of either store yet.
     #[must_use]
     pub fn new(stores: &Stores, settings: WorkSettings, metrics: Metrics, stop: Stop) -> Self {
+        let connections = Arc::new(AtomicU64::new(0));
+        let opened = Arc::clone(&connections);
+        stores.redis.on_reconnect(move |_| {
+            opened.fetch_add(1, SeqCst);
+            async { Ok(()) }
+        });
         Self {
             redis: stores.redis.clone(),
             watch: stores.watch.clone(),
+            connections,
             database: Arc::clone(&stores.database),
             settings,
             metrics,
@@ -148,6 +161,17 @@ impl Engine {
         let result: Result<(), Failure> = look.await;
         self.gathered = Gathered::default();
         self.note(&result);
+    }
+
+    /// Fails when the connection to Redis is another one than it was.
+    pub(crate) fn still_connected(&self, connection: u64) -> Result<(), Error> {
+        if self.connections.load(SeqCst) == connection {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Canceled,
+            "the connection is another one than the outbox was read by, so the outbox is read anew",
+        ))
     }
 
     /// Ends the work at a point where that is safe.

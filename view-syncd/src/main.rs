@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match command {
-            Command::Daemon(daemon) => daemon::run(settings.sync, daemon).await,
+            Command::Daemon(daemon) => daemon::run(settings.sync, *daemon).await,
             Command::Sync => commands::sync::run(settings.sync).await,
             Command::Migrate => commands::migrate::run(settings.sync).await,
         }

@@ -45,6 +45,8 @@ pub(crate) struct Gathered {
     pub(crate) pairs: usize,
     /// When the first of them was read.
     pub(crate) since: Option<Instant>,
+    /// By which connection the first of them was read. Another one may lead to another server, which has other entries of the same ids.
+    pub(crate) connection: u64,
 }
 
 impl Gathered {

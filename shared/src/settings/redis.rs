@@ -55,12 +55,12 @@ impl RedisSettings {
     #[must_use]
     pub fn describe(&self) -> String {
         let hosts: Vec<_> = self.config.server.hosts().iter().map(ToString::to_string).collect();
-        let scheme = match (&self.config.server, self.config.tls.is_some()) {
-            (ServerConfig::Sentinel { .. }, _) => "redis-sentinel",
-            (_, true) => "rediss",
-            (_, false) => "redis",
+        let tls = if self.config.tls.is_some() { "s" } else { "" };
+        let (sentinels, service) = match &self.config.server {
+            ServerConfig::Sentinel { service_name, .. } => ("-sentinel", format!("?sentinelServiceName={service_name}")),
+            _ => ("", String::new()),
         };
-        format!("{scheme}://{}/{}", hosts.join(","), self.config.database.unwrap_or(0))
+        format!("redis{tls}{sentinels}://{}/{}{service}", hosts.join(","), self.config.database.unwrap_or(0))
     }
 }
 
@@ -98,6 +98,13 @@ fn from_url(url: &str, problems: &mut Problems) -> Config {
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     if !matches!(scheme, "redis" | "rediss" | "redis-sentinel" | "rediss-sentinel") {
         problems.add("--redis-url", "must begin with redis://, rediss:// or redis-sentinel://");
+        return Config::default();
+    }
+    if scheme.ends_with("-sentinel") && !url.contains("sentinelServiceName=") {
+        problems.add(
+            "--redis-url",
+            "needs the name under which the sentinels know the primary: ?sentinelServiceName=NAME at its end",
+        );
         return Config::default();
     }
     match Config::from_url(url) {
@@ -159,6 +166,22 @@ mod tests {
         assert_eq!(settings.describe(), "rediss://cache.example:6390/2");
         assert!(settings.config.tls.is_some());
         assert!(!format!("{settings:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn sentinels_are_named_with_their_service() {
+        let url = "rediss-sentinel://app:hidden@one/2?node=two:26380&sentinelServiceName=views&sentinelPassword=secret";
+        let settings = read(&RedisArgs { redis_url: Some(url.into()), ..RedisArgs::default() }).unwrap();
+        assert_eq!(settings.describe(), "rediss-sentinel://two:26380,one:26379/2?sentinelServiceName=views");
+        let ServerConfig::Sentinel { password, .. } = &settings.config.server else { panic!("{settings:?}") };
+        assert_eq!((settings.config.password.as_deref(), password.as_deref()), (Some("hidden"), Some("secret")));
+    }
+
+    #[test]
+    fn sentinels_without_a_service_are_refused_with_what_is_missing() {
+        let args = RedisArgs { redis_url: Some("redis-sentinel://:hidden@one".into()), ..RedisArgs::default() };
+        let problems = format!("{:?}", read(&args).unwrap_err().all());
+        assert!(problems.contains("sentinelServiceName=NAME") && !problems.contains("hidden"), "{problems}");
     }
 
     #[test]

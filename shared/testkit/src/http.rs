@@ -58,6 +58,11 @@ impl Client {
         Self { address, connections: Connections::builder(TokioExecutor::new()).build_http() }
     }
 
+    /// A client that opens a new connection for every request.
+    pub fn without_keep_alive(address: SocketAddr) -> Self {
+        Self { address, connections: Connections::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http() }
+    }
+
     /// `GET` without a token.
     pub async fn get(&self, path: &str) -> Response {
         self.request("GET", path, &[], "").await

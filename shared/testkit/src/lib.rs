@@ -8,6 +8,7 @@ mod eventually;
 mod server;
 mod supervisor;
 
+pub mod haproxy;
 pub mod http;
 pub mod ports;
 pub mod postgres;
@@ -17,7 +18,9 @@ pub mod properties;
 pub mod proxy;
 pub mod redis;
 pub mod scratch;
+pub mod sentinel;
 pub mod tls;
 pub mod tokens;
+pub mod traffic;
 
 pub use self::eventually::{Outcome, SOON, eventually};

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use self::binaries::Binaries;
 pub use self::database::Database;
 use crate::ports;
-use crate::server::{Server, StartError, wait_for_exit};
+use crate::server::{READY, Server, StartError, wait_for_exit};
 use crate::supervisor::{Supervisor, quoted};
 use crate::tls::Certificates;
 
@@ -290,6 +290,6 @@ async fn serve(
     let port = ports::free();
     let endpoint = Endpoint { folder: supervisor.folder().to_owned(), port, password, tls };
     let command = format!(r#"{} -D "$folder/data" -k "$folder" -p {port}"#, binaries.command("postgres"));
-    let server = Server::new(supervisor, command);
+    let server = Server::new(supervisor, command, READY);
     server.start().await.map(|()| PostgresServer { server, endpoint })
 }

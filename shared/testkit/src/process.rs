@@ -3,7 +3,8 @@
 mod watchdog;
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -19,11 +20,16 @@ use self::watchdog::Watchdog;
 /// Generous, because a loaded build machine is slow; a process that ends is noticed at once.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// A shell that becomes the program whose path is its first argument: the socket that it finds as its standard input is descriptor 3 there,
+/// and the program is told so with the id of its process, which is the shell's.
+const HAND_OVER: &str = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@""#;
+
 /// A program that is yet to start. Its environment is `PATH` and what the test adds.
 pub struct DaemonBuilder {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    socket: Option<TcpListener>,
 }
 
 /// A running program under test. It is killed when this is dropped and when the test process dies; a failing test
@@ -82,6 +88,12 @@ impl DaemonBuilder {
         self
     }
 
+    /// Hands a listening socket over the way systemd does, which keeps it while the program is restarted.
+    pub fn socket(mut self, listener: &TcpListener) -> Self {
+        self.socket = Some(listener.try_clone().expect("a socket can be duplicated"));
+        self
+    }
+
     /// Starts the program. It does not wait for anything.
     ///
     /// # Panics
@@ -90,12 +102,20 @@ impl DaemonBuilder {
         let name = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Before the program, so that it can outlive the test only if the test dies in the instant between the next two calls.
         let watchdog = Watchdog::new();
-        let mut child = Command::new(&self.program)
+        let (mut command, input) = match self.socket {
+            None => (Command::new(&self.program), Stdio::null()),
+            Some(socket) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", HAND_OVER]).arg(&self.program);
+                (shell, OwnedFd::from(socket).into())
+            }
+        };
+        let mut child = command
             .args(self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(self.environment)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // The terminal's Ctrl-C is for the test; the watchdog does the rest.
@@ -136,7 +156,7 @@ async fn capture(stream: impl AsyncRead + Unpin, state: Arc<watch::Sender<State>
 impl Daemon {
     /// Prepares to run the program at a path.
     pub fn builder(program: impl AsRef<Path>) -> DaemonBuilder {
-        DaemonBuilder { program: program.as_ref().to_owned(), arguments: Vec::new(), environment: Vec::new() }
+        DaemonBuilder { program: program.as_ref().to_owned(), arguments: Vec::new(), environment: Vec::new(), socket: None }
     }
 
     /// The process's id.

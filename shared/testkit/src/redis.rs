@@ -5,7 +5,7 @@ use std::path::Path;
 use fred::prelude::{Builder, Client, ClientLike, Config, ReconnectPolicy};
 
 use crate::ports;
-use crate::server::{Server, StartError};
+use crate::server::{READY, Server, StartError};
 use crate::supervisor::Supervisor;
 use crate::tls::Certificates;
 
@@ -14,12 +14,16 @@ const COMMAND_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 const RECONNECT_DELAY_MS: u32 = 50;
 const START_ATTEMPTS: usize = 5;
 
+/// What a sentinel logs last when it starts.
+const SENTINEL_READY: &str = "+monitor master";
+
 /// A `redis-server` in a temporary folder, on a free port of 127.0.0.1. Dropping it removes both.
 pub struct RedisServer {
     server: Server,
     port: u16,
     tls_port: Option<u16>,
     password: Option<String>,
+    sentinel: bool,
 }
 
 /// Settings of a [`RedisServer`] that is yet to start.
@@ -28,6 +32,7 @@ pub struct RedisBuilder {
     settings: Vec<(String, String)>,
     password: Option<String>,
     certificates: Option<[String; 3]>,
+    sentinel: bool,
 }
 
 impl RedisServer {
@@ -56,7 +61,9 @@ impl RedisServer {
 
     /// The URL without TLS, which a server with TLS serves on another port.
     pub fn plain_url(&self) -> String {
-        format!("redis://{}127.0.0.1:{}/0", self.credentials(), self.port)
+        // A sentinel has no databases to choose from.
+        let database = if self.sentinel { "" } else { "/0" };
+        format!("redis://{}127.0.0.1:{}{database}", self.credentials(), self.port)
     }
 
     /// The port without TLS.
@@ -146,6 +153,12 @@ impl RedisBuilder {
         self
     }
 
+    /// Makes it a sentinel; its settings have to name what it monitors.
+    pub(crate) fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self
+    }
+
     /// Starts the server and waits until it is ready.
     pub async fn start(self) -> RedisServer {
         let mut last_error = String::new();
@@ -156,9 +169,10 @@ impl RedisBuilder {
             let file = supervisor.folder().join("redis.conf");
             let lines = self.config(supervisor.folder(), port, tls_port);
             std::fs::write(&file, lines).expect("cannot write redis.conf");
-            let server = Server::new(supervisor, r#"redis-server "$folder/redis.conf""#.to_owned());
+            let (mode, ready) = if self.sentinel { (" --sentinel", SENTINEL_READY) } else { ("", READY) };
+            let server = Server::new(supervisor, format!(r#"redis-server "$folder/redis.conf"{mode}"#), ready);
             match server.start().await {
-                Ok(()) => return RedisServer { server, port, tls_port, password: self.password },
+                Ok(()) => return RedisServer { server, port, tls_port, password: self.password, sentinel: self.sentinel },
                 Err(error) if error.is_port_taken() => last_error = error.0,
                 Err(StartError(message)) => panic!("{message}"),
             }

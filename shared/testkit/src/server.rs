@@ -14,7 +14,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Redis and PostgreSQL end their start with the same words, but for a standby, which accepts "read-only connections". The server's own
 /// log is a better witness than its port, which another process may have taken.
-const READY: &str = "ready to accept";
+pub(crate) const READY: &str = "ready to accept";
 
 /// A server that could not be started: the end of its log.
 pub(crate) struct StartError(pub(crate) String);
@@ -29,12 +29,14 @@ impl StartError {
 pub(crate) struct Server {
     supervisor: Supervisor,
     command: String,
+    ready: &'static str,
 }
 
 impl Server {
-    /// `command` is a shell line that becomes the server; it is run by [`Server::start`].
-    pub(crate) fn new(supervisor: Supervisor, command: String) -> Self {
-        Self { supervisor, command }
+    /// `command` is a shell line that becomes the server; it is run by [`Server::start`], which waits until the log has the words of
+    /// `ready`, in lower case.
+    pub(crate) fn new(supervisor: Supervisor, command: String, ready: &'static str) -> Self {
+        Self { supervisor, command, ready }
     }
 
     pub(crate) async fn start(&self) -> Result<(), StartError> {
@@ -46,7 +48,7 @@ impl Server {
             let running = self.supervisor.is_running();
             let log = self.log();
             let news = log.get(before..).unwrap_or(&log);
-            if running && news.to_lowercase().contains(READY) {
+            if running && news.to_lowercase().contains(self.ready) {
                 return Ok(());
             }
             if !running || Instant::now() > deadline {

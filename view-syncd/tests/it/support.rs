@@ -91,17 +91,8 @@ impl World {
 
     /// An engine whose steps the test takes itself.
     pub(crate) async fn engine(&self, flags: &[&str]) -> Engine {
-        let mut args = vec!["view-syncd".to_owned(), "sync".to_owned()];
-        args.extend(["--redis-url".to_owned(), self.server.url(), "--database-url".to_owned(), self.database.url()]);
-        args.extend(["--posts-table".to_owned(), self.posts.table.clone()]);
-        args.extend(["--author-column".to_owned(), self.posts.author_column.clone()]);
-        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let settings = cli::read(args.into_iter().map(OsString::from)).expect("the settings are right");
-        let (command, common) = settings.into_parts();
-        assert!(matches!(command, Command::Sync));
-        let stores = Stores::open(&common.sync).expect("the settings fit together");
-        stores.check().await.expect("both stores are there");
-        Engine::new(&stores, common.sync.work, Metrics::new(&mut Registry::default()), Stop::never())
+        let posts = ["--posts-table", &self.posts.table, "--author-column", &self.posts.author_column];
+        engine(&self.server.url(), &self.database, &[&posts, flags].concat()).await
     }
 
     /// Does what view-ingest does with viewers of a post that it knows: outbox first, then the set and `recorded`.
@@ -179,4 +170,16 @@ impl World {
         let reset = fred::types::CustomCommand::new_static("CONFIG", fred::types::ClusterHash::FirstKey, false);
         let () = self.redis.custom(reset, vec!["RESETSTAT"]).await.unwrap();
     }
+}
+
+/// An engine whose steps the test takes itself.
+pub(crate) async fn engine(redis_url: &str, database: &Database, flags: &[&str]) -> Engine {
+    let database_url = database.url();
+    let args = ["view-syncd", "sync", "--redis-url", redis_url, "--database-url", &database_url];
+    let settings = cli::read(args.iter().chain(flags).map(OsString::from)).expect("the settings are right");
+    let (command, common) = settings.into_parts();
+    assert!(matches!(command, Command::Sync));
+    let stores = Stores::open(&common.sync).expect("the settings fit together");
+    stores.check().await.expect("both stores are there");
+    Engine::new(&stores, common.sync.work, Metrics::new(&mut Registry::default()), Stop::never())
 }

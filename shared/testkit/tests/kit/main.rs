@@ -9,4 +9,5 @@ mod postgres;
 mod process;
 mod proxy;
 mod redis;
+mod sentinel;
 mod tokens;

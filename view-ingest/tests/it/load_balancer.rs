@@ -1,0 +1,92 @@
+//! Two copies behind HAProxy, which runs with the project's own sample configuration.
+
+use std::net::SocketAddr;
+
+use testkit::{
+    SOON, eventually,
+    haproxy::HaProxy,
+    http::Client,
+    ports,
+    process::Daemon,
+    traffic::{Traffic, View},
+};
+
+use crate::{
+    restarts::{A_FEW, CLIENTS, POSTS, failures},
+    support::{SECRET, World},
+};
+
+const SERVERS: [&str; 2] = ["ingest1", "ingest2"];
+/// That of the sample `systemd/view-ingest.env`.
+const SHUTDOWN_DELAY: &str = "3s";
+
+/// Two copies of the program behind HAProxy, and clients that view through it.
+struct Site {
+    world: World,
+    addresses: [SocketAddr; 2],
+    copies: [Daemon; 2],
+    proxy: HaProxy,
+    traffic: Traffic,
+}
+
+impl Site {
+    async fn under_load() -> Self {
+        let world = World::redis_alone().await;
+        let addresses = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], ports::free())));
+        let copies = [start(&world, addresses[0]).await, start(&world, addresses[1]).await];
+        // Nobody asks for a synchronization here.
+        let syncd = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+        let proxy = HaProxy::start(addresses, syncd).await;
+        let traffic = Traffic::start(proxy.address(), SECRET, POSTS.map(str::to_owned), CLIENTS);
+        traffic.goes_on(A_FEW).await;
+        Self { world, addresses, copies, proxy, traffic }
+    }
+
+    /// Starts a copy again that has ended, and waits until HAProxy sends it views.
+    async fn start_again(&mut self, place: usize) {
+        let ups = self.proxy.changes(SERVERS[place], "UP");
+        self.copies[place] = start(&self.world, self.addresses[place]).await;
+        self.proxy.wait_for_change(SERVERS[place], "UP", ups + 1).await;
+        self.traffic.goes_on(A_FEW).await;
+    }
+
+    /// Ends the traffic, demands that Redis has every view that was acknowledged, and gives those that were not.
+    async fn failures(self) -> Vec<View> {
+        failures(&self.world, self.traffic).await
+    }
+}
+
+async fn start(world: &World, address: SocketAddr) -> Daemon {
+    let program =
+        world.program().env("VIEW_INGEST_LISTEN", address.to_string()).env("VIEW_INGEST_SHUTDOWN_DELAY", SHUTDOWN_DELAY);
+    let daemon = program.start();
+    let client = Client::new(daemon.wait_for_listening("public").await);
+    eventually("view-ingest is ready", SOON, || async { client.get("/readyz").await.status == 200 }).await;
+    daemon
+}
+
+#[tokio::test]
+async fn a_rolling_restart_fails_no_request() {
+    let mut site = Site::under_load().await;
+    for place in [0, 1] {
+        site.copies[place].signal("TERM");
+        assert!(site.copies[place].wait_exit().await.success());
+        // On a busy machine the checks may take longer than the delay.
+        site.proxy.wait_for_change(SERVERS[place], "DOWN", 1).await;
+        site.traffic.goes_on(A_FEW).await;
+        site.start_again(place).await;
+    }
+    let failures = site.failures().await;
+    assert!(failures.is_empty(), "{} failed: {failures:?}", failures.len());
+}
+
+#[tokio::test]
+async fn the_death_of_one_costs_at_most_the_requests_in_flight_and_no_acknowledged_view() {
+    let mut site = Site::under_load().await;
+    site.copies[0].kill9().await;
+    site.proxy.wait_for_change(SERVERS[0], "DOWN", 1).await;
+    site.traffic.goes_on(A_FEW).await;
+    site.start_again(0).await;
+    let failures = site.failures().await;
+    assert!(failures.len() <= CLIENTS, "{} failed: {failures:?}", failures.len());
+}
