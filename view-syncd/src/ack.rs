@@ -6,7 +6,7 @@ use fred::{error::Error, interfaces::KeysInterface, types::Value};
 use shared::{
     failpoints,
     ids::PostId,
-    keys,
+    keys, redis,
     scripts::{self, AckedEntry},
 };
 
@@ -48,7 +48,7 @@ impl Engine {
                 // The set may be large: its memory is freed aside.
                 let () = pipeline.unlink(vec![keys::views(post), keys::meta(post)]).await?;
             }
-            pipeline.all::<Value>().await?;
+            redis::send::<Value>(&self.redis, &pipeline).await.into_iter().try_for_each(|reply| reply.map(drop))?;
             for post in chunk {
                 tracing::info!(%post, "removed the views of a post that does not exist in PostgreSQL");
             }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fred::{error::Error, interfaces::StreamsInterface, types::Value};
-use shared::{keys, ledger::Pair};
+use shared::{keys, ledger::Pair, redis};
 
 use crate::engine::Engine;
 
@@ -38,7 +38,7 @@ impl Engine {
                 ];
                 let () = pipeline.xadd(keys::DEAD, false, None, "*", fields).await?;
             }
-            let () = pipeline.all::<Value>().await.map(drop)?;
+            redis::send::<Value>(&self.redis, &pipeline).await.into_iter().try_for_each(|reply| reply.map(drop))?;
         }
         if let Some(first) = letters.first() {
             self.metrics.dead.inc_by(letters.len() as u64);

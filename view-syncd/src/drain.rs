@@ -89,6 +89,8 @@ impl Engine {
         self.metrics.outbox_entries.set(length);
         let limit = self.settings.batch_size;
         if self.gathered.entries.is_empty() {
+            // From the start: nothing that is there has been settled.
+            self.gathered = Gathered::default();
             self.gathered.connection = self.connections.load(SeqCst);
         }
         self.gathered.read_on(&self.redis, limit).await?;
@@ -107,7 +109,13 @@ impl Engine {
         }
         let gathered = std::mem::take(&mut self.gathered);
         let started = Instant::now();
-        self.settle(&gathered).await?;
+        // Where there is more, Redis is read while PostgreSQL writes.
+        let mut next = gathered.behind();
+        let (redis, more) = (self.redis.clone(), if gathered.pairs < limit { 0 } else { limit });
+        let (settled, read) = tokio::join!(self.settle(&gathered), next.read_on(&redis, more));
+        settled?;
+        read?;
+        self.gathered = next;
         self.metrics.outbox_entries.set((length - gathered.entries.len() as i64).max(0));
         self.metrics.batches.inc();
         self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());

@@ -41,6 +41,8 @@ pub(crate) struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     pub(crate) entries: Vec<Entry>,
+    /// The entry before them, where the batch before this one had not been acknowledged when this one was read.
+    pub(crate) after: Option<EntryId>,
     /// Pairs in these entries, dead ones too.
     pub(crate) pairs: usize,
     /// When the first of them was read.
@@ -50,10 +52,16 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
+    /// What is to be gathered next, behind this.
+    pub(crate) fn behind(&self) -> Self {
+        Self { after: self.entries.last().map(|entry| entry.id).or(self.after), connection: self.connection, ..Self::default() }
+    }
+
     /// Reads on, behind the last entry that was read, until about `limit` pairs are held or the stream ends.
     pub(crate) async fn read_on(&mut self, redis: &Client, limit: usize) -> Result<(), Error> {
         while self.pairs < limit {
-            let start = self.entries.last().map_or_else(|| "-".to_owned(), |entry| format!("({}", entry.id));
+            let last = self.entries.last().map(|entry| entry.id).or(self.after);
+            let start = last.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
             let page = read(redis, &start, PAGE_ENTRIES).await?;
             let is_last = (page.len() as u64) < PAGE_ENTRIES;
             for entry in page {

@@ -2,7 +2,7 @@
 
 use fred::{interfaces::PubsubInterface, types::Value};
 use serde::Serialize;
-use shared::{ids::PostId, keys};
+use shared::{ids::PostId, keys, redis};
 
 use crate::engine::Engine;
 
@@ -49,6 +49,6 @@ impl Engine {
             let message = serde_json::to_string(&update).unwrap_or_default();
             let () = pipeline.publish(keys::UPDATES, message).await?;
         }
-        pipeline.all::<Value>().await.map(drop)
+        redis::send::<Value>(&self.redis, &pipeline).await.into_iter().try_for_each(|reply| reply.map(drop))
     }
 }

@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use shared::{
     ids::PostId,
     keys::{self, field},
-    ledger, scripts,
+    ledger, redis, scripts,
 };
 
 use crate::{
@@ -134,7 +134,7 @@ impl Engine {
         for post in posts {
             let () = pipeline.exists(keys::views(post)).await?;
         }
-        let sets = replies(pipeline.try_all::<i64>().await, posts.len())?;
+        let sets = replies(redis::send::<i64>(&self.redis, &pipeline).await, posts.len())?;
         let lone = posts.iter().zip(sets).filter(|(_, set)| set.as_ref().is_ok_and(|set| *set == 0));
         let lone: Vec<PostId> = lone.map(|(post, _)| *post).collect();
         self.progress.made();
@@ -211,7 +211,7 @@ impl Engine {
             let () = pipeline.ttl(&views).await?;
             let () = pipeline.ttl(&meta).await?;
         }
-        let all = replies(pipeline.try_all::<Value>().await, 4 * posts.len())?;
+        let all = replies(redis::send::<Value>(&self.redis, &pipeline).await, 4 * posts.len())?;
         let mut all = all.into_iter();
         for post in posts {
             // All four are taken before the first error is looked at, so that the next post finds its own.
@@ -275,7 +275,7 @@ impl Engine {
         }
         let mut failed = HashSet::new();
         if !asked.is_empty() {
-            let all = replies(pipeline.try_all::<Value>().await, asked.len())?;
+            let all = replies(redis::send::<Value>(&self.redis, &pipeline).await, asked.len())?;
             for (post, reply) in asked.iter().zip(all) {
                 if let Err(error) = reply
                     && failed.insert(*post)

@@ -23,6 +23,7 @@ use shared::{
     keys::{self, field},
     ledger::{self, Pair},
     postgres::schema::Schema,
+    redis,
 };
 
 use crate::{
@@ -131,7 +132,7 @@ impl Engine {
             let () = pipeline.expire(&views, ttl, Some(ExpireOptions::NX)).await?;
             let () = pipeline.expire(&meta, ttl, Some(ExpireOptions::NX)).await?;
         }
-        let all = replies(pipeline.try_all::<Value>().await, 5 * posts.len())?;
+        let all = replies(redis::send::<Value>(&self.redis, &pipeline).await, 5 * posts.len())?;
         for (own, (post, look, _)) in all.chunks(5).zip(&posts) {
             match own.iter().find_map(|reply| reply.as_ref().err()) {
                 Some(error) => scanned.fail(post, error),
