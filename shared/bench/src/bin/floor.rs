@@ -1,7 +1,7 @@
 //! The floor: what a server costs that takes the same requests over the same library and does nothing with them.
 //!
 //! It is built as view-ingest is: a thread and a single-threaded runtime for each processor, all of them accepting from one listening
-//! socket, the same settings of hyper, the same allocator (view-ingest has the system's).
+//! socket, the same settings of hyper, the same allocator.
 
 use std::{convert::Infallible, net::TcpListener};
 
@@ -15,6 +15,9 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// As long as view-ingest's answer to a single view.
 const ANSWER: &str = r#"{"message":"Просмотр добавлен","viewsCount":42,"status":"counted"}"#;

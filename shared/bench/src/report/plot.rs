@@ -99,6 +99,7 @@ fn lines(title: &str, x: &str, y: &str, series: &[(String, Vec<(f64, f64)>)]) ->
         chart
             .configure_mesh()
             .disable_x_mesh()
+            .max_light_lines(0)
             .x_desc(x)
             .y_desc(y)
             .x_label_formatter(&|value| number(value.round()))
