@@ -1,0 +1,36 @@
+//! The posts, the viewers, and the viewers' tokens. The same in every run.
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use testkit::tokens::Token;
+
+/// The key of all tokens. The peers have it in their sources.
+pub(crate) const SECRET: &str = "secret-secret-secret-secret-1234";
+/// No run is as long.
+const TOKEN_LIFETIME_SECONDS: i64 = 7 * 24 * 3600;
+const SEED: u64 = 1;
+
+/// Somebody who views.
+pub(crate) struct Viewer {
+    pub(crate) id: String,
+    pub(crate) token: String,
+}
+
+/// Everything that is viewed, and everybody who views.
+pub(crate) struct Population {
+    pub(crate) posts: Vec<String>,
+    pub(crate) viewers: Vec<Viewer>,
+}
+
+impl Population {
+    pub(crate) fn new(posts: usize, viewers: usize) -> Self {
+        let mut random = SmallRng::seed_from_u64(SEED);
+        let mut id = || uuid::Builder::from_random_bytes(random.random()).into_uuid().to_string();
+        let posts = (0..posts).map(|_| id()).collect();
+        let viewers = (0..viewers).map(|_| {
+            let id = id();
+            Viewer { token: Token::new(&id).expires_in(TOKEN_LIFETIME_SECONDS).hs256(SECRET), id }
+        });
+        let viewers = viewers.collect();
+        Self { posts, viewers }
+    }
+}

@@ -1,0 +1,55 @@
+//! The block of results in the README.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::{Figure, Results, markdown};
+
+const BEGIN: &str = "<!-- bench: begin. Written by deploy/bench --update-readme. -->";
+const END: &str = "<!-- bench: end -->";
+
+/// Replaces the block between the two comments. `folder` is where the results lie, as seen from the README.
+pub(crate) fn update(file: &Path, results: &Results, folder: &str) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = replace(&text, &block(results, folder)).with_context(|| format!("{} has no block for results", file.display()))?;
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn replace(text: &str, block: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{block}\n{END}{after}"))
+}
+
+/// The comparison, what has a goal, and the plots.
+fn block(results: &Results, folder: &str) -> String {
+    let mut text = String::new();
+    if let Some(part) = results.parts.get(crate::parts::Name::Throughput.as_str()) {
+        text += &format!("{}\n", part.machine);
+        if let Some(table) = part.tables.first() {
+            text += &format!("\n{}:\n\n{}", table.title, markdown::table(table));
+        }
+    }
+    let goals: Vec<Figure> =
+        results.in_order().flat_map(|(_, part)| &part.figures).filter(|figure| figure.goal.is_some()).cloned().collect();
+    if !goals.is_empty() {
+        text += &format!("\n{}", markdown::figures(&goals));
+    }
+    for chart in results.in_order().flat_map(|(_, part)| &part.charts) {
+        text += &format!("\n![{}]({folder}/{})", chart.title(), chart.file());
+    }
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_between_the_comments_is_replaced() {
+        let text = format!("# Title\n{BEGIN}\nold\n{END}\nmore\n");
+        assert_eq!(replace(&text, "new").unwrap(), format!("# Title\n{BEGIN}\nnew\n{END}\nmore\n"));
+        assert_eq!(replace("# Title\n", "new"), None);
+    }
+}
