@@ -33,7 +33,7 @@ struct Args {
     /// How many requests may wait for Redis, per worker; the next one gets a 503 [default: 10000]
     #[arg(long, env = "VIEW_INGEST_MAX_QUEUE", value_name = "NUMBER")]
     max_queue: Option<String>,
-    /// How many threads serve requests [default: the number of processors]
+    /// How many threads serve requests [default: half the number of processors]
     #[arg(long, env = "VIEW_INGEST_WORKERS", value_name = "NUMBER")]
     workers: Option<String>,
     /// Whether reading a count takes a token, too [default: false]
@@ -120,6 +120,8 @@ impl Args {
         let mut problems = Problems::default();
         let p = &mut problems;
         let second = Duration::from_secs(1);
+        // The other half is for Redis, the system's network and whoever sends the requests. With fewer workers, batches are larger and views
+        // seldom go from one thread to another, which saves more than a second thread on two processors brings.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = Limits {
             view_ttl: p.duration("--view-ttl", self.view_ttl.as_deref(), Duration::from_secs(24 * 3600), second),
@@ -133,7 +135,7 @@ impl Args {
         };
         let listen = p.address("--listen", self.listen.as_deref(), "127.0.0.1:3001");
         let admin_listen = p.address("--admin-listen", self.admin_listen.as_deref(), "127.0.0.1:3003");
-        let workers = p.number("--workers", self.workers.as_deref(), processors, 1..=1_024);
+        let workers = p.number("--workers", self.workers.as_deref(), processors.div_ceil(2), 1..=1_024);
         let shutdown_delay = p.duration("--shutdown-delay", self.shutdown_delay.as_deref(), Duration::ZERO, Duration::ZERO);
         let shutdown_timeout = p.duration("--shutdown-timeout", self.shutdown_timeout.as_deref(), 30 * second, Duration::ZERO);
         let verifier = self.keys.read(p);

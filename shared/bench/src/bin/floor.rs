@@ -1,6 +1,6 @@
 //! The floor: what a server costs that takes the same requests over the same library and does nothing with them.
 //!
-//! It is built as view-ingest is: a thread and a single-threaded runtime for each processor, all of them accepting from one listening
+//! It is built as view-ingest is: a thread and a single-threaded runtime for every other processor, all of them accepting from one listening
 //! socket, the same settings of hyper, the same allocator.
 
 use std::{convert::Infallible, net::TcpListener};
@@ -26,7 +26,7 @@ fn main() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     println!("listening listener=public address={}", listener.local_addr()?);
-    let workers = std::thread::available_parallelism()?.get();
+    let workers = std::thread::available_parallelism()?.get().div_ceil(2);
     let threads = (0..workers).map(|_| {
         Ok(std::thread::spawn({
             let listener = listener.try_clone()?;
