@@ -77,7 +77,7 @@ impl Statements {
             "\
 -- drain
 WITH pair AS (
-  SELECT post_id, user_id, to_timestamp(ms / 1000.0) AS viewed_at
+  SELECT post_id, user_id, to_timestamp(ms / 1000.0::float8) AS viewed_at
   FROM unnest($1::text[]::{post}[], $2::text[]::{viewer}[], $3::int8[]) AS pair(post_id, user_id, ms)
 ), target AS (
   SELECT p.{id} AS id, p.{author}::text AS author, coalesce(p.{count}, 0)::int8 AS views
