@@ -10,6 +10,7 @@ mod first_touch;
 mod ids;
 mod keys;
 mod limits;
+mod link;
 mod load_balancer;
 mod operators;
 mod outbox;

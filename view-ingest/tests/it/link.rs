@@ -1,0 +1,35 @@
+//! The connection that takes the batches, beside the client library's own.
+
+use fred::{
+    interfaces::ClientLike,
+    types::{ClusterHash, CustomCommand},
+};
+use testkit::{SOON, eventually};
+
+use crate::support::World;
+
+/// The connections whose last command was this one, by their numbers.
+async fn connections(world: &World, last_command: &str) -> Vec<String> {
+    let list = CustomCommand::new_static("CLIENT", ClusterHash::FirstKey, false);
+    let list: String = world.redis.custom(list, vec!["LIST"]).await.unwrap();
+    let with = format!("cmd={last_command} ");
+    let matching = list.lines().filter(|line| line.contains(&with));
+    matching.filter_map(|line| line.strip_prefix("id=")?.split(' ').next().map(str::to_owned)).collect()
+}
+
+/// Redis closes idle connections where `timeout` is set, and so does many a thing in between.
+#[tokio::test]
+async fn one_that_was_closed_while_nobody_used_it_costs_no_view() {
+    let world = World::redis_alone().await;
+    let app = world.ingest().await;
+    assert_eq!(app.verdict("ann", "p").await, "counted 1");
+    // Where PostgreSQL has told no count, recording ends with a look at the size of the set.
+    let links = connections(&world, "scard").await;
+    assert_eq!(links.len(), 1, "{links:?}");
+    let kill = CustomCommand::new_static("CLIENT", ClusterHash::FirstKey, false);
+    let () = world.redis.custom(kill, vec!["KILL", "ID", &links[0]]).await.unwrap();
+    eventually("it is closed", SOON, || async { connections(&world, "scard").await.is_empty() }).await;
+
+    assert_eq!(app.verdict("bob", "p").await, "counted 2");
+    assert_eq!(app.verdict("ann", "p").await, "duplicate 2");
+}
