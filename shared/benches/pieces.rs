@@ -1,55 +1,68 @@
-//! What the small pieces cost that every view passes through: `cargo bench -p shared`. The whole is measured by `deploy/bench`.
+//! What the inner pieces cost that every view goes through: `cargo bench -p shared --bench pieces`.
 
 use std::hint::black_box;
 
-use criterion::Criterion;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use shared::{
     auth::{KeySource, TokenRules, Verifier},
     ids::{PostId, ViewerId},
     keys,
+    ledger::{self, Pair},
 };
-use testkit::tokens::{self, SigningKey};
+use testkit::tokens::{SigningKey, Token};
 
-const SECRET: &str = "a secret for benchmarks only";
-const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
-
-fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
-    token(&mut criterion);
-    ids(&mut criterion);
-    formatting(&mut criterion);
-    criterion.final_summary();
-}
-
-fn token(criterion: &mut Criterion) {
-    let verifier = |source| Verifier::new(source, TokenRules::default()).expect("the key is right");
-    let (rsa, curve, edwards) = (SigningKey::rs256(), SigningKey::es256(), SigningKey::eddsa());
-    let mut kinds = vec![("HS256", verifier(KeySource::Secret(SECRET.to_owned().into())), tokens::hs256(SECRET, ID))];
-    for (name, key) in [("RS256", &rsa), ("ES256", &curve), ("EdDSA", &edwards)] {
-        let source = KeySource::PublicKeyFile(key.public_key_file().to_owned());
-        kinds.push((name, verifier(source), tokens::Token::new(ID).sign(key)));
-    }
-    let mut group = criterion.benchmark_group("a token is checked");
-    for (name, verifier, token) in kinds {
-        let header = format!("Bearer {token}").into_bytes();
-        assert!(verifier.identify(Some(&header)).is_ok(), "{name}");
-        group.bench_function(name, |bencher| bencher.iter(|| verifier.identify(black_box(Some(&header)))));
-    }
-    group.finish();
-}
+const POST: &str = "550e8400-e29b-41d4-a716-446655440000";
+const VIEWER: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+const SECRET: &str = "secret-secret-secret-secret-1234";
+/// Pairs in one transaction of view-syncd, by default.
+const BATCH: u128 = 10_000;
 
 fn ids(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("an id is read");
-    group.bench_function("post, UUID", |bencher| bencher.iter(|| PostId::parse(black_box(ID))));
-    group.bench_function("post, number", |bencher| bencher.iter(|| PostId::parse(black_box("1234567"))));
-    group.bench_function("viewer, UUID", |bencher| bencher.iter(|| ViewerId::parse(black_box(ID))));
-    group.finish();
+    criterion.bench_function("post id, a UUID", |bencher| bencher.iter(|| PostId::parse(black_box(POST))));
+    criterion.bench_function("post id, a word", |bencher| bencher.iter(|| PostId::parse(black_box("how-to-count-views"))));
+    criterion.bench_function("viewer id, a UUID", |bencher| bencher.iter(|| ViewerId::parse(black_box(VIEWER))));
 }
 
-fn formatting(criterion: &mut Criterion) {
-    let post = PostId::parse(ID).expect("the id is right");
-    let mut group = criterion.benchmark_group("a key is formatted");
-    group.bench_function("set", |bencher| bencher.iter(|| keys::views(black_box(&post))));
-    group.bench_function("hash", |bencher| bencher.iter(|| keys::meta(black_box(&post))));
-    group.finish();
+fn key_names(criterion: &mut Criterion) {
+    let post = PostId::parse(POST).expect("the id is valid");
+    criterion.bench_function("key of a set", |bencher| bencher.iter(|| keys::views(black_box(&post))));
+    criterion.bench_function("key of a hash", |bencher| bencher.iter(|| keys::meta(black_box(&post))));
 }
+
+/// A verifier remembers the tokens that it has verified, so each is measured twice: by one that has never seen it, and by one that has.
+fn tokens(criterion: &mut Criterion) {
+    let token = Token::new(VIEWER);
+    let elliptic = SigningKey::es256();
+    let secret = || KeySource::Secret(SECRET.to_owned().into());
+    let public_key = || KeySource::PublicKeyFile(elliptic.public_key_file().to_owned());
+    let cases: [(&str, &dyn Fn() -> KeySource, String); 2] =
+        [("HS256", &secret, token.hs256(SECRET)), ("ES256", &public_key, token.sign(&elliptic))];
+    for (name, source, token) in cases {
+        let verifier = || Verifier::new(source(), TokenRules::default()).expect("the key is valid");
+        let header = format!("Bearer {token}");
+        let identify = |verifier: &Verifier| verifier.identify(black_box(Some(header.as_bytes()))).expect("the token is valid");
+        criterion.bench_function(&format!("token, {name}, for the first time"), |bencher| {
+            bencher.iter_batched(verifier, |verifier| (identify(&verifier), verifier), BatchSize::SmallInput);
+        });
+        let verifier = verifier();
+        criterion.bench_function(&format!("token, {name}, again"), |bencher| bencher.iter(|| identify(&verifier)));
+    }
+}
+
+fn pairs(criterion: &mut Criterion) {
+    let post = PostId::parse(POST).expect("the id is valid");
+    // An odd factor scatters the numbers, as UUIDs are.
+    let viewer = |number: u128| ViewerId::parse(&uuid::Uuid::from_u128(number.wrapping_mul(u128::MAX / 3 * 2 + 1)).to_string());
+    let pairs: Vec<Pair> =
+        (0..BATCH).map(|number| Pair { post, viewer: viewer(number).expect("the id is valid"), at_ms: 0 }).collect();
+    criterion.bench_function("10,000 pairs sorted for the ledger", |bencher| {
+        bencher.iter(|| {
+            let mut pairs = pairs.clone();
+            ledger::prepare(&mut pairs);
+            pairs
+        });
+    });
+}
+
+criterion_group!(pieces, ids, key_names, tokens, pairs);
+criterion_main!(pieces);
