@@ -20,6 +20,7 @@ use shared::{
 
 use crate::{
     cli::WorkSettings,
+    line::Line,
     metrics::Metrics,
     outbox::{self, Gathered},
     stop::Stop,
@@ -74,6 +75,8 @@ impl Health {
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) redis: Client,
+    /// Whole pipelines to the same server.
+    pub(crate) line: Line,
     pub(crate) watch: RedisWatch,
     /// How often the connection to Redis has been opened.
     pub(crate) connections: Arc<AtomicU64>,
@@ -103,6 +106,7 @@ impl Engine {
         });
         Self {
             redis: stores.redis.clone(),
+            line: Line::new(stores.redis.clone(), Arc::clone(&connections)),
             watch: stores.watch.clone(),
             connections,
             database: Arc::clone(&stores.database),

@@ -15,6 +15,7 @@ pub mod drain;
 pub mod engine;
 mod flush;
 pub mod leader;
+mod line;
 pub mod metrics;
 pub mod outbox;
 mod publish;

@@ -4,9 +4,12 @@
 //! that is done for a view. Writing commands is a matter of lengths; replies are read by the library's own protocol crate.
 
 use redis_protocol::{
-    error::RedisProtocolError,
+    error::{RedisProtocolError, RedisProtocolErrorKind},
     resp2::{decode::decode_range, types::RangeFrame},
 };
+
+/// The codes of the errors of a server that is not, or not yet, the one to write to.
+const NOT_THE_ONE: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH"];
 
 /// Commands, one after the other, as they go over the wire.
 #[derive(Debug, Default)]
@@ -62,6 +65,16 @@ impl Commands {
         self
     }
 
+    /// An argument of any bytes.
+    pub fn blob(&mut self, bytes: &[u8]) -> &mut Self {
+        debug_assert_ne!(self.missing, 0, "one argument too many");
+        self.missing -= 1;
+        self.length(b'$', bytes.len());
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(b"\r\n");
+        self
+    }
+
     /// An argument that is a number.
     pub fn number(&mut self, number: i64) -> &mut Self {
         self.text(itoa::Buffer::new().format(number))
@@ -94,8 +107,10 @@ pub struct Replies {
 pub enum Reply<'a> {
     /// A number.
     Integer(i64),
-    /// A text. What is not UTF-8 is no text of ours, and is empty.
+    /// A text.
     Text(&'a str),
+    /// What would be a text, but is not UTF-8.
+    Bytes(&'a [u8]),
     /// Nothing: no such field, member or key.
     Null,
     /// Why the command failed, with the code in front (`OOM …`).
@@ -109,6 +124,27 @@ pub enum Reply<'a> {
 pub struct List<'a> {
     bytes: &'a [u8],
     frames: &'a [RangeFrame],
+}
+
+impl<'a> Reply<'a> {
+    /// What a server says that is not, or not yet, the one to write to: in Redis's own words.
+    #[must_use]
+    pub fn not_the_one(self) -> Option<&'a str> {
+        match self {
+            Self::Error(text) if NOT_THE_ONE.iter().any(|code| text.starts_with(code)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The number that this is, or that this text says.
+    #[must_use]
+    pub fn number(self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(number),
+            Self::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
 }
 
 impl<'a> List<'a> {
@@ -136,7 +172,20 @@ impl Replies {
         self.frames.iter().map(|(start, frame)| reply(&self.bytes[*start..], frame))
     }
 
-    pub(super) fn clear(&mut self) {
+    /// Reads the replies to so many commands, for whoever has them from elsewhere.
+    ///
+    /// # Errors
+    /// When they are none, or not all.
+    pub fn decode(bytes: Vec<u8>, wanted: usize) -> Result<Self, RedisProtocolError> {
+        let mut replies = Self { bytes, ..Self::default() };
+        if replies.parse(wanted)? {
+            return Ok(replies);
+        }
+        Err(RedisProtocolError::new(RedisProtocolErrorKind::DecodeError, "a reply is missing"))
+    }
+
+    /// Forgets all, and keeps the memory.
+    pub fn clear(&mut self) {
         self.bytes.clear();
         self.frames.clear();
         self.read = 0;
@@ -158,10 +207,12 @@ impl Replies {
 }
 
 fn reply<'a>(bytes: &'a [u8], frame: &'a RangeFrame) -> Reply<'a> {
-    let text = |(start, end): (usize, usize)| std::str::from_utf8(&bytes[start..end]).unwrap_or_default();
+    let text = |(start, end): (usize, usize)| std::str::from_utf8(&bytes[start..end]);
     match frame {
-        RangeFrame::SimpleString(range) | RangeFrame::BulkString(range) => Reply::Text(text(*range)),
-        RangeFrame::Error(range) => Reply::Error(text(*range)),
+        RangeFrame::SimpleString(range) | RangeFrame::BulkString(range) => {
+            text(*range).map_or(Reply::Bytes(&bytes[range.0..range.1]), Reply::Text)
+        }
+        RangeFrame::Error(range) => Reply::Error(text(*range).unwrap_or_default()),
         RangeFrame::Integer(number) => Reply::Integer(*number),
         RangeFrame::Array(frames) => Reply::List(List { bytes, frames }),
         RangeFrame::Null => Reply::Null,

@@ -7,9 +7,6 @@ use shared::redis::{
 
 use super::{REDIS_TIMEOUT, Stores};
 
-/// What a server says that is not, or not yet, the one to write to. Redis's own words.
-const NOT_THE_ONE: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH"];
-
 /// The link, and the memory that one batch leaves to the next.
 #[derive(Default)]
 pub(super) struct Lane {
@@ -27,7 +24,7 @@ impl Lane {
             return false;
         }
         let why = match tokio::time::timeout(REDIS_TIMEOUT, self.send(stores)).await {
-            Ok(Ok(())) => match self.replies.iter().find_map(not_the_one) {
+            Ok(Ok(())) => match self.replies.iter().find_map(Reply::not_the_one) {
                 Some(words) => words.to_owned(),
                 None => return true,
             },
@@ -51,12 +48,5 @@ impl Lane {
         link.exchange(&self.commands, &mut self.replies).await?;
         (self.link, self.events) = (Some(link), events);
         Ok(())
-    }
-}
-
-fn not_the_one<'a>(reply: Reply<'a>) -> Option<&'a str> {
-    match reply {
-        Reply::Error(text) if NOT_THE_ONE.iter().any(|code| text.starts_with(code)) => Some(text),
-        _ => None,
     }
 }
