@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
 use crate::{
     ids::{PostId, ViewerId},
-    postgres::{Database, DatabaseError},
+    postgres::{Database, DatabaseError, schema::IdType},
 };
 
 /// One viewer who saw one post.
@@ -49,14 +52,35 @@ pub struct Verdict {
     pub new: Vec<ViewerId>,
 }
 
+/// Pairs column by column, as PostgreSQL takes them.
+#[derive(Debug, Clone, Default)]
+pub struct Columns<'a> {
+    /// The posts.
+    pub posts: Vec<&'a str>,
+    /// As many viewers.
+    pub viewers: Vec<&'a str>,
+    /// When each of them was recorded, in milliseconds since 1970.
+    pub times: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(pairs: &'a [Pair]) -> Self {
+        Self {
+            posts: pairs.iter().map(|pair| pair.post.as_str()).collect(),
+            viewers: pairs.iter().map(|pair| pair.viewer.as_str()).collect(),
+            times: pairs.iter().map(|pair| pair.at_ms).collect(),
+        }
+    }
+}
+
 /// Stores the pairs that are new and adds them to the posts' counts, in one statement that may be repeated at will.
 ///
-/// The pairs must be sorted and free of repetitions ([`prepare`] does both), and acceptable for the columns' types (`IdType::accepts`).
+/// The pairs must be sorted and free of repetitions, and acceptable for the columns' types (`IdType::accepts`).
 /// Posts that do not exist are missing from the answer.
 ///
 /// # Errors
 /// [`DatabaseError`]; nothing has been stored then, or (when the connection broke) all of it.
-pub async fn store(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId, Stored>, DatabaseError> {
+pub async fn store(database: &Database, pairs: &Columns<'_>) -> Result<HashMap<PostId, Stored>, DatabaseError> {
     let rows = run_drain(database, pairs, false).await?;
     let stored = rows.iter().filter_map(|row| {
         let post = PostId::parse(row.get(0)).ok()?;
@@ -74,12 +98,12 @@ pub async fn store(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId
     Ok(stored)
 }
 
-/// The same as [`store`], for callers that answer each viewer: tells which pairs were new, and who the authors are.
+/// The same as [`store`] (and [`prepare`] makes pairs what they must be), for callers that answer each viewer: tells which pairs were new, and who the authors are.
 ///
 /// # Errors
 /// As of [`store`].
 pub async fn store_with_verdicts(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId, Verdict>, DatabaseError> {
-    let rows = run_drain(database, pairs, true).await?;
+    let rows = run_drain(database, &Columns::of(pairs), true).await?;
     let verdicts = rows.iter().filter_map(|row| {
         let post = PostId::parse(row.get(0)).ok()?;
         let author = row.get::<_, Option<&str>>(3).map(canonical_author).unwrap_or_default();
@@ -89,12 +113,35 @@ pub async fn store_with_verdicts(database: &Database, pairs: &[Pair]) -> Result<
     Ok(verdicts.collect())
 }
 
-async fn run_drain(database: &Database, pairs: &[Pair], name_new: bool) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
+async fn run_drain(database: &Database, pairs: &Columns<'_>, name_new: bool) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
     let schema = database.schema().await?;
-    let posts: Vec<&str> = pairs.iter().map(|pair| pair.post.as_str()).collect();
-    let viewers: Vec<&str> = pairs.iter().map(|pair| pair.viewer.as_str()).collect();
-    let times: Vec<i64> = pairs.iter().map(|pair| pair.at_ms).collect();
-    database.query(&schema.statements.drain, &[&posts, &viewers, &times, &name_new]).await
+    let posts = Ids::new(schema.post_type, &pairs.posts);
+    let viewers = Ids::new(schema.viewer_type, &pairs.viewers);
+    database.query(&schema.statements.drain, &[posts.values(), viewers.values(), &pairs.times, &name_new]).await
+}
+
+/// Ids as the drain's statement takes them: as texts that it casts, but for UUIDs, which are less than half as long as what they are and
+/// cost the server no cast.
+enum Ids<'a> {
+    Uuids(Vec<Uuid>),
+    Texts(&'a Vec<&'a str>),
+}
+
+impl<'a> Ids<'a> {
+    fn new(id_type: IdType, ids: &'a Vec<&'a str>) -> Self {
+        match id_type {
+            // All of them are UUIDs, or the statement would have been refused before.
+            IdType::Uuid => Self::Uuids(ids.iter().map(|id| Uuid::try_parse(id).unwrap_or_default()).collect()),
+            _ => Self::Texts(ids),
+        }
+    }
+
+    fn values(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Uuids(ids) => ids,
+            Self::Texts(ids) => *ids,
+        }
+    }
 }
 
 /// Sorts pairs by post and viewer, and keeps only the earliest of each.

@@ -5,30 +5,20 @@
 
 use std::time::Duration;
 
-use fred::{
-    clients::Client,
-    error::Error,
-    interfaces::{ClientLike, LuaInterface},
-    types::{Value, config::Options},
-};
+use fred::{clients::Client, error::Error, interfaces::LuaInterface, types::Value};
 
 use crate::{
     ids::{PostId, ViewerId},
     keys,
     ledger::KnownPost,
+    redis::resp::Commands,
 };
 
 const HYDRATE: &str = include_str!("scripts/hydrate.lua");
 const ACK: &str = include_str!("scripts/ack.lua");
 
-/// An outbox entry that is to be acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AckedEntry {
-    /// The entry's id.
-    pub id: String,
-    /// The posts it names, by their place in the list of posts, each with its number of pairs.
-    pub posts: Vec<(usize, usize)>,
-}
+/// An outbox entry that is to be acknowledged: its id, and the posts that it names.
+pub type AckedEntry = (String, Vec<u32>);
 
 /// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing.
 ///
@@ -65,31 +55,19 @@ async fn put(
     redis.eval::<(), _, _, _>(HYDRATE, vec![keys::views(post), keys::meta(post)], args).await
 }
 
-/// Deletes outbox entries and settles the counts of `posts` (each with its count in PostgreSQL) in one step. Repeating it changes
-/// nothing, on the server that the entries were read from: it is not sent again over another connection, which may lead to another
-/// server. Returns how many entries were still there.
+/// Writes the command that deletes outbox entries and settles the counts of `posts` (each with its count in PostgreSQL) in one step. An
+/// entry is its id and the places, counted from one, of the posts that it names, as often as it names them. The reply is how many
+/// entries were still there.
 ///
-/// # Errors
-/// Redis's error; whether the step was taken is unknown then.
-pub async fn acknowledge(redis: &Client, entries: &[AckedEntry], posts: &[(PostId, i64)]) -> Result<usize, Error> {
-    let mut keys = Vec::with_capacity(1 + posts.len());
-    keys.push(keys::OUTBOX.to_owned());
-    keys.extend(posts.iter().map(|(post, _)| keys::meta(post)));
-    let mut args: Vec<Value> = Vec::with_capacity(1 + 4 * entries.len() + posts.len());
-    args.push(number(entries.len()));
-    for entry in entries {
-        args.push(entry.id.as_str().into());
-        args.push(number(entry.posts.len()));
-        for (place, pairs) in &entry.posts {
-            // Lua counts from one.
-            args.push(number(place + 1));
-            args.push(number(*pairs));
-        }
+/// Repeating it changes nothing, on the server that the entries were read from: it must not be sent over a connection that may lead to
+/// another one.
+pub fn acknowledge(commands: &mut Commands, entries: &[AckedEntry], posts: &[(PostId, i64)]) {
+    let counts: Vec<i64> = posts.iter().map(|(_, count)| *count).collect();
+    // Texts and numbers always have a JSON form.
+    let work = serde_json::to_string(&(entries, counts)).unwrap_or_default();
+    commands.command("EVAL", 4 + posts.len()).text(ACK).number(1 + posts.len() as i64).text(keys::OUTBOX);
+    for (post, _) in posts {
+        commands.parts(&keys::meta_parts(post));
     }
-    args.extend(posts.iter().map(|(_, views)| Value::from(*views)));
-    redis.with_options(&Options { max_attempts: Some(1), ..Options::default() }).eval(ACK, keys, args).await
-}
-
-fn number(value: usize) -> Value {
-    i64::try_from(value).unwrap_or(i64::MAX).into()
+    commands.text(&work);
 }

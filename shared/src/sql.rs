@@ -59,6 +59,10 @@ pub struct CastTypes<'a> {
     pub post: &'a str,
     /// Of a viewer's id, likewise.
     pub viewer: &'a str,
+    /// As what the drain gets posts' ids: as they are, or as texts.
+    pub post_sent: &'a str,
+    /// As what it gets viewers' ids.
+    pub viewer_sent: &'a str,
     /// Of a post's id, as it is declared.
     pub post_declared: &'a str,
     /// Of a viewer's id, as the author column is declared.
@@ -72,13 +76,13 @@ impl Statements {
         let table = TableName { schema: Some(schema.to_owned()), table: posts.table.table.clone() };
         let ledger = format!("{}.{}", quote(schema), quote(LEDGER_TABLE));
         let (id, author, count) = (&posts.id, &posts.author, &posts.count);
-        let CastTypes { post, viewer, post_declared, viewer_declared } = types;
+        let CastTypes { post, viewer, post_sent, viewer_sent, post_declared, viewer_declared } = types;
         let drain = format!(
             "\
 -- drain
 WITH pair AS (
   SELECT post_id, user_id, to_timestamp(ms / 1000.0::float8) AS viewed_at
-  FROM unnest($1::text[]::{post}[], $2::text[]::{viewer}[], $3::int8[]) AS pair(post_id, user_id, ms)
+  FROM unnest($1::{post_sent}[]::{post}[], $2::{viewer_sent}[]::{viewer}[], $3::int8[]) AS pair(post_id, user_id, ms)
 ), target AS (
   SELECT p.{id} AS id, p.{author}::text AS author, coalesce(p.{count}, 0)::int8 AS views
   FROM {table} p WHERE p.{id} IN (SELECT post_id FROM pair)

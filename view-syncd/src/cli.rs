@@ -32,7 +32,7 @@ struct Args {
     /// How long views may wait for others to be stored together with them [default: 1s]
     #[arg(long, env = "SYNC_LINGER", value_name = "TIME")]
     linger: Option<String>,
-    /// How many views are stored together at most [default: 20000]
+    /// How many views are stored together at most [default: 100000]
     #[arg(long, env = "SYNC_BATCH_SIZE", value_name = "NUMBER")]
     batch_size: Option<String>,
     /// How long the last drain may take after SIGTERM [default: 60s]
@@ -158,7 +158,7 @@ impl Args {
         let p = &mut problems;
         let work = WorkSettings {
             linger: p.duration("--linger", self.linger.as_deref(), SECOND, Duration::ZERO),
-            batch_size: p.number("--batch-size", self.batch_size.as_deref(), 20_000, 1..=100_000),
+            batch_size: p.number("--batch-size", self.batch_size.as_deref(), 100_000, 1..=500_000),
             view_ttl: p.duration("--view-ttl", self.view_ttl.as_deref(), DAY, SECOND),
         };
         let command = self.read_command(p);
@@ -213,7 +213,7 @@ mod tests {
         let Command::Daemon(daemon) = &command else { panic!("{command:?}") };
         assert_eq!(daemon.interval, Duration::from_secs(300));
         assert_eq!(daemon.admin_listen.to_string(), "127.0.0.1:3002");
-        assert_eq!(common.sync.work.batch_size, 20_000);
+        assert_eq!(common.sync.work.batch_size, 100_000);
         assert!(!format!("{command:?} {common:?}").contains("hidden"));
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fred::{error::Error, interfaces::StreamsInterface, types::Value};
-use shared::{keys, ledger::Pair, redis};
+use shared::{ids::PostId, keys, redis};
 
 use crate::engine::Engine;
 
@@ -18,9 +18,12 @@ pub(crate) struct DeadLetter {
 }
 
 impl DeadLetter {
-    pub(crate) fn new(pair: &Pair, reason: impl Into<String>) -> Self {
-        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        Self { post: bytes(pair.post.as_str()), viewer: bytes(pair.viewer.as_str()), reason: reason.into() }
+    pub(crate) fn new(post: &PostId, viewer: &str, reason: impl Into<String>) -> Self {
+        Self::of_bytes(post.as_str().as_bytes(), viewer.as_bytes(), reason)
+    }
+
+    pub(crate) fn of_bytes(post: &[u8], viewer: &[u8], reason: impl Into<String>) -> Self {
+        Self { post: Bytes::copy_from_slice(post), viewer: Bytes::copy_from_slice(viewer), reason: reason.into() }
     }
 }
 

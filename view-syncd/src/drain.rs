@@ -1,29 +1,30 @@
-//! One step of the drain: gather a batch from the outbox, store it, and only then acknowledge it.
+//! One step of the drain: gather a batch from the outbox, store it, and only then settle it in Redis.
 //!
 //! A crash anywhere repeats work and changes nothing: pairs that are in the ledger are not counted again, and entries that are gone are
 //! not acknowledged again.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::atomic::Ordering::SeqCst,
     time::Instant,
 };
 
+use indexmap::IndexSet;
 use shared::{
     failpoints,
     ids::PostId,
-    ledger::{self, Pair},
+    ledger::{self, Stored},
     postgres::schema::Schema,
 };
 
 use crate::{
     dead::DeadLetter,
     engine::{Engine, Failure},
-    outbox::{self, Entry, EntryId, Gathered},
+    outbox::{self, Entries, EntryId, Gathered},
+    store::Outcome,
 };
 
-/// Why a viewer is dead whose id is one, but not one of this application's.
-pub(crate) const VIEWER_DOES_NOT_FIT: &str = "the viewer's id does not fit the column's type";
+/// Full batches that one step takes. After as many, the caller has its turn: there may be a signal, or posts to be scanned.
+const MOST_BATCHES: usize = 8;
 
 /// Whether a batch may wait for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +86,13 @@ impl Engine {
             // What can only be read would be stored, never acknowledged, and stored again.
             self.watch.writable(&self.redis).await?;
         }
-        let length = outbox::length(&self.redis).await?;
-        self.metrics.outbox_entries.set(length);
+        self.metrics.outbox_entries.set(outbox::length(&self.redis).await?);
         let limit = self.settings.batch_size;
         if self.gathered.entries.is_empty() {
             // From the start: nothing that is there has been settled.
             self.gathered = Gathered::default();
-            self.gathered.connection = self.connections.load(SeqCst);
         }
-        self.gathered.read_on(&self.redis, limit).await?;
+        self.gathered.read_on(&mut self.line, limit).await?;
         if self.health.obstacle().is_some() {
             // Nothing to store would say nothing about PostgreSQL, and the obstacle would seem to be gone.
             self.database.ping().await?;
@@ -102,74 +101,101 @@ impl Engine {
         let (Some(since), Some(last)) = (self.gathered.since, self.gathered.entries.last()) else {
             return Ok(Drained::Idle);
         };
-        let last = last.id;
         let until = since + self.settings.linger;
-        if urgency == Urgency::Patient && self.gathered.pairs < limit && Instant::now() < until {
+        if urgency == Urgency::Patient && self.gathered.size < limit && Instant::now() < until {
             return Ok(Drained::Waiting(until));
         }
-        let gathered = std::mem::take(&mut self.gathered);
-        let started = Instant::now();
-        // Where there is more, Redis is read while PostgreSQL writes.
-        let mut next = gathered.behind();
-        let (redis, more) = (self.redis.clone(), if gathered.pairs < limit { 0 } else { limit });
-        let (settled, read) = tokio::join!(self.settle(&gathered), next.read_on(&redis, more));
-        settled?;
-        read?;
-        self.gathered = next;
-        self.metrics.outbox_entries.set((length - gathered.entries.len() as i64).max(0));
-        self.metrics.batches.inc();
-        self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
-        Ok(Drained::Stored { last, pairs: gathered.pairs })
+        self.drain_batches(last).await
     }
 
-    /// Stores entries, then acknowledges them.
-    async fn settle(&mut self, gathered: &Gathered) -> Result<(), Failure> {
-        let entries = &gathered.entries;
+    /// Stores and settles what has been gathered and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before
+    /// it is settled in Redis, and the one behind it is read. `last` is the last entry of what has been gathered.
+    async fn drain_batches(&mut self, mut last: EntryId) -> Result<Drained, Failure> {
+        let limit = self.settings.batch_size;
         let schema = self.database.schema().await?;
-        let (pairs, mut dead) = sort(entries, &schema);
-        if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
-            self.acknowledge(gathered, &HashMap::new()).await?;
+        let mut before: Option<Committed> = None;
+        let mut pairs = 0;
+        for batches_left in (0..MOST_BATCHES).rev() {
+            let started = Instant::now();
+            let mut batch = std::mem::take(&mut self.gathered);
+            batch.prepare(&schema);
+            last = batch.entries.last().unwrap_or(last);
+            pairs += batch.size;
+            let goes_on = batch.size >= limit && batches_left > 0;
+            self.gathered = batch.behind();
+            if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
+                self.acknowledge(&batch.entries, batch.pairs.posts(), batch.link, &HashMap::new()).await?;
+            }
+            failpoints::at("drain::before_commit");
+            let store = self.store.clone();
+            let (outcome, beside) = tokio::join!(store.run(&batch.pairs), self.work_beside(before.take(), goes_on, &schema));
+            let outcome = outcome?;
+            // From here on everything is committed.
+            failpoints::at("drain::after_commit");
+            before = Some(Committed::new(batch, outcome));
+            beside?;
+            self.metrics.batches.inc();
+            self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
+            if !goes_on || self.gathered.size < limit {
+                break;
+            }
         }
-        failpoints::at("drain::before_commit");
-        let outcome = self.store(&pairs).await?;
-        // From here on everything is committed.
-        failpoints::at("drain::after_commit");
-        self.still_connected(gathered.connection)?;
-        dead.extend(outcome.dead);
-        let mut views: HashMap<PostId, i64> = HashMap::with_capacity(outcome.posts.len());
+        if let Some(before) = before {
+            self.settle(before).await?;
+        }
+        Ok(Drained::Stored { last, pairs })
+    }
+
+    /// What is done in Redis while PostgreSQL stores a batch.
+    async fn work_beside(&mut self, before: Option<Committed>, goes_on: bool, schema: &Schema) -> Result<(), Failure> {
+        if let Some(before) = before {
+            self.settle(before).await?;
+        }
+        if goes_on {
+            self.gathered.read_on(&mut self.line, self.settings.batch_size).await?;
+            if self.gathered.size >= self.settings.batch_size {
+                self.gathered.prepare(schema);
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles in Redis what is committed: the counts, the entries, the dead.
+    async fn settle(&mut self, committed: Committed) -> Result<(), Failure> {
+        let Committed { entries, posts, link, size, dead, stored } = committed;
+        let mut views: HashMap<PostId, i64> = HashMap::with_capacity(stored.len());
         let mut added = 0;
-        for (post, stored) in outcome.posts {
+        for (post, stored) in stored {
             views.insert(post, stored.views);
             added += stored.added.unsigned_abs();
             if stored.added > 0 {
                 self.changed(post, stored.views);
             }
         }
-        let missing = self.missing(entries, &dead, &mut views).await?;
+        let missing = self.missing(&posts, &dead, &mut views).await?;
         // The dead before the deletion of their entries: none may be lost. The keys after it: what is deleted brings no key back.
         self.bury(&dead).await?;
-        self.acknowledge(gathered, &views).await?;
+        self.acknowledge(&entries, &posts, link, &views).await?;
+        self.metrics.outbox_entries.dec_by(i64::try_from(entries.len()).unwrap_or(i64::MAX));
         self.remove_posts(&missing.iter().copied().collect::<Vec<_>>()).await?;
         failpoints::at("publish::before");
         self.publish().await;
 
-        let posts = entries.iter().flat_map(|entry| &entry.posts);
-        let unknown: u64 = posts.filter(|(post, _)| missing.contains(*post)).map(|(_, pairs)| *pairs as u64).sum();
+        let unknown = entries.named().iter().filter(|post| missing.contains(&posts[**post as usize])).count() as u64;
         self.metrics.new.inc_by(added);
         self.metrics.unknown_post.inc_by(unknown);
-        self.metrics.known.inc_by((gathered.pairs as u64).saturating_sub(added + unknown + dead.len() as u64));
+        self.metrics.known.inc_by((size as u64).saturating_sub(added + unknown + dead.len() as u64));
         Ok(())
     }
 
     /// The posts that do not exist. Those of which every pair is dead were in no statement, so their counts are looked up.
     async fn missing(
         &self,
-        entries: &[Entry],
+        posts: &IndexSet<PostId>,
         dead: &[DeadLetter],
         views: &mut HashMap<PostId, i64>,
     ) -> Result<HashSet<PostId>, Failure> {
-        let posts = entries.iter().flat_map(|entry| entry.posts.keys());
-        let mut missing: HashSet<PostId> = posts.filter(|post| !views.contains_key(*post)).copied().collect();
+        let mut missing: HashSet<PostId> = posts.iter().filter(|post| !views.contains_key(*post)).copied().collect();
         if !missing.is_empty() && !dead.is_empty() {
             let buried: HashSet<&[u8]> = dead.iter().map(|letter| &*letter.post).collect();
             let unasked: Vec<PostId> = missing.iter().filter(|post| buried.contains(post.as_str().as_bytes())).copied().collect();
@@ -183,20 +209,24 @@ impl Engine {
     }
 }
 
-/// Sorts out what can be stored and what never can. A post whose id does not fit the column does not exist: its pairs are in neither.
-fn sort(entries: &[Entry], schema: &Schema) -> (Vec<Pair>, Vec<DeadLetter>) {
-    let mut pairs = Vec::with_capacity(entries.iter().map(|entry| entry.pairs.len()).sum());
-    let mut dead = Vec::new();
-    for entry in entries {
-        dead.extend(entry.dead.iter().cloned());
-        for pair in entry.pairs.iter().filter(|pair| schema.post_type.accepts(pair.post.as_str())) {
-            if schema.viewer_type.accepts(pair.viewer.as_str()) {
-                pairs.push(*pair);
-            } else {
-                dead.push(DeadLetter::new(pair, VIEWER_DOES_NOT_FIT));
-            }
-        }
+/// A batch that PostgreSQL has committed. The pairs themselves are forgotten.
+struct Committed {
+    entries: Entries,
+    /// The posts, by their places.
+    posts: IndexSet<PostId>,
+    /// By which link the entries were read.
+    link: u64,
+    /// Pairs in the entries, dead ones too.
+    size: usize,
+    dead: Vec<DeadLetter>,
+    /// What PostgreSQL says of the posts that exist.
+    stored: HashMap<PostId, Stored>,
+}
+
+impl Committed {
+    fn new(batch: Gathered, outcome: Outcome) -> Self {
+        let Gathered { entries, pairs, mut dead, link, size, .. } = batch;
+        dead.extend(outcome.dead);
+        Self { entries, posts: pairs.into_posts(), link, size, dead, stored: outcome.posts }
     }
-    ledger::prepare(&mut pairs);
-    (pairs, dead)
 }

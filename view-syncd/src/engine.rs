@@ -16,6 +16,7 @@ use fred::{
 use shared::{
     ids::PostId,
     postgres::{Database, DatabaseError},
+    redis::resp::Reply,
 };
 
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     metrics::Metrics,
     outbox::{self, Gathered},
     stop::Stop,
+    store::Store,
     stores::{RedisWatch, Stores},
     watchdog::Progress,
 };
@@ -78,8 +80,6 @@ pub struct Engine {
     /// Whole pipelines to the same server.
     pub(crate) line: Line,
     pub(crate) watch: RedisWatch,
-    /// How often the connection to Redis has been opened.
-    pub(crate) connections: Arc<AtomicU64>,
     pub(crate) database: Arc<Database>,
     pub(crate) settings: WorkSettings,
     pub(crate) metrics: Metrics,
@@ -88,8 +88,7 @@ pub struct Engine {
     pub(crate) progress: Progress,
     /// What has been read from the outbox and waits for company.
     pub(crate) gathered: Gathered,
-    /// How many pairs go into one statement. Falls when PostgreSQL does not manage as many in time, and rises again.
-    pub(crate) statement_pairs: usize,
+    pub(crate) store: Store,
     /// Counts that have changed in PostgreSQL and have not been published yet, because Redis went away in between.
     pub(crate) unpublished: HashMap<PostId, i64>,
 }
@@ -100,23 +99,23 @@ impl Engine {
     pub fn new(stores: &Stores, settings: WorkSettings, metrics: Metrics, stop: Stop) -> Self {
         let connections = Arc::new(AtomicU64::new(0));
         let opened = Arc::clone(&connections);
+        let progress = Progress::default();
         stores.redis.on_reconnect(move |_| {
             opened.fetch_add(1, SeqCst);
             async { Ok(()) }
         });
         Self {
             redis: stores.redis.clone(),
-            line: Line::new(stores.redis.clone(), Arc::clone(&connections)),
+            line: Line::new(stores.redis.clone(), connections),
             watch: stores.watch.clone(),
-            connections,
             database: Arc::clone(&stores.database),
             settings,
             metrics,
             stop,
             health: Health::default(),
-            progress: Progress::default(),
+            store: Store::new(Arc::clone(&stores.database), progress.clone()),
+            progress,
             gathered: Gathered::default(),
-            statement_pairs: usize::MAX,
             unpublished: HashMap::new(),
         }
     }
@@ -167,17 +166,6 @@ impl Engine {
         self.note(&result);
     }
 
-    /// Fails when the connection to Redis is another one than it was.
-    pub(crate) fn still_connected(&self, connection: u64) -> Result<(), Error> {
-        if self.connections.load(SeqCst) == connection {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Canceled,
-            "the connection is another one than the outbox was read by, so the outbox is read anew",
-        ))
-    }
-
     /// Ends the work at a point where that is safe.
     pub(crate) fn go_on(&self) -> Result<(), Failure> {
         self.progress.made();
@@ -202,6 +190,16 @@ pub(crate) fn replies<T>(replies: Vec<Result<T, Error>>, expected: usize) -> Res
         return Ok(replies);
     }
     Err(replies.into_iter().find(fatal).and_then(Result::err).unwrap_or_else(no_reply))
+}
+
+/// Why a reply over the line is none that was expected.
+pub(crate) fn refusal(reply: Option<Reply<'_>>) -> Error {
+    match reply {
+        Some(Reply::Error(text)) if text.starts_with("WRONGTYPE") => Error::new(ErrorKind::InvalidArgument, text.to_owned()),
+        Some(Reply::Error(text)) => Error::new(ErrorKind::Unknown, text.to_owned()),
+        Some(_) => Error::new(ErrorKind::Protocol, "a reply of an unexpected kind"),
+        None => no_reply(),
+    }
 }
 
 fn no_reply() -> Error {

@@ -1,12 +1,17 @@
 //! The last drain before the end.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use fred::clients::Client;
 
 use crate::{
     drain::{Drained, Urgency},
     engine::{Engine, Failure},
+    line::Line,
     outbox::{self, Gathered},
     stores,
 };
@@ -59,12 +64,13 @@ async fn step(engine: &mut Engine, newest: &mut Option<outbox::EntryId>) -> Resu
 /// Says what could not be stored in time.
 pub(crate) async fn report_rest(redis: &Client) {
     let mut rest = Gathered::default();
-    match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(redis, MOST_COUNTED)).await {
+    let mut line = Line::new(redis.clone(), Arc::<AtomicU64>::default());
+    match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(&mut line, MOST_COUNTED)).await {
         Ok(Ok(())) => {
-            let at_least = if rest.pairs < MOST_COUNTED { "" } else { "at least " };
+            let at_least = if rest.size < MOST_COUNTED { "" } else { "at least " };
             tracing::error!(
                 "{at_least}{} views in {} entries are left in the outbox: they stay safe in Redis until the next start",
-                rest.pairs,
+                rest.size,
                 rest.entries.len()
             );
         }

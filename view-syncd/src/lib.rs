@@ -18,6 +18,7 @@ pub mod leader;
 mod line;
 pub mod metrics;
 pub mod outbox;
+mod pairs;
 mod publish;
 mod repair;
 pub mod requests;

@@ -1,20 +1,20 @@
 //! Reading the outbox: entries in their order, page by page, and what each of them says.
 
-use std::{collections::HashMap, fmt, str::FromStr, time::Instant};
+use std::{fmt, str::FromStr, time::Instant};
 
-use bytes::Bytes;
 use fred::{clients::Client, error::Error, interfaces::StreamsInterface, types::Value};
 use shared::{
     ids::{PostId, ViewerId},
     keys,
-    ledger::Pair,
+    postgres::schema::Schema,
+    redis::resp::{Commands, List, Replies, Reply},
 };
 
-use crate::dead::DeadLetter;
+use crate::{dead::DeadLetter, engine::refusal, line::Line, pairs::Pairs};
 
-/// Entries in one page. An entry of view-ingest holds up to 128 pairs: a page takes Redis a few milliseconds at the very most,
-/// and is small beside a full batch.
-pub(crate) const PAGE_ENTRIES: u64 = 50;
+/// Entries in one page. An entry of view-ingest holds up to 128 pairs: a page takes Redis about a millisecond at the most, and is small
+/// beside a full batch.
+pub(crate) const PAGE_ENTRIES: usize = 50;
 
 /// The id of a stream entry. Orders as the stream does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,49 +25,98 @@ pub struct EntryId {
     pub sequence: u64,
 }
 
-/// An entry of the outbox.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
+/// What is to be acknowledged of an entry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
     pub(crate) id: EntryId,
-    /// The pairs whose ids are ids.
-    pub(crate) pairs: Vec<Pair>,
-    /// The rest.
-    pub(crate) dead: Vec<DeadLetter>,
-    /// How many pairs, dead ones too, the entry has of each post: as many will be acknowledged.
-    pub(crate) posts: HashMap<PostId, usize>,
+    /// Where the list of the posts that it names ends, which begins where that of the entry before it ends.
+    end: usize,
+}
+
+/// Entries, and the posts they name.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    marks: Vec<Mark>,
+    /// The places of the named posts, as often as each of them is named: as many pairs, dead ones too, will be acknowledged.
+    named: Vec<u32>,
+}
+
+impl Entries {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// The last of them.
+    pub(crate) fn last(&self) -> Option<EntryId> {
+        self.marks.last().map(|mark| mark.id)
+    }
+
+    /// Each entry with the places of the posts that it names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (EntryId, &[u32])> {
+        self.marks.iter().scan(0, |start, mark| {
+            let named = &self.named[*start..mark.end];
+            *start = mark.end;
+            Some((mark.id, named))
+        })
+    }
+
+    /// The places of all named posts.
+    pub(crate) fn named(&self) -> &[u32] {
+        &self.named
+    }
 }
 
 /// What has been read and not been stored yet.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
-    pub(crate) entries: Vec<Entry>,
-    /// The entry before them, where the batch before this one had not been acknowledged when this one was read.
-    pub(crate) after: Option<EntryId>,
+    pub(crate) entries: Entries,
+    /// The pairs whose ids are ids.
+    pub(crate) pairs: Pairs,
+    /// The rest.
+    pub(crate) dead: Vec<DeadLetter>,
     /// Pairs in these entries, dead ones too.
-    pub(crate) pairs: usize,
+    pub(crate) size: usize,
+    /// The entry before them, where the batch before this one had not been acknowledged when this one was read.
+    after: Option<EntryId>,
     /// When the first of them was read.
     pub(crate) since: Option<Instant>,
-    /// By which connection the first of them was read. Another one may lead to another server, which has other entries of the same ids.
-    pub(crate) connection: u64,
+    /// By which link they were read. Another one may lead to another server, which has other entries of the same ids.
+    pub(crate) link: u64,
+    /// Whether nothing is added any more and the pairs are as PostgreSQL takes them.
+    is_prepared: bool,
 }
 
 impl Gathered {
     /// What is to be gathered next, behind this.
     pub(crate) fn behind(&self) -> Self {
-        Self { after: self.entries.last().map(|entry| entry.id).or(self.after), connection: self.connection, ..Self::default() }
+        Self { after: self.entries.last().or(self.after), link: self.link, ..Self::default() }
     }
 
     /// Reads on, behind the last entry that was read, until about `limit` pairs are held or the stream ends.
-    pub(crate) async fn read_on(&mut self, redis: &Client, limit: usize) -> Result<(), Error> {
-        while self.pairs < limit {
-            let last = self.entries.last().map(|entry| entry.id).or(self.after);
+    pub(crate) async fn read_on(&mut self, line: &mut Line, limit: usize) -> Result<(), Error> {
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        while self.size < limit && !self.is_prepared {
+            let last = self.entries.last().or(self.after);
             let start = last.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
-            let page = read(redis, &start, PAGE_ENTRIES).await?;
-            let is_last = (page.len() as u64) < PAGE_ENTRIES;
-            for entry in page {
-                self.pairs += entry.pairs.len() + entry.dead.len();
-                self.entries.push(entry);
+            commands.clear();
+            commands.command("XRANGE", 5).text(keys::OUTBOX).text(&start).text("+").text("COUNT").number(PAGE_ENTRIES as i64);
+            if last.is_some() {
+                line.exchange_over(self.link, &commands, &mut replies).await?;
+            } else {
+                line.exchange(&commands, &mut replies).await?;
+                self.link = line.number();
             }
+            let page = match replies.iter().next() {
+                Some(Reply::List(page)) => page,
+                other => return Err(refusal(other)),
+            };
+            let is_last = page.len() < PAGE_ENTRIES;
+            self.take(page);
             if !self.entries.is_empty() {
                 self.since.get_or_insert_with(Instant::now);
             }
@@ -77,81 +126,88 @@ impl Gathered {
         }
         Ok(())
     }
+
+    /// Makes the pairs what PostgreSQL takes. From then on, nothing can be added.
+    pub(crate) fn prepare(&mut self, schema: &Schema) {
+        if !self.is_prepared {
+            self.is_prepared = true;
+            self.dead.extend(self.pairs.prepare(schema));
+        }
+    }
+
+    /// Takes the entries of a reply to `XRANGE`.
+    pub(crate) fn take(&mut self, page: List<'_>) {
+        let now_ms = now_ms();
+        for entry in page.iter() {
+            let Reply::List(entry) = entry else { continue };
+            let mut parts = entry.iter();
+            // Redis gives every entry an id of this form.
+            let Some(id) = parts.next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None }) else {
+                continue;
+            };
+            if let Some(Reply::List(fields)) = parts.next() {
+                self.take_fields(fields, id, now_ms);
+            }
+            self.entries.marks.push(Mark { id, end: self.entries.named.len() });
+        }
+    }
+
+    fn take_fields(&mut self, fields: List<'_>, id: EntryId, now_ms: i64) {
+        // An id may be set by hand, but nobody has viewed anything in the future.
+        let at_ms = i64::try_from(id.ms).unwrap_or(i64::MAX).min(now_ms);
+        let mut fields = fields.iter();
+        while let Some(post) = fields.next() {
+            self.size += 1;
+            let Some(viewer) = fields.next() else {
+                self.bury(post, Reply::Null, "the post has no viewer");
+                continue;
+            };
+            let Some(post_id) = canonical_post(post) else {
+                self.bury(post, viewer, "not the id of a post");
+                continue;
+            };
+            let place = self.pairs.place(post_id);
+            self.entries.named.push(place);
+            match text(viewer).and_then(|text| ViewerId::parse(text).ok()) {
+                Some(viewer) => self.pairs.push(place, &viewer, at_ms),
+                None => self.bury(post, viewer, "not the id of a viewer"),
+            }
+        }
+    }
+
+    fn bury(&mut self, post: Reply<'_>, viewer: Reply<'_>, reason: &str) {
+        self.dead.push(DeadLetter::of_bytes(bytes(post), bytes(viewer), reason));
+    }
 }
 
-async fn read(redis: &Client, start: &str, count: u64) -> Result<Vec<Entry>, Error> {
-    // Not as a map: a post's id is a field as many times as the post was viewed.
-    let page: Value = redis.xrange(keys::OUTBOX, start, "+", Some(count)).await?;
-    Ok(entries(page))
+/// A post id in another spelling than its canonical one belongs to no post: nobody counts under that key.
+fn canonical_post(post: Reply<'_>) -> Option<PostId> {
+    let text = text(post)?;
+    PostId::parse(text).ok().filter(|post| post.as_str() == text)
 }
 
-/// Reads the reply of `XRANGE`.
-pub(crate) fn entries(page: Value) -> Vec<Entry> {
-    let now_ms = now_ms();
-    array(page).into_iter().filter_map(|entry| parse(entry, now_ms)).collect()
+fn text(reply: Reply<'_>) -> Option<&str> {
+    if let Reply::Text(text) = reply { Some(text) } else { None }
+}
+
+/// What a field's bytes are, whatever they are.
+fn bytes(reply: Reply<'_>) -> &[u8] {
+    match reply {
+        Reply::Text(text) => text.as_bytes(),
+        Reply::Bytes(bytes) => bytes,
+        _ => &[],
+    }
 }
 
 /// The id of the newest entry; none where the outbox is empty.
 pub(crate) async fn newest(redis: &Client) -> Result<Option<EntryId>, Error> {
-    let page: Value = redis.xrevrange(keys::OUTBOX, "+", "-", Some(1)).await?;
-    Ok(entries(page).first().map(|entry| entry.id))
+    let page: Vec<(String, Value)> = redis.xrevrange(keys::OUTBOX, "+", "-", Some(1)).await?;
+    Ok(page.first().and_then(|(id, _)| id.parse().ok()))
 }
 
 /// The number of entries.
 pub(crate) async fn length(redis: &Client) -> Result<i64, Error> {
     redis.xlen(keys::OUTBOX).await
-}
-
-fn parse(entry: Value, now_ms: i64) -> Option<Entry> {
-    let mut parts = array(entry).into_iter();
-    // Redis gives every entry an id of this form.
-    let id: EntryId = parts.next()?.as_str()?.parse().ok()?;
-    // An id may be set by hand, but nobody has viewed anything in the future.
-    let at_ms = i64::try_from(id.ms).unwrap_or(i64::MAX).min(now_ms);
-    let mut entry = Entry { id, pairs: Vec::new(), dead: Vec::new(), posts: HashMap::new() };
-    let mut fields = parts.next().map(array).unwrap_or_default().into_iter();
-    while let Some(post) = fields.next() {
-        entry.add(post, fields.next(), at_ms);
-    }
-    Some(entry)
-}
-
-impl Entry {
-    fn add(&mut self, post: Value, viewer: Option<Value>, at_ms: i64) {
-        let Some(viewer) = viewer else {
-            return self.bury(post, Value::Null, "the post has no viewer");
-        };
-        let Some(post_id) = canonical_post(&post) else {
-            return self.bury(post, viewer, "not the id of a post");
-        };
-        *self.posts.entry(post_id).or_default() += 1;
-        match viewer.as_str().and_then(|text| ViewerId::parse(&text).ok()) {
-            Some(viewer) => self.pairs.push(Pair { post: post_id, viewer, at_ms }),
-            None => self.bury(post, viewer, "not the id of a viewer"),
-        }
-    }
-
-    fn bury(&mut self, post: Value, viewer: Value, reason: &str) {
-        self.dead.push(DeadLetter { post: text(post), viewer: text(viewer), reason: reason.to_owned() });
-    }
-}
-
-/// A post id in another spelling than its canonical one belongs to no post: nobody counts under that key.
-fn canonical_post(value: &Value) -> Option<PostId> {
-    let text = value.as_str()?;
-    PostId::parse(&text).ok().filter(|post| post.as_str() == text)
-}
-
-/// What a value's bytes are, whatever they are.
-pub(crate) fn text(value: Value) -> Bytes {
-    value.into_bytes().unwrap_or_default()
-}
-
-fn array(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(values) => values,
-        _ => Vec::new(),
-    }
 }
 
 /// Now, in milliseconds since 1970.
@@ -181,41 +237,58 @@ mod properties;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::properties::page;
 
-    fn entry(id: &str, fields: &[&str]) -> Entry {
-        let fields = fields.iter().map(|field| Value::from(*field)).collect();
-        parse(Value::Array(vec![id.into(), Value::Array(fields)]), 1_000_000).unwrap()
+    fn entry(id: &str, fields: &[&str]) -> Gathered {
+        let fields = fields.iter().map(|field| field.as_bytes().to_vec()).collect();
+        page(&[(id.to_owned(), fields)])
+    }
+
+    fn viewers(gathered: &Gathered) -> Vec<String> {
+        gathered.pairs.iter().map(|(_, viewer, _)| viewer.to_owned()).collect()
     }
 
     #[test]
     fn a_post_may_be_named_many_times_in_one_entry() {
-        let entry = entry("5-1", &["7", "anna", "7", "boris", "8", "anna"]);
-        assert_eq!(entry.id, EntryId { ms: 5, sequence: 1 });
-        assert_eq!(entry.pairs.len(), 3);
-        assert_eq!(entry.posts[&PostId::parse("7").unwrap()], 2);
-        assert!(entry.pairs.iter().all(|pair| pair.at_ms == 5));
+        let gathered = entry("5-1", &["7", "anna", "7", "boris", "8", "anna"]);
+        assert_eq!(gathered.entries.last(), Some(EntryId { ms: 5, sequence: 1 }));
+        assert_eq!((gathered.pairs.len(), gathered.size), (3, 3));
+        assert_eq!(gathered.entries.named(), [0, 0, 1]);
+        assert!(gathered.pairs.iter().all(|(_, _, at_ms)| at_ms == 5));
     }
 
     #[test]
     fn what_is_no_pair_of_ids_is_dead_and_hides_nothing() {
-        let entry =
-            entry("5-1", &["a b", "anna", "7", "two words", "550E8400-E29B-41D4-A716-446655440000", "x", "7", "ok", "odd"]);
-        let reasons: Vec<_> = entry.dead.iter().map(|dead| dead.reason.as_str()).collect();
+        let fields = ["a b", "anna", "7", "two words", "550E8400-E29B-41D4-A716-446655440000", "x", "7", "ok", "odd"];
+        let gathered = entry("5-1", &fields);
+        let reasons: Vec<_> = gathered.dead.iter().map(|dead| dead.reason.as_str()).collect();
         assert_eq!(reasons, ["not the id of a post", "not the id of a viewer", "not the id of a post", "the post has no viewer"]);
-        assert_eq!(entry.pairs.len(), 1);
+        assert_eq!(viewers(&gathered), ["ok"]);
         // The dead pair of a real post was recorded like any other, so it is acknowledged like any other.
-        assert_eq!(entry.posts[&PostId::parse("7").unwrap()], 2);
+        assert_eq!(gathered.entries.named(), [0, 0]);
     }
 
     #[test]
     fn a_viewer_keeps_one_spelling() {
-        let entry = entry("5-1", &["7", "550E8400-E29B-41D4-A716-446655440000"]);
-        assert_eq!(entry.pairs[0].viewer.as_str(), "550e8400-e29b-41d4-a716-446655440000");
+        let gathered = entry("5-1", &["7", "550E8400-E29B-41D4-A716-446655440000"]);
+        assert_eq!(viewers(&gathered), ["550e8400-e29b-41d4-a716-446655440000"]);
     }
 
     #[test]
     fn an_id_set_by_hand_is_no_view_in_the_future() {
-        assert_eq!(entry("18446744073709551615-1", &["7", "anna"]).pairs[0].at_ms, 1_000_000);
+        let gathered = entry("18446744073709551615-1", &["7", "anna"]);
+        assert!(gathered.pairs.iter().all(|(_, _, at_ms)| (0..=now_ms()).contains(&at_ms)));
+    }
+
+    #[test]
+    fn each_entry_has_its_own_posts() {
+        let pages = [("5-1".to_owned(), vec![b"7".to_vec(), b"a".to_vec()]), ("5-2".to_owned(), Vec::new())];
+        let mut pages = pages.to_vec();
+        pages.push(("6-0".to_owned(), [&b"8"[..], b"a", b"7", b"b"].map(<[u8]>::to_vec).to_vec()));
+        let gathered = page(&pages);
+        let named: Vec<(String, Vec<u32>)> =
+            gathered.entries.iter().map(|(id, named)| (id.to_string(), named.to_vec())).collect();
+        assert_eq!(named, [("5-1".to_owned(), vec![0]), ("5-2".to_owned(), vec![]), ("6-0".to_owned(), vec![1, 0])]);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Tells subscribers the counts that a sync has changed.
 
-use fred::{interfaces::PubsubInterface, types::Value};
+use fred::error::Error;
 use serde::Serialize;
-use shared::{ids::PostId, keys, redis};
+use shared::{
+    ids::PostId,
+    keys,
+    redis::resp::{Commands, Replies, Reply},
+};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, refusal};
 
 /// Messages in one pipeline.
 const CHUNK: usize = 500;
@@ -29,8 +33,16 @@ impl Engine {
     /// Publishes what has changed. Where that fails, it is tried again after the next batch; the counts themselves are safe.
     pub(crate) async fn publish(&mut self) {
         let posts: Vec<PostId> = self.unpublished.keys().copied().collect();
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
         for chunk in posts.chunks(CHUNK) {
-            if let Err(error) = self.publish_chunk(chunk).await {
+            commands.clear();
+            for post in chunk {
+                let views_count = self.unpublished.get(post).copied().unwrap_or_default();
+                let update = Update { post_id: post.as_str(), views_count };
+                // A struct of a string and a number always has a JSON form.
+                commands.command("PUBLISH", 2).text(keys::UPDATES).text(&serde_json::to_string(&update).unwrap_or_default());
+            }
+            if let Err(error) = self.publish_chunk(&commands, &mut replies).await {
                 tracing::warn!(%error, posts = self.unpublished.len(), "changed counts could not be published");
                 return;
             }
@@ -40,15 +52,9 @@ impl Engine {
         }
     }
 
-    async fn publish_chunk(&self, posts: &[PostId]) -> Result<(), fred::error::Error> {
-        let pipeline = self.redis.pipeline();
-        for post in posts {
-            let views_count = self.unpublished.get(post).copied().unwrap_or_default();
-            let update = Update { post_id: post.as_str(), views_count };
-            // A struct of a string and a number always has a JSON form.
-            let message = serde_json::to_string(&update).unwrap_or_default();
-            let () = pipeline.publish(keys::UPDATES, message).await?;
-        }
-        redis::send::<Value>(&self.redis, &pipeline).await.into_iter().try_for_each(|reply| reply.map(drop))
+    async fn publish_chunk(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), Error> {
+        self.line.exchange(commands, replies).await?;
+        let refused = replies.iter().find(|reply| !matches!(reply, Reply::Integer(_)));
+        refused.map_or(Ok(()), |reply| Err(refusal(Some(reply))))
     }
 }

@@ -7,20 +7,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fred::{
-    interfaces::{HashesInterface, StreamsInterface, TransactionInterface},
-    types::Value,
-};
+use fred::interfaces::HashesInterface;
 use shared::{
     failpoints,
     ids::PostId,
     keys::{self, field},
+    redis::resp::{Commands, Replies, Reply},
 };
 
 use crate::{
     drain::Urgency,
-    engine::{Engine, Failure, is_about_the_key},
-    outbox,
+    engine::{Engine, Failure, refusal},
+    outbox::{self, Gathered},
     scan::Scanned,
 };
 
@@ -78,9 +76,6 @@ impl Engine {
             match self.snapshot(chunk, &mut drifts).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(None),
-                Err(Failure::Redis(error)) if is_about_the_key(&error) => {
-                    tracing::debug!(%error, "a snapshot met a key of another type");
-                }
                 Err(failure) => return Err(failure),
             }
             self.go_on()?;
@@ -88,30 +83,41 @@ impl Engine {
         Ok(Some(drifts))
     }
 
-    async fn snapshot(&self, posts: &[PostId], drifts: &mut HashMap<PostId, i64>) -> Result<bool, Failure> {
-        let transaction = self.redis.multi();
-        let () = transaction.xrange(keys::OUTBOX, "-", "+", Some(MAX_ENTRIES as u64 + 1)).await?;
+    async fn snapshot(&mut self, posts: &[PostId], drifts: &mut HashMap<PostId, i64>) -> Result<bool, Failure> {
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        commands.command("MULTI", 0);
+        commands.command("XRANGE", 5).text(keys::OUTBOX).text("-").text("+").text("COUNT").number(MAX_ENTRIES as i64 + 1);
         for post in posts {
-            let () = transaction.hmget(keys::meta(post), vec![field::RECORDED, field::ACKED]).await?;
+            commands.command("HMGET", 3).parts(&keys::meta_parts(post)).text(field::RECORDED).text(field::ACKED);
         }
-        let mut snapshot: std::vec::IntoIter<Value> = transaction.exec::<Vec<Value>>(true).await?.into_iter();
-        let entries = outbox::entries(snapshot.next().unwrap_or(Value::Null));
-        if entries.len() > MAX_ENTRIES {
-            return Ok(false);
+        commands.command("EXEC", 0);
+        self.line.exchange(&commands, &mut replies).await?;
+        let mut snapshot = match replies.iter().last() {
+            Some(Reply::List(snapshot)) => snapshot.iter(),
+            other => return Err(refusal(other).into()),
+        };
+        let mut outbox = Gathered::default();
+        match snapshot.next() {
+            Some(Reply::List(page)) if page.len() <= MAX_ENTRIES => outbox.take(page),
+            Some(Reply::List(_)) => return Ok(false),
+            other => return Err(refusal(other).into()),
         }
-        let mut waiting: HashMap<PostId, usize> = HashMap::new();
-        for (post, pairs) in entries.iter().flat_map(|entry| &entry.posts) {
-            *waiting.entry(*post).or_default() += pairs;
+        let mut waiting: HashMap<PostId, i64> = HashMap::new();
+        for place in outbox.entries.named() {
+            *waiting.entry(outbox.pairs.posts()[*place as usize]).or_default() += 1;
         }
         for (post, meta) in posts.iter().zip(snapshot) {
-            let meta = meta.into_array();
+            let Reply::List(meta) = meta else {
+                tracing::debug!(%post, ?meta, "a snapshot met a key of another type");
+                continue;
+            };
             // A hash that has expired has no drift.
-            if meta.iter().all(Value::is_null) {
+            if meta.iter().all(|field| field == Reply::Null) {
                 continue;
             }
-            let number = |place: usize| meta.get(place).and_then(Value::as_i64).unwrap_or(0);
-            let waiting = waiting.get(post).map_or(0, |pairs| i64::try_from(*pairs).unwrap_or(i64::MAX));
-            let drift = number(0) - number(1) - waiting;
+            let mut fields = meta.iter();
+            let mut number = || fields.next().and_then(Reply::number).unwrap_or(0);
+            let drift = number() - number() - waiting.get(post).copied().unwrap_or(0);
             if drift != 0 {
                 drifts.insert(*post, drift);
             }

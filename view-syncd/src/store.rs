@@ -1,17 +1,22 @@
 //! Storing pairs in PostgreSQL whatever is wrong with some of them: a conflict is tried again, a pair that is refused is found by halving.
 
-use std::{collections::HashMap, ops::Range, time::Duration};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use shared::{
     ids::PostId,
-    ledger::{self, Pair, Stored},
-    postgres::DatabaseError,
+    ledger::{self, Stored},
+    postgres::{Database, DatabaseError},
 };
 
-use crate::{
-    dead::DeadLetter,
-    engine::{Engine, Failure},
-};
+use crate::{dead::DeadLetter, engine::Failure, pairs::Pairs, watchdog::Progress};
 
 /// How often a statement that gave way to another transaction is repeated before the whole step is.
 const CONFLICT_ATTEMPTS: u32 = 8;
@@ -19,6 +24,15 @@ const CONFLICT_ATTEMPTS: u32 = 8;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 /// Fewer pairs than this do not make a statement any quicker.
 const LEAST_STATEMENT_PAIRS: usize = 250;
+
+/// Puts pairs into PostgreSQL.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    database: Arc<Database>,
+    progress: Progress,
+    /// How many pairs go into one statement. Falls when PostgreSQL does not manage as many in time, and rises again.
+    statement_pairs: Arc<AtomicUsize>,
+}
 
 /// What became of pairs.
 #[derive(Debug, Default)]
@@ -29,21 +43,25 @@ pub(crate) struct Outcome {
     pub(crate) dead: Vec<DeadLetter>,
 }
 
-impl Engine {
-    /// Stores pairs that are sorted and free of repetitions. When it returns, everything but the dead is committed; when it fails, some of
-    /// it may be, and repeating it changes nothing.
-    pub(crate) async fn store(&mut self, pairs: &[Pair]) -> Result<Outcome, Failure> {
+impl Store {
+    pub(crate) fn new(database: Arc<Database>, progress: Progress) -> Self {
+        Self { database, progress, statement_pairs: Arc::new(AtomicUsize::new(usize::MAX)) }
+    }
+
+    /// Stores pairs that have been prepared. When it returns, everything but the dead is committed; when it fails, some of it may be, and
+    /// repeating it changes nothing.
+    pub(crate) async fn run(&self, pairs: &Pairs) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::default();
         // What is still to be done, the next at the end. Usually everything in one statement.
         let mut work: Vec<Range<usize>> = Vec::new();
         work.extend((!pairs.is_empty()).then_some(0..pairs.len()));
         let mut attempts = 0;
         while let Some(range) = work.pop() {
-            if range.len() > self.statement_pairs {
+            if range.len() > self.statement_pairs.load(Relaxed) {
                 work.extend(halves(&range));
                 continue;
             }
-            let result = ledger::store(&self.database, &pairs[range.clone()]).await;
+            let result = ledger::store(&self.database, &pairs.columns(range.clone())).await;
             self.progress.made();
             let error = match result {
                 Ok(stored) => {
@@ -64,20 +82,20 @@ impl Engine {
                 _ if matches!(error, DatabaseError::Rejected(_)) || error.is_missing_reference() => {
                     attempts = 0;
                     if range.len() == 1 {
-                        outcome.dead.push(DeadLetter::new(&pairs[range.start], error.to_string()));
+                        outcome.dead.push(pairs.letter(range.start, error.to_string()));
                     } else {
                         work.extend(halves(&range));
                     }
                 }
                 DatabaseError::Unavailable(_) => {
                     // Perhaps it was too much for the time limit. Should PostgreSQL merely be away, the number rises again soon.
-                    self.statement_pairs = (range.len() / 2).max(LEAST_STATEMENT_PAIRS);
+                    self.statement_pairs.store((range.len() / 2).max(LEAST_STATEMENT_PAIRS), Relaxed);
                     return Err(error.into());
                 }
                 _ => return Err(error.into()),
             }
         }
-        self.statement_pairs = self.statement_pairs.saturating_mul(2);
+        self.statement_pairs.store(self.statement_pairs.load(Relaxed).saturating_mul(2), Relaxed);
         Ok(outcome)
     }
 }

@@ -21,16 +21,15 @@ use shared::{
     failpoints,
     ids::{PostId, ViewerId},
     keys::{self, field},
-    ledger::{self, Pair},
-    postgres::schema::Schema,
-    redis,
+    ledger, redis,
 };
 
 use crate::{
     dead::DeadLetter,
-    drain::{Urgency, VIEWER_DOES_NOT_FIT},
+    drain::Urgency,
     engine::{Engine, Failure, is_about_the_key, replies},
-    outbox::{now_ms, text},
+    outbox::now_ms,
+    pairs::Pairs,
     scan::{Look, Scanned},
 };
 
@@ -42,7 +41,7 @@ const CHUNK: usize = 500;
 /// Members that have been read and not been stored.
 #[derive(Debug, Default)]
 struct Members {
-    pairs: Vec<Pair>,
+    pairs: Pairs,
     dead: Vec<DeadLetter>,
 }
 
@@ -74,13 +73,12 @@ impl Engine {
     async fn read_members(&mut self, post: &PostId, members: &mut Members) -> Result<(), Failure> {
         let sscan = CustomCommand::new_static("SSCAN", ClusterHash::FirstKey, false);
         let key = keys::views(post);
-        let schema = self.database.schema().await?;
         let mut cursor = "0".to_owned();
         loop {
             let args: Vec<Value> = vec![key.as_str().into(), cursor.into(), "COUNT".into(), SSCAN_COUNT.into()];
             let (next, page): (String, Vec<Value>) = self.redis.custom(sscan.clone(), args).await?;
             for member in page {
-                members.add(post, member, &schema);
+                members.add(post, member);
             }
             self.progress.made();
             if members.pairs.len() + members.dead.len() >= self.settings.batch_size {
@@ -97,8 +95,9 @@ impl Engine {
 
     async fn store_members(&mut self, members: &mut Members) -> Result<(), Failure> {
         let Members { mut pairs, mut dead } = std::mem::take(members);
-        ledger::prepare(&mut pairs);
-        let outcome = self.store(&pairs).await?;
+        let schema = self.database.schema().await?;
+        dead.extend(pairs.prepare(&schema));
+        let outcome = self.store.run(&pairs).await?;
         dead.extend(outcome.dead);
         self.bury(&dead).await?;
         let mut added = 0;
@@ -150,19 +149,15 @@ impl Engine {
 }
 
 impl Members {
-    fn add(&mut self, post: &PostId, member: Value, schema: &Schema) {
+    fn add(&mut self, post: &PostId, member: Value) {
         match member.as_str().and_then(|member| ViewerId::parse(&member).ok()) {
             Some(viewer) => {
-                let pair = Pair { post: *post, viewer, at_ms: now_ms() };
-                if schema.viewer_type.accepts(viewer.as_str()) {
-                    self.pairs.push(pair);
-                } else {
-                    self.dead.push(DeadLetter::new(&pair, VIEWER_DOES_NOT_FIT));
-                }
+                let place = self.pairs.place(*post);
+                self.pairs.push(place, &viewer, now_ms());
             }
             None => {
-                let post = bytes::Bytes::copy_from_slice(post.as_str().as_bytes());
-                self.dead.push(DeadLetter { post, viewer: text(member), reason: "not the id of a viewer".to_owned() });
+                let member = member.into_bytes().unwrap_or_default();
+                self.dead.push(DeadLetter::of_bytes(post.as_str().as_bytes(), &member, "not the id of a viewer"));
             }
         }
     }

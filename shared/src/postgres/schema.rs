@@ -109,6 +109,11 @@ impl IdType {
         }
     }
 
+    /// As what type ids are sent where there are many of them.
+    fn sent(self) -> &'static str {
+        if self == Self::Uuid { "uuid" } else { "text" }
+    }
+
     /// The type's name for a cast, without a length limit.
     fn cast(self) -> &'static str {
         match self {
@@ -173,6 +178,8 @@ impl Schema {
         let types = CastTypes {
             post: post_type.cast(),
             viewer: viewer_type.cast(),
+            post_sent: post_type.sent(),
+            viewer_sent: viewer_type.sent(),
             post_declared: &id.declared,
             viewer_declared: &author.declared,
         };

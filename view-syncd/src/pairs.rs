@@ -1,0 +1,131 @@
+//! Pairs on their way to PostgreSQL, kept small: each post once, the viewers' ids one behind the other, and some twenty bytes for a pair.
+//! So a batch can be as large as PostgreSQL likes it, and the process stays small.
+
+use std::ops::Range;
+
+use indexmap::IndexSet;
+use shared::{
+    ids::{PostId, ViewerId},
+    ledger::Columns,
+    postgres::schema::Schema,
+};
+
+use crate::dead::DeadLetter;
+
+/// Why a viewer is dead whose id is one, but not one of this application's.
+const VIEWER_DOES_NOT_FIT: &str = "the viewer's id does not fit the column's type";
+
+/// Pairs, in the order of their arrival or, once they have been prepared, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    posts: IndexSet<PostId>,
+    viewers: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    at_ms: i64,
+    /// The post's place.
+    post: u32,
+    /// Where the viewer's id begins.
+    viewer: u32,
+    /// How long it is.
+    length: u32,
+}
+
+impl Row {
+    fn viewer(self, viewers: &str) -> &str {
+        let start = self.viewer as usize;
+        &viewers[start..start + self.length as usize]
+    }
+}
+
+impl Pairs {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// A post's place among the posts, by which its pairs refer to it.
+    pub(crate) fn place(&mut self, post: PostId) -> u32 {
+        index(self.posts.insert_full(post).0)
+    }
+
+    /// Adds a pair of the post at that place.
+    pub(crate) fn push(&mut self, place: u32, viewer: &ViewerId, at_ms: i64) {
+        let (start, length) = (index(self.viewers.len()), index(viewer.as_str().len()));
+        self.viewers.push_str(viewer.as_str());
+        self.rows.push(Row { at_ms, post: place, viewer: start, length });
+    }
+
+    /// Sorts the pairs by post and viewer and keeps the earliest of each. What can never be stored is taken out: a post whose id does not
+    /// fit the column does not exist, and a viewer's pair is dead.
+    pub(crate) fn prepare(&mut self, schema: &Schema) -> Vec<DeadLetter> {
+        let Self { posts, viewers, rows } = self;
+        let fits: Vec<bool> = posts.iter().map(|post| schema.post_type.accepts(post.as_str())).collect();
+        rows.retain(|row| fits[row.post as usize]);
+        let mut dead = Vec::new();
+        rows.retain(|row| {
+            let viewer = row.viewer(viewers);
+            let fits = schema.viewer_type.accepts(viewer);
+            if !fits {
+                dead.push(DeadLetter::new(&posts[row.post as usize], viewer, VIEWER_DOES_NOT_FIT));
+            }
+            fits
+        });
+        // Posts are compared once each, and their pairs by what came out.
+        let mut sorted: Vec<u32> = (0..index(posts.len())).collect();
+        sorted.sort_unstable_by_key(|place| posts[*place as usize]);
+        let mut ranks = vec![0_u32; posts.len()];
+        for (rank, place) in sorted.into_iter().enumerate() {
+            ranks[place as usize] = index(rank);
+        }
+        rows.sort_unstable_by(|one, other| {
+            let by_post = ranks[one.post as usize].cmp(&ranks[other.post as usize]);
+            by_post.then_with(|| one.viewer(viewers).cmp(other.viewer(viewers))).then_with(|| one.at_ms.cmp(&other.at_ms))
+        });
+        rows.dedup_by(|later, earlier| later.post == earlier.post && later.viewer(viewers) == earlier.viewer(viewers));
+        dead
+    }
+
+    /// A part of the pairs, as PostgreSQL takes them.
+    pub(crate) fn columns(&self, range: Range<usize>) -> Columns<'_> {
+        let rows = &self.rows[range];
+        Columns {
+            posts: rows.iter().map(|row| self.posts[row.post as usize].as_str()).collect(),
+            viewers: rows.iter().map(|row| row.viewer(&self.viewers)).collect(),
+            times: rows.iter().map(|row| row.at_ms).collect(),
+        }
+    }
+
+    /// The pair at that place, which PostgreSQL refuses.
+    pub(crate) fn letter(&self, place: usize, reason: String) -> DeadLetter {
+        let row = self.rows[place];
+        DeadLetter::new(&self.posts[row.post as usize], row.viewer(&self.viewers), reason)
+    }
+
+    /// The posts in the order of their places.
+    pub(crate) fn posts(&self) -> &IndexSet<PostId> {
+        &self.posts
+    }
+
+    /// The posts in the order of their places. The pairs themselves are forgotten.
+    pub(crate) fn into_posts(self) -> IndexSet<PostId> {
+        self.posts
+    }
+
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PostId, &str, i64)> {
+        self.rows.iter().map(|row| (self.posts[row.post as usize], row.viewer(&self.viewers), row.at_ms))
+    }
+}
+
+/// A batch is a few hundred thousand pairs at the very most.
+fn index(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
