@@ -52,26 +52,8 @@ pub struct Verdict {
     pub new: Vec<ViewerId>,
 }
 
-/// Pairs column by column, as PostgreSQL takes them.
-#[derive(Debug, Clone, Default)]
-pub struct Columns<'a> {
-    /// The posts.
-    pub posts: Vec<&'a str>,
-    /// As many viewers.
-    pub viewers: Vec<&'a str>,
-    /// When each of them was recorded, in milliseconds since 1970.
-    pub times: Vec<i64>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(pairs: &'a [Pair]) -> Self {
-        Self {
-            posts: pairs.iter().map(|pair| pair.post.as_str()).collect(),
-            viewers: pairs.iter().map(|pair| pair.viewer.as_str()).collect(),
-            times: pairs.iter().map(|pair| pair.at_ms).collect(),
-        }
-    }
-}
+/// A pair as it is sent: the post, the viewer, and when it was recorded, in milliseconds since 1970.
+pub type Sent<'a> = (&'a str, &'a str, i64);
 
 /// Stores the pairs that are new and adds them to the posts' counts, in one statement that may be repeated at will.
 ///
@@ -80,7 +62,10 @@ impl<'a> Columns<'a> {
 ///
 /// # Errors
 /// [`DatabaseError`]; nothing has been stored then, or (when the connection broke) all of it.
-pub async fn store(database: &Database, pairs: &Columns<'_>) -> Result<HashMap<PostId, Stored>, DatabaseError> {
+pub async fn store<'a>(
+    database: &Database,
+    pairs: impl Iterator<Item = Sent<'a>> + Clone,
+) -> Result<HashMap<PostId, Stored>, DatabaseError> {
     let rows = run_drain(database, pairs, false).await?;
     let stored = rows.iter().filter_map(|row| {
         let post = PostId::parse(row.get(0)).ok()?;
@@ -103,7 +88,8 @@ pub async fn store(database: &Database, pairs: &Columns<'_>) -> Result<HashMap<P
 /// # Errors
 /// As of [`store`].
 pub async fn store_with_verdicts(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId, Verdict>, DatabaseError> {
-    let rows = run_drain(database, &Columns::of(pairs), true).await?;
+    let pairs = pairs.iter().map(|pair| (pair.post.as_str(), pair.viewer.as_str(), pair.at_ms));
+    let rows = run_drain(database, pairs, true).await?;
     let verdicts = rows.iter().filter_map(|row| {
         let post = PostId::parse(row.get(0)).ok()?;
         let author = row.get::<_, Option<&str>>(3).map(canonical_author).unwrap_or_default();
@@ -113,34 +99,29 @@ pub async fn store_with_verdicts(database: &Database, pairs: &[Pair]) -> Result<
     Ok(verdicts.collect())
 }
 
-async fn run_drain(database: &Database, pairs: &Columns<'_>, name_new: bool) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
+async fn run_drain<'a>(
+    database: &Database,
+    pairs: impl Iterator<Item = Sent<'a>> + Clone,
+    name_new: bool,
+) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
     let schema = database.schema().await?;
-    let posts = Ids::new(schema.post_type, &pairs.posts);
-    let viewers = Ids::new(schema.viewer_type, &pairs.viewers);
-    database.query(&schema.statements.drain, &[posts.values(), viewers.values(), &pairs.times, &name_new]).await
+    let mut last = "";
+    // The pairs of a post follow one another.
+    let named = pairs.clone().map(|(post, ..)| post).filter(|post| std::mem::replace(&mut last, post) != *post);
+    let named = ids(schema.post_type, named);
+    let posts = ids(schema.post_type, pairs.clone().map(|(post, ..)| post));
+    let viewers = ids(schema.viewer_type, pairs.clone().map(|(_, viewer, _)| viewer));
+    let times: Vec<i64> = pairs.map(|(.., at_ms)| at_ms).collect();
+    database.query(&schema.statements.drain, &[&*posts, &*viewers, &times, &*named, &name_new]).await
 }
 
 /// Ids as the drain's statement takes them: as texts that it casts, but for UUIDs, which are less than half as long as what they are and
 /// cost the server no cast.
-enum Ids<'a> {
-    Uuids(Vec<Uuid>),
-    Texts(&'a Vec<&'a str>),
-}
-
-impl<'a> Ids<'a> {
-    fn new(id_type: IdType, ids: &'a Vec<&'a str>) -> Self {
-        match id_type {
-            // All of them are UUIDs, or the statement would have been refused before.
-            IdType::Uuid => Self::Uuids(ids.iter().map(|id| Uuid::try_parse(id).unwrap_or_default()).collect()),
-            _ => Self::Texts(ids),
-        }
-    }
-
-    fn values(&self) -> &(dyn ToSql + Sync) {
-        match self {
-            Self::Uuids(ids) => ids,
-            Self::Texts(ids) => *ids,
-        }
+fn ids<'a>(id_type: IdType, ids: impl Iterator<Item = &'a str>) -> Box<dyn ToSql + Sync + Send + 'a> {
+    match id_type {
+        // What is none would not have been let in here.
+        IdType::Uuid => Box::new(ids.map(|id| Uuid::try_parse(id).unwrap_or_default()).collect::<Vec<Uuid>>()),
+        _ => Box::new(ids.collect::<Vec<&str>>()),
     }
 }
 

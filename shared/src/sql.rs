@@ -38,8 +38,8 @@ pub const PING: &str = "-- ping\nSELECT current_setting('transaction_read_only')
 #[derive(Debug, Clone)]
 pub struct Statements {
     /// Stores the pairs `$1[i]`, `$2[i]` (post, viewer; viewed at `$3[i]` milliseconds since 1970) that are new, and adds their number to
-    /// each post's count. Gives, for each of the posts that exists, its id, its count now, how many pairs were new, its author, and
-    /// (where `$4` is true) the viewers of the new pairs.
+    /// each post's count. `$4` names each of the posts once. Gives, for each of them that exists, its id, its count now, how many pairs
+    /// were new, its author, and (where `$5` is true) the viewers of the new pairs.
     ///
     /// Rows go in sorted by key, and the posts are locked sorted by id before they are updated, so that two writers never wait for
     /// each other in a circle. Repeating the statement changes nothing.
@@ -63,6 +63,8 @@ pub struct CastTypes<'a> {
     pub post_sent: &'a str,
     /// As what it gets viewers' ids.
     pub viewer_sent: &'a str,
+    /// What makes a viewer and an author comparable: nothing where both are of one type, otherwise a cast.
+    pub author_cast: &'a str,
     /// Of a post's id, as it is declared.
     pub post_declared: &'a str,
     /// Of a viewer's id, as the author column is declared.
@@ -76,26 +78,24 @@ impl Statements {
         let table = TableName { schema: Some(schema.to_owned()), table: posts.table.table.clone() };
         let ledger = format!("{}.{}", quote(schema), quote(LEDGER_TABLE));
         let (id, author, count) = (&posts.id, &posts.author, &posts.count);
-        let CastTypes { post, viewer, post_sent, viewer_sent, post_declared, viewer_declared } = types;
+        let CastTypes { post, viewer, post_sent, viewer_sent, author_cast, post_declared, viewer_declared } = types;
         let drain = format!(
             "\
 -- drain
-WITH pair AS (
-  SELECT post_id, user_id, to_timestamp(ms / 1000.0::float8) AS viewed_at
-  FROM unnest($1::{post_sent}[]::{post}[], $2::{viewer_sent}[]::{viewer}[], $3::int8[]) AS pair(post_id, user_id, ms)
-), target AS (
-  SELECT p.{id} AS id, p.{author}::text AS author, coalesce(p.{count}, 0)::int8 AS views
-  FROM {table} p WHERE p.{id} IN (SELECT post_id FROM pair)
+WITH target AS (
+  SELECT p.{id} AS id, p.{author}{author_cast} AS author, coalesce(p.{count}, 0)::int8 AS views
+  FROM unnest($4::{post_sent}[]::{post}[]) AS named(id) JOIN {table} p ON p.{id} = named.id
 ), inserted AS (
   INSERT INTO {ledger} (post_id, user_id, viewed_at)
-  SELECT pair.post_id, pair.user_id, pair.viewed_at
-  FROM pair JOIN target ON target.id = pair.post_id
-  WHERE target.author IS DISTINCT FROM pair.user_id::text
+  SELECT pair.post_id, pair.user_id, to_timestamp(pair.ms / 1000.0::float8)
+  FROM unnest($1::{post_sent}[]::{post}[], $2::{viewer_sent}[]::{viewer}[], $3::int8[]) AS pair(post_id, user_id, ms)
+  JOIN target ON target.id = pair.post_id
+  WHERE target.author IS DISTINCT FROM pair.user_id{author_cast}
   ORDER BY pair.post_id, pair.user_id
   ON CONFLICT DO NOTHING
   RETURNING post_id, user_id
 ), added AS (
-  SELECT post_id, count(*) AS views, array_agg(user_id::text) FILTER (WHERE $4::bool) AS viewers FROM inserted GROUP BY post_id
+  SELECT post_id, count(*) AS views, array_agg(user_id::text) FILTER (WHERE $5::bool) AS viewers FROM inserted GROUP BY post_id
 ), locked AS (
   SELECT p.{id} AS id FROM {table} p WHERE p.{id} IN (SELECT post_id FROM added) ORDER BY p.{id} FOR NO KEY UPDATE
 ), counted AS (
@@ -104,7 +104,7 @@ WITH pair AS (
   WHERE p.{id} = added.post_id
   RETURNING p.{id} AS id, p.{count}::int8 AS views
 )
-SELECT target.id::text, coalesce(counted.views, target.views), coalesce(added.views, 0), target.author,
+SELECT target.id::text, coalesce(counted.views, target.views), coalesce(added.views, 0), target.author::text,
   coalesce(added.viewers, '{{}}')
 FROM target
 LEFT JOIN counted ON counted.id = target.id

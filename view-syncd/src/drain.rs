@@ -23,8 +23,10 @@ use crate::{
     store::Outcome,
 };
 
-/// Full batches that one step takes. After as many, the caller has its turn: there may be a signal, or posts to be scanned.
-const MOST_BATCHES: usize = 8;
+/// Pairs that are stored without waiting for a full batch.
+const FIRST_BATCH: usize = 20_000;
+/// Full batches that one step takes. After as many, which is about a minute, the caller has its turn: there may be posts to be scanned.
+const MOST_BATCHES: usize = 64;
 
 /// Whether a batch may wait for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +89,7 @@ impl Engine {
             self.watch.writable(&self.redis).await?;
         }
         self.metrics.outbox_entries.set(outbox::length(&self.redis).await?);
-        let limit = self.settings.batch_size;
+        let limit = self.first_batch();
         if self.gathered.entries.is_empty() {
             // From the start: nothing that is there has been settled.
             self.gathered = Gathered::default();
@@ -108,20 +110,26 @@ impl Engine {
         self.drain_batches(last).await
     }
 
+    /// How many pairs do not wait for more. Where there are many, PostgreSQL begins with these while the first full batch is read.
+    fn first_batch(&self) -> usize {
+        self.settings.batch_size.min(FIRST_BATCH)
+    }
+
     /// Stores and settles what has been gathered and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before
     /// it is settled in Redis, and the one behind it is read. `last` is the last entry of what has been gathered.
     async fn drain_batches(&mut self, mut last: EntryId) -> Result<Drained, Failure> {
-        let limit = self.settings.batch_size;
+        let mut limit = self.first_batch();
         let schema = self.database.schema().await?;
         let mut before: Option<Committed> = None;
         let mut pairs = 0;
+        let was_stopping = self.stop.is_requested();
         for batches_left in (0..MOST_BATCHES).rev() {
             let started = Instant::now();
             let mut batch = std::mem::take(&mut self.gathered);
             batch.prepare(&schema);
             last = batch.entries.last().unwrap_or(last);
             pairs += batch.size;
-            let goes_on = batch.size >= limit && batches_left > 0;
+            let goes_on = batch.size >= limit && batches_left > 0 && self.stop.is_requested() == was_stopping;
             self.gathered = batch.behind();
             if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
                 self.acknowledge(&batch.entries, batch.pairs.posts(), batch.link, &HashMap::new()).await?;
@@ -136,6 +144,7 @@ impl Engine {
             beside?;
             self.metrics.batches.inc();
             self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
+            limit = self.settings.batch_size;
             if !goes_on || self.gathered.size < limit {
                 break;
             }

@@ -94,7 +94,7 @@ pub(crate) struct Gathered {
 impl Gathered {
     /// What is to be gathered next, behind this.
     pub(crate) fn behind(&self) -> Self {
-        Self { after: self.entries.last().or(self.after), link: self.link, ..Self::default() }
+        Self { after: self.entries.last().or(self.after), link: self.link, pairs: Pairs::like(&self.pairs), ..Self::default() }
     }
 
     /// Reads on, behind the last entry that was read, until about `limit` pairs are held or the stream ends.

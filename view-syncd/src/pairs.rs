@@ -6,7 +6,7 @@ use std::ops::Range;
 use indexmap::IndexSet;
 use shared::{
     ids::{PostId, ViewerId},
-    ledger::Columns,
+    ledger::Sent,
     postgres::schema::Schema,
 };
 
@@ -42,13 +42,18 @@ impl Row {
 }
 
 impl Pairs {
+    /// None yet, with room for as many as these, so that nothing grows step by step to twice what is needed.
+    pub(crate) fn like(other: &Self) -> Self {
+        Self {
+            posts: IndexSet::with_capacity(other.posts.len()),
+            viewers: String::with_capacity(other.viewers.len()),
+            rows: Vec::with_capacity(other.rows.len()),
+        }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
     }
 
     /// A post's place among the posts, by which its pairs refer to it.
@@ -94,13 +99,14 @@ impl Pairs {
     }
 
     /// A part of the pairs, as PostgreSQL takes them.
-    pub(crate) fn columns(&self, range: Range<usize>) -> Columns<'_> {
-        let rows = &self.rows[range];
-        Columns {
-            posts: rows.iter().map(|row| self.posts[row.post as usize].as_str()).collect(),
-            viewers: rows.iter().map(|row| row.viewer(&self.viewers)).collect(),
-            times: rows.iter().map(|row| row.at_ms).collect(),
-        }
+    pub(crate) fn part(&self, range: Range<usize>) -> impl Iterator<Item = Sent<'_>> + Clone {
+        self.rows[range].iter().map(|row| (self.posts[row.post as usize].as_str(), row.viewer(&self.viewers), row.at_ms))
+    }
+
+    /// Where, from that place on, the pairs of the post end that is there.
+    pub(crate) fn end_of_post(&self, place: usize) -> usize {
+        let Some(first) = self.rows.get(place) else { return self.rows.len() };
+        place + self.rows[place..].iter().take_while(|row| row.post == first.post).count()
     }
 
     /// The pair at that place, which PostgreSQL refuses.
@@ -120,8 +126,8 @@ impl Pairs {
     }
 
     #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (PostId, &str, i64)> {
-        self.rows.iter().map(|row| (self.posts[row.post as usize], row.viewer(&self.viewers), row.at_ms))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Sent<'_>> {
+        self.part(0..self.len())
     }
 }
 

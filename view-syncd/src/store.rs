@@ -34,6 +34,9 @@ pub(crate) struct Store {
     statement_pairs: Arc<AtomicUsize>,
 }
 
+/// As many pairs are worth two statements.
+const LEAST_SHARED_PAIRS: usize = 20_000;
+
 /// What became of pairs.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -50,18 +53,33 @@ impl Store {
 
     /// Stores pairs that have been prepared. When it returns, everything but the dead is committed; when it fails, some of it may be, and
     /// repeating it changes nothing.
+    ///
+    /// Many pairs are stored by two statements side by side. No post is in both, so neither waits for the other.
     pub(crate) async fn run(&self, pairs: &Pairs) -> Result<Outcome, Failure> {
+        if pairs.len() < LEAST_SHARED_PAIRS {
+            return self.run_part(pairs, 0..pairs.len()).await;
+        }
+        let middle = pairs.end_of_post(pairs.len() / 2);
+        // Both are waited for, so that none still runs when its pairs are tried again.
+        let (first, second) = tokio::join!(self.run_part(pairs, 0..middle), self.run_part(pairs, middle..pairs.len()));
+        let (mut first, second) = (first?, second?);
+        first.posts.extend(second.posts);
+        first.dead.extend(second.dead);
+        Ok(first)
+    }
+
+    async fn run_part(&self, pairs: &Pairs, part: Range<usize>) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::default();
         // What is still to be done, the next at the end. Usually everything in one statement.
         let mut work: Vec<Range<usize>> = Vec::new();
-        work.extend((!pairs.is_empty()).then_some(0..pairs.len()));
+        work.extend((!part.is_empty()).then_some(part));
         let mut attempts = 0;
         while let Some(range) = work.pop() {
             if range.len() > self.statement_pairs.load(Relaxed) {
                 work.extend(halves(&range));
                 continue;
             }
-            let result = ledger::store(&self.database, &pairs.columns(range.clone())).await;
+            let result = ledger::store(&self.database, pairs.part(range.clone())).await;
             self.progress.made();
             let error = match result {
                 Ok(stored) => {

@@ -22,7 +22,7 @@ use crate::{
 /// The longest that a command in Redis may take. None of ours takes the server more than a few milliseconds.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// One task does all the work; a second connection serves while a broken one is being given up.
-const CONNECTIONS: usize = 2;
+const CONNECTIONS: usize = 3;
 /// A full batch is sorted and joined in memory. Nothing is compiled: the planner takes a statement for so costly that it has the server
 /// spend four tenths of a second on compiling what then runs for as long.
 const SESSION_OPTIONS: &str = "-c jit=off -c work_mem=64MB";

@@ -156,7 +156,8 @@ impl Schema {
             return Err(wrong(&table, names[2], &count, "bigint, integer or smallint"));
         }
         let post_type = IdType::of(&id).ok_or_else(|| wrong(&table, names[0], &id, ID_TYPES))?;
-        let mut viewer_type = IdType::of(&author).ok_or_else(|| wrong(&table, names[1], &author, ID_TYPES))?;
+        let author_type = IdType::of(&author).ok_or_else(|| wrong(&table, names[1], &author, ID_TYPES))?;
+        let mut viewer_type = author_type;
 
         let ledger = TableName { schema: Some(schema.clone()), table: LEDGER_TABLE.to_owned() };
         let found = columns(client, &ledger, ["post_id", "user_id", "viewed_at"]).await?;
@@ -180,6 +181,7 @@ impl Schema {
             viewer: viewer_type.cast(),
             post_sent: post_type.sent(),
             viewer_sent: viewer_type.sent(),
+            author_cast: if author_type.cast() == viewer_type.cast() { "" } else { "::text" },
             post_declared: &id.declared,
             viewer_declared: &author.declared,
         };

@@ -97,8 +97,8 @@ proptest! {
                 expected += usize::from(post.is_some());
                 match post.zip(viewer) {
                     Some((post, viewer)) => {
-                        let found = pairs.next().map(|(post, viewer, _)| (post, viewer.to_owned()));
-                        prop_assert_eq!(found, Some((post, viewer.as_str().to_owned())));
+                        let found = pairs.next().map(|(post, viewer, _)| (post, viewer));
+                        prop_assert_eq!(found, Some((post.as_str(), viewer.as_str())));
                     }
                     None => {
                         let letter = dead.next().map(|letter| (letter.post.to_vec(), letter.viewer.to_vec()));
