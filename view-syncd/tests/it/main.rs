@@ -9,6 +9,7 @@ mod drain;
 mod end_to_end;
 mod failover;
 mod http_api;
+mod large;
 mod migrate;
 mod outages;
 mod read_only;
