@@ -4,6 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use anyhow::Context;
 use procfs::{
+    CurrentSI, KernelStats,
     process::{Process, Task, all_processes},
     ticks_per_second,
 };
@@ -34,6 +35,21 @@ fn used_by(thread: &Task) -> Option<Duration> {
 pub(crate) fn used_by_helpers(pid: u32) -> anyhow::Result<Vec<(i32, Duration)>> {
     let tasks = process(pid)?.tasks()?.flatten().filter(|task| task.tid != task.pid);
     Ok(tasks.filter_map(|task| Some((task.tid, used_by(&task)?))).collect())
+}
+
+/// The share of all processors that others use while this program does nothing but wait, from 0 to 1.
+pub(crate) async fn used_by_others(patience: Duration) -> anyhow::Result<f64> {
+    let look = || -> anyhow::Result<(u64, u64)> {
+        let total = KernelStats::current()?.total;
+        let idle = total.idle + total.iowait.unwrap_or(0);
+        let busy = total.user + total.nice + total.system + total.irq.unwrap_or(0) + total.softirq.unwrap_or(0);
+        Ok((idle, busy))
+    };
+    let before = look()?;
+    tokio::time::sleep(patience).await;
+    let after = look()?;
+    let (idle, busy) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+    Ok(busy as f64 / (idle + busy).max(1) as f64)
 }
 
 /// A process and all that descend from it.

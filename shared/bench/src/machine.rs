@@ -17,7 +17,13 @@ pub(crate) struct Machine {
     pub(crate) memory_gib: u64,
     pub(crate) kernel: String,
     pub(crate) versions: Vec<String>,
+    /// The share of the processors that other work used before and after, at the most.
+    #[serde(default)]
+    pub(crate) used_by_others: f64,
 }
+
+/// More other work than this spoils a measurement.
+const MOST_OTHER_WORK: f64 = 0.1;
 
 impl Machine {
     /// Looks around.
@@ -46,7 +52,15 @@ impl Machine {
             memory_gib: memory_kib.div_ceil(1024 * 1024),
             kernel: file("/proc/sys/kernel/osrelease").trim().to_owned(),
             versions: programs.iter().filter_map(|(program, flag)| version(program, flag)).collect(),
+            used_by_others: 0.0,
         }
+    }
+}
+
+impl Machine {
+    /// Whether it had too much else to do for the numbers to mean much.
+    pub(crate) fn was_busy(&self) -> bool {
+        self.used_by_others > MOST_OTHER_WORK
     }
 }
 
@@ -68,9 +82,13 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { measured_at, revision, processors, model, memory_gib, kernel, versions } = self;
+        let Self { measured_at, revision, processors, model, memory_gib, kernel, versions, .. } = self;
         let versions = versions.join(", ");
         let day = measured_at.get(..10).unwrap_or(measured_at);
-        write!(f, "Measured {day} at {revision}: {processors} × {model}, {memory_gib} GiB, Linux {kernel}, {versions}.")
+        write!(f, "Measured {day} at {revision}: {processors} × {model}, {memory_gib} GiB, Linux {kernel}, {versions}.")?;
+        if self.was_busy() {
+            write!(f, " **Other work used {:.0} % of the processors: the numbers are spoiled.**", self.used_by_others * 100.0)?;
+        }
+        Ok(())
     }
 }

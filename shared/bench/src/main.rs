@@ -17,7 +17,10 @@ mod stats;
 mod stores;
 mod workload;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
@@ -31,6 +34,9 @@ use crate::{
 const README: &str = "README.md";
 /// Where the results are kept that the README shows.
 const KEPT: &str = "docs/bench";
+
+/// How long it is watched, before and after each part, what else the machine has to do.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Measures view-ingest and view-syncd, beside their peers.
 #[derive(Debug, Parser)]
@@ -87,7 +93,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let parts = if args.parts.is_empty() { Name::value_variants() } else { &args.parts };
     for part in parts {
         println!("==> {}", part.as_str());
-        let measured = part.run(&setting).await.with_context(|| format!("{} could not be measured", part.as_str()))?;
+        let before = cpu::used_by_others(QUIET).await?;
+        let mut measured = part.run(&setting).await.with_context(|| format!("{} could not be measured", part.as_str()))?;
+        measured.machine.used_by_others = before.max(cpu::used_by_others(QUIET).await?);
         println!("{}", report::markdown::body(&measured));
         results.parts.insert(part.as_str().to_owned(), measured);
         // What has been measured is kept, whatever becomes of the next part.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{Figure, Results, markdown};
+use super::{Results, markdown};
 
 const BEGIN: &str = "<!-- bench: begin. Written by deploy/bench --update-readme. -->";
 const END: &str = "<!-- bench: end -->";
@@ -31,10 +31,8 @@ fn block(results: &Results, folder: &str) -> String {
             text += &format!("\n{}:\n\n{}", table.title, markdown::table(table));
         }
     }
-    let goals: Vec<Figure> =
-        results.in_order().flat_map(|(_, part)| &part.figures).filter(|figure| figure.goal.is_some()).cloned().collect();
-    if !goals.is_empty() {
-        text += &format!("\n{}", markdown::figures(&goals));
+    for (_, part) in results.in_order().filter(|(_, part)| !part.figures.is_empty()) {
+        text += &format!("\n{}:\n\n{}", part.title, markdown::figures(&part.figures, part.machine.was_busy()));
     }
     for chart in results.in_order().flat_map(|(_, part)| &part.charts) {
         text += &format!("\n![{}]({folder}/{})", chart.title(), chart.file());
