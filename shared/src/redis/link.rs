@@ -8,7 +8,7 @@ use std::{io, time::Duration};
 use fred::{
     clients::Client,
     interfaces::ClientLike,
-    types::config::{Config, Server, TlsConnector},
+    types::config::{Config, Server, ServerConfig, TlsConnector},
 };
 use futures_util::FutureExt;
 use redis_protocol::error::RedisProtocolError;
@@ -65,8 +65,8 @@ impl Link {
     /// # Errors
     /// [`LinkError`].
     pub async fn open(client: &Client) -> Result<Self, LinkError> {
-        let server = client.active_connections().into_iter().next().ok_or(LinkError::NotConnected)?;
         let config = client.client_config();
+        let server = server_of(client, &config).ok_or(LinkError::NotConnected)?;
         let mut link = Self { stream: connect(&config, &server).await? };
         link.log_in(&config).await?;
         Ok(link)
@@ -113,13 +113,48 @@ impl Link {
     }
 }
 
+/// The server that the client library is connected to. It lists its connections by the ids that it has asked Redis for, which takes a right
+/// (`CLIENT ID`) that users of a restricted account may lack. Then the list is empty, and the settings or the sentinels have named the server.
+fn server_of(client: &Client, config: &Config) -> Option<Server> {
+    client.active_connections().into_iter().next().or_else(|| match &config.server {
+        ServerConfig::Centralized { server } => Some(server.clone()),
+        ServerConfig::Sentinel { .. } => client.inner().server_state.read().kind.sentinel_primary(),
+        ServerConfig::Clustered { .. } => None,
+    })
+}
+
+/// A host as the system and certificates know it: an IPv6 address without the brackets that it has in a URL.
+fn host(server: &Server) -> &str {
+    server.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&server.host)
+}
+
 async fn connect(config: &Config, server: &Server) -> Result<Box<dyn Duplex>, LinkError> {
-    let stream = TcpStream::connect((&*server.host, server.port)).await?;
+    let stream = TcpStream::connect((host(server), server.port)).await?;
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
     let Some(tls) = &config.tls else { return Ok(Box::new(stream)) };
     let TlsConnector::Rustls(connector) = &tls.connector;
-    let name = server.tls_server_name.as_ref().unwrap_or(&server.host);
-    let name = ServerName::try_from(name.to_string())?;
+    let name = server.tls_server_name.as_deref().unwrap_or_else(|| host(server));
+    let name = ServerName::try_from(name.to_owned())?;
     Ok(Box::new(connector.connect(name, stream).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_loses_the_brackets_of_its_url() {
+        for (url, expected) in [("redis://[::1]:7", "::1"), ("redis://10.0.0.1:7", "10.0.0.1"), ("redis://redis:7", "redis")] {
+            let config = Config::from_url(url).unwrap();
+            assert_eq!(host(&config.server.hosts()[0]), expected);
+        }
+    }
+
+    #[test]
+    fn the_server_of_the_settings_is_known_without_a_list_of_connections() {
+        let client = Client::new(Config::from_url("redis://one:1").unwrap(), None, None, None);
+        assert!(client.active_connections().is_empty());
+        assert_eq!(server_of(&client, &client.client_config()), Some(Server::new("one", 1)));
+    }
 }

@@ -4,7 +4,7 @@ use fred::{
     interfaces::ClientLike,
     types::{ClusterHash, CustomCommand},
 };
-use testkit::{SOON, eventually};
+use testkit::{SOON, eventually, redis::RedisServer};
 
 use crate::support::World;
 
@@ -32,4 +32,16 @@ async fn one_that_was_closed_while_nobody_used_it_costs_no_view() {
 
     assert_eq!(app.verdict("bob", "p").await, "counted 2");
     assert_eq!(app.verdict("ann", "p").await, "duplicate 2");
+}
+
+/// The client library asks for its connection's id, and does without it where that is forbidden.
+#[tokio::test]
+async fn it_takes_no_rights_that_recording_does_not_take() {
+    let account = "app on >sesame ~* &* +@all -client";
+    let world = World::with_redis(RedisServer::start_with(&[("user", account)]).await).await;
+    let url = world.server.url().replace("redis://", "redis://app:sesame@");
+    let app = world.ingest_with(&[("REDIS_URL", &url)]).await;
+    assert_eq!(app.verdict("ann", "p").await, "counted 1");
+    assert_eq!(app.verdict("ann", "p").await, "duplicate 1");
+    assert_eq!(world.outbox().await.len(), 1);
 }
