@@ -22,6 +22,8 @@ pub struct Report {
     pub refusal: Option<String>,
     /// Why it takes no writes for now. That passes, or it is another server's turn.
     pub pause: Option<&'static str>,
+    /// Whether that is because it is a replica: then there is a primary somewhere, or will be.
+    pub is_replica: bool,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }
@@ -55,6 +57,7 @@ async fn look_at(redis: &impl ClientLike, allow_eviction: bool, prefix: &str, re
     };
     let info = Info(&info);
     report.pause = report.pause.or_else(|| info.pause());
+    report.is_replica |= info.is_replica();
     let refusal = info.too_old().or_else(|| info.eviction().filter(|_| !allow_eviction));
     report.refusal = report.refusal.take().or_else(|| refusal.map(|text| format!("{prefix}{text}")));
     if info.is_without_append_only_file() {
@@ -126,11 +129,15 @@ impl Info<'_> {
     fn pause(&self) -> Option<&'static str> {
         if self.field("loading") == Some("1") {
             Some("it is loading its data")
-        } else if self.field("role") == Some("slave") {
+        } else if self.is_replica() {
             Some("it is a replica")
         } else {
             None
         }
+    }
+
+    fn is_replica(&self) -> bool {
+        self.field("role") == Some("slave")
     }
 
     fn is_without_append_only_file(&self) -> bool {

@@ -6,13 +6,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{self, SeqCst},
         },
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fred::{
@@ -29,6 +29,9 @@ use super::REDIS_TIMEOUT;
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How often a server is asked again that does. Nothing else would tell of a policy that was changed, or of a replica that is only read.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// How soon a connection is opened anew that was so within the last [`INTERVAL`]. The client library's connections may do well where links
+/// do not (for want of room for another client, say), and no batch is helped by a reconnection with each try.
+const RECONNECTION_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a Redis must be, for the whole process.
 #[derive(Clone)]
@@ -63,14 +66,26 @@ pub(crate) struct Gate {
     /// Grows whenever something is wrong with the connection: an answer from before that is worth nothing.
     events: AtomicU64,
     happened: Notify,
+    /// Whether the connection is about to be opened anew. What the server says meanwhile, perhaps not the next one says.
+    reconnecting: AtomicBool,
+    /// When that began for the last time.
+    reconnected: Mutex<Option<Instant>>,
     /// Turns true when the server has been asked for the first time.
     asked: watch::Sender<bool>,
 }
 
 impl Gate {
     pub(crate) fn new(redis: Client, terms: Terms) -> Self {
-        let (open, events, happened) = (AtomicBool::new(false), AtomicU64::new(0), Notify::new());
-        Self { redis, terms, open, events, happened, asked: watch::Sender::new(false) }
+        Self {
+            redis,
+            terms,
+            open: AtomicBool::new(false),
+            events: AtomicU64::new(0),
+            happened: Notify::new(),
+            reconnecting: AtomicBool::new(false),
+            reconnected: Mutex::new(None),
+            asked: watch::Sender::new(false),
+        }
     }
 
     /// Whether Redis takes views, as far as anybody knows.
@@ -105,13 +120,34 @@ impl Gate {
     }
 
     /// Has the connection opened anew, and the server asked again what it is: it did not answer, or not as the server that was asked.
-    pub(crate) fn distrust(&self) {
+    pub(crate) fn distrust(self: &Arc<Self>) {
         self.close();
-        let redis = self.redis.clone();
+        if self.reconnecting.swap(true, SeqCst) {
+            return;
+        }
+        let last = self.reconnected().replace(Instant::now());
+        let pause = last.filter(|last| last.elapsed() < INTERVAL).map(|_| RECONNECTION_PAUSE);
+        let gate = Arc::clone(self);
         tokio::spawn(async move {
+            tokio::time::sleep(pause.unwrap_or_default()).await;
             // The client library goes on trying for ever.
-            let _ = redis.force_reconnection().await;
+            let _ = gate.redis.force_reconnection().await;
+            gate.reconnecting.store(false, SeqCst);
+            gate.happened.notify_one();
         });
+    }
+
+    /// Has the connection opened anew, now and then: the server is well, but takes no writes, so that another one may be in its place. Whoever
+    /// has put it there (sentinels, a proxy, a name) does not always end the connections to the last one.
+    pub(crate) fn look_for_another(self: &Arc<Self>) {
+        let last = *self.reconnected();
+        if last.is_none_or(|last| last.elapsed() >= INTERVAL) {
+            self.distrust();
+        }
+    }
+
+    fn reconnected(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.reconnected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn close(&self) {
@@ -129,8 +165,8 @@ impl Gate {
         }
     }
 
-    async fn ask(&self) {
-        if !self.redis.is_connected() {
+    async fn ask(self: &Arc<Self>) {
+        if !self.redis.is_connected() || self.reconnecting.load(SeqCst) {
             return;
         }
         let events = self.events.load(SeqCst);
@@ -142,5 +178,8 @@ impl Gate {
             self.open.store(false, SeqCst);
         }
         self.asked.send_replace(true);
+        if report.is_replica {
+            self.look_for_another();
+        }
     }
 }

@@ -27,6 +27,9 @@ use super::{
 /// Pairs in one outbox entry at most, so that whoever reads the outbox can bound what it reads at once.
 const MAX_PAIRS_PER_ENTRY: usize = 128;
 
+/// The code of the error of a primary that its replicas have left, perhaps for another one (`min-replicas-to-write`).
+const NO_REPLICAS: &str = "NOREPLICAS";
+
 /// What recording did.
 pub(super) struct Recorded {
     /// The new pairs of the whole batch.
@@ -144,6 +147,9 @@ async fn send_outbox(stores: &Stores, lane: &mut Lane, pairs: &[(PostId, ViewerI
     let refusal = lane.replies.iter().find(|reply| !matches!(reply, Reply::Text(_)));
     if let Some(reply) = refusal {
         stores.health.complain("Redis did not record a batch", &format_args!("{reply:?}"));
+        if matches!(reply, Reply::Error(text) if text.starts_with(NO_REPLICAS)) {
+            stores.gate.look_for_another();
+        }
     }
     refusal.is_none()
 }

@@ -26,6 +26,7 @@ mod returning;
 mod settings;
 mod signals;
 mod slow;
+mod successors;
 mod support;
 mod systemd;
 mod tls;
