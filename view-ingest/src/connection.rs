@@ -24,7 +24,7 @@ use tokio::{
     sync::{Notify, watch},
 };
 
-use crate::{app::App, messages, router};
+use crate::{app::App, cli::Limits, messages, router};
 
 /// What hyper may buffer of a connection, in bytes. A head that does not fit is answered by hyper, with a bare 431.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -81,17 +81,22 @@ impl Watch {
         self.since_ms.store(self.clock.now_ms.load(Relaxed), Relaxed);
     }
 
-    /// Ends the connection when it has been in its phase for too long. A request that is being answered has its own deadlines.
-    pub(crate) fn sweep(&self, header_timeout: Duration, idle_timeout: Duration) {
-        let limit = match self.phase.load(Relaxed) {
-            IDLE => idle_timeout,
-            HEAD => header_timeout,
-            _ => return,
-        };
-        let age = self.clock.now_ms.load(Relaxed).saturating_sub(self.since_ms.load(Relaxed));
-        if u128::from(age) > limit.as_millis() {
+    /// Ends the connection when it has been in its phase for too long.
+    pub(crate) fn sweep(&self, limits: &Limits) {
+        if self.is_overdue(limits) {
             self.overdue.notify_one();
         }
+    }
+
+    /// Whether the connection has been in its phase for too long. A request that is being answered has its own deadlines.
+    fn is_overdue(&self, limits: &Limits) -> bool {
+        let limit = match self.phase.load(Relaxed) {
+            IDLE => limits.idle_timeout,
+            HEAD => limits.header_timeout,
+            _ => return false,
+        };
+        let age = self.clock.now_ms.load(Relaxed).saturating_sub(self.since_ms.load(Relaxed));
+        u128::from(age) > limit.as_millis()
     }
 }
 
@@ -136,10 +141,10 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watch: Arc<Watch>, m
                 told = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            () = watch.overdue.notified() => break,
+            // Between the sweep and now a request may have come in. Its view is taken, and whoever has sent it is to hear of it.
+            () = watch.overdue.notified() => if watch.is_overdue(&app.limits) { break },
         }
     }
-    // A request may have come in between the sweep and now.
     if watch.phase.load(Relaxed) == HEAD {
         let answer = respond::error_body(StatusCode::REQUEST_TIMEOUT, messages::TOO_SLOW);
         app.metrics.answered(408);
@@ -209,5 +214,40 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_request_that_came_in_after_the_sweep_is_answered() {
+        let limits = Limits {
+            view_ttl: SECOND,
+            max_batch: 1,
+            max_connections: 1,
+            max_queue: 1,
+            reads_require_token: false,
+            header_timeout: SECOND,
+            body_timeout: SECOND,
+            idle_timeout: SECOND,
+        };
+        let clock = Arc::new(Clock::new());
+        let watch = Watch::new(Arc::clone(&clock));
+        assert!(!watch.is_overdue(&limits));
+        clock.now_ms.store(1_001, Relaxed);
+        assert!(watch.is_overdue(&limits));
+        // From the head to the answer, and after it.
+        for phase in [HEAD, BUSY, IDLE] {
+            watch.enter(phase);
+            assert!(!watch.is_overdue(&limits), "{phase}");
+        }
+        clock.now_ms.store(3_000, Relaxed);
+        watch.enter(BUSY);
+        clock.now_ms.store(9_000, Relaxed);
+        assert!(!watch.is_overdue(&limits), "a request has its own deadlines");
     }
 }

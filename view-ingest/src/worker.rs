@@ -180,7 +180,7 @@ async fn sweep(watches: Watches, app: Arc<App>, clock: Arc<Clock>) {
         interval.tick().await;
         clock.tick();
         for (_, watch) in watches.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            watch.sweep(app.limits.header_timeout, app.limits.idle_timeout);
+            watch.sweep(&app.limits);
         }
     }
 }
