@@ -14,8 +14,9 @@ pub(crate) mod health;
 mod lane;
 mod record;
 pub(crate) mod tickets;
+mod waiting;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use fred::clients::Client;
 use moka::sync::Cache;
@@ -35,6 +36,7 @@ use self::{
     health::Health,
     lane::Lane,
     tickets::Tickets,
+    waiting::{Added, Waiting},
 };
 use crate::metrics::Metrics;
 
@@ -129,7 +131,7 @@ struct Recorder {
     tickets: Tickets,
     touches: FirstTouches,
     /// The items of posts that are being looked up.
-    waiting: HashMap<PostId, Vec<Item>>,
+    waiting: Waiting,
     /// What PostgreSQL has taken while Redis was away.
     bypassed: Bypassed,
     /// Whether this recorder's last new views went into PostgreSQL.
@@ -147,7 +149,7 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
         lane: Lane::default(),
         tickets,
         touches,
-        waiting: HashMap::new(),
+        waiting: Waiting::default(),
         bypassed: Bypassed::default(),
         in_fallback: false,
         shut_out: false,
@@ -174,9 +176,12 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
                 break;
             }
         }
-        if !items.is_empty() {
-            recorder.process(batch::group(&mut items)).await;
+        // Those who have waited for a first touch may be more than a batch.
+        let mut rest = items.drain(..);
+        while rest.len() > 0 {
+            recorder.process(batch::group(rest.by_ref().take(MAX_BATCH))).await;
         }
+        drop(rest);
         recorder.tickets.dispatch();
     }
 }
@@ -262,11 +267,16 @@ impl Recorder {
             return true;
         }
         let missed = missed.cloned();
-        let waiting = self.waiting.entry(group.post).or_insert_with(|| {
-            self.touches.want(Wanted { post: group.post, missed });
-            Vec::new()
-        });
-        waiting.extend(items);
+        match self.waiting.add(group.post, items) {
+            Added::First => self.touches.want(Wanted { post: group.post, missed }),
+            Added::More => {}
+            Added::NoRoom(items) => {
+                self.stores.metrics.failed.inc_by(items.len() as u64);
+                for item in &items {
+                    self.tickets.settle(item, Err(Unavailable));
+                }
+            }
+        }
         true
     }
 
@@ -279,11 +289,10 @@ impl Recorder {
             self.enter_fallback(false);
         }
         for post in self.bypassed.some(CATCH_UP_POSTS) {
-            let missed = self.bypassed.get(&post).cloned();
-            self.waiting.entry(post).or_insert_with(|| {
+            if let Added::First = self.waiting.add(post, Vec::new()) {
+                let missed = self.bypassed.get(&post).cloned();
                 self.touches.want(Wanted { post, missed });
-                Vec::new()
-            });
+            }
         }
         self.touches.start();
     }
@@ -292,7 +301,7 @@ impl Recorder {
     fn take_touched(&mut self, touched: Touched, items: &mut Vec<Item>) {
         self.touches.finished(touched.answer);
         for (Wanted { post, missed }, found) in touched.posts {
-            let waiting = self.waiting.remove(&post).unwrap_or_default();
+            let waiting = self.waiting.take(&post);
             if let Some(missed) = missed
                 && matches!(found, Found::Yes | Found::No)
             {

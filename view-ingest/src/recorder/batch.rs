@@ -84,11 +84,11 @@ impl Group {
     }
 }
 
-/// Groups items by post, in the order of their arrival, and empties the list.
-pub(super) fn group(items: &mut Vec<Item>) -> Vec<Group> {
+/// Groups items by post, in the order of their arrival.
+pub(super) fn group(items: impl ExactSizeIterator<Item = Item>) -> Vec<Group> {
     let mut places: HashMap<PostId, usize> = HashMap::with_capacity(items.len());
     let mut groups: Vec<Group> = Vec::with_capacity(items.len());
-    for item in items.drain(..) {
+    for item in items {
         let place = *places.entry(item.post).or_insert_with(|| {
             groups.push(Group {
                 post: item.post,
@@ -178,16 +178,14 @@ mod tests {
     fn items_are_grouped_by_post_and_viewers_named_once() {
         let mut items = vec![item(0, "a", Some("x")), item(1, "b", Some("x")), item(2, "a", Some("y")), item(3, "a", Some("x"))];
         items.push(item(4, "b", None));
-        let groups = group(&mut items);
-        assert!(items.is_empty());
+        let groups = group(items.into_iter());
         let shape: Vec<_> = groups.iter().map(|group| (group.post.as_str(), group.items.len(), group.viewers.len())).collect();
         assert_eq!(shape, [("a", 3, 2), ("b", 2, 1)]);
     }
 
     #[test]
     fn a_post_that_was_looked_up_this_moment_is_not_looked_up_again() {
-        let mut items = vec![item(0, "a", Some("x"))];
-        let mut group = group(&mut items).remove(0);
+        let mut group = group(std::iter::once(item(0, "a", Some("x")))).remove(0);
         assert!(!group.needs_first_touch(), "nothing is known of Redis yet");
         group.meta = Ok(Meta::default());
         assert!(group.needs_first_touch());
