@@ -6,7 +6,7 @@ use shared::ids::PostId;
 
 use super::batch::Item;
 
-/// How many views and reads may wait at most, per recorder: some 20 MB.
+/// How many views and reads may wait at most, per recorder: some 50 MB where each is for another post.
 const MAX_ITEMS: usize = 100_000;
 
 /// The items of posts that are being looked up.
