@@ -51,7 +51,7 @@ impl Line {
             return Ok(());
         }
         let why = match tokio::time::timeout(TIMEOUT, self.send(commands, replies)).await {
-            Ok(Ok(())) => match replies.iter().find_map(Reply::not_the_one) {
+            Ok(Ok(())) => match replies.iter().find_map(elsewhere) {
                 Some(words) => Error::new(ErrorKind::Unknown, words.to_owned()),
                 None => return Ok(()),
             },
@@ -103,6 +103,14 @@ impl Line {
             // It goes on trying for ever.
             let _ = redis.force_reconnection().await;
         });
+    }
+}
+
+/// What a server says for which another one may be the primary by now: also one that its replicas have left.
+fn elsewhere(reply: Reply<'_>) -> Option<&str> {
+    match reply {
+        Reply::Error(text) if text.starts_with("NOREPLICAS") => Some(text),
+        reply => reply.not_the_one(),
     }
 }
 

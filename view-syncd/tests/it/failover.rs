@@ -2,12 +2,16 @@
 
 use std::collections::HashSet;
 
-use fred::interfaces::{SetsInterface, StreamsInterface};
+use fred::{
+    interfaces::{ClientLike, SetsInterface, StreamsInterface},
+    types::{ClusterHash, CustomCommand},
+};
 use shared::{ids::PostId, keys};
 use testkit::{
     SOON, eventually,
     http::Client,
     posts::ledger_viewers,
+    proxy::Proxy,
     redis::RedisServer,
     sentinel::{FAILOVER_DEADLINE, ReplicatedRedis},
     traffic::{self, Traffic, View},
@@ -194,4 +198,27 @@ async fn an_entry_is_not_taken_for_the_old_primarys_entry_of_the_same_id() {
     let empty = async { while engine.drain(Urgency::AtOnce).await.ok() != Some(Drained::Idle) {} };
     tokio::time::timeout(FAILOVER_DEADLINE, empty).await.unwrap();
     assert!(ledger_viewers(&sql, "7").await.contains(&"2".to_owned()), "the new primary's view was acknowledged unseen");
+}
+
+/// A name or a proxy leads to another primary, and the connections to the old one, which its replicas have left, stay open.
+#[tokio::test]
+async fn a_primary_that_its_replicas_have_left_is_left_for_the_new_one() {
+    let [old, new] = [RedisServer::start().await, RedisServer::start().await];
+    let proxy = Proxy::to_port(old.port()).await;
+    let url = format!("redis://{}", proxy.address());
+    let (database, sql, posts) = database(&old.url()).await;
+    posts.insert_post(&sql, "7", "999").await;
+    let mut engine = engine(&url, &database, &[]).await;
+    assert_eq!(engine.drain(Urgency::AtOnce).await.unwrap(), Drained::Idle);
+    for (server, viewer) in [(&old, "1"), (&new, "2")] {
+        let _: String = server.client().await.xadd(keys::OUTBOX, false, None, "*", vec![("7", viewer)]).await.unwrap();
+    }
+    let alone = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
+    let () = old.client().await.custom(alone, vec!["SET", "min-replicas-to-write", "1"]).await.unwrap();
+    proxy.redirect(new.port());
+
+    let empty = async { while engine.drain(Urgency::AtOnce).await.ok() != Some(Drained::Idle) {} };
+    tokio::time::timeout(FAILOVER_DEADLINE, empty).await.unwrap();
+    let stored = ledger_viewers(&sql, "7").await;
+    assert!(["1", "2"].iter().all(|viewer| stored.contains(&(*viewer).to_owned())), "{stored:?}");
 }
