@@ -8,11 +8,24 @@ pub const OUTBOX: &str = "views:outbox";
 pub const DEAD: &str = "views:dead";
 /// The Pub/Sub channel of counts that a sync has changed.
 pub const UPDATES: &str = "views:updates";
-/// The `SCAN` pattern of all viewer sets.
-pub const VIEWS_PATTERN: &str = "post:*:views";
+/// The `SCAN` pattern of all viewer sets and meta hashes, and of some keys that are neither: [`scanned`] tells them apart.
+pub const SCAN_PATTERN: &str = "*post:*:views*";
 
-/// The `SCAN` pattern of all meta hashes.
-pub const META_PATTERN: &str = "{post:*:views}:meta";
+/// What a key is that [`SCAN_PATTERN`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScannedKey {
+    /// The viewer set of a post.
+    Views(PostId),
+    /// The meta hash of a post.
+    Meta(PostId),
+    /// Looks like one of the two, of which this is the pattern, and does not hold the id of a post.
+    Misnamed(&'static str),
+    /// Somebody else's.
+    Foreign,
+}
+
+const VIEWS_PATTERN: &str = "post:*:views";
+const META_PATTERN: &str = "{post:*:views}:meta";
 
 /// The fields of a post's meta hash.
 pub mod field {
@@ -68,6 +81,22 @@ pub fn post_of_meta(key: &str) -> Option<PostId> {
     post_of_views(key.strip_prefix('{')?.strip_suffix("}:meta")?)
 }
 
+/// Tells what a key is that [`SCAN_PATTERN`] has found.
+#[must_use]
+pub fn scanned(key: &str) -> ScannedKey {
+    let is_like = |pattern: &str| {
+        let (front, back) = pattern.split_once('*').unwrap_or((pattern, ""));
+        key.len() >= front.len() + back.len() && key.starts_with(front) && key.ends_with(back)
+    };
+    if is_like(VIEWS_PATTERN) {
+        post_of_views(key).map_or(ScannedKey::Misnamed(VIEWS_PATTERN), ScannedKey::Views)
+    } else if is_like(META_PATTERN) {
+        post_of_meta(key).map_or(ScannedKey::Misnamed(META_PATTERN), ScannedKey::Meta)
+    } else {
+        ScannedKey::Foreign
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +121,22 @@ mod tests {
         let post = PostId::parse("Post_7").unwrap();
         assert_eq!(post_of_views(&views(&post)), Some(post));
         assert_eq!(post_of_meta(&meta(&post)), Some(post));
+    }
+
+    #[test]
+    fn a_scanned_key_is_a_set_a_hash_or_neither() {
+        let post = PostId::parse("Post_7").unwrap();
+        assert_eq!(scanned(&views(&post)), ScannedKey::Views(post));
+        assert_eq!(scanned(&meta(&post)), ScannedKey::Meta(post));
+        for key in ["post:a b:views", "post::views", "post:a:b:views", "post:550E8400-E29B-41D4-A716-446655440000:views"] {
+            assert_eq!(scanned(key), ScannedKey::Misnamed(VIEWS_PATTERN), "{key}");
+            assert_eq!(scanned(&format!("{{{key}}}:meta")), ScannedKey::Misnamed(META_PATTERN), "{key}");
+        }
+        for key in
+            ["xpost:a:views", "post:a:viewsx", "post:views", "post:a:views:old", "{post:a:views}", "{post:a:views}:metadata"]
+        {
+            assert_eq!(scanned(key), ScannedKey::Foreign, "{key}");
+        }
     }
 
     #[test]

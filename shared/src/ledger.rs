@@ -115,7 +115,7 @@ async fn run_drain<'a>(
     database.query(&schema.statements.drain, &[&*posts, &*viewers, &times, &*named, &name_new]).await
 }
 
-/// Ids as the drain's statement takes them: as texts that it casts, but for UUIDs, which are less than half as long as what they are and
+/// Ids as the statements of the drain and the scan take them: as texts that it casts, but for UUIDs, which are less than half as long as what they are and
 /// cost the server no cast.
 fn ids<'a>(id_type: IdType, ids: impl Iterator<Item = &'a str>) -> Box<dyn ToSql + Sync + Send + 'a> {
     match id_type {
@@ -160,6 +160,32 @@ pub async fn counts(database: &Database, posts: &[PostId]) -> Result<HashMap<Pos
     let rows = database.query(&schema.statements.counts, &[&ids]).await?;
     let counts = rows.iter().filter_map(|row| Some((PostId::parse(row.get(0)).ok()?, row.get(1))));
     Ok(counts.collect())
+}
+
+/// Compares the counts that somebody knows of posts with PostgreSQL's. Gives the posts of which they differ, with PostgreSQL's count, or
+/// nothing where there is no such post. What is as it is known to be costs a look at the index, and no row.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn compare(
+    database: &Database,
+    known: &[(PostId, Option<i64>)],
+) -> Result<HashMap<PostId, Option<i64>>, DatabaseError> {
+    let schema = database.schema().await?;
+    let (possible, impossible): (Vec<_>, Vec<_>) = known.iter().partition(|(post, _)| schema.post_type.accepts(post.as_str()));
+    let mut differences: HashMap<PostId, Option<i64>> = impossible.into_iter().map(|(post, _)| (post, None)).collect();
+    if possible.is_empty() {
+        return Ok(differences);
+    }
+    let ids = ids(schema.post_type, possible.iter().map(|(post, _)| post.as_str()));
+    let views: Vec<Option<i64>> = possible.iter().map(|(_, views)| *views).collect();
+    for row in database.query(&schema.statements.compare, &[&*ids, &views]).await? {
+        let place = usize::try_from(row.get::<_, i64>(0) - 1).ok();
+        if let Some((post, _)) = place.and_then(|place| possible.get(place)) {
+            differences.insert(*post, row.get(1));
+        }
+    }
+    Ok(differences)
 }
 
 /// An author whose spelling is no viewer id can never meet one, so it may stay as it is.

@@ -48,6 +48,9 @@ pub struct Statements {
     pub hydrate: String,
     /// Gives, for each post of `$1` that exists, its id and count.
     pub counts: String,
+    /// Compares the posts `$1[i]` with the counts `$2[i]` that somebody knows of them. Gives, for each that has another count or does not
+    /// exist, its place among them (the first is 1) and its count (nothing where it does not exist).
+    pub compare: String,
     /// Creates the ledger.
     pub create_ledger: String,
 }
@@ -59,9 +62,9 @@ pub struct CastTypes<'a> {
     pub post: &'a str,
     /// Of a viewer's id, likewise.
     pub viewer: &'a str,
-    /// As what the drain gets posts' ids: as they are, or as texts.
+    /// As what the drain and the scan send posts' ids: as they are, or as texts.
     pub post_sent: &'a str,
-    /// As what it gets viewers' ids.
+    /// As what the drain sends viewers' ids.
     pub viewer_sent: &'a str,
     /// What makes a viewer and an author comparable: nothing where both are of one type, otherwise a cast.
     pub author_cast: &'a str,
@@ -122,6 +125,14 @@ FROM {table} p WHERE p.{id} = ANY($1::text[]::{post}[])"
         let counts = format!(
             "-- counts\nSELECT p.{id}::text, coalesce(p.{count}, 0)::int8 FROM {table} p WHERE p.{id} = ANY($1::text[]::{post}[])"
         );
+        let compare = format!(
+            "\
+-- compare
+SELECT known.place, CASE WHEN p.{id} IS NOT NULL THEN coalesce(p.{count}, 0)::int8 END
+FROM unnest($1::{post_sent}[]::{post}[], $2::int8[]) WITH ORDINALITY AS known(id, views, place)
+LEFT JOIN {table} p ON p.{id} = known.id
+WHERE p.{id} IS NULL OR coalesce(p.{count}, 0)::int8 IS DISTINCT FROM known.views"
+        );
         let create_ledger = format!(
             "\
 -- create ledger
@@ -132,6 +143,6 @@ CREATE TABLE IF NOT EXISTS {ledger} (
   PRIMARY KEY (post_id, user_id)
 )"
         );
-        Self { drain, hydrate, counts, create_ledger }
+        Self { drain, hydrate, counts, compare, create_ledger }
     }
 }

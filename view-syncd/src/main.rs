@@ -15,7 +15,8 @@ fn main() -> ExitCode {
     };
     let (command, settings) = settings.into_parts();
     telemetry::start(settings.logs);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One thread: the work is one step after the other, and each step that wakes another thread costs more than most steps do.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

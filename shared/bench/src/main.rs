@@ -15,6 +15,7 @@ mod servers;
 mod sql;
 mod stats;
 mod stores;
+mod synced;
 mod workload;
 
 use std::{

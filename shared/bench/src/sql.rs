@@ -31,6 +31,13 @@ pub(crate) const PLAIN_COUNTS: &str = "\
 UPDATE posts SET views_count = views_count + added.views
 FROM unnest($1::uuid[], $2::int8[]) AS added(id, views) WHERE posts.id = added.id";
 
+/// The viewer `$1` views every post.
+pub(crate) const VIEW_EVERYTHING: &str = "\
+INSERT INTO post_views (post_id, user_id, viewed_at) SELECT id, $1::text::uuid, now() FROM posts ORDER BY id";
+
+/// The counts that belong to that.
+pub(crate) const COUNT_EVERYTHING_ONCE: &str = "UPDATE posts SET views_count = 1";
+
 /// So that a table that has just been filled is planned for as what it is.
 pub(crate) const ANALYZE: &str = "VACUUM ANALYZE";
 

@@ -41,7 +41,7 @@ const POSTGRES_SETTINGS: [(&str, &str); 7] = [
     ("autovacuum", "off"),
 ];
 /// Somebody who views nothing.
-const AUTHOR: &str = "00000000-0000-4000-8000-000000000000";
+pub(crate) const AUTHOR: &str = "00000000-0000-4000-8000-000000000000";
 /// A cycle that takes longer than this will not end any more.
 const LONGEST_CYCLE: Duration = Duration::from_secs(1_200);
 /// How long Redis may take to write an append-only file with nothing in it.

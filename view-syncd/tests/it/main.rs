@@ -15,6 +15,7 @@ mod outages;
 mod read_only;
 mod requirements;
 mod scan;
+mod scan_cost;
 mod sentinel;
 mod settings;
 mod site;

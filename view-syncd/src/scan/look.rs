@@ -1,0 +1,189 @@
+//! Looking: what Redis knows of posts, asked in exchanges that keep the server busy for a fraction of a millisecond each.
+
+use std::collections::HashMap;
+
+use fred::error::{Error, ErrorKind};
+use shared::{
+    ids::PostId,
+    keys::{self, field},
+    redis::resp::{Commands, Replies, Reply},
+};
+
+use super::Scanned;
+use crate::engine::{Engine, Failure};
+
+/// Commands in one exchange. Redis takes one to two microseconds for each, in which it hears nobody else.
+pub(super) const EXCHANGE_COMMANDS: usize = 48;
+/// Commands for one post's [`Look`].
+const LOOK_COMMANDS: usize = 3;
+/// What `TTL` says of a key that is there for ever.
+const FOR_EVER: i64 = -1;
+/// What `TTL` says where there is no key.
+const NO_KEY: i64 = -2;
+
+/// What Redis knows of a post.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Look {
+    /// The size of the set.
+    pub(crate) members: i64,
+    pub(crate) has_author: bool,
+    pub(crate) has_meta: bool,
+    pub(crate) persisted: Option<i64>,
+    pub(crate) recorded: i64,
+    pub(crate) acked: i64,
+    /// Whether one of the keys is known to be there for ever.
+    pub(crate) immortal: bool,
+}
+
+impl Look {
+    /// Whether somebody else than view-ingest seems to have written the set.
+    pub(crate) fn differs(&self) -> bool {
+        self.members != self.recorded
+    }
+}
+
+/// What became of the sets that belong to hashes.
+#[derive(Debug, Default)]
+pub(super) struct SetsBeside {
+    /// Posts without a set.
+    pub(super) missing: Vec<PostId>,
+    /// Posts whose set is there for ever.
+    pub(super) immortal: Vec<PostId>,
+}
+
+impl Engine {
+    /// Asks Redis for what it knows of posts. A post whose keys are of another type is an error of its own, and left out.
+    pub(crate) async fn look(&mut self, posts: &[PostId], scanned: &mut Scanned) -> Result<HashMap<PostId, Look>, Failure> {
+        let mut looks = HashMap::with_capacity(posts.len());
+        for (post, look) in self.look_at(posts).await? {
+            match look {
+                Ok(look) => {
+                    looks.insert(post, look);
+                }
+                Err(error) => scanned.fail(&post, &error),
+            }
+        }
+        Ok(looks)
+    }
+
+    /// The same, with Redis's own words where a key is of another type.
+    pub(super) async fn look_at(&mut self, posts: &[PostId]) -> Result<Vec<(PostId, Result<Look, String>)>, Failure> {
+        let mut looks = Vec::with_capacity(posts.len());
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        for chunk in posts.chunks(EXCHANGE_COMMANDS / LOOK_COMMANDS) {
+            commands.clear();
+            for post in chunk {
+                let meta = keys::meta_parts(post);
+                commands.command("SCARD", 1).parts(&keys::views_parts(post));
+                commands.command("HMGET", 5).parts(&meta);
+                commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED);
+                commands.command("TTL", 1).parts(&meta);
+            }
+            self.exchange(&commands, &mut replies).await?;
+            let mut all = replies.iter();
+            looks.extend(chunk.iter().map(|post| {
+                // All three are taken before the first error is looked at, so that the next post finds its own.
+                let own = [all.next(), all.next(), all.next()];
+                (*post, read(own))
+            }));
+        }
+        Ok(looks)
+    }
+
+    /// Looks for the sets of posts that have a hash. Whether a set is there for ever is asked here, as that says, too, whether it is there.
+    pub(super) async fn sets_beside(&mut self, posts: &[PostId]) -> Result<SetsBeside, Failure> {
+        let mut sets = SetsBeside::default();
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        for chunk in posts.chunks(EXCHANGE_COMMANDS) {
+            commands.clear();
+            for post in chunk {
+                commands.command("TTL", 1).parts(&keys::views_parts(post));
+            }
+            self.exchange(&commands, &mut replies).await?;
+            for (post, ttl) in chunk.iter().zip(replies.iter()) {
+                match ttl.number() {
+                    Some(NO_KEY) => sets.missing.push(*post),
+                    Some(FOR_EVER) => sets.immortal.push(*post),
+                    _ => {}
+                }
+            }
+        }
+        Ok(sets)
+    }
+
+    /// Sends commands over the line. Fails, too, where an error is about the server: no other reply is to be relied on then.
+    pub(super) async fn exchange(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), Failure> {
+        self.line.exchange(commands, replies).await?;
+        self.progress.made();
+        match replies.iter().find_map(refusal_of_the_server) {
+            Some(text) => Err(Error::new(ErrorKind::Unknown, text.to_owned()).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the server says that refuses a command for another reason than what the key holds.
+fn refusal_of_the_server(reply: Reply<'_>) -> Option<&str> {
+    match reply {
+        Reply::Error(text) if !text.starts_with("WRONGTYPE") && !text.starts_with("ERR ") => Some(text),
+        _ => None,
+    }
+}
+
+/// Reads the replies about a post: size, fields, and the hash's time to live.
+fn read(replies: [Option<Reply<'_>>; LOOK_COMMANDS]) -> Result<Look, String> {
+    let error = |reply: &Option<Reply<'_>>| if let Some(Reply::Error(text)) = reply { Some((*text).to_owned()) } else { None };
+    if let Some(text) = replies.iter().find_map(error) {
+        return Err(text);
+    }
+    let [Some(members), Some(Reply::List(fields)), Some(ttl)] = replies else {
+        return Err("a reply is missing".to_owned());
+    };
+    let mut has_meta = false;
+    let mut fields = fields.iter().inspect(|field| has_meta |= *field != Reply::Null);
+    let has_author = fields.next().is_some_and(|author| author != Reply::Null);
+    let mut number = || fields.next().and_then(Reply::number);
+    let (persisted, recorded, acked) = (number(), number(), number());
+    Ok(Look {
+        members: members.number().unwrap_or(0),
+        has_author,
+        has_meta,
+        persisted,
+        recorded: recorded.unwrap_or(0),
+        acked: acked.unwrap_or(0),
+        immortal: ttl.number() == Some(FOR_EVER),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(bytes: &str) -> Result<Look, String> {
+        let replies = Replies::decode(bytes.as_bytes().to_vec(), LOOK_COMMANDS).unwrap();
+        let mut all = replies.iter();
+        read([all.next(), all.next(), all.next()])
+    }
+
+    #[test]
+    fn the_replies_about_a_post_are_read() {
+        let look = read_all(":3\r\n*4\r\n$0\r\n\r\n$1\r\n7\r\n$1\r\n3\r\n$1\r\n2\r\n:-1\r\n").unwrap();
+        assert!(look.has_author && look.has_meta && look.immortal && !look.differs());
+        assert_eq!((look.members, look.persisted, look.recorded, look.acked), (3, Some(7), 3, 2));
+        let nothing = read_all(":1\r\n*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n:-2\r\n").unwrap();
+        assert!(!nothing.has_author && !nothing.has_meta && !nothing.immortal && nothing.differs());
+        assert_eq!(nothing.persisted, None);
+        let no_author = read_all(":0\r\n*4\r\n$-1\r\n$-1\r\n$4\r\nmany\r\n$-1\r\n:5\r\n").unwrap();
+        assert!(no_author.has_meta && !no_author.has_author);
+        assert_eq!(no_author.recorded, 0);
+    }
+
+    #[test]
+    fn a_key_of_another_type_is_the_post_s_error_and_any_other_one_the_server_s() {
+        let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        assert_eq!(read_all(&format!("-{wrong}\r\n*0\r\n:5\r\n")).unwrap_err(), wrong);
+        assert_eq!(refusal_of_the_server(Reply::Error(wrong)), None);
+        assert_eq!(refusal_of_the_server(Reply::Error("ERR hash value is not an integer")), None);
+        assert_eq!(refusal_of_the_server(Reply::Error("NOPERM no")), Some("NOPERM no"));
+    }
+}

@@ -1,0 +1,118 @@
+//! Walking through Redis's keys: the sets and the hashes of all posts, page by page.
+
+use std::collections::BTreeMap;
+
+use fred::error::Error;
+use shared::{
+    ids::PostId,
+    keys::{self, ScannedKey},
+    redis::resp::{Commands, List, Replies, Reply},
+};
+
+use super::Pace;
+use crate::engine::{Engine, Failure, refusal};
+
+/// Keys that one `SCAN` looks at, whatever they are. In a key space of millions, Redis takes a microsecond for each.
+const SCAN_COUNT: i64 = 48;
+/// Keys of posts in a page, but for what the last `SCAN` brings too many. PostgreSQL is asked once a page, about half of which are sets:
+/// a query for many more keeps a processor busy for longer than a view takes as a whole.
+const PAGE_KEYS: usize = 80;
+
+/// Where a walk is.
+#[derive(Debug)]
+pub(super) struct Walk {
+    /// `None` at the end.
+    cursor: Option<String>,
+    commands: Commands,
+    replies: Replies,
+    /// How many keys look like a post's and are not, by what they look like.
+    misnamed: BTreeMap<&'static str, u64>,
+}
+
+/// Some of the posts. A post's set and its hash are hardly ever in the same page.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    /// Those that have a set.
+    pub(super) sets: Vec<PostId>,
+    /// Those that have a hash.
+    pub(super) hashes: Vec<PostId>,
+}
+
+impl Walk {
+    pub(super) fn new() -> Self {
+        Self {
+            cursor: Some("0".to_owned()),
+            commands: Commands::default(),
+            replies: Replies::default(),
+            misnamed: BTreeMap::new(),
+        }
+    }
+
+    /// Says what was passed over.
+    pub(super) fn end(self) {
+        for (pattern, keys) in self.misnamed {
+            tracing::warn!(keys, "keys like {pattern} do not hold the id of a post and are passed over");
+        }
+    }
+
+    fn sort(&mut self, keys: List<'_>, page: &mut Page) {
+        for key in keys.iter() {
+            let found = match key {
+                Reply::Text(key) => keys::scanned(key),
+                Reply::Bytes(key) => keys::scanned(&String::from_utf8_lossy(key)),
+                _ => ScannedKey::Foreign,
+            };
+            match found {
+                ScannedKey::Views(post) => page.sets.push(post),
+                ScannedKey::Meta(post) => page.hashes.push(post),
+                ScannedKey::Misnamed(pattern) => *self.misnamed.entry(pattern).or_default() += 1,
+                ScannedKey::Foreign => {}
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// The next page; `None` at the end.
+    pub(super) async fn next_page(&mut self, walk: &mut Walk, pace: &mut Pace) -> Result<Option<Page>, Failure> {
+        let mut page = Page::default();
+        while page.sets.len() + page.hashes.len() < PAGE_KEYS {
+            let Some(cursor) = walk.cursor.take() else { break };
+            walk.commands.clear();
+            walk.commands
+                .command("SCAN", 5)
+                .text(&cursor)
+                .text("MATCH")
+                .text(keys::SCAN_PATTERN)
+                .text("COUNT")
+                .number(SCAN_COUNT);
+            let mut replies = std::mem::take(&mut walk.replies);
+            self.exchange(&walk.commands, &mut replies).await?;
+            let (next, keys) = read(&replies)?;
+            walk.sort(keys, &mut page);
+            walk.cursor = (next != "0").then(|| next.to_owned());
+            walk.replies = replies;
+            self.go_on()?;
+            pace.rest().await;
+        }
+        // Redis may name a key twice.
+        for posts in [&mut page.sets, &mut page.hashes] {
+            posts.sort_unstable();
+            posts.dedup();
+        }
+        let is_over = walk.cursor.is_none() && page.sets.is_empty() && page.hashes.is_empty();
+        Ok((!is_over).then_some(page))
+    }
+}
+
+/// Reads the reply to `SCAN`: where to go on, and the keys.
+fn read(replies: &Replies) -> Result<(&str, List<'_>), Error> {
+    let reply = replies.iter().next();
+    if let Some(Reply::List(list)) = reply {
+        let mut parts = list.iter();
+        if let (Some(Reply::Text(next)), Some(Reply::List(keys))) = (parts.next(), parts.next()) {
+            return Ok((next, keys));
+        }
+    }
+    Err(refusal(reply))
+}
