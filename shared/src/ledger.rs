@@ -115,8 +115,8 @@ async fn run_drain<'a>(
     database.query(&schema.statements.drain, &[&*posts, &*viewers, &times, &*named, &name_new]).await
 }
 
-/// Ids as the statements of the drain and the scan take them: as texts that it casts, but for UUIDs, which are less than half as long as what they are and
-/// cost the server no cast.
+/// Ids as the statements of the drain and the scan take them: as texts that they cast, but for UUIDs, which are less than half as long
+/// as what they are and cost the server no cast.
 fn ids<'a>(id_type: IdType, ids: impl Iterator<Item = &'a str>) -> Box<dyn ToSql + Sync + Send + 'a> {
     match id_type {
         // What is none would not have been let in here.
