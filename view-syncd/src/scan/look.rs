@@ -13,7 +13,7 @@ use super::Scanned;
 use crate::engine::{Engine, Failure};
 
 /// Commands in one exchange. Redis takes one to two microseconds for each, in which it hears nobody else.
-pub(super) const EXCHANGE_COMMANDS: usize = 48;
+pub(super) const EXCHANGE_COMMANDS: usize = 30;
 /// Commands for one post's [`Look`].
 const LOOK_COMMANDS: usize = 3;
 /// What `TTL` says of a key that is there for ever.

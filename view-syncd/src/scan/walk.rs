@@ -13,10 +13,10 @@ use super::Pace;
 use crate::engine::{Engine, Failure, refusal};
 
 /// Keys that one `SCAN` looks at, whatever they are. In a key space of millions, Redis takes a microsecond for each.
-const SCAN_COUNT: i64 = 48;
+const SCAN_COUNT: i64 = 32;
 /// Keys of posts in a page, but for what the last `SCAN` brings too many. PostgreSQL is asked once a page, about half of which are sets:
 /// a query for many more keeps a processor busy for longer than a view takes as a whole.
-const PAGE_KEYS: usize = 80;
+const PAGE_KEYS: usize = 64;
 
 /// Where a walk is.
 #[derive(Debug)]
