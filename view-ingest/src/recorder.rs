@@ -214,6 +214,9 @@ impl Recorder {
         // Whoever has an answer does not wait for what PostgreSQL is to do for the others.
         self.tickets.dispatch();
         failpoints::at("answer::after");
+        if recorded.wrote() && refused.is_empty() {
+            self.stores.health.views_taken(true);
+        }
         if refused.is_empty() {
             self.enter_fallback(self.in_fallback && !recorded.wrote());
         } else {
@@ -234,6 +237,10 @@ impl Recorder {
             }
             None => None,
         };
+        let views = groups.iter().any(|group| !group.viewers.is_empty());
+        if views {
+            self.stores.health.views_taken(verdicts.is_some());
+        }
         let Some(verdicts) = verdicts else {
             for group in groups {
                 batch::fail(group, &mut self.tickets, &self.stores.metrics);

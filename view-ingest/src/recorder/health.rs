@@ -22,6 +22,9 @@ use crate::metrics::Metrics;
 /// How often PostgreSQL is asked whether it is set up and, while Redis is away and `/readyz` depends on it, whether it would take views.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long `/readyz` says so when both stores have refused views.
+const REFUSAL_MS: u64 = 5_000;
+
 /// Complaints that follow the last one within this time are for those who look closely.
 const COMPLAINT_INTERVAL_MS: u64 = 1_000;
 
@@ -31,6 +34,8 @@ pub(crate) struct Health {
     database_answers: AtomicBool,
     in_fallback: AtomicUsize,
     started: Instant,
+    /// When views were last refused by both stores, in milliseconds since the start; zero where one has taken some since.
+    refused_ms: AtomicU64,
     /// When a complaint was last logged, in milliseconds since the start.
     complained_ms: AtomicU64,
 }
@@ -42,6 +47,7 @@ impl Health {
             database_answers: AtomicBool::new(false),
             in_fallback: AtomicUsize::new(0),
             started: Instant::now(),
+            refused_ms: AtomicU64::new(0),
             complained_ms: AtomicU64::new(0),
         }
     }
@@ -51,6 +57,7 @@ impl Health {
         let health = Arc::clone(self);
         Readiness::new(move || {
             let ready = health.redis_takes_views() || health.database_answers.load(Relaxed);
+            let ready = ready && !health.has_just_refused();
             (!ready).then(|| "no store to write to: neither Redis nor PostgreSQL takes views".to_owned())
         })
     }
@@ -58,6 +65,26 @@ impl Health {
     /// PostgreSQL has taken views, or has failed to.
     pub(super) fn database_answered(&self, answered: bool) {
         self.database_answers.store(answered, Relaxed);
+    }
+
+    /// A store has taken views, or none has: a Redis that is full, say, looks as if it would, and only a view tells.
+    pub(super) fn views_taken(&self, taken: bool) {
+        let refused_ms = if taken { 0 } else { self.now_ms().max(1) };
+        // Mostly it is zero and stays so, and all workers share it.
+        if self.refused_ms.load(Relaxed) != refused_ms {
+            self.refused_ms.store(refused_ms, Relaxed);
+        }
+    }
+
+    /// Whether views were refused, and none taken since. After a while a load balancer may try again, as nothing else would show that a
+    /// store is back.
+    fn has_just_refused(&self) -> bool {
+        let refused_ms = self.refused_ms.load(Relaxed);
+        refused_ms != 0 && self.now_ms().saturating_sub(refused_ms) < REFUSAL_MS
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// A recorder has begun to write to PostgreSQL, or has gone back to Redis. The first and the last one are news.
@@ -77,7 +104,7 @@ impl Health {
 
     /// Logs what a store did not do. An outage makes every batch fail, many times a second, so only one complaint in a while is a warning.
     pub(super) fn complain(&self, what: &str, error: &dyn Display) {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.now_ms();
         let last_ms = self.complained_ms.load(Relaxed);
         if last_ms == 0 || now_ms.saturating_sub(last_ms) >= COMPLAINT_INTERVAL_MS {
             self.complained_ms.store(now_ms.max(1), Relaxed);

@@ -1,8 +1,11 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
-use testkit::http::Client;
+use testkit::{SOON, eventually, http::Client};
 
-use crate::support::{World, assert_error};
+use crate::{
+    redis_refuses::command,
+    support::{World, assert_error},
+};
 
 #[tokio::test]
 async fn both_listeners_tell_that_the_process_lives_and_is_ready() {
@@ -61,4 +64,26 @@ async fn readiness_is_told_while_redis_has_never_been_there() {
         let response = client.get("/readyz").await;
         assert_eq!((response.status, response.header("retry-after")), (503, "1"), "{response:?}");
     }
+}
+
+#[tokio::test]
+async fn a_full_redis_alone_is_no_store_to_write_to() {
+    let world = World::redis_alone().await;
+    let app = world.ingest().await;
+    assert_eq!(app.verdict("ann", "p").await, "counted 1");
+    command(&world.redis, &["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    assert_eq!(app.verdict("bob", "p").await, "503");
+    // Repeated views and reads are answered as before, so it looks as if all were well.
+    assert_eq!(app.verdict("ann", "p").await, "duplicate 1");
+    for client in [&app.http, &app.admin] {
+        let response = client.get("/readyz").await;
+        assert_eq!(response.status, 503);
+        assert!(response.json()["message"].as_str().unwrap().contains("no store to write to"), "{:?}", response.json());
+        assert_eq!(client.get("/livez").await.status, 200);
+    }
+    command(&world.redis, &["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    // A load balancer may try again after a while, as nothing but a view tells whether there is memory.
+    eventually("it may be tried", SOON, || async { app.http.get("/readyz").await.status == 200 }).await;
+    assert_eq!(app.verdict("bob", "p").await, "counted 2");
+    assert_eq!(app.http.get("/readyz").await.status, 200);
 }
