@@ -22,6 +22,12 @@ const CONNECTIONS: [usize; 3] = [16, 100, 256];
 const USUAL_CONNECTIONS: usize = 100;
 /// Views per CPU second in batches of 100, against single ones.
 const BATCH_GOAL: f64 = 10.0;
+/// The connections at which the goals are looked at, with skewed posts.
+const GOAL_CONNECTIONS: [usize; 2] = [100, 256];
+/// CPU of a view, against an empty handler.
+const CPU_GOAL: f64 = 1.5;
+/// Requests a second, against a server that puts a member into a set and does no more.
+const RATE_GOAL: f64 = 1.0;
 
 const HOW: &str = "All servers run on this machine together with the load (`wrk -t1`), each with a Redis of its own \
     (`appendonly yes`, `appendfsync everysec`), and are measured in turn; the order rotates from round to round, and every number \
@@ -149,10 +155,19 @@ fn middle(rounds: &Rounds, (workload, connections): Key, kind: Kind) -> Option<M
 }
 
 /// A number of a server against the floor's of the same round; the median of the rounds.
-fn against_floor(rounds: &Rounds, (workload, connections): Key, kind: Kind, of: fn(&Measured) -> f64) -> Option<f64> {
-    let ours = rounds.get(&(workload, connections, kind))?;
-    let floor = rounds.get(&(workload, connections, Kind::Floor))?;
-    Some(median(ours.iter().zip(floor).map(|(ours, floor)| of(ours) / of(floor))))
+fn against_floor(rounds: &Rounds, key: Key, kind: Kind, of: fn(&Measured) -> f64) -> Option<f64> {
+    ratio(rounds, key, kind, Kind::Floor, of)
+}
+
+/// A number of view-ingest against another server's.
+fn against(rounds: &Rounds, key: Key, other: Kind, of: fn(&Measured) -> f64) -> Option<f64> {
+    ratio(rounds, key, Kind::ViewIngest, other, of)
+}
+
+fn ratio(rounds: &Rounds, (workload, connections): Key, one: Kind, other: Kind, of: fn(&Measured) -> f64) -> Option<f64> {
+    let one = rounds.get(&(workload, connections, one))?;
+    let other = rounds.get(&(workload, connections, other))?;
+    Some(median(one.iter().zip(other).map(|(one, other)| of(one) / of(other))))
 }
 
 /// Everybody in one table.
@@ -232,7 +247,7 @@ fn table(key: Key, kinds: &[Kind], rounds: &Rounds) -> Table {
 }
 
 fn figures(rounds: &Rounds) -> Vec<Figure> {
-    let mut figures = Vec::new();
+    let mut figures = goals(rounds);
     for (word, views) in [("new", Views::New), ("repeated", Views::Repeated)] {
         if let Some(ratio) = against_floor(rounds, usual(views), Kind::ViewIngest, |one| one.server_cpu) {
             figures.push(Figure::new(format!("CPU of view-ingest for a {word} view, against an empty handler"), ratio, "×"));
@@ -250,6 +265,28 @@ fn figures(rounds: &Rounds) -> Vec<Figure> {
             let ratio = per_second(&batches) / per_second(&singles);
             let figure = Figure::new(format!("{word} views per CPU second, batches against single"), ratio, "×");
             figures.push(figure.goal(Goal::AtLeast(BATCH_GOAL)));
+        }
+    }
+    figures
+}
+
+/// What single views of skewed posts are held against.
+fn goals(rounds: &Rounds) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (word, views) in [("new", Views::New), ("repeated", Views::Repeated)] {
+        for connections in GOAL_CONNECTIONS {
+            let key = (single(views, Shape::Skewed), connections);
+            let where_ = format!("{word} views, skewed posts, {connections} connections");
+            if let Some(ratio) = against(rounds, key, Kind::Floor, |one| one.server_cpu) {
+                figures.push(
+                    Figure::new(format!("CPU against an empty handler, {where_}"), ratio, "×").goal(Goal::AtMost(CPU_GOAL)),
+                );
+            }
+            if let Some(ratio) = against(rounds, key, Kind::Webdis, |one| one.requests_per_second) {
+                figures.push(
+                    Figure::new(format!("requests a second against webdis, {where_}"), ratio, "×").goal(Goal::AtLeast(RATE_GOAL)),
+                );
+            }
         }
     }
     figures
