@@ -4,6 +4,9 @@ pub(crate) mod batch;
 pub(crate) mod counts;
 pub(crate) mod view;
 
+use std::collections::HashSet;
+
+use foldhash::fast::RandomState;
 use hyper::StatusCode;
 use shared::{
     ids::PostId,
@@ -28,7 +31,7 @@ fn post_ids<'a>(texts: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> 
         number if number > limit => return bad(&format!("{}{limit}", messages::BATCH_LONG)),
         _ => {}
     }
-    let mut seen = std::collections::HashSet::with_capacity(texts.len());
+    let mut seen = HashSet::with_capacity_and_hasher(texts.len(), RandomState::default());
     let mut posts = Vec::with_capacity(texts.len());
     for text in texts {
         let post = post_id(text)?;

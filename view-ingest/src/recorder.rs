@@ -29,7 +29,7 @@ use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    batch::{Group, Item, Tally, Touch},
+    batch::{Group, Item, Items, Tally, Touch},
     fallback::Bypassed,
     first_touch::{FirstTouches, Found, Touched, Wanted},
     gate::Gate,
@@ -179,7 +179,8 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
         // Those who have waited for a first touch may be more than a batch.
         let mut rest = items.drain(..);
         while rest.len() > 0 {
-            recorder.process(batch::group(rest.by_ref().take(MAX_BATCH))).await;
+            let groups = batch::group(rest.by_ref().take(MAX_BATCH), &recorder.tickets);
+            recorder.process(groups).await;
         }
         drop(rest);
         recorder.tickets.dispatch();
@@ -197,28 +198,26 @@ impl Recorder {
             group.meta = Err(Unavailable);
         }
         groups.retain_mut(|group| !self.set_aside(group));
-        let recorded = record::run(&self.stores, &mut self.lane, &mut groups).await;
+        let wrote = record::run(&self.stores, &mut self.lane, &mut groups).await;
         failpoints::at("answer::before");
         let mut tally = Tally::default();
-        let refused: Vec<Group> = groups
-            .into_iter()
-            .filter_map(|group| {
-                if !recorded.took(&group) {
-                    return Some(group);
-                }
-                batch::settle(&group, &recorded, &mut self.tickets, &mut tally);
-                None
-            })
-            .collect();
+        groups.retain_mut(|group| {
+            let refused = record::count(group).is_err();
+            if !refused {
+                batch::settle(group, &mut self.tickets, &mut tally);
+            }
+            refused
+        });
+        let refused = groups;
         tally.add_to(&self.stores.metrics);
         // Whoever has an answer does not wait for what PostgreSQL is to do for the others.
         self.tickets.dispatch();
         failpoints::at("answer::after");
-        if recorded.wrote() && refused.is_empty() {
+        if wrote && refused.is_empty() {
             self.stores.health.views_taken(true);
         }
         if refused.is_empty() {
-            self.enter_fallback(self.in_fallback && !recorded.wrote());
+            self.enter_fallback(self.in_fallback && !wrote);
         } else {
             self.fall_back(&refused).await;
         }
@@ -296,7 +295,7 @@ impl Recorder {
             self.enter_fallback(false);
         }
         for post in self.bypassed.some(CATCH_UP_POSTS) {
-            if let Added::First = self.waiting.add(post, Vec::new()) {
+            if let Added::First = self.waiting.add(post, Items::new()) {
                 let missed = self.bypassed.get(&post).cloned();
                 self.touches.want(Wanted { post, missed });
             }
@@ -332,7 +331,7 @@ impl Recorder {
 /// Tells those who asked for a post that there is none.
 fn refuse(items: &[Item], stores: &Stores, tickets: &mut Tickets) {
     for item in items {
-        if item.viewer.is_some() {
+        if tickets.subject(item).is_some_and(|(_, viewer)| viewer.is_some()) {
             stores.metrics.not_found.inc();
         }
         tickets.settle(item, Ok(Outcome::NOT_FOUND));

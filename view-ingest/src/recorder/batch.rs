@@ -2,25 +2,30 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use shared::ids::{PostId, ViewerId};
+use smallvec::SmallVec;
 
-use super::{Outcome, Status, Unavailable, record::Recorded, tickets::Tickets};
+use super::{
+    Outcome, Status, Unavailable,
+    record::{self, Recorded},
+    tickets::Tickets,
+};
 use crate::metrics::Metrics;
 
-/// One post of one request.
+/// One post of one request: so small that it may be moved about.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Item {
     /// The request.
     pub(super) ticket: usize,
     /// The post's place in the request.
     pub(super) place: usize,
-    /// The post.
-    pub(super) post: PostId,
-    /// Who views it; nobody where only the count is wanted.
-    pub(super) viewer: Option<ViewerId>,
     /// Whether the post has been looked up for this item.
     pub(super) touch: Touch,
 }
+
+/// Items of one post, most often a single one.
+pub(super) type Items = SmallVec<[Item; 1]>;
 
 /// Whether a post has been looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,39 +43,47 @@ pub(super) enum Touch {
 pub(super) struct Meta {
     /// Whether the author is known, so that somebody has looked the post up.
     pub(super) touched: bool,
-    /// Where the author is among the viewers.
-    pub(super) author: Option<usize>,
     /// The count in PostgreSQL, where it is known.
     pub(super) persisted: Option<i64>,
     pub(super) recorded: i64,
     pub(super) acked: i64,
 }
 
+/// What Redis knows of a viewer of a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The set does not have this viewer.
+    New,
+    /// The set has this viewer.
+    Returning,
+    /// The post is this viewer's own.
+    Author,
+}
+
+/// Somebody who views a post.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Viewer {
+    pub(super) id: ViewerId,
+    pub(super) standing: Standing,
+}
+
 /// All of a batch that concerns one post.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) post: PostId,
-    pub(super) items: Vec<Item>,
-    /// The viewers among the items, each once, with whether the set has them.
-    pub(super) viewers: Vec<(ViewerId, bool)>,
+    pub(super) items: Items,
+    /// The viewers among the items, each once, in order.
+    pub(super) viewers: SmallVec<[Viewer; 1]>,
     /// What the check found; an error where Redis did not tell.
     pub(super) meta: Result<Meta, Unavailable>,
-    /// The viewers that are to be recorded, from here to here in the batch's list of new pairs.
-    pub(super) new: std::ops::Range<usize>,
-    /// Where the post's replies to the record pipeline are.
-    pub(super) recorded: Option<usize>,
+    /// What became of the post's part of the record pipeline, if it had one.
+    pub(super) recorded: Option<Result<Recorded, Unavailable>>,
 }
 
 impl Group {
     /// Whether Redis knows nothing of the post, and nobody has asked PostgreSQL for it this moment.
     pub(super) fn needs_first_touch(&self) -> bool {
         self.may_be_looked_up() && self.meta.is_ok_and(|meta| !meta.touched)
-    }
-
-    /// Whether a viewer is known to be the author.
-    pub(super) fn is_by(&self, viewer: &ViewerId) -> bool {
-        let author = self.meta.ok().and_then(|meta| meta.author);
-        author.is_some_and(|place| self.viewers[place].0 == *viewer)
     }
 
     /// Whether Redis did not take what PostgreSQL knows of the post, a moment ago.
@@ -82,33 +95,44 @@ impl Group {
     pub(super) fn may_be_looked_up(&self) -> bool {
         self.meta.is_ok() && self.items.iter().all(|item| item.touch == Touch::None)
     }
+
+    /// Whether nobody has told Redis the count in PostgreSQL, so that the set itself is counted.
+    pub(super) fn counts_the_set(&self) -> bool {
+        self.meta.is_ok_and(|meta| meta.persisted.is_none())
+    }
+
+    /// The viewers that Redis answers for and does not have yet.
+    pub(super) fn new_viewers(&self) -> impl Iterator<Item = &ViewerId> {
+        let all = if self.meta.is_ok() { &*self.viewers } else { &[] };
+        all.iter().filter(|viewer| viewer.standing == Standing::New).map(|viewer| &viewer.id)
+    }
 }
 
 /// Groups items by post, in the order of their arrival.
-pub(super) fn group(items: impl ExactSizeIterator<Item = Item>) -> Vec<Group> {
-    let mut places: HashMap<PostId, usize> = HashMap::with_capacity(items.len());
+pub(super) fn group(items: impl ExactSizeIterator<Item = Item>, tickets: &Tickets) -> Vec<Group> {
+    let mut places: HashMap<&PostId, usize, RandomState> = HashMap::with_capacity_and_hasher(items.len(), RandomState::default());
     let mut groups: Vec<Group> = Vec::with_capacity(items.len());
     for item in items {
-        let place = *places.entry(item.post).or_insert_with(|| {
+        let Some((post, viewer)) = tickets.subject(&item) else { continue };
+        let place = *places.entry(post).or_insert_with(|| {
             groups.push(Group {
-                post: item.post,
-                items: Vec::with_capacity(1),
-                viewers: Vec::new(),
+                post: *post,
+                items: Items::new(),
+                viewers: SmallVec::new(),
                 meta: Err(Unavailable),
-                new: 0..0,
                 recorded: None,
             });
             groups.len() - 1
         });
         let group = &mut groups[place];
         group.items.push(item);
-        if let Some(viewer) = item.viewer {
-            group.viewers.push((viewer, false));
+        if let Some(id) = viewer {
+            group.viewers.push(Viewer { id: *id, standing: Standing::New });
         }
     }
     for group in groups.iter_mut().filter(|group| group.viewers.len() > 1) {
-        group.viewers.sort_unstable();
-        group.viewers.dedup();
+        group.viewers.sort_unstable_by_key(|viewer| viewer.id);
+        group.viewers.dedup_by_key(|viewer| viewer.id);
     }
     groups
 }
@@ -132,22 +156,13 @@ impl Tally {
 }
 
 /// Gives each item of a post that Redis has taken its verdict.
-pub(super) fn settle(group: &Group, recorded: &Recorded, tickets: &mut Tickets, tally: &mut Tally) {
-    let count = group.meta.and_then(|meta| recorded.count(group, &meta));
-    // Every item that asks for a new viewer is looked for here; the first one is the view, the others are its repetitions.
-    let mut new: Vec<ViewerId> = recorded.counted(group).collect();
+pub(super) fn settle(group: &mut Group, tickets: &mut Tickets, tally: &mut Tally) {
+    let count = record::count(group);
+    let lost = record::is_lost(group);
     for item in &group.items {
-        let status = match item.viewer {
-            None => Status::Read,
-            Some(viewer) if group.is_by(&viewer) => Status::Own,
-            Some(viewer) => match new.iter().position(|candidate| *candidate == viewer) {
-                Some(place) => {
-                    new.swap_remove(place);
-                    Status::Counted
-                }
-                None => Status::Duplicate,
-            },
-        };
+        let viewer = tickets.subject(item).and_then(|(_, viewer)| viewer);
+        let place = viewer.and_then(|id| group.viewers.binary_search_by(|viewer| viewer.id.cmp(id)).ok());
+        let status = place.map_or(Status::Read, |place| verdict(&mut group.viewers[place].standing, lost));
         match status {
             Status::Counted => tally.counted += 1,
             Status::Duplicate => tally.duplicate += 1,
@@ -155,6 +170,18 @@ pub(super) fn settle(group: &Group, recorded: &Recorded, tickets: &mut Tickets, 
             Status::Read | Status::NotFound => tally.reads += 1,
         }
         tickets.settle(item, count.map(|views| Outcome { status, views }));
+    }
+}
+
+/// The verdict on one view. The first view of a new viewer counts, unless another process was first; the others are its repetitions.
+fn verdict(standing: &mut Standing, lost: bool) -> Status {
+    match standing {
+        Standing::Author => Status::Own,
+        Standing::Returning => Status::Duplicate,
+        Standing::New => {
+            *standing = Standing::Returning;
+            if lost { Status::Duplicate } else { Status::Counted }
+        }
     }
 }
 
@@ -167,29 +194,47 @@ pub(super) fn fail(group: &Group, tickets: &mut Tickets, metrics: &Metrics) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use smallvec::smallvec;
+    use tokio::sync::oneshot;
 
-    fn item(ticket: usize, post: &str, viewer: Option<&str>) -> Item {
-        let viewer = viewer.map(|viewer| ViewerId::parse(viewer).unwrap());
-        Item { ticket, place: 0, post: PostId::parse(post).unwrap(), viewer, touch: Touch::None }
+    use super::{super::Ask, *};
+
+    /// Requests for one post each, with who views it.
+    fn asked(requests: &[(&str, Option<&str>)]) -> (Tickets, Vec<Item>) {
+        let (mut tickets, mut items) = (Tickets::new(0, Vec::new()), Vec::new());
+        for (post, viewer) in requests {
+            let viewer = viewer.map(|viewer| ViewerId::parse(viewer).unwrap());
+            let ask = Ask { viewer, posts: smallvec![PostId::parse(post).unwrap()], reply: oneshot::channel().0, home: 0 };
+            tickets.open(ask, &mut items);
+        }
+        (tickets, items)
     }
 
     #[test]
     fn items_are_grouped_by_post_and_viewers_named_once() {
-        let mut items = vec![item(0, "a", Some("x")), item(1, "b", Some("x")), item(2, "a", Some("y")), item(3, "a", Some("x"))];
-        items.push(item(4, "b", None));
-        let groups = group(items.into_iter());
+        let (tickets, items) =
+            asked(&[("a", Some("x")), ("b", Some("x")), ("a", Some("y")), ("a", Some("x")), ("b", None), ("c", None)]);
+        let groups = group(items.into_iter(), &tickets);
         let shape: Vec<_> = groups.iter().map(|group| (group.post.as_str(), group.items.len(), group.viewers.len())).collect();
-        assert_eq!(shape, [("a", 3, 2), ("b", 2, 1)]);
+        assert_eq!(shape, [("a", 3, 2), ("b", 2, 1), ("c", 1, 0)]);
     }
 
     #[test]
     fn a_post_that_was_looked_up_this_moment_is_not_looked_up_again() {
-        let mut group = group(std::iter::once(item(0, "a", Some("x")))).remove(0);
+        let (tickets, items) = asked(&[("a", Some("x"))]);
+        let mut group = group(items.into_iter(), &tickets).remove(0);
         assert!(!group.needs_first_touch(), "nothing is known of Redis yet");
         group.meta = Ok(Meta::default());
         assert!(group.needs_first_touch());
         group.items[0].touch = Touch::Done;
         assert!(!group.needs_first_touch());
+    }
+
+    #[test]
+    fn only_the_first_view_of_a_new_viewer_counts() {
+        let mut standing = Standing::New;
+        assert_eq!([verdict(&mut standing, false), verdict(&mut standing, false)], [Status::Counted, Status::Duplicate]);
+        assert_eq!(verdict(&mut Standing::New, true), Status::Duplicate, "another process was first");
+        assert_eq!(verdict(&mut Standing::Author, false), Status::Own);
     }
 }

@@ -7,7 +7,7 @@ use shared::{
 
 use super::{
     Stores, Unavailable,
-    batch::{Group, Meta},
+    batch::{Group, Meta, Standing},
     lane::Lane,
 };
 
@@ -34,8 +34,8 @@ pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) 
 fn queue(commands: &mut Commands, group: &Group) {
     if !group.viewers.is_empty() {
         commands.command("SMISMEMBER", 1 + group.viewers.len()).parts(&keys::views_parts(&group.post));
-        for (viewer, _) in &group.viewers {
-            commands.text(viewer.as_str());
+        for viewer in &group.viewers {
+            commands.text(viewer.id.as_str());
         }
     }
     commands.command("HMGET", 5).parts(&keys::meta_parts(&group.post));
@@ -46,19 +46,18 @@ fn read(group: &mut Group, members: Option<Option<Reply<'_>>>, meta: Option<Repl
     if let Some(members) = members {
         let members = list(members, group.viewers.len())?;
         for (viewer, member) in group.viewers.iter_mut().zip(members.iter()) {
-            viewer.1 = member == Reply::Integer(1);
+            if member == Reply::Integer(1) {
+                viewer.standing = Standing::Returning;
+            }
         }
     }
     let mut fields = list(meta, 4)?.iter();
     let author = fields.next().and_then(|value| if let Reply::Text(text) = value { Some(text) } else { None });
+    for viewer in group.viewers.iter_mut().filter(|viewer| author == Some(viewer.id.as_str())) {
+        viewer.standing = Standing::Author;
+    }
     let mut number = || fields.next().and_then(|value| if let Reply::Text(text) = value { text.parse().ok() } else { None });
-    Ok(Meta {
-        touched: author.is_some(),
-        author: author.and_then(|author| group.viewers.iter().position(|(viewer, _)| viewer.as_str() == author)),
-        persisted: number(),
-        recorded: number().unwrap_or(0),
-        acked: number().unwrap_or(0),
-    })
+    Ok(Meta { touched: author.is_some(), persisted: number(), recorded: number().unwrap_or(0), acked: number().unwrap_or(0) })
 }
 
 fn list(reply: Option<Reply<'_>>, length: usize) -> Result<List<'_>, String> {

@@ -12,11 +12,7 @@ use shared::{
     postgres::{Database, DatabaseError},
 };
 
-use super::{
-    Outcome, Status, Stores,
-    batch::{Group, Item},
-    tickets::Tickets,
-};
+use super::{Outcome, Status, Stores, batch::Group, tickets::Tickets};
 
 /// Posts and viewers that are remembered at most, per recorder. What an outage touches beyond that is brought up to date by the scan.
 const MAX_REMEMBERED: usize = 200_000;
@@ -121,10 +117,10 @@ async fn ask(database: &Database, stores: &Stores, groups: &[Group]) -> Result<V
     let mut pairs = Vec::new();
     let mut only_read = Vec::new();
     for group in groups.iter().filter(|group| !stores.unknown.contains_key(&group.post)) {
-        let storable = group.viewers.iter().filter(|(viewer, _)| schema.viewer_type.accepts(viewer.as_str()));
+        let storable = group.viewers.iter().filter(|viewer| schema.viewer_type.accepts(viewer.id.as_str()));
         let before = pairs.len();
         if schema.post_type.accepts(group.post.as_str()) {
-            pairs.extend(storable.map(|(viewer, _)| Pair { post: group.post, viewer: *viewer, at_ms }));
+            pairs.extend(storable.map(|viewer| Pair { post: group.post, viewer: viewer.id, at_ms }));
         }
         if pairs.len() == before {
             only_read.push(group.post);
@@ -158,19 +154,19 @@ async fn insert(database: &Database, pairs: &[Pair]) -> Result<Verdicts, Databas
 fn settle(group: &Group, verdict: &Verdict, stores: &Stores, tickets: &mut Tickets) {
     let mut new = verdict.new.clone();
     for item in &group.items {
-        let status = status(item, verdict, &mut new);
+        let viewer = tickets.subject(item).and_then(|(_, viewer)| viewer);
+        let status = viewer.map_or(Status::Read, |viewer| status(viewer, verdict, &mut new));
         stores.metrics.count(status);
         tickets.settle(item, Ok(Outcome { status, views: verdict.views }));
     }
     stores.metrics.bypassed.inc_by(verdict.new.len() as u64);
 }
 
-fn status(item: &Item, verdict: &Verdict, new: &mut Vec<ViewerId>) -> Status {
-    let Some(viewer) = item.viewer else { return Status::Read };
+fn status(viewer: &ViewerId, verdict: &Verdict, new: &mut Vec<ViewerId>) -> Status {
     if verdict.author == viewer.as_str() {
         return Status::Own;
     }
-    match new.iter().position(|candidate| *candidate == viewer) {
+    match new.iter().position(|candidate| candidate == viewer) {
         Some(place) => {
             new.swap_remove(place);
             Status::Counted

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use shared::{
     failpoints,
-    ids::{PostId, ViewerId},
     keys::{self, field},
     redis::resp::{Commands, Reply},
 };
@@ -30,18 +29,11 @@ const MAX_PAIRS_PER_ENTRY: usize = 128;
 /// The code of the error of a primary that its replicas have left, perhaps for another one (`min-replicas-to-write`).
 const NO_REPLICAS: &str = "NOREPLICAS";
 
-/// What recording did.
-pub(super) struct Recorded {
-    /// The new pairs of the whole batch.
-    pairs: Vec<(PostId, ViewerId)>,
-    /// Whether the outbox has all of them.
-    in_outbox: bool,
-    /// For each post with new pairs, the replies that matter.
-    posts: Vec<Result<PostReplies, Unavailable>>,
-}
-
+/// What became of a post's part of the record pipeline.
 #[derive(Debug, Clone, Copy)]
-struct PostReplies {
+pub(super) struct Recorded {
+    /// How many viewers were new by the check.
+    new: usize,
     /// How many members the set really gained.
     added: i64,
     /// `recorded` after the increment.
@@ -50,97 +42,77 @@ struct PostReplies {
     size: Option<i64>,
 }
 
-impl Recorded {
-    /// Whether Redis has taken everything of a post.
-    pub(super) fn took(&self, group: &Group) -> bool {
-        group.meta.is_ok_and(|meta| self.count(group, &meta).is_ok())
+/// The live count of a post after the batch; an error where Redis did not take the whole of its part.
+pub(super) fn count(group: &Group) -> Result<i64, Unavailable> {
+    let meta = group.meta?;
+    let Some(recorded) = group.recorded.transpose()? else {
+        return Ok(live(&meta, meta.recorded));
+    };
+    if let Some(size) = recorded.size {
+        return Ok(size);
     }
+    // Viewers that another process put into the set between check and record are in the outbox twice, and one view each.
+    let raced = recorded.new as i64 - recorded.added;
+    Ok(live(&meta, recorded.recorded - raced.max(0)))
+}
 
-    /// Whether anything new was there to be taken.
-    pub(super) fn wrote(&self) -> bool {
-        self.in_outbox && !self.pairs.is_empty()
-    }
-
-    /// The live count of a post after the batch.
-    pub(super) fn count(&self, group: &Group, meta: &Meta) -> Result<i64, Unavailable> {
-        let Some(place) = group.recorded else {
-            return Ok(live(meta, meta.recorded));
-        };
-        if !self.in_outbox {
-            return Err(Unavailable);
-        }
-        let replies = self.posts[place]?;
-        if let Some(size) = replies.size {
-            return Ok(size);
-        }
-        // Viewers that another process put into the set between check and record are in the outbox twice, and one view each.
-        let raced = group.new.len() as i64 - replies.added;
-        Ok(live(meta, replies.recorded - raced.max(0)))
-    }
-
-    /// The viewers of a post whose view is counted. When the set gained none of them, another process was faster with each.
-    pub(super) fn counted(&self, group: &Group) -> impl Iterator<Item = ViewerId> {
-        let lost = group.recorded.is_some_and(|place| self.posts[place].is_ok_and(|replies| replies.added == 0));
-        let range = if lost { 0..0 } else { group.new.clone() };
-        self.pairs[range].iter().map(|(_, viewer)| *viewer)
-    }
+/// Whether another process was faster with every new viewer: the set gained none of them.
+pub(super) fn is_lost(group: &Group) -> bool {
+    group.recorded.is_some_and(|recorded| recorded.is_ok_and(|recorded| recorded.added == 0))
 }
 
 fn live(meta: &Meta, recorded: i64) -> i64 {
     (meta.persisted.unwrap_or(0) + recorded - meta.acked).max(0)
 }
 
-/// Records the new pairs of a batch. Where nothing is new, nothing is sent.
-pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) -> Recorded {
-    let mut pairs = Vec::new();
+/// Records the new viewers of a batch, and notes with each post what became of that. Where nothing is new, nothing is sent. Gives whether
+/// Redis took anything new.
+pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) -> bool {
+    let mut pairs = 0;
     let mut posts = 0;
     for group in &mut *groups {
-        let Ok(meta) = group.meta else { continue };
-        let first = pairs.len();
-        let new = group.viewers.iter().filter(|(viewer, known)| !known && !group.is_by(viewer));
-        pairs.extend(new.map(|(viewer, _)| (group.post, *viewer)));
-        group.new = first..pairs.len();
+        let new = group.new_viewers().count();
         // Where neither PostgreSQL nor anybody else has told the count, the set itself is counted, also for a mere reader.
-        if !group.new.is_empty() || meta.persisted.is_none() {
-            group.recorded = Some(posts);
+        if new > 0 || group.counts_the_set() {
+            group.recorded = Some(Err(Unavailable));
             posts += 1;
         }
+        pairs += new;
     }
     if posts == 0 {
-        return Recorded { pairs, in_outbox: true, posts: Vec::new() };
+        return false;
     }
     failpoints::at("record::before");
-    if !exchange(stores, lane, groups, &pairs).await {
-        return Recorded { pairs, in_outbox: false, posts: vec![Err(Unavailable); posts] };
+    if !exchange(stores, lane, groups, pairs).await {
+        return false;
     }
     failpoints::at("record::after");
     let mut replies = lane.replies.iter();
-    let mut results = Vec::with_capacity(posts);
-    for group in groups.iter().filter(|group| group.recorded.is_some()) {
-        results.push(read(group, &mut replies).map_err(|error| {
+    for group in groups.iter_mut().filter(|group| group.recorded.is_some()) {
+        group.recorded = Some(read(group, &mut replies).map_err(|error| {
             stores.health.complain("Redis did not record a post", &format_args!("{error}, post {}", group.post));
             Unavailable
         }));
     }
-    Recorded { pairs, in_outbox: true, posts: results }
+    pairs > 0
 }
 
 /// Sends the outbox's part and, once it is taken, that of the posts. The replies to the latter are there when this gives true.
-async fn exchange(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: &[(PostId, ViewerId)]) -> bool {
+async fn exchange(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: usize) -> bool {
     #[cfg(feature = "failpoints")]
     if let Some(done) = torn::exchange(stores, lane, groups, pairs).await {
         return done;
     }
-    send_outbox(stores, lane, pairs).await && send_posts(stores, lane, groups, pairs).await
+    send_outbox(stores, lane, groups, pairs).await && send_posts(stores, lane, groups).await
 }
 
 /// Writes the outbox and waits for the replies: all or nothing is to follow.
-async fn send_outbox(stores: &Stores, lane: &mut Lane, pairs: &[(PostId, ViewerId)]) -> bool {
-    if pairs.is_empty() {
+async fn send_outbox(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: usize) -> bool {
+    if pairs == 0 {
         return true;
     }
     lane.commands.clear();
-    queue_outbox(&mut lane.commands, pairs);
+    queue_outbox(&mut lane.commands, groups, pairs);
     if !lane.exchange(stores).await {
         return false;
     }
@@ -154,53 +126,52 @@ async fn send_outbox(stores: &Stores, lane: &mut Lane, pairs: &[(PostId, ViewerI
     refusal.is_none()
 }
 
-fn queue_outbox(commands: &mut Commands, pairs: &[(PostId, ViewerId)]) {
-    for chunk in pairs.chunks(MAX_PAIRS_PER_ENTRY) {
-        commands.command("XADD", 2 + 2 * chunk.len()).text(keys::OUTBOX).text("*");
-        for (post, viewer) in chunk {
-            commands.text(post.as_str()).text(viewer.as_str());
+fn queue_outbox(commands: &mut Commands, groups: &[Group], pairs: usize) {
+    let all = groups.iter().flat_map(|group| group.new_viewers().map(|viewer| (&group.post, viewer)));
+    for (place, (post, viewer)) in all.enumerate() {
+        if place % MAX_PAIRS_PER_ENTRY == 0 {
+            let fields = (pairs - place).min(MAX_PAIRS_PER_ENTRY);
+            commands.command("XADD", 2 + 2 * fields).text(keys::OUTBOX).text("*");
         }
+        commands.text(post.as_str()).text(viewer.as_str());
     }
 }
 
-async fn send_posts(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: &[(PostId, ViewerId)]) -> bool {
+async fn send_posts(stores: &Stores, lane: &mut Lane, groups: &[Group]) -> bool {
     lane.commands.clear();
-    queue_posts(&mut lane.commands, groups, pairs, stores.view_ttl);
+    queue_posts(&mut lane.commands, groups, stores.view_ttl);
     lane.exchange(stores).await
 }
 
-fn queue_posts(commands: &mut Commands, groups: &[Group], pairs: &[(PostId, ViewerId)], ttl: Duration) {
+fn queue_posts(commands: &mut Commands, groups: &[Group], ttl: Duration) {
     let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
         let (views, meta) = (keys::views_parts(&group.post), keys::meta_parts(&group.post));
-        let new = &pairs[group.new.clone()];
-        if !new.is_empty() {
-            commands.command("SADD", 1 + new.len()).parts(&views);
-            for (_, viewer) in new {
+        let new = group.new_viewers().count();
+        if new > 0 {
+            commands.command("SADD", 1 + new).parts(&views);
+            for viewer in group.new_viewers() {
                 commands.text(viewer.as_str());
             }
             commands.command("EXPIRE", 2).parts(&views).number(ttl);
-            commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(new.len() as i64);
+            commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(new as i64);
             commands.command("EXPIRE", 2).parts(&meta).number(ttl);
         }
-        if counts_the_set(group) {
+        if group.counts_the_set() {
             commands.command("SCARD", 1).parts(&views);
         }
     }
 }
 
-fn counts_the_set(group: &Group) -> bool {
-    group.meta.is_ok_and(|meta| meta.persisted.is_none())
-}
-
-fn read<'a>(group: &Group, replies: &mut impl Iterator<Item = Reply<'a>>) -> Result<PostReplies, String> {
+fn read<'a>(group: &Group, replies: &mut impl Iterator<Item = Reply<'a>>) -> Result<Recorded, String> {
     let mut number = || match replies.next() {
         Some(Reply::Integer(number)) => Ok(number),
         Some(Reply::Error(text)) => Err(text.to_owned()),
         _ => Err("a number was expected".to_owned()),
     };
     let (mut added, mut recorded) = (Ok(0), Ok(0));
-    if !group.new.is_empty() {
+    let new = group.new_viewers().count();
+    if new > 0 {
         // All four replies are taken before the first error is looked at, so that the next post finds its own.
         (added, recorded) = (number(), {
             let _ = number();
@@ -208,6 +179,6 @@ fn read<'a>(group: &Group, replies: &mut impl Iterator<Item = Reply<'a>>) -> Res
         });
         let _ = number();
     }
-    let size = if counts_the_set(group) { Some(number()) } else { None };
-    Ok(PostReplies { added: added?, recorded: recorded?, size: size.transpose()? })
+    let size = if group.counts_the_set() { Some(number()) } else { None };
+    Ok(Recorded { new, added: added?, recorded: recorded?, size: size.transpose()? })
 }

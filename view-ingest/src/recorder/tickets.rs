@@ -2,7 +2,9 @@
 //!
 //! To wake a request on another worker's thread takes a call to the system, so all of a batch that go to one worker travel together.
 
+use shared::ids::{PostId, ViewerId};
 use slab::Slab;
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::{
@@ -20,6 +22,8 @@ pub(super) struct Tickets {
 }
 
 struct Ticket {
+    viewer: Option<ViewerId>,
+    posts: SmallVec<[PostId; 1]>,
     outcomes: Outcomes,
     missing: usize,
     failed: bool,
@@ -47,6 +51,8 @@ impl Tickets {
     pub(super) fn open(&mut self, ask: Ask, items: &mut Vec<Item>) {
         let count = ask.posts.len();
         let ticket = Ticket {
+            viewer: ask.viewer,
+            posts: ask.posts,
             outcomes: Outcomes::from_elem(Outcome::NOT_FOUND, count),
             missing: count,
             failed: false,
@@ -54,8 +60,13 @@ impl Tickets {
             home: ask.home,
         };
         let ticket = self.open.insert(ticket);
-        let posts = ask.posts.into_iter().enumerate();
-        items.extend(posts.map(|(place, post)| Item { ticket, place, post, viewer: ask.viewer, touch: Touch::None }));
+        items.extend((0..count).map(|place| Item { ticket, place, touch: Touch::None }));
+    }
+
+    /// The post of an item that is not settled yet, and who views it; nobody where only the count is wanted.
+    pub(super) fn subject(&self, item: &Item) -> Option<(&PostId, Option<&ViewerId>)> {
+        let ticket = self.open.get(item.ticket)?;
+        Some((ticket.posts.get(item.place)?, ticket.viewer.as_ref()))
     }
 
     /// Settles one item, and answers the request when it was the last one. A request fails as a whole: what of it was recorded is a

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use shared::ids::PostId;
 
-use super::batch::Item;
+use super::batch::Items;
 
 /// How many views and reads may wait at most, per recorder: some 50 MB where each is for another post.
 const MAX_ITEMS: usize = 100_000;
@@ -12,7 +12,7 @@ const MAX_ITEMS: usize = 100_000;
 /// The items of posts that are being looked up.
 #[derive(Default)]
 pub(super) struct Waiting {
-    posts: HashMap<PostId, Vec<Item>>,
+    posts: HashMap<PostId, Items>,
     items: usize,
 }
 
@@ -24,12 +24,12 @@ pub(super) enum Added {
     /// They wait, too.
     More,
     /// There are too many already. None of these waits.
-    NoRoom(Vec<Item>),
+    NoRoom(Items),
 }
 
 impl Waiting {
     /// Has items wait for their post.
-    pub(super) fn add(&mut self, post: PostId, items: Vec<Item>) -> Added {
+    pub(super) fn add(&mut self, post: PostId, items: Items) -> Added {
         if self.items + items.len() > MAX_ITEMS {
             return Added::NoRoom(items);
         }
@@ -47,7 +47,7 @@ impl Waiting {
     }
 
     /// Those who have waited for a post.
-    pub(super) fn take(&mut self, post: &PostId) -> Vec<Item> {
+    pub(super) fn take(&mut self, post: &PostId) -> Items {
         let items = self.posts.remove(post).unwrap_or_default();
         self.items -= items.len();
         items
@@ -56,20 +56,25 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::batch::Touch, *};
+    use smallvec::smallvec;
+
+    use super::{
+        super::batch::{Item, Touch},
+        *,
+    };
 
     fn post(id: &str) -> PostId {
         PostId::parse(id).unwrap()
     }
 
-    fn items(number: usize) -> Vec<Item> {
-        vec![Item { ticket: 0, place: 0, post: post("p"), viewer: None, touch: Touch::None }; number]
+    fn items(number: usize) -> Items {
+        smallvec![Item { ticket: 0, place: 0, touch: Touch::None }; number]
     }
 
     #[test]
     fn the_first_to_wait_is_told_so() {
         let mut waiting = Waiting::default();
-        assert!(matches!(waiting.add(post("p"), Vec::new()), Added::First));
+        assert!(matches!(waiting.add(post("p"), Items::new()), Added::First));
         assert!(matches!(waiting.add(post("p"), items(2)), Added::More));
         assert!(matches!(waiting.add(post("q"), items(1)), Added::First));
         assert_eq!((waiting.take(&post("p")).len(), waiting.take(&post("p")).len()), (2, 0));
