@@ -6,8 +6,9 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use shared::{
     auth::{KeySource, TokenRules, Verifier},
     ids::{PostId, ViewerId},
-    keys,
+    keys::{self, field},
     ledger::{self, Pair},
+    redis::resp::{Commands, Replies, Reply},
 };
 use testkit::tokens::{SigningKey, Token};
 
@@ -64,5 +65,33 @@ fn pairs(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(pieces, ids, key_names, tokens, pairs);
+/// Redis's protocol, as a batch of new views, one of each of a hundred posts, needs it.
+fn protocol(criterion: &mut Criterion) {
+    let (post, viewer) = (PostId::parse(POST).expect("the id is valid"), ViewerId::parse(VIEWER).expect("the id is valid"));
+    let (views, meta) = (keys::views_parts(&post), keys::meta_parts(&post));
+    let mut commands = Commands::default();
+    criterion.bench_function("commands for 100 posts, written", |bencher| {
+        bencher.iter(|| {
+            commands.clear();
+            for _ in 0..100 {
+                commands.command("SISMEMBER", 2).parts(black_box(&views)).text(viewer.as_str());
+                commands.command("HMGET", 5).parts(&meta);
+                commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED);
+                commands.command("SADD", 2).parts(&views).text(viewer.as_str());
+                commands.command("EXPIRE", 2).parts(&views).number(black_box(86_400));
+                commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(black_box(1));
+                commands.command("EXPIRE", 2).parts(&meta).number(black_box(86_400));
+            }
+            commands.len()
+        });
+    });
+    let replies = format!(":0\r\n*4\r\n$36\r\n{VIEWER}\r\n$2\r\n17\r\n$1\r\n3\r\n$1\r\n2\r\n:1\r\n:1\r\n:4\r\n:1\r\n");
+    let replies = replies.repeat(100).into_bytes();
+    criterion.bench_function("replies for 100 posts, read", |bencher| {
+        let read = |bytes| Replies::decode(bytes, 600).expect("they are replies").iter().filter_map(Reply::number).sum::<i64>();
+        bencher.iter_batched(|| replies.clone(), read, BatchSize::SmallInput);
+    });
+}
+
+criterion_group!(pieces, ids, key_names, tokens, protocol, pairs);
 criterion_main!(pieces);
