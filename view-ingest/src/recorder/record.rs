@@ -144,7 +144,8 @@ async fn send_posts(stores: &Stores, lane: &mut Lane, groups: &[Group]) -> bool 
 }
 
 fn queue_posts(commands: &mut Commands, groups: &[Group], ttl: Duration) {
-    let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+    let mut buffer = itoa::Buffer::new();
+    let ttl = buffer.format(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
         let (views, meta) = (keys::views_parts(&group.post), keys::meta_parts(&group.post));
         let new = group.new_viewers().count();
@@ -153,9 +154,9 @@ fn queue_posts(commands: &mut Commands, groups: &[Group], ttl: Duration) {
             for viewer in group.new_viewers() {
                 commands.text(viewer.as_str());
             }
-            commands.command("EXPIRE", 2).parts(&views).number(ttl);
+            commands.command("EXPIRE", 2).parts(&views).text(ttl);
             commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(new as i64);
-            commands.command("EXPIRE", 2).parts(&meta).number(ttl);
+            commands.command("EXPIRE", 2).parts(&meta).text(ttl);
         }
         if group.counts_the_set() {
             commands.command("SCARD", 1).parts(&views);
