@@ -262,6 +262,24 @@ mod tests {
     }
 
     #[test]
+    fn an_argument_of_any_length_is_announced_with_it() {
+        for length in [0, 1, 9, 10, 11, 99, 100, 101, 1_000, 12_345] {
+            let mut commands = Commands::default();
+            commands.command("ECHO", 1).text(&"x".repeat(length));
+            let expected = format!("*2\r\n$4\r\nECHO\r\n${length}\r\n{}\r\n", "x".repeat(length));
+            assert_eq!(commands.bytes(), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_whatever_their_size() {
+        let numbers = [0, 9, 10, -1, i64::MAX, i64::MIN, 7];
+        let bytes: String = numbers.iter().map(|number| format!(":{number}\r\n")).collect();
+        let replies = Replies::decode(bytes.into_bytes(), numbers.len()).unwrap();
+        assert!(replies.iter().eq(numbers.map(Reply::Integer)));
+    }
+
+    #[test]
     fn replies_are_read_however_they_arrive() {
         let all = b":42\r\n*3\r\n$1\r\na\r\n$-1\r\n:1\r\n-OOM command not allowed\r\n+OK\r\n$0\r\n\r\n";
         let mut replies = Replies::default();
