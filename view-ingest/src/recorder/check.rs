@@ -7,7 +7,7 @@ use shared::{
 
 use super::{
     Stores, Unavailable,
-    batch::{Group, Meta, Standing, Viewer},
+    batch::{Group, Meta, Standing},
     lane::Lane,
 };
 
@@ -33,9 +33,7 @@ pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) 
 
 fn queue(commands: &mut Commands, group: &Group) {
     if !group.viewers.is_empty() {
-        // The same question, but the answer is a number that costs less to read than a list of one.
-        let name = if group.viewers.len() == 1 { "SISMEMBER" } else { "SMISMEMBER" };
-        commands.command(name, 1 + group.viewers.len()).parts(&keys::views_parts(&group.post));
+        commands.command("SMISMEMBER", 1 + group.viewers.len()).parts(&keys::views_parts(&group.post));
         for viewer in &group.viewers {
             commands.text(viewer.id.as_str());
         }
@@ -46,7 +44,10 @@ fn queue(commands: &mut Commands, group: &Group) {
 
 fn read(group: &mut Group, members: Option<Option<Reply<'_>>>, meta: Option<Reply<'_>>) -> Result<Meta, String> {
     if let Some(members) = members {
-        read_members(&mut group.viewers, members)?;
+        let members = list(members, group.viewers.len())?;
+        for (viewer, member) in group.viewers.iter_mut().zip(members.iter()) {
+            viewer.standing = if member == Reply::Integer(1) { Standing::Returning } else { Standing::New };
+        }
     }
     let mut fields = list(meta, 4)?.iter();
     let author = fields.next().and_then(|value| if let Reply::Text(text) = value { Some(text) } else { None });
@@ -55,20 +56,6 @@ fn read(group: &mut Group, members: Option<Option<Reply<'_>>>, meta: Option<Repl
     }
     let mut number = || fields.next().and_then(|value| if let Reply::Text(text) = value { text.parse().ok() } else { None });
     Ok(Meta { touched: author.is_some(), persisted: number(), recorded: number().unwrap_or(0), acked: number().unwrap_or(0) })
-}
-
-/// Notes which viewers the set has.
-fn read_members(viewers: &mut [Viewer], reply: Option<Reply<'_>>) -> Result<(), String> {
-    let standing = |member| if member == Reply::Integer(1) { Standing::Returning } else { Standing::New };
-    if let ([viewer], Some(member @ Reply::Integer(_))) = (&mut *viewers, reply) {
-        viewer.standing = standing(member);
-        return Ok(());
-    }
-    let members = list(reply, viewers.len())?;
-    for (viewer, member) in viewers.iter_mut().zip(members.iter()) {
-        viewer.standing = standing(member);
-    }
-    Ok(())
 }
 
 fn list(reply: Option<Reply<'_>>, length: usize) -> Result<List<'_>, String> {
