@@ -19,6 +19,8 @@ const BAR_HEIGHT: u32 = 34;
 const NAMES_WIDTH: u32 = 170;
 /// Room for titles and axes.
 const FRAME: u32 = 60;
+/// A line of the legend.
+const LEGEND_LINE: u32 = 17;
 const FONT: &str = "sans-serif";
 
 /// Draws a chart.
@@ -85,6 +87,9 @@ fn lines(title: &str, x: &str, y: &str, series: &[(String, Vec<(f64, f64)>)]) ->
     if !(low > 0.0 && low < high) {
         return Err(anyhow!("the chart {title:?} needs two places on its axis"));
     }
+    // Room for the legend above the lines, which it would cover otherwise.
+    let legend = FRAME / 2 + LEGEND_LINE * u32::try_from(series.len())?;
+    let top = top / (1.0 - f64::from(legend) / f64::from(LINES_HEIGHT - FRAME));
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH, LINES_HEIGHT)).into_drawing_area();
@@ -94,7 +99,7 @@ fn lines(title: &str, x: &str, y: &str, series: &[(String, Vec<(f64, f64)>)]) ->
             .margin(10)
             .x_label_area_size(40)
             .y_label_area_size(70)
-            .build_cartesian_2d((low..high).log_scale().with_key_points(points().map(|point| point.0).collect()), 0.0..top * 1.1)
+            .build_cartesian_2d((low..high).log_scale().with_key_points(points().map(|point| point.0).collect()), 0.0..top)
             .map_err(failed)?;
         chart
             .configure_mesh()
@@ -154,5 +159,23 @@ mod tests {
             |series| Chart::Lines { file: String::new(), title: "p99".into(), x: "connections".into(), y: "ms".into(), series };
         assert!(svg(&chart(series)).unwrap().matches("<polyline").count() >= 2);
         assert!(svg(&chart(vec![("a".to_owned(), vec![(16.0, 1.0)])])).is_err());
+    }
+
+    #[test]
+    fn the_legend_covers_no_line() {
+        let series = ["a", "b", "c", "d", "e"].map(|name| (name.to_owned(), vec![(16.0, 4.0), (100.0, 3.9), (256.0, 1.0)]));
+        let title = String::new;
+        let chart = Chart::Lines { file: title(), title: title(), x: title(), y: title(), series: series.to_vec() };
+        let svg = svg(&chart).unwrap();
+        let numbers = |element: &str, name: &str| -> Vec<i32> {
+            let elements = svg.split('<').filter(|text| text.starts_with(element));
+            elements
+                .map(|text| text.split(&format!(" {name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap())
+                .collect()
+        };
+        let bottoms = numbers("rect", "y").into_iter().zip(numbers("rect", "height")).map(|(y, height)| y + height);
+        // The first one is the chart's background.
+        let legend = bottoms.skip(1).max().unwrap();
+        assert!(numbers("circle", "cy").into_iter().all(|y| y > legend), "{legend}: {svg}");
     }
 }
