@@ -108,21 +108,24 @@ async fn run_drain<'a>(
     let mut last = "";
     // The pairs of a post follow one another.
     let named = pairs.clone().map(|(post, ..)| post).filter(|post| std::mem::replace(&mut last, post) != *post);
-    let named = ids(schema.post_type, named);
-    let posts = ids(schema.post_type, pairs.clone().map(|(post, ..)| post));
-    let viewers = ids(schema.viewer_type, pairs.clone().map(|(_, viewer, _)| viewer));
+    let named = ids(schema.post_type, named)?;
+    let posts = ids(schema.post_type, pairs.clone().map(|(post, ..)| post))?;
+    let viewers = ids(schema.viewer_type, pairs.clone().map(|(_, viewer, _)| viewer))?;
     let times: Vec<i64> = pairs.map(|(.., at_ms)| at_ms).collect();
     database.query(&schema.statements.drain, &[&*posts, &*viewers, &times, &*named, &name_new]).await
 }
 
 /// Ids as the statements of the drain and the scan take them: as texts that they cast, but for UUIDs, which are less than half as long
 /// as what they are and cost the server no cast.
-fn ids<'a>(id_type: IdType, ids: impl Iterator<Item = &'a str>) -> Box<dyn ToSql + Sync + Send + 'a> {
-    match id_type {
-        // What is none would not have been let in here.
-        IdType::Uuid => Box::new(ids.map(|id| Uuid::try_parse(id).unwrap_or_default()).collect::<Vec<Uuid>>()),
+///
+/// # Errors
+/// [`DatabaseError::Rejected`], as of a cast: a column may have become one of UUIDs since its ids were found acceptable.
+fn ids<'a>(id_type: IdType, ids: impl Iterator<Item = &'a str>) -> Result<Box<dyn ToSql + Sync + Send + 'a>, DatabaseError> {
+    let uuid = |id| Uuid::try_parse(id).map_err(|error| DatabaseError::Rejected(format!("{id:?} is no UUID: {error}")));
+    Ok(match id_type {
+        IdType::Uuid => Box::new(ids.map(uuid).collect::<Result<Vec<Uuid>, _>>()?),
         _ => Box::new(ids.collect::<Vec<&str>>()),
-    }
+    })
 }
 
 /// Sorts pairs by post and viewer, and keeps only the earliest of each.
@@ -177,7 +180,7 @@ pub async fn compare(
     if possible.is_empty() {
         return Ok(differences);
     }
-    let ids = ids(schema.post_type, possible.iter().map(|(post, _)| post.as_str()));
+    let ids = ids(schema.post_type, possible.iter().map(|(post, _)| post.as_str()))?;
     let views: Vec<Option<i64>> = possible.iter().map(|(_, views)| *views).collect();
     for row in database.query(&schema.statements.compare, &[&*ids, &views]).await? {
         let place = usize::try_from(row.get::<_, i64>(0) - 1).ok();
