@@ -46,7 +46,7 @@ impl Machine {
         ];
         Self {
             measured_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            revision: revision().unwrap_or_default(),
+            revision: revision().unwrap_or_else(|| "an unknown commit".to_owned()),
             processors: processors(),
             model: field(&file("/proc/cpuinfo"), "model name").unwrap_or_default(),
             memory_gib: memory_kib.div_ceil(1024 * 1024),
