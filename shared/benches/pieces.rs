@@ -6,7 +6,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use shared::{
     auth::{KeySource, TokenRules, Verifier},
     ids::{PostId, ViewerId},
-    keys::{self, field},
+    keys::{Keys, field},
     ledger::{self, Pair},
     redis::resp::{Commands, Replies, Reply},
 };
@@ -26,8 +26,9 @@ fn ids(criterion: &mut Criterion) {
 
 fn key_names(criterion: &mut Criterion) {
     let post = PostId::parse(POST).expect("the id is valid");
-    criterion.bench_function("key of a set", |bencher| bencher.iter(|| keys::views(black_box(&post))));
-    criterion.bench_function("key of a hash", |bencher| bencher.iter(|| keys::meta(black_box(&post))));
+    let keys = Keys::default();
+    criterion.bench_function("key of a set", |bencher| bencher.iter(|| keys.views(black_box(&post))));
+    criterion.bench_function("key of a hash", |bencher| bencher.iter(|| keys.meta(black_box(&post))));
 }
 
 /// A verifier remembers the tokens that it has verified, so each is measured twice: by one that has never seen it, and by one that has.
@@ -68,7 +69,8 @@ fn pairs(criterion: &mut Criterion) {
 /// Redis's protocol, as a batch of new views, one of each of a hundred posts, needs it.
 fn protocol(criterion: &mut Criterion) {
     let (post, viewer) = (PostId::parse(POST).expect("the id is valid"), ViewerId::parse(VIEWER).expect("the id is valid"));
-    let (views, meta) = (keys::views_parts(&post), keys::meta_parts(&post));
+    let keys = Keys::default();
+    let (views, meta) = (keys.views_parts(&post), keys.meta_parts(&post));
     let mut commands = Commands::default();
     criterion.bench_function("commands for 100 posts, written", |bencher| {
         bencher.iter(|| {

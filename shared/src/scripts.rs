@@ -9,7 +9,7 @@ use fred::{clients::Client, error::Error, interfaces::LuaInterface, types::Value
 
 use crate::{
     ids::{PostId, ViewerId},
-    keys,
+    keys::Keys,
     ledger::KnownPost,
     redis::resp::Commands,
 };
@@ -24,8 +24,8 @@ pub type AckedEntry = (String, Vec<u32>);
 ///
 /// # Errors
 /// Redis's error.
-pub async fn hydrate(redis: &Client, post: &PostId, known: &KnownPost, ttl: Duration) -> Result<(), Error> {
-    put(redis, post, known, &[], "", ttl).await
+pub async fn hydrate(redis: &Client, keys: &Keys, post: &PostId, known: &KnownPost, ttl: Duration) -> Result<(), Error> {
+    put(redis, keys, post, known, &[], "", ttl).await
 }
 
 /// Brings a post that PostgreSQL has taken views of past Redis up to date, with those of the viewers that are known to be in the ledger.
@@ -33,12 +33,20 @@ pub async fn hydrate(redis: &Client, post: &PostId, known: &KnownPost, ttl: Dura
 ///
 /// # Errors
 /// Redis's error.
-pub async fn refresh(redis: &Client, post: &PostId, known: &KnownPost, viewers: &[ViewerId], ttl: Duration) -> Result<(), Error> {
-    put(redis, post, known, viewers, "refresh", ttl).await
+pub async fn refresh(
+    redis: &Client,
+    keys: &Keys,
+    post: &PostId,
+    known: &KnownPost,
+    viewers: &[ViewerId],
+    ttl: Duration,
+) -> Result<(), Error> {
+    put(redis, keys, post, known, viewers, "refresh", ttl).await
 }
 
 async fn put(
     redis: &Client,
+    keys: &Keys,
     post: &PostId,
     known: &KnownPost,
     viewers: &[ViewerId],
@@ -52,7 +60,7 @@ async fn put(
     args.push(mode.into());
     args.extend(known.viewers.iter().map(|viewer| Value::from(viewer.as_str())));
     args.extend(viewers.iter().map(|viewer| Value::from(viewer.as_str())));
-    redis.eval::<(), _, _, _>(HYDRATE, vec![keys::views(post), keys::meta(post)], args).await
+    redis.eval::<(), _, _, _>(HYDRATE, vec![keys.views(post), keys.meta(post)], args).await
 }
 
 /// Writes the command that deletes outbox entries and settles the counts of `posts` (each with its count in PostgreSQL) in one step. An
@@ -61,13 +69,13 @@ async fn put(
 ///
 /// Repeating it changes nothing, on the server that the entries were read from: it must not be sent over a connection that may lead to
 /// another one.
-pub fn acknowledge(commands: &mut Commands, entries: &[AckedEntry], posts: &[(PostId, i64)]) {
+pub fn acknowledge(commands: &mut Commands, keys: &Keys, entries: &[AckedEntry], posts: &[(PostId, i64)]) {
     let counts: Vec<i64> = posts.iter().map(|(_, count)| *count).collect();
     // Texts and numbers always have a JSON form.
     let work = serde_json::to_string(&(entries, counts)).unwrap_or_default();
-    commands.command("EVAL", 4 + posts.len()).text(ACK).number(1 + posts.len() as i64).text(keys::OUTBOX);
+    commands.command("EVAL", 4 + posts.len()).text(ACK).number(1 + posts.len() as i64).text(keys.outbox());
     for (post, _) in posts {
-        commands.parts(&keys::meta_parts(post));
+        commands.parts(&keys.meta_parts(post));
     }
     commands.text(&work);
 }

@@ -101,6 +101,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     for (number, (((redis, gate), asks), parcels)) in clients.into_iter().zip(gates).zip(queues).zip(parcels).enumerate() {
         let stores = Stores {
             redis,
+            keys: settings.redis.keys.clone(),
             gate,
             database: database.clone(),
             unknown: unknown.clone(),

@@ -23,6 +23,7 @@ use moka::sync::Cache;
 use shared::{
     failpoints,
     ids::{PostId, ViewerId},
+    keys::Keys,
     postgres::Database,
 };
 use smallvec::SmallVec;
@@ -106,6 +107,8 @@ pub(crate) struct Unavailable;
 pub(crate) struct Stores {
     /// This recorder's own connection.
     pub(crate) redis: Client,
+    /// The names of all keys.
+    pub(crate) keys: Keys,
     /// Whether Redis is the one to write to.
     pub(crate) gate: Arc<Gate>,
     /// The database, where there is one.

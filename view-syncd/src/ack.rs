@@ -7,7 +7,6 @@ use indexmap::IndexSet;
 use shared::{
     failpoints,
     ids::PostId,
-    keys,
     redis::{
         self,
         resp::{Commands, Replies, Reply},
@@ -51,7 +50,7 @@ impl Engine {
         }
         failpoints::at("ack::before");
         script.commands.clear();
-        scripts::acknowledge(&mut script.commands, &script.entries, &script.posts);
+        scripts::acknowledge(&mut script.commands, &self.keys, &script.entries, &script.posts);
         self.line.exchange_over(link, &script.commands, &mut script.replies).await?;
         failpoints::at("ack::after");
         self.progress.made();
@@ -71,7 +70,7 @@ impl Engine {
             let pipeline = self.redis.pipeline();
             for post in chunk {
                 // The set may be large: its memory is freed aside.
-                let () = pipeline.unlink(vec![keys::views(post), keys::meta(post)]).await?;
+                let () = pipeline.unlink(vec![self.keys.views(post), self.keys.meta(post)]).await?;
             }
             redis::send::<Value>(&self.redis, &pipeline).await.into_iter().try_for_each(|reply| reply.map(drop))?;
             for post in chunk {

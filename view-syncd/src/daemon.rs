@@ -101,7 +101,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     match finished {
         Some(code) => Ok(code),
         None => {
-            flush::report_rest(&stores.redis).await;
+            flush::report_rest(&stores).await;
             Ok(ExitCode::FAILURE)
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fred::{error::Error, interfaces::StreamsInterface, types::Value};
-use shared::{ids::PostId, keys, redis};
+use shared::{ids::PostId, redis};
 
 use crate::engine::Engine;
 
@@ -39,7 +39,7 @@ impl Engine {
                     ("viewer", letter.viewer.clone().into()),
                     ("reason", letter.reason.as_str().into()),
                 ];
-                let () = pipeline.xadd(keys::DEAD, false, None, "*", fields).await?;
+                let () = pipeline.xadd(self.keys.dead(), false, None, "*", fields).await?;
             }
             redis::send::<Value>(&self.redis, &pipeline).await.into_iter().try_for_each(|reply| reply.map(drop))?;
         }
@@ -49,7 +49,7 @@ impl Engine {
                 pairs = letters.len(),
                 reason = first.reason,
                 "pairs that PostgreSQL can never take are kept in {}",
-                keys::DEAD
+                self.keys.dead()
             );
         }
         Ok(())

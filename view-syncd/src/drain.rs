@@ -74,7 +74,7 @@ impl Engine {
     /// # Errors
     /// [`Failure`]: a store is away, or the process is about to stop.
     pub async fn drain_all(&mut self) -> Result<(), Failure> {
-        let Some(newest) = outbox::newest(&self.redis).await? else { return Ok(()) };
+        let Some(newest) = outbox::newest(&self.redis, &self.keys).await? else { return Ok(()) };
         loop {
             match self.drain(Urgency::AtOnce).await? {
                 Drained::Stored { last, .. } if last < newest => self.go_on()?,
@@ -88,13 +88,13 @@ impl Engine {
             // What can only be read would be stored, never acknowledged, and stored again.
             self.watch.writable(&self.redis).await?;
         }
-        self.metrics.outbox_entries.set(outbox::length(&self.redis).await?);
+        self.metrics.outbox_entries.set(outbox::length(&self.redis, &self.keys).await?);
         let limit = self.first_batch();
         if self.gathered.entries.is_empty() {
             // From the start: nothing that is there has been settled.
             self.gathered = Gathered::default();
         }
-        self.gathered.read_on(&mut self.line, limit).await?;
+        self.gathered.read_on(&mut self.line, &self.keys, limit).await?;
         if self.health.obstacle().is_some() {
             // Nothing to store would say nothing about PostgreSQL, and the obstacle would seem to be gone.
             self.database.ping().await?;
@@ -161,7 +161,7 @@ impl Engine {
             self.settle(before).await?;
         }
         if goes_on {
-            self.gathered.read_on(&mut self.line, self.settings.batch_size).await?;
+            self.gathered.read_on(&mut self.line, &self.keys, self.settings.batch_size).await?;
             if self.gathered.size >= self.settings.batch_size {
                 self.gathered.prepare(schema);
             }

@@ -15,6 +15,7 @@ use fred::{
 };
 use shared::{
     ids::PostId,
+    keys::Keys,
     postgres::{Database, DatabaseError},
     redis::resp::Reply,
 };
@@ -77,6 +78,7 @@ impl Health {
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) redis: Client,
+    pub(crate) keys: Keys,
     /// Whole pipelines to the same server.
     pub(crate) line: Line,
     pub(crate) watch: RedisWatch,
@@ -106,6 +108,7 @@ impl Engine {
         });
         Self {
             redis: stores.redis.clone(),
+            keys: stores.keys.clone(),
             line: Line::new(stores.redis.clone(), connections),
             watch: stores.watch.clone(),
             database: Arc::clone(&stores.database),
@@ -155,7 +158,7 @@ impl Engine {
     /// What a standby does: looks whether it could work, and leaves the work to the leader.
     pub async fn stand_by(&mut self) {
         let look = async {
-            self.metrics.outbox_entries.set(outbox::length(&self.redis).await?);
+            self.metrics.outbox_entries.set(outbox::length(&self.redis, &self.keys).await?);
             if self.health.obstacle().is_some() {
                 self.watch.writable(&self.redis).await?;
             }

@@ -6,14 +6,12 @@ use std::{
     time::Duration,
 };
 
-use fred::clients::Client;
-
 use crate::{
     drain::{Drained, Urgency},
     engine::{Engine, Failure},
     line::Line,
     outbox::{self, Gathered},
-    stores,
+    stores::{self, Stores},
 };
 
 /// How long the outbox may take to become empty once everything is stored that was in it at the stop: other processes may go on recording.
@@ -56,16 +54,16 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
 
 async fn step(engine: &mut Engine, newest: &mut Option<outbox::EntryId>) -> Result<Drained, Failure> {
     if newest.is_none() {
-        *newest = outbox::newest(&engine.redis).await?;
+        *newest = outbox::newest(&engine.redis, &engine.keys).await?;
     }
     engine.drain(Urgency::AtOnce).await
 }
 
 /// Says what could not be stored in time.
-pub(crate) async fn report_rest(redis: &Client) {
+pub(crate) async fn report_rest(stores: &Stores) {
     let mut rest = Gathered::default();
-    let mut line = Line::new(redis.clone(), Arc::<AtomicU64>::default());
-    match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(&mut line, MOST_COUNTED)).await {
+    let mut line = Line::new(stores.redis.clone(), Arc::<AtomicU64>::default());
+    match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(&mut line, &stores.keys, MOST_COUNTED)).await {
         Ok(Ok(())) => {
             let at_least = if rest.size < MOST_COUNTED { "" } else { "at least " };
             tracing::error!(

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Instant};
 use fred::{clients::Client, error::Error, interfaces::StreamsInterface, types::Value};
 use shared::{
     ids::{PostId, ViewerId},
-    keys,
+    keys::Keys,
     postgres::schema::Schema,
     redis::resp::{Commands, List, Replies, Reply},
 };
@@ -98,13 +98,13 @@ impl Gathered {
     }
 
     /// Reads on, behind the last entry that was read, until about `limit` pairs are held or the stream ends.
-    pub(crate) async fn read_on(&mut self, line: &mut Line, limit: usize) -> Result<(), Error> {
+    pub(crate) async fn read_on(&mut self, line: &mut Line, keys: &Keys, limit: usize) -> Result<(), Error> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         while self.size < limit && !self.is_prepared {
             let last = self.entries.last().or(self.after);
             let start = last.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
             commands.clear();
-            commands.command("XRANGE", 5).text(keys::OUTBOX).text(&start).text("+").text("COUNT").number(PAGE_ENTRIES as i64);
+            commands.command("XRANGE", 5).text(keys.outbox()).text(&start).text("+").text("COUNT").number(PAGE_ENTRIES as i64);
             if last.is_some() {
                 line.exchange_over(self.link, &commands, &mut replies).await?;
             } else {
@@ -200,14 +200,14 @@ fn bytes(reply: Reply<'_>) -> &[u8] {
 }
 
 /// The id of the newest entry; none where the outbox is empty.
-pub(crate) async fn newest(redis: &Client) -> Result<Option<EntryId>, Error> {
-    let page: Vec<(String, Value)> = redis.xrevrange(keys::OUTBOX, "+", "-", Some(1)).await?;
+pub(crate) async fn newest(redis: &Client, keys: &Keys) -> Result<Option<EntryId>, Error> {
+    let page: Vec<(String, Value)> = redis.xrevrange(keys.outbox(), "+", "-", Some(1)).await?;
     Ok(page.first().and_then(|(id, _)| id.parse().ok()))
 }
 
 /// The number of entries.
-pub(crate) async fn length(redis: &Client) -> Result<i64, Error> {
-    redis.xlen(keys::OUTBOX).await
+pub(crate) async fn length(redis: &Client, keys: &Keys) -> Result<i64, Error> {
+    redis.xlen(keys.outbox()).await
 }
 
 /// Now, in milliseconds since 1970.

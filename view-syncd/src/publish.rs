@@ -4,7 +4,6 @@ use fred::error::Error;
 use serde::Serialize;
 use shared::{
     ids::PostId,
-    keys,
     redis::resp::{Commands, Replies, Reply},
 };
 
@@ -40,7 +39,10 @@ impl Engine {
                 let views_count = self.unpublished.get(post).copied().unwrap_or_default();
                 let update = Update { post_id: post.as_str(), views_count };
                 // A struct of a string and a number always has a JSON form.
-                commands.command("PUBLISH", 2).text(keys::UPDATES).text(&serde_json::to_string(&update).unwrap_or_default());
+                commands
+                    .command("PUBLISH", 2)
+                    .text(self.keys.updates())
+                    .text(&serde_json::to_string(&update).unwrap_or_default());
             }
             if let Err(error) = self.publish_chunk(&commands, &mut replies).await {
                 tracing::warn!(%error, posts = self.unpublished.len(), "changed counts could not be published");

@@ -11,7 +11,7 @@ use fred::interfaces::HashesInterface;
 use shared::{
     failpoints,
     ids::PostId,
-    keys::{self, field},
+    keys::field,
     redis::resp::{Commands, Replies, Reply},
 };
 
@@ -45,7 +45,7 @@ impl Engine {
         self.rescue(&drifted).await?;
         for (post, drift) in drifted {
             failpoints::at("repair::before");
-            let acked: i64 = self.redis.hincrby(keys::meta(&post), field::ACKED, drift).await?;
+            let acked: i64 = self.redis.hincrby(self.keys.meta(&post), field::ACKED, drift).await?;
             self.metrics.drifts.inc();
             tracing::info!(%post, drift, acked, "repaired a count that had drifted from the outbox");
         }
@@ -70,7 +70,7 @@ impl Engine {
         let mut drifts = HashMap::new();
         for chunk in posts.chunks(SNAPSHOT_POSTS) {
             // The transaction reads one entry more than is allowed, but a long outbox is better not read at all.
-            if outbox::length(&self.redis).await? > MAX_ENTRIES as i64 {
+            if outbox::length(&self.redis, &self.keys).await? > MAX_ENTRIES as i64 {
                 return Ok(None);
             }
             match self.snapshot(chunk, &mut drifts).await {
@@ -86,9 +86,9 @@ impl Engine {
     async fn snapshot(&mut self, posts: &[PostId], drifts: &mut HashMap<PostId, i64>) -> Result<bool, Failure> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         commands.command("MULTI", 0);
-        commands.command("XRANGE", 5).text(keys::OUTBOX).text("-").text("+").text("COUNT").number(MAX_ENTRIES as i64 + 1);
+        commands.command("XRANGE", 5).text(self.keys.outbox()).text("-").text("+").text("COUNT").number(MAX_ENTRIES as i64 + 1);
         for post in posts {
-            commands.command("HMGET", 3).parts(&keys::meta_parts(post)).text(field::RECORDED).text(field::ACKED);
+            commands.command("HMGET", 3).parts(&self.keys.meta_parts(post)).text(field::RECORDED).text(field::ACKED);
         }
         commands.command("EXEC", 0);
         self.line.exchange(&commands, &mut replies).await?;

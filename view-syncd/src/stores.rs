@@ -10,6 +10,7 @@ use fred::{
 };
 use prometheus_client::metrics::gauge::Gauge;
 use shared::{
+    keys::Keys,
     postgres::{Database, DatabaseError},
     redis::requirements::{self, Notices, Report},
 };
@@ -36,6 +37,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub struct Stores {
     /// Redis.
     pub redis: Client,
+    /// The names of all keys in it.
+    pub keys: Keys,
     /// PostgreSQL.
     pub database: Arc<Database>,
     /// Whether this Redis will do.
@@ -111,7 +114,8 @@ impl Stores {
         let redis = shared::redis::client(&settings.redis, COMMAND_TIMEOUT)?;
         let watch = RedisWatch { allow_eviction: settings.redis.allow_eviction, ..RedisWatch::default() };
         shared::redis::connect(&redis, settings.redis.describe());
-        Ok(Self { redis, database: Arc::new(database), watch })
+        let keys = settings.redis.keys.clone();
+        Ok(Self { redis, keys, database: Arc::new(database), watch })
     }
 
     /// Asks both stores once.

@@ -20,7 +20,7 @@ use fred::{
 use shared::{
     failpoints,
     ids::{PostId, ViewerId},
-    keys::{self, field},
+    keys::field,
     ledger, redis,
 };
 
@@ -72,7 +72,7 @@ impl Engine {
     /// Reads a set in bounded steps. Whenever there are enough members for a batch, they are stored, and the drain has its turn.
     async fn read_members(&mut self, post: &PostId, members: &mut Members) -> Result<(), Failure> {
         let sscan = CustomCommand::new_static("SSCAN", ClusterHash::FirstKey, false);
-        let key = keys::views(post);
+        let key = self.keys.views(post);
         let mut cursor = "0".to_owned();
         loop {
             let args: Vec<Value> = vec![key.as_str().into(), cursor.into(), "COUNT".into(), SSCAN_COUNT.into()];
@@ -123,7 +123,7 @@ impl Engine {
         }
         let pipeline = self.redis.pipeline();
         for (post, look, count) in &posts {
-            let (views, meta) = (keys::views(post), keys::meta(post));
+            let (views, meta) = (self.keys.views(post), self.keys.meta(post));
             let difference = look.members - look.recorded;
             let () = pipeline.hset(&meta, (field::PERSISTED, *count)).await?;
             let () = pipeline.hincrby(&meta, field::RECORDED, difference).await?;

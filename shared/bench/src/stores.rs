@@ -8,7 +8,7 @@ use fred::{
     interfaces::{ClientLike, KeysInterface, SetsInterface, StreamsInterface},
     types::{CustomCommand, InfoKind, Value},
 };
-use shared::{ids::PostId, keys};
+use shared::{ids::PostId, keys::Keys};
 use testkit::{
     eventually,
     postgres::{Database, PostgresServer},
@@ -106,11 +106,12 @@ impl Stores {
 
     /// How many viewers the sets of the posts have together.
     pub(crate) async fn members(&self, posts: &[String]) -> anyhow::Result<u64> {
+        let keys = Keys::default();
         let mut members = 0;
         for chunk in posts.chunks(CHUNK) {
             let pipeline = self.redis.pipeline();
             for post in chunk {
-                let () = pipeline.scard(views_key(post)?).await?;
+                let () = pipeline.scard(keys.views(&PostId::parse(post)?)).await?;
             }
             members += pipeline.all::<Vec<u64>>().await?.iter().sum::<u64>();
         }
@@ -119,10 +120,11 @@ impl Stores {
 
     /// Puts pairs into the sets, as the peers would have done themselves.
     pub(crate) async fn add_members(&self, pairs: &[(&str, &str)]) -> anyhow::Result<()> {
+        let keys = Keys::default();
         for chunk in pairs.chunks(CHUNK) {
             let pipeline = self.redis.pipeline();
             for (post, viewer) in chunk {
-                let key = views_key(post)?;
+                let key = keys.views(&PostId::parse(post)?);
                 let () = pipeline.sadd(&key, *viewer).await?;
                 let () = pipeline.expire(&key, 86_400, None).await?;
             }
@@ -133,7 +135,7 @@ impl Stores {
 
     /// Entries in the outbox.
     pub(crate) async fn outbox(&self) -> anyhow::Result<u64> {
-        Ok(self.redis.xlen(keys::OUTBOX).await?)
+        Ok(self.redis.xlen(Keys::default().outbox()).await?)
     }
 
     /// A section of Redis's own numbers.
@@ -199,10 +201,6 @@ pub(crate) async fn syncd_until_synced(daemon: &Daemon, cycles: usize) {
 
 fn program(binaries: &Path, name: &str, redis: &RedisServer, database: &Database) -> DaemonBuilder {
     Daemon::builder(binaries.join(name)).env("REDIS_URL", redis.url()).env("DATABASE_URL", database.url())
-}
-
-fn views_key(post: &str) -> anyhow::Result<String> {
-    Ok(keys::views(&PostId::parse(post)?))
 }
 
 /// A number among the lines of `INFO`.

@@ -4,7 +4,7 @@
 use anyhow::{Context, ensure};
 use shared::{
     ids::PostId,
-    keys::{self, field},
+    keys::{Keys, field},
     redis::{
         link::Link,
         resp::{Commands, Replies, Reply},
@@ -31,11 +31,11 @@ pub(crate) async fn fill(stores: &Stores, population: &Population) -> anyhow::Re
     stores.sql.batch_execute(sql::ANALYZE).await?;
     stores.sql.batch_execute(sql::CHECKPOINT).await?;
     let mut link = Link::open(&stores.redis).await?;
-    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    let (keys, mut commands, mut replies) = (Keys::default(), Commands::default(), Replies::default());
     for posts in population.posts.chunks(CHUNK) {
         commands.clear();
         for post in posts {
-            view(&mut commands, &PostId::parse(post)?, viewer);
+            view(&mut commands, &keys, &PostId::parse(post)?, viewer);
         }
         link.exchange(&commands, &mut replies).await?;
         ensure!(replies.iter().all(|reply| matches!(reply, Reply::Integer(_))), "Redis did not take a post");
@@ -43,8 +43,8 @@ pub(crate) async fn fill(stores: &Stores, population: &Population) -> anyhow::Re
     Ok(())
 }
 
-fn view(commands: &mut Commands, post: &PostId, viewer: &Viewer) {
-    let (views, meta) = (keys::views_parts(post), keys::meta_parts(post));
+fn view(commands: &mut Commands, keys: &Keys, post: &PostId, viewer: &Viewer) {
+    let (views, meta) = (keys.views_parts(post), keys.meta_parts(post));
     commands.command("SADD", 2).parts(&views).text(&viewer.id);
     commands.command("EXPIRE", 2).parts(&views).number(TTL);
     commands.command("HSET", 9).parts(&meta).text(field::AUTHOR).text(AUTHOR);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fred::{interfaces::StreamsInterface, types::Value};
-use shared::keys;
+use shared::keys::Keys;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
 
@@ -55,7 +55,7 @@ async fn look(cluster: &Cluster, posts: &BTreeMap<String, String>, history: &His
 }
 
 async fn outbox(cluster: &Cluster) -> Option<BTreeSet<Pair>> {
-    let entries: Value = cluster.direct.xrange(keys::OUTBOX, "-", "+", None).await.ok()?;
+    let entries: Value = cluster.direct.xrange(Keys::default().outbox(), "-", "+", None).await.ok()?;
     let mut pairs = BTreeSet::new();
     for entry in entries.into_array() {
         let fields = entry.into_array().pop().map(Value::into_array).unwrap_or_default();

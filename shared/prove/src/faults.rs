@@ -47,10 +47,11 @@ async fn inflict(event: Event, cluster: Arc<Cluster>, world: Arc<World>) {
         Fault::Link(link, trouble) => disturb(link, trouble, event, &cluster).await,
         Fault::Forget(post, which) => {
             let post = PostId::parse(&world.posts[post].id).expect("the id was made by us");
+            let names = keys::Keys::default();
             let keys = match which {
-                Keys::Both => vec![keys::views(&post), keys::meta(&post)],
-                Keys::Set => vec![keys::views(&post)],
-                Keys::Meta => vec![keys::meta(&post)],
+                Keys::Both => vec![names.views(&post), names.meta(&post)],
+                Keys::Set => vec![names.views(&post)],
+                Keys::Meta => vec![names.meta(&post)],
             };
             // Redis may be away at the moment; then they stay.
             let _ = cluster.direct.del::<i64, _>(keys).await;

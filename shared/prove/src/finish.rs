@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use fred::{interfaces::StreamsInterface, types::Value as RedisValue};
 use serde_json::Value;
-use shared::keys;
+use shared::keys::Keys;
 use testkit::{http, tokens};
 use tokio::time::{Instant, sleep};
 
@@ -65,7 +65,8 @@ pub(crate) async fn look(cluster: &Cluster, world: &World) -> Found {
     for program in schedule::programs().filter(|program| matches!(program, Program::Ingest(_))) {
         live.push((program.to_string(), live_counts(&http::Client::new(cluster.addresses[&program]), world).await));
     }
-    let dead: Vec<(String, RedisValue)> = cluster.direct.xrange(keys::DEAD, "-", "+", None).await.expect("cannot read the dead");
+    let dead: Vec<(String, RedisValue)> =
+        cluster.direct.xrange(Keys::default().dead(), "-", "+", None).await.expect("cannot read the dead");
     let dead = dead.iter().map(|(id, fields)| format!("{id}: {fields:?}")).collect();
     Found { posts, ledger, counts, live, dead }
 }
@@ -96,7 +97,7 @@ pub(crate) async fn end(cluster: &Arc<Cluster>, mut supervisors: tokio::task::Jo
 }
 
 async fn outbox_length(cluster: &Cluster) -> Option<i64> {
-    cluster.direct.xlen(keys::OUTBOX).await.ok()
+    cluster.direct.xlen(Keys::default().outbox()).await.ok()
 }
 
 async fn within_limit<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) -> bool {

@@ -4,6 +4,7 @@ use clap::Args;
 use fred::types::config::{Config, ServerConfig};
 
 use super::{Problems, given};
+use crate::keys::Keys;
 
 /// The flags of Redis.
 #[derive(Clone, Default, Args)]
@@ -24,6 +25,9 @@ pub struct RedisArgs {
     /// The database's number, where no URL is given [default: 0]
     #[arg(long, env = "REDIS_DB", value_name = "NUMBER")]
     redis_db: Option<String>,
+    /// What every key and channel begins with, where several installations share one database of Redis [default: empty]
+    #[arg(long, env = "REDIS_PREFIX", value_name = "PREFIX")]
+    redis_prefix: Option<String>,
     /// Put up with a Redis that may evict views that are not in PostgreSQL yet (maxmemory-policy allkeys-*) [default: false]
     #[arg(long, env = "ALLOW_EVICTION", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     allow_eviction: Option<String>,
@@ -40,6 +44,8 @@ impl std::fmt::Debug for RedisArgs {
 pub struct RedisSettings {
     /// How the client library reaches it.
     pub config: Config,
+    /// The names of this installation's keys.
+    pub keys: Keys,
     /// Whether a Redis that may evict the outbox is good enough.
     pub allow_eviction: bool,
 }
@@ -71,8 +77,12 @@ impl RedisArgs {
             Some(url) => from_url(url, problems),
             None => self.parts(problems),
         };
+        let keys = Keys::with_prefix(given(self.redis_prefix.as_deref()).unwrap_or_default()).unwrap_or_else(|error| {
+            problems.add("--redis-prefix", error);
+            Keys::default()
+        });
         let allow_eviction = problems.switch("--allow-eviction", self.allow_eviction.as_deref());
-        RedisSettings { config, allow_eviction }
+        RedisSettings { config, keys, allow_eviction }
     }
 
     fn parts(&self, problems: &mut Problems) -> Config {
@@ -166,6 +176,17 @@ mod tests {
         assert_eq!(settings.describe(), "rediss://cache.example:6390/2");
         assert!(settings.config.tls.is_some());
         assert!(!format!("{settings:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn a_prefix_that_no_key_can_begin_with_is_told_with_all_else_that_is_wrong() {
+        let with = |prefix: &str| RedisArgs { redis_prefix: Some(prefix.into()), ..RedisArgs::default() };
+        assert_eq!(read(&with("shop:")).unwrap().keys.outbox(), "shop:views:outbox");
+        assert_eq!(read(&with("")).unwrap().keys.outbox(), "views:outbox");
+        let args = RedisArgs { redis_url: Some("hidden".into()), ..with("{shop}:") };
+        let problems = read(&args).unwrap_err();
+        assert_eq!(problems.all().len(), 2, "{problems:?}");
+        assert!(problems.all().iter().any(|problem| problem.starts_with("--redis-prefix: ")), "{problems:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 use shared::{
     ids::{MAX_POST_ID, MAX_VIEWER_ID, PostId, ViewerId},
-    keys,
+    keys::Keys,
 };
 use testkit::properties::cases;
 
@@ -50,8 +50,9 @@ proptest! {
     #[test]
     fn no_id_leaves_its_key_or_its_slot(text in text::of_an_id()) {
         if let Ok(post) = PostId::parse(&text) {
-            let (views, meta) = (keys::views(&post), keys::meta(&post));
-            prop_assert_eq!(keys::post_of_views(&views), Some(post));
+            let keys = Keys::default();
+            let (views, meta) = (keys.views(&post), keys.meta(&post));
+            prop_assert_eq!(keys.post_of_views(&views), Some(post));
             // Redis takes what is between the first opening brace and the next closing one.
             prop_assert_eq!(views.matches(['{', '}']).count(), 0);
             prop_assert_eq!(views.matches(':').count(), 2);
@@ -64,9 +65,10 @@ proptest! {
 
     #[test]
     fn a_key_that_gives_a_post_is_that_posts_key(id in text::of_an_id(), key in any::<String>()) {
+        let keys = Keys::default();
         for key in [format!("post:{id}:views"), format!("post:{key}:views"), format!("post:{id}"), format!("{id}:views"), key] {
-            if let Some(post) = keys::post_of_views(&key) {
-                prop_assert_eq!(keys::views(&post), key);
+            if let Some(post) = keys.post_of_views(&key) {
+                prop_assert_eq!(keys.views(&post), key);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The check, one pipeline for the whole batch: who is in the sets already, and what the meta hashes say.
 
 use shared::{
-    keys::{self, field},
+    keys::{Keys, field},
     redis::resp::{Commands, List, Reply},
 };
 
@@ -15,7 +15,7 @@ use super::{
 pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) {
     lane.commands.clear();
     for group in &*groups {
-        queue(&mut lane.commands, group);
+        queue(&mut lane.commands, &stores.keys, group);
     }
     if !lane.exchange(stores).await {
         return;
@@ -31,14 +31,14 @@ pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) 
     }
 }
 
-fn queue(commands: &mut Commands, group: &Group) {
+fn queue(commands: &mut Commands, keys: &Keys, group: &Group) {
     if !group.viewers.is_empty() {
-        commands.command("SMISMEMBER", 1 + group.viewers.len()).parts(&keys::views_parts(&group.post));
+        commands.command("SMISMEMBER", 1 + group.viewers.len()).parts(&keys.views_parts(&group.post));
         for viewer in &group.viewers {
             commands.text(viewer.id.as_str());
         }
     }
-    commands.command("HMGET", 5).parts(&keys::meta_parts(&group.post));
+    commands.command("HMGET", 5).parts(&keys.meta_parts(&group.post));
     commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED);
 }
 

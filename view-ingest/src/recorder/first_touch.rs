@@ -144,11 +144,11 @@ async fn touch(stores: &Stores, database: &Database, wanted: Vec<Wanted>) -> Tou
 }
 
 async fn put(stores: &Stores, wanted: &Wanted, known: &KnownPost) -> Found {
-    let (redis, post, ttl) = (&stores.redis, &wanted.post, stores.view_ttl);
+    let (redis, keys, post, ttl) = (&stores.redis, &stores.keys, &wanted.post, stores.view_ttl);
     failpoints::at(if wanted.missed.is_none() { "hydrate::before" } else { "refresh::before" });
     let result = match &wanted.missed {
-        None => scripts::hydrate(redis, post, known, ttl).await,
-        Some(missed) => scripts::refresh(redis, post, known, &missed.viewers, ttl).await,
+        None => scripts::hydrate(redis, keys, post, known, ttl).await,
+        Some(missed) => scripts::refresh(redis, keys, post, known, &missed.viewers, ttl).await,
     };
     failpoints::at(if wanted.missed.is_none() { "hydrate::after" } else { "refresh::after" });
     match result {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use shared::{
     failpoints,
-    keys::{self, field},
+    keys::{Keys, field},
     redis::resp::{Commands, Reply},
 };
 
@@ -112,7 +112,7 @@ async fn send_outbox(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: 
         return true;
     }
     lane.commands.clear();
-    queue_outbox(&mut lane.commands, groups, pairs);
+    queue_outbox(&mut lane.commands, stores.keys.outbox(), groups, pairs);
     if !lane.exchange(stores).await {
         return false;
     }
@@ -126,12 +126,12 @@ async fn send_outbox(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: 
     refusal.is_none()
 }
 
-fn queue_outbox(commands: &mut Commands, groups: &[Group], pairs: usize) {
+fn queue_outbox(commands: &mut Commands, outbox: &str, groups: &[Group], pairs: usize) {
     let all = groups.iter().flat_map(|group| group.new_viewers().map(|viewer| (&group.post, viewer)));
     for (place, (post, viewer)) in all.enumerate() {
         if place % MAX_PAIRS_PER_ENTRY == 0 {
             let fields = (pairs - place).min(MAX_PAIRS_PER_ENTRY);
-            commands.command("XADD", 2 + 2 * fields).text(keys::OUTBOX).text("*");
+            commands.command("XADD", 2 + 2 * fields).text(outbox).text("*");
         }
         commands.text(post.as_str()).text(viewer.as_str());
     }
@@ -139,15 +139,15 @@ fn queue_outbox(commands: &mut Commands, groups: &[Group], pairs: usize) {
 
 async fn send_posts(stores: &Stores, lane: &mut Lane, groups: &[Group]) -> bool {
     lane.commands.clear();
-    queue_posts(&mut lane.commands, groups, stores.view_ttl);
+    queue_posts(&mut lane.commands, &stores.keys, groups, stores.view_ttl);
     lane.exchange(stores).await
 }
 
-fn queue_posts(commands: &mut Commands, groups: &[Group], ttl: Duration) {
+fn queue_posts(commands: &mut Commands, keys: &Keys, groups: &[Group], ttl: Duration) {
     let mut buffer = itoa::Buffer::new();
     let ttl = buffer.format(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
-        let (views, meta) = (keys::views_parts(&group.post), keys::meta_parts(&group.post));
+        let (views, meta) = (keys.views_parts(&group.post), keys.meta_parts(&group.post));
         let new = group.new_viewers().count();
         if new > 0 {
             commands.command("SADD", 1 + new).parts(&views);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use fred::error::{Error, ErrorKind};
 use shared::{
     ids::PostId,
-    keys::{self, field},
+    keys::field,
     redis::resp::{Commands, Replies, Reply},
 };
 
@@ -73,8 +73,8 @@ impl Engine {
         for chunk in posts.chunks(EXCHANGE_COMMANDS / LOOK_COMMANDS) {
             commands.clear();
             for post in chunk {
-                let meta = keys::meta_parts(post);
-                commands.command("SCARD", 1).parts(&keys::views_parts(post));
+                let meta = self.keys.meta_parts(post);
+                commands.command("SCARD", 1).parts(&self.keys.views_parts(post));
                 commands.command("HMGET", 5).parts(&meta);
                 commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED);
                 commands.command("TTL", 1).parts(&meta);
@@ -97,7 +97,7 @@ impl Engine {
         for chunk in posts.chunks(EXCHANGE_COMMANDS) {
             commands.clear();
             for post in chunk {
-                commands.command("TTL", 1).parts(&keys::views_parts(post));
+                commands.command("TTL", 1).parts(&self.keys.views_parts(post));
             }
             self.exchange(&commands, &mut replies).await?;
             for (post, ttl) in chunk.iter().zip(replies.iter()) {

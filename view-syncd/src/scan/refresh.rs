@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use futures_util::future::join_all;
 use shared::{
     ids::PostId,
-    keys::{self, field},
+    keys::field,
     ledger,
     redis::resp::{Commands, Replies, Reply},
     scripts,
@@ -29,7 +29,8 @@ impl Engine {
     pub(super) async fn hydrate(&self, posts: &[PostId], counts: &mut HashMap<PostId, Option<i64>>) -> Result<(), Failure> {
         for chunk in posts.chunks(LOOK_UP_POSTS) {
             let known = ledger::look_up(&self.database, chunk, FEW_VIEWERS).await?;
-            let hydrations = known.iter().map(|(post, known)| scripts::hydrate(&self.redis, post, known, self.settings.view_ttl));
+            let hydrations =
+                known.iter().map(|(post, known)| scripts::hydrate(&self.redis, &self.keys, post, known, self.settings.view_ttl));
             for (result, (post, known)) in join_all(hydrations).await.into_iter().zip(&known) {
                 match result {
                     Ok(()) => {
@@ -83,7 +84,7 @@ impl Engine {
             commands.clear();
             asked.clear();
             for (post, count) in chunk {
-                let (views, meta) = (keys::views_parts(post), keys::meta_parts(post));
+                let (views, meta) = (self.keys.views_parts(post), self.keys.meta_parts(post));
                 if let Some(count) = count {
                     commands.command("HSET", 3).parts(&meta).text(field::PERSISTED).number(*count);
                     asked.push(*post);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fred::error::Error;
 use shared::{
     ids::PostId,
-    keys::{self, ScannedKey},
+    keys::{Keys, ScannedKey},
     redis::resp::{Commands, List, Replies, Reply},
 };
 
@@ -23,6 +23,7 @@ const PAGE_KEYS: usize = 64;
 pub(super) struct Walk {
     /// `None` at the end.
     cursor: Option<String>,
+    keys: Keys,
     commands: Commands,
     replies: Replies,
     /// How many keys look like a post's and are not, by what they look like.
@@ -39,9 +40,10 @@ pub(super) struct Page {
 }
 
 impl Walk {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(keys: Keys) -> Self {
         Self {
             cursor: Some("0".to_owned()),
+            keys,
             commands: Commands::default(),
             replies: Replies::default(),
             misnamed: BTreeMap::new(),
@@ -51,18 +53,18 @@ impl Walk {
     /// Says what was passed over.
     pub(super) fn end(self) {
         for (pattern, keys) in self.misnamed {
-            tracing::warn!(keys, "keys like {pattern} do not hold the id of a post and are passed over");
+            tracing::warn!(keys, "keys like {}{pattern} do not hold the id of a post and are passed over", self.keys.prefix());
         }
     }
 
-    fn sort(&mut self, keys: List<'_>, page: &mut Page) {
-        for key in keys.iter() {
-            let found = match key {
-                Reply::Text(key) => keys::scanned(key),
-                Reply::Bytes(key) => keys::scanned(&String::from_utf8_lossy(key)),
+    fn sort(&mut self, found: List<'_>, page: &mut Page) {
+        for key in found.iter() {
+            let kind = match key {
+                Reply::Text(key) => self.keys.scanned(key),
+                Reply::Bytes(key) => self.keys.scanned(&String::from_utf8_lossy(key)),
                 _ => ScannedKey::Foreign,
             };
-            match found {
+            match kind {
                 ScannedKey::Views(post) => page.sets.push(post),
                 ScannedKey::Meta(post) => page.hashes.push(post),
                 ScannedKey::Misnamed(pattern) => *self.misnamed.entry(pattern).or_default() += 1,
@@ -83,7 +85,7 @@ impl Engine {
                 .command("SCAN", 5)
                 .text(&cursor)
                 .text("MATCH")
-                .text(keys::SCAN_PATTERN)
+                .text(walk.keys.scan_pattern())
                 .text("COUNT")
                 .number(SCAN_COUNT);
             let mut replies = std::mem::take(&mut walk.replies);

@@ -6,7 +6,7 @@ use fred::{
     interfaces::{ClientLike, SetsInterface, StreamsInterface},
     types::{ClusterHash, CustomCommand},
 };
-use shared::{ids::PostId, keys};
+use shared::{ids::PostId, keys::Keys};
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -79,7 +79,7 @@ async fn recovers(site: &Site, traffic: Traffic, first: u64) {
     for post in posts() {
         let view = traffic::view(&client, SECRET, &post, LATE_VIEWER).await;
         assert!(view.is_acknowledged(), "{view:?}");
-        let set = keys::views(&PostId::parse(&post).unwrap());
+        let set = Keys::default().views(&PostId::parse(&post).unwrap());
         eventually("Redis has the view", SOON, async || primary.sismember(&set, LATE_VIEWER).await.unwrap_or(false)).await;
     }
     site.settles().await;
@@ -96,7 +96,7 @@ async fn members(server: &RedisServer) -> HashSet<Pair> {
     let client = server.client().await;
     let mut pairs = HashSet::new();
     for post in posts() {
-        let viewers: Vec<u64> = client.smembers(keys::views(&PostId::parse(&post).unwrap())).await.unwrap();
+        let viewers: Vec<u64> = client.smembers(Keys::default().views(&PostId::parse(&post).unwrap())).await.unwrap();
         pairs.extend(viewers.into_iter().map(|viewer| (post.clone(), viewer)));
     }
     pairs
@@ -184,7 +184,8 @@ async fn an_entry_is_not_taken_for_the_old_primarys_entry_of_the_same_id() {
     let old = redis.primary().await;
     let [_, replica] = redis.servers();
     let add = async |server: &RedisServer, viewer: &str| {
-        let _: String = server.client().await.xadd(keys::OUTBOX, false, None, "5-1", vec![("7", viewer)]).await.unwrap();
+        let _: String =
+            server.client().await.xadd(Keys::default().outbox(), false, None, "5-1", vec![("7", viewer)]).await.unwrap();
     };
     // The replica never hears of the first entry: it finds its connection closed.
     replica.pause();
@@ -211,7 +212,8 @@ async fn a_primary_that_its_replicas_have_left_is_left_for_the_new_one() {
     let mut engine = engine(&url, &database, &[]).await;
     assert_eq!(engine.drain(Urgency::AtOnce).await.unwrap(), Drained::Idle);
     for (server, viewer) in [(&old, "1"), (&new, "2")] {
-        let _: String = server.client().await.xadd(keys::OUTBOX, false, None, "*", vec![("7", viewer)]).await.unwrap();
+        let _: String =
+            server.client().await.xadd(Keys::default().outbox(), false, None, "*", vec![("7", viewer)]).await.unwrap();
     }
     let alone = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
     let () = old.client().await.custom(alone, vec!["SET", "min-replicas-to-write", "1"]).await.unwrap();

@@ -10,7 +10,7 @@ use fred::{
     interfaces::{ClientLike, StreamsInterface},
     types::{ClusterHash, CustomCommand, Value},
 };
-use shared::keys;
+use shared::keys::Keys;
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -95,7 +95,8 @@ impl Site {
             self.syncd.signal("HUP");
             self.syncd.wait_for_nth_line(before + 1, "Sync completed").await;
         }
-        eventually("the outbox is empty", SOON, async || outbox.xlen::<i64, _>(keys::OUTBOX).await.unwrap() == 0).await;
+        eventually("the outbox is empty", SOON, async || outbox.xlen::<i64, _>(Keys::default().outbox()).await.unwrap() == 0)
+            .await;
     }
 
     /// Everything in the ledger.
@@ -158,6 +159,6 @@ pub(crate) fn view_ingest(url: &str) -> DaemonBuilder {
 
 /// How many entries the outbox has ever been given.
 async fn entries_added(redis: &Redis) -> i64 {
-    let facts: HashMap<String, Value> = redis.xinfo_stream(keys::OUTBOX, false, None).await.unwrap_or_default();
+    let facts: HashMap<String, Value> = redis.xinfo_stream(Keys::default().outbox(), false, None).await.unwrap_or_default();
     facts.get("entries-added").and_then(Value::as_i64).unwrap_or(0)
 }

@@ -8,7 +8,7 @@ use fred::{
     types::{InfoKind, Value},
 };
 use prometheus_client::registry::Registry;
-use shared::{ids::PostId, keys};
+use shared::{ids::PostId, keys::Keys};
 use testkit::{
     postgres::{self, Database},
     posts::{IdType, PostsTable, ledger_count},
@@ -32,6 +32,7 @@ pub(crate) const SECRET: &str = "a secret for tests only";
 pub(crate) struct World {
     pub(crate) server: RedisServer,
     pub(crate) redis: Redis,
+    pub(crate) keys: Keys,
     pub(crate) database: Database,
     pub(crate) sql: tokio_postgres::Client,
     pub(crate) posts: PostsTable,
@@ -51,7 +52,7 @@ impl World {
     pub(crate) async fn with_stores(server: RedisServer, database: Database, posts: PostsTable) -> Self {
         let sql = database.client().await;
         posts.create(&sql).await;
-        let world = Self { redis: server.client().await, server, database, sql, posts };
+        let world = Self { redis: server.client().await, keys: Keys::default(), server, database, sql, posts };
         let migrated = world.command("migrate").start();
         assert!(migrated.wait_exit().await.success(), "{:?}", migrated.output());
         world
@@ -100,20 +101,20 @@ impl World {
         let fields: Vec<(&str, &str)> = viewers.iter().map(|viewer| (post, *viewer)).collect();
         self.add_entry(fields).await;
         let id = PostId::parse(post).unwrap();
-        let () = self.redis.sadd(keys::views(&id), viewers.to_vec()).await.unwrap();
-        let () = self.redis.expire(keys::views(&id), 86_400, None).await.unwrap();
-        let () = self.redis.hincrby(keys::meta(&id), "recorded", viewers.len() as i64).await.unwrap();
-        let () = self.redis.expire(keys::meta(&id), 86_400, None).await.unwrap();
+        let () = self.redis.sadd(self.keys.views(&id), viewers.to_vec()).await.unwrap();
+        let () = self.redis.expire(self.keys.views(&id), 86_400, None).await.unwrap();
+        let () = self.redis.hincrby(self.keys.meta(&id), "recorded", viewers.len() as i64).await.unwrap();
+        let () = self.redis.expire(self.keys.meta(&id), 86_400, None).await.unwrap();
     }
 
     /// Adds an entry to the outbox and nothing else.
     pub(crate) async fn add_entry(&self, fields: Vec<(&str, &str)>) -> String {
-        self.redis.xadd(keys::OUTBOX, false, None, "*", fields).await.unwrap()
+        self.redis.xadd(self.keys.outbox(), false, None, "*", fields).await.unwrap()
     }
 
     /// Lets somebody else than view-ingest write the set.
     pub(crate) async fn add_by_hand(&self, post: &str, viewers: &[&str]) {
-        let () = self.redis.sadd(keys::views(&PostId::parse(post).unwrap()), viewers.to_vec()).await.unwrap();
+        let () = self.redis.sadd(self.keys.views(&PostId::parse(post).unwrap()), viewers.to_vec()).await.unwrap();
     }
 
     /// The count that view-ingest would answer with.
@@ -124,13 +125,13 @@ impl World {
 
     /// `persisted`, `recorded` and `acked`.
     pub(crate) async fn meta(&self, post: &str) -> [i64; 3] {
-        let meta = keys::meta(&PostId::parse(post).unwrap());
+        let meta = self.keys.meta(&PostId::parse(post).unwrap());
         let fields: Vec<Value> = self.redis.hmget(meta, vec!["persisted", "recorded", "acked"]).await.unwrap();
         [0, 1, 2].map(|place: usize| fields[place].as_i64().unwrap_or(0))
     }
 
     pub(crate) async fn author(&self, post: &str) -> Option<String> {
-        self.redis.hget(keys::meta(&PostId::parse(post).unwrap()), "author").await.unwrap()
+        self.redis.hget(self.keys.meta(&PostId::parse(post).unwrap()), "author").await.unwrap()
     }
 
     /// The count in PostgreSQL, which must agree with the ledger.
@@ -146,12 +147,12 @@ impl World {
     }
 
     pub(crate) async fn outbox_length(&self) -> i64 {
-        self.redis.xlen(keys::OUTBOX).await.unwrap()
+        self.redis.xlen(self.keys.outbox()).await.unwrap()
     }
 
     /// Post, viewer and reason of each dead pair.
     pub(crate) async fn dead(&self) -> Vec<[String; 3]> {
-        let entries: Vec<(String, Vec<String>)> = self.redis.xrange(keys::DEAD, "-", "+", None).await.unwrap();
+        let entries: Vec<(String, Vec<String>)> = self.redis.xrange(self.keys.dead(), "-", "+", None).await.unwrap();
         entries.into_iter().map(|(_, fields)| [1, 3, 5].map(|place: usize| fields[place].clone())).collect()
     }
 

@@ -1,6 +1,6 @@
 //! Recording cut short, and recording done wrong: only for proofs (see [`shared::failpoints`]).
 
-use shared::{failpoints, keys};
+use shared::failpoints;
 
 use super::{Group, Lane, Stores, send_outbox, send_posts};
 
@@ -23,7 +23,7 @@ pub(super) async fn exchange(stores: &Stores, lane: &mut Lane, groups: &[Group],
         lane.commands.clear();
         for group in groups {
             for viewer in group.new_viewers() {
-                lane.commands.command("SADD", 2).parts(&keys::views_parts(&group.post)).text(viewer.as_str());
+                lane.commands.command("SADD", 2).parts(&stores.keys.views_parts(&group.post)).text(viewer.as_str());
             }
         }
         lane.exchange(stores).await;
