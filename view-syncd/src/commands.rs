@@ -1,4 +1,5 @@
 //! What is done once.
 
+pub mod dead;
 pub mod migrate;
 pub mod sync;

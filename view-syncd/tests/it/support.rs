@@ -17,6 +17,7 @@ use testkit::{
 };
 use view_syncd::{
     cli::{self, Command},
+    drain::{Drained, Urgency},
     engine::Engine,
     metrics::Metrics,
     stop::Stop,
@@ -170,6 +171,17 @@ impl World {
     pub(crate) async fn reset_statistics(&self) {
         let reset = fred::types::CustomCommand::new_static("CONFIG", fred::types::ClusterHash::FirstKey, false);
         let () = self.redis.custom(reset, vec!["RESETSTAT"]).await.unwrap();
+    }
+}
+
+/// Drains until nothing is left, and nothing waits for a lock.
+pub(crate) async fn drain_held(engine: &mut Engine) {
+    loop {
+        match engine.drain(Urgency::AtOnce).await.unwrap() {
+            Drained::Idle => return,
+            Drained::Held(until) => tokio::time::sleep_until(until.into()).await,
+            Drained::Stored { .. } | Drained::Waiting(_) => {}
+        }
     }
 }
 
