@@ -24,6 +24,7 @@ use shared::{
     failpoints,
     ids::{PostId, ViewerId},
     postgres::Database,
+    ticks,
 };
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
@@ -154,7 +155,7 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
         in_fallback: false,
         shut_out: false,
     };
-    let mut catch_up = tokio::time::interval(CATCH_UP_INTERVAL);
+    let mut catch_up = ticks::every(CATCH_UP_INTERVAL);
     // A process that has just started is not yet connected, which is no reason to write past Redis.
     recorder.stores.gate.wait().await;
     let mut items = Vec::with_capacity(MAX_BATCH);
