@@ -25,6 +25,7 @@ use shared::{
     ids::{PostId, ViewerId},
     keys::Keys,
     postgres::Database,
+    ticks,
 };
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
@@ -157,7 +158,7 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
         in_fallback: false,
         shut_out: false,
     };
-    let mut catch_up = tokio::time::interval(CATCH_UP_INTERVAL);
+    let mut catch_up = ticks::every(CATCH_UP_INTERVAL);
     // A process that has just started is not yet connected, which is no reason to write past Redis.
     recorder.stores.gate.wait().await;
     let mut items = Vec::with_capacity(MAX_BATCH);

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use shared::{
     postgres::{Database, DatabaseError},
     readiness::Readiness,
+    ticks,
 };
 
 use super::gate::Gate;
@@ -127,7 +128,7 @@ impl Health {
 /// Asks PostgreSQL now and then while Redis is away: with no views coming in, nothing else would tell whether it could take them.
 /// Until its tables are found to be as they are needed, it is asked for that too, lest the first to notice be the one who needs it.
 pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>, unfit: Gauge) {
-    let mut interval = tokio::time::interval(PING_INTERVAL);
+    let mut interval = ticks::every(PING_INTERVAL);
     let mut told = None;
     loop {
         interval.tick().await;
