@@ -1,13 +1,16 @@
 //! What is asked of PostgreSQL, in the project's own terms: store pairs once, look posts up.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::{
     ids::{PostId, ViewerId},
-    postgres::{Database, DatabaseError, schema::IdType},
+    postgres::{
+        Database, DatabaseError,
+        schema::{IdType, Schema},
+    },
 };
 
 /// One viewer who saw one post.
@@ -139,8 +142,8 @@ pub fn prepare(pairs: &mut Vec<Pair>) {
 /// # Errors
 /// [`DatabaseError`].
 pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<HashMap<PostId, KnownPost>, DatabaseError> {
-    let schema = database.schema().await?;
-    let ids: Vec<&str> = posts.iter().map(PostId::as_str).filter(|id| schema.post_type.accepts(id)).collect();
+    let schema = schema_for(database, posts.iter()).await?;
+    let ids: Vec<&str> = posts.iter().filter(|post| schema.accepts_post(post)).map(PostId::as_str).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -158,8 +161,8 @@ pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<
 /// # Errors
 /// [`DatabaseError`].
 pub async fn counts(database: &Database, posts: &[PostId]) -> Result<HashMap<PostId, i64>, DatabaseError> {
-    let schema = database.schema().await?;
-    let ids: Vec<&str> = posts.iter().map(PostId::as_str).filter(|id| schema.post_type.accepts(id)).collect();
+    let schema = schema_for(database, posts.iter()).await?;
+    let ids: Vec<&str> = posts.iter().filter(|post| schema.accepts_post(post)).map(PostId::as_str).collect();
     let rows = database.query(&schema.statements.counts, &[&ids]).await?;
     let counts = rows.iter().filter_map(|row| Some((PostId::parse(row.get(0)).ok()?, row.get(1))));
     Ok(counts.collect())
@@ -174,8 +177,8 @@ pub async fn compare(
     database: &Database,
     known: &[(PostId, Option<i64>)],
 ) -> Result<HashMap<PostId, Option<i64>>, DatabaseError> {
-    let schema = database.schema().await?;
-    let (possible, impossible): (Vec<_>, Vec<_>) = known.iter().partition(|(post, _)| schema.post_type.accepts(post.as_str()));
+    let schema = schema_for(database, known.iter().map(|(post, _)| post)).await?;
+    let (possible, impossible): (Vec<_>, Vec<_>) = known.iter().partition(|(post, _)| schema.accepts_post(post));
     let mut differences: HashMap<PostId, Option<i64>> = impossible.into_iter().map(|(post, _)| (post, None)).collect();
     if possible.is_empty() {
         return Ok(differences);
@@ -189,6 +192,30 @@ pub async fn compare(
         }
     }
     Ok(differences)
+}
+
+/// The schema to look posts up with. A post whose id does not fit the column does not exist, unless the column is no longer what it was.
+async fn schema_for(database: &Database, mut posts: impl Iterator<Item = &PostId>) -> Result<Arc<Schema>, DatabaseError> {
+    database.schema_that(|schema| posts.all(|post| schema.accepts_post(post))).await
+}
+
+/// Whether the ledger can hold a viewer, by the type of its column as it was last read. Where that is unknown, nothing speaks against it.
+/// This is asked for every view: it costs a look at a pointer, and no memory.
+#[must_use]
+pub fn seems_to_fit(database: &Database, viewer: &ViewerId) -> bool {
+    database.last_known_schema().as_ref().is_none_or(|schema| schema.accepts_viewer(viewer))
+}
+
+/// Whether the ledger can never hold a viewer. The type is read anew before the answer is yes, but for once a second at most; where PostgreSQL
+/// does not tell, what is known has to do.
+pub async fn refuses(database: &Database, viewer: &ViewerId) -> bool {
+    if seems_to_fit(database, viewer) {
+        return false;
+    }
+    match database.schema_for_refusal().await {
+        Ok(schema) => !schema.accepts_viewer(viewer),
+        Err(_) => !seems_to_fit(database, viewer),
+    }
 }
 
 /// An author whose spelling is no viewer id can never meet one, so it may stay as it is.

@@ -9,10 +9,10 @@ use shared::{
     failpoints,
     ids::{PostId, ViewerId},
     ledger::{self, Pair, Verdict},
-    postgres::{Database, DatabaseError},
+    postgres::{Database, DatabaseError, schema::Schema},
 };
 
-use super::{Outcome, Status, Stores, batch::Group, tickets::Tickets};
+use super::{Outcome, Status, Stores, Unavailable, batch::Group, tickets::Tickets};
 
 /// Posts and viewers that are remembered at most, per recorder. What an outage touches beyond that is brought up to date by the scan.
 const MAX_REMEMBERED: usize = 200_000;
@@ -103,7 +103,7 @@ pub(super) fn answer(stores: &Stores, groups: &[Group], verdicts: &Verdicts, tic
         match verdicts.get(&group.post) {
             Some(verdict) => settle(group, verdict, stores, tickets),
             None => {
-                stores.unknown.insert(group.post, ());
+                stores.remember_unknown(group.post);
                 super::refuse(&group.items, stores, tickets);
             }
         }
@@ -112,14 +112,18 @@ pub(super) fn answer(stores: &Stores, groups: &[Group], verdicts: &Verdicts, tic
 
 /// Gives the verdicts on the posts that exist.
 async fn ask(database: &Database, stores: &Stores, groups: &[Group]) -> Result<Verdicts, DatabaseError> {
-    let schema = database.schema().await?;
+    let fits = |group: &Group, schema: &Schema| {
+        let viewers_fit = || group.viewers.iter().all(|viewer| schema.accepts_viewer(&viewer.id));
+        schema.accepts_post(&group.post) && viewers_fit()
+    };
+    let schema = database.schema_that(|schema| groups.iter().all(|group| fits(group, schema))).await?;
     let at_ms = now_ms();
     let mut pairs = Vec::new();
     let mut only_read = Vec::new();
     for group in groups.iter().filter(|group| !stores.unknown.contains_key(&group.post)) {
-        let storable = group.viewers.iter().filter(|viewer| schema.viewer_type.accepts(viewer.id.as_str()));
+        let storable = group.viewers.iter().filter(|viewer| schema.accepts_viewer(&viewer.id));
         let before = pairs.len();
-        if schema.post_type.accepts(group.post.as_str()) {
+        if schema.accepts_post(&group.post) {
             pairs.extend(storable.map(|viewer| Pair { post: group.post, viewer: viewer.id, at_ms }));
         }
         if pairs.len() == before {
@@ -155,6 +159,12 @@ fn settle(group: &Group, verdict: &Verdict, stores: &Stores, tickets: &mut Ticke
     let mut new = verdict.new.clone();
     for item in &group.items {
         let viewer = tickets.subject(item).and_then(|(_, viewer)| viewer);
+        if viewer.is_some_and(|viewer| !stores.can_hold(viewer)) {
+            // Nobody knew at the door. The next try is told.
+            stores.metrics.failed.inc();
+            tickets.settle(item, Err(Unavailable));
+            continue;
+        }
         let status = viewer.map_or(Status::Read, |viewer| status(viewer, verdict, &mut new));
         stores.metrics.count(status);
         tickets.settle(item, Ok(Outcome { status, views: verdict.views }));
