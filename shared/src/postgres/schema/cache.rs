@@ -46,6 +46,7 @@ impl Database {
     /// # Errors
     /// As of [`schema`](Self::schema).
     pub async fn schema_no_older_than(&self, age: Duration) -> Result<Arc<Schema>, DatabaseError> {
+        self.look_for_losses();
         self.schema.no_older_than(age, || self.load_schema(Purpose::Work)).await
     }
 
@@ -55,7 +56,15 @@ impl Database {
     /// # Errors
     /// As of [`schema`](Self::schema).
     pub async fn schema_for_refusal(&self) -> Result<Arc<Schema>, DatabaseError> {
+        self.look_for_losses();
         self.schema.for_refusal(|| self.load_schema(Purpose::Work)).await
+    }
+
+    /// A connection that ended while nobody used it is no error of anybody's, but the next one may lead to another server.
+    fn look_for_losses(&self) {
+        if !self.pool.retain(|connection, _| !connection.is_closed()).removed.is_empty() {
+            self.schema.suspect();
+        }
     }
 
     /// The schema if it is known and `fits` says so, and otherwise the one by which [something may be refused](Self::schema_for_refusal).
