@@ -10,6 +10,7 @@ mod end_to_end;
 mod failover;
 mod http_api;
 mod large;
+mod least_rights;
 mod migrate;
 mod outages;
 mod preconditions;
