@@ -123,18 +123,26 @@ impl Stores {
     /// # Errors
     /// [`NotReady`].
     pub async fn check(&self) -> Result<(), NotReady> {
+        let redis = self.ask_redis().await;
+        if let Err(NotReady::Setup(_)) = redis {
+            return redis;
+        }
+        // Also where Redis is away: what is wrong with PostgreSQL is not cured by waiting for Redis.
+        match self.ask_database().await {
+            Ok(()) => redis,
+            Err(DatabaseError::Setup(text)) => Err(NotReady::Setup(text)),
+            Err(error) => redis.and(Err(NotReady::Away(error.into()))),
+        }
+    }
+
+    async fn ask_redis(&self) -> Result<(), NotReady> {
         let away = |error: Error| NotReady::Away(error.into());
         let report = requirements::inspect(&self.redis, self.watch.allow_eviction).await.map_err(away)?;
         if let Some(text) = report.refusal {
             return Err(NotReady::Setup(text));
         }
         self.watch.note(&report);
-        writable(&report).map_err(away)?;
-        match self.ask_database().await {
-            Ok(()) => Ok(()),
-            Err(DatabaseError::Setup(text)) => Err(NotReady::Setup(text)),
-            Err(error) => Err(NotReady::Away(error.into())),
-        }
+        writable(&report).map_err(away)
     }
 
     async fn ask_database(&self) -> Result<(), DatabaseError> {
