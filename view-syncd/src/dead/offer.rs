@@ -7,6 +7,7 @@ use std::{
 };
 
 use shared::{
+    failpoints,
     ids::{PostId, ViewerId},
     postgres::{DatabaseError, insert::Outcome},
     scripts::Adjustment,
@@ -136,6 +137,7 @@ impl Engine {
         let known: HashMap<PostId, Option<i64>> =
             self.look(&posts, &mut Scanned::default()).await?.into_iter().map(|(post, look)| (post, look.persisted)).collect();
         let outcome = self.store.run(&pairs).await?;
+        failpoints::at("offer::after_commit");
         let refused: HashSet<(PostId, ViewerId)> =
             outcome.refused.iter().filter_map(|refused| pairs.ids(refused.place)).collect();
 
