@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL: a small pool with deadlines everywhere, and errors sorted by what a caller does about them.
 
+mod owner;
 pub mod schema;
 
 use std::{sync::Arc, time::Duration};
@@ -8,7 +9,10 @@ use arc_swap::ArcSwapOption;
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
-use self::schema::{Schema, SchemaError};
+use self::{
+    owner::KnownOwner,
+    schema::{Schema, SchemaError},
+};
 use crate::settings::{DatabaseSettings, PostsSettings};
 
 /// Why PostgreSQL did not do what it was asked to, by what follows from it.
@@ -94,6 +98,7 @@ pub struct Database {
     pool: Pool,
     posts: PostsSettings,
     schema: ArcSwapOption<Schema>,
+    owner: KnownOwner,
     statement_timeout: Duration,
 }
 
@@ -111,8 +116,10 @@ impl Database {
         let tls = crate::tls::postgres_connector(settings.verify)?;
         let manager =
             Manager::from_config(settings.config.clone(), tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let owner = KnownOwner::default();
         let pool = Pool::builder(manager)
             .max_size(connections)
+            .post_create(owner.follow())
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(statement_timeout),
@@ -120,7 +127,7 @@ impl Database {
                 recycle: Some(statement_timeout),
             })
             .build()?;
-        Ok(Self { pool, posts, schema: ArcSwapOption::empty(), statement_timeout })
+        Ok(Self { pool, posts, schema: ArcSwapOption::empty(), owner, statement_timeout })
     }
 
     /// Takes a connection out of the pool, opening one where none is idle.

@@ -59,6 +59,8 @@ enum Subcommands {
     Sync,
     /// Create the ledger table in PostgreSQL and exit
     Migrate,
+    /// Make this database the owner of the keys in Redis, whose they were before, and exit
+    Claim,
 }
 
 /// What is to be done.
@@ -70,6 +72,8 @@ pub enum Command {
     Sync,
     /// Create the ledger.
     Migrate,
+    /// Become the owner of the keys.
+    Claim,
 }
 
 /// What only the daemon needs.
@@ -187,6 +191,7 @@ impl Args {
         match self.command {
             Some(Subcommands::Sync) => Some(Command::Sync),
             Some(Subcommands::Migrate) => Some(Command::Migrate),
+            Some(Subcommands::Claim) => Some(Command::Claim),
             None => {
                 let verifier = self.keys.read(p)?;
                 let daemon = DaemonSettings { admin_listen, interval, shutdown_timeout, verifier };
@@ -219,7 +224,9 @@ mod tests {
 
     #[test]
     fn the_commands_need_no_key_and_take_flags_on_either_side() {
-        for args in [["sync", "--database-url", DATABASE], ["--database-url", DATABASE, "migrate"]] {
+        for args in
+            [["sync", "--database-url", DATABASE], ["--database-url", DATABASE, "migrate"], ["claim", "--database-url", DATABASE]]
+        {
             assert!(check(&args).is_ok(), "{args:?}");
         }
     }

@@ -84,15 +84,16 @@ impl Engine {
     }
 
     async fn try_drain(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
-        if self.health.obstacle().is_some() {
+        if self.health.obstacle().is_some() || self.watch.is_clustered() {
             // What can only be read would be stored, never acknowledged, and stored again.
             self.watch.writable(&self.redis).await?;
         }
+        self.check_owner().await?;
         self.metrics.outbox_entries.set(outbox::length(&self.redis, &self.keys).await?);
         let limit = self.first_batch();
         if self.gathered.entries.is_empty() {
             // From the start: nothing that is there has been settled.
-            self.gathered = Gathered::default();
+            self.gathered = Gathered::over(self.owned);
         }
         self.gathered.read_on(&mut self.line, &self.keys, limit).await?;
         if self.health.obstacle().is_some() {
@@ -125,6 +126,9 @@ impl Engine {
         let was_stopping = self.stop.is_requested();
         for batches_left in (0..MOST_BATCHES).rev() {
             let started = Instant::now();
+            if before.is_some() {
+                self.check_owner().await?;
+            }
             let mut batch = std::mem::take(&mut self.gathered);
             batch.prepare(&schema);
             last = batch.entries.last().unwrap_or(last);

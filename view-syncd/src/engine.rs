@@ -16,6 +16,7 @@ use fred::{
 use shared::{
     ids::PostId,
     keys::Keys,
+    owner::Foreign,
     postgres::{Database, DatabaseError},
     redis::resp::Reply,
 };
@@ -40,6 +41,9 @@ pub enum Failure {
     /// PostgreSQL is away, or its tables are not as they should be.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The keys in Redis are not this database's to take from.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     /// The process is about to stop.
     #[error("the process is about to stop")]
     Stopped,
@@ -53,6 +57,7 @@ impl Failure {
             Self::Redis(_) => "Redis is away",
             Self::Database(DatabaseError::Setup(_)) => "PostgreSQL is not set up for views",
             Self::Database(_) => "PostgreSQL is away",
+            Self::Foreign(_) => "the keys in Redis belong to another database",
             Self::Stopped => "shutting down",
         }
     }
@@ -81,6 +86,8 @@ pub struct Engine {
     pub(crate) keys: Keys,
     /// Whole pipelines to the same server.
     pub(crate) line: Line,
+    /// The link over which the keys were last found to be ours. What is over another one has to be looked at again.
+    pub(crate) owned: u64,
     pub(crate) watch: RedisWatch,
     pub(crate) database: Arc<Database>,
     pub(crate) settings: WorkSettings,
@@ -110,6 +117,7 @@ impl Engine {
             redis: stores.redis.clone(),
             keys: stores.keys.clone(),
             line: Line::new(stores.redis.clone(), connections),
+            owned: 0,
             watch: stores.watch.clone(),
             database: Arc::clone(&stores.database),
             settings,
@@ -147,9 +155,14 @@ impl Engine {
             Err(Failure::Stopped) => {}
             Err(failure) => {
                 match failure {
-                    Failure::Redis(_) => self.metrics.redis_up.set(0),
-                    _ => self.metrics.postgres_up.set(0),
-                };
+                    Failure::Redis(_) => {
+                        self.metrics.redis_up.set(0);
+                    }
+                    Failure::Database(_) => {
+                        self.metrics.postgres_up.set(0);
+                    }
+                    Failure::Foreign(_) | Failure::Stopped => {}
+                }
                 self.health.set(Some(failure.obstacle()));
             }
         }
@@ -159,10 +172,11 @@ impl Engine {
     pub async fn stand_by(&mut self) {
         let look = async {
             self.metrics.outbox_entries.set(outbox::length(&self.redis, &self.keys).await?);
-            if self.health.obstacle().is_some() {
+            if self.health.obstacle().is_some() || self.watch.is_clustered() {
                 self.watch.writable(&self.redis).await?;
             }
-            Ok(self.database.ping().await?)
+            self.database.ping().await?;
+            self.check_owner().await
         };
         let result: Result<(), Failure> = look.await;
         self.gathered = Gathered::default();

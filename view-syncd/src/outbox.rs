@@ -85,13 +85,19 @@ pub(crate) struct Gathered {
     after: Option<EntryId>,
     /// When the first of them was read.
     pub(crate) since: Option<Instant>,
-    /// By which link they were read. Another one may lead to another server, which has other entries of the same ids.
+    /// By which link they were read or, while there are none, are to be read; zero for any. Another one may lead to another server, which
+    /// has other entries of the same ids.
     pub(crate) link: u64,
     /// Whether nothing is added any more and the pairs are as PostgreSQL takes them.
     is_prepared: bool,
 }
 
 impl Gathered {
+    /// Nothing yet, to be read over a certain link.
+    pub(crate) fn over(link: u64) -> Self {
+        Self { link, ..Self::default() }
+    }
+
     /// What is to be gathered next, behind this.
     pub(crate) fn behind(&self) -> Self {
         Self { after: self.entries.last().or(self.after), link: self.link, pairs: Pairs::like(&self.pairs), ..Self::default() }
@@ -105,7 +111,7 @@ impl Gathered {
             let start = last.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
             commands.clear();
             commands.command("XRANGE", 5).text(keys.outbox()).text(&start).text("+").text("COUNT").number(PAGE_ENTRIES as i64);
-            if last.is_some() {
+            if self.link != 0 {
                 line.exchange_over(self.link, &commands, &mut replies).await?;
             } else {
                 line.exchange(&commands, &mut replies).await?;

@@ -58,6 +58,7 @@ impl Engine {
         let mut scanned = Scanned::default();
         // Counts of a standby may be old, and would be written over younger ones.
         self.database.ping().await?;
+        self.check_owner().await?;
         let (mut walk, mut pace) = (Walk::new(self.keys.clone()), Pace::new());
         let mut drained = Instant::now();
         while let Some(page) = self.next_page(&mut walk, &mut pace).await? {

@@ -51,6 +51,7 @@ impl Engine {
         if differing.is_empty() {
             return Ok(());
         }
+        self.check_owner().await?;
         let mut united = Vec::with_capacity(differing.len());
         let mut members = Members::default();
         for (post, look) in differing {

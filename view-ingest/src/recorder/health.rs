@@ -119,13 +119,19 @@ impl Health {
         join_all(self.gates.iter().map(|gate| gate.wait())).await;
     }
 
+    /// Has every Redis looked at again.
+    fn look_again(&self) {
+        self.gates.iter().for_each(|gate| gate.look_again());
+    }
+
     fn redis_takes_views(&self) -> bool {
         self.gates.iter().all(|gate| gate.is_open())
     }
 }
 
 /// Asks PostgreSQL now and then while Redis is away: with no views coming in, nothing else would tell whether it could take them.
-/// Until its tables are found to be as they are needed, it is asked for that too, lest the first to notice be the one who needs it.
+/// Until its tables are found to be as they are needed, it is asked for that too, lest the first to notice be the one who needs it. And it
+/// is asked who it is, by which the gates tell whether the keys in Redis are this database's.
 pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>, unfit: Gauge) {
     let mut interval = tokio::time::interval(PING_INTERVAL);
     let mut told = None;
@@ -145,6 +151,10 @@ pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>,
             }
             unfit.set(i64::from(trouble.is_some()));
             told = trouble;
+        }
+        let before = database.known_owner();
+        if set_up.is_ok() && database.owner().await.is_ok_and(|owner| before != Some(owner)) {
+            health.look_again();
         }
         let needed = !health.redis_takes_views();
         health.database_answered(needed && set_up.is_ok() && database.ping().await.is_ok());

@@ -12,6 +12,7 @@ mod http_api;
 mod large;
 mod migrate;
 mod outages;
+mod owner;
 mod prefixes;
 mod read_only;
 mod requirements;

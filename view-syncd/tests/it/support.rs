@@ -1,6 +1,6 @@
 //! What most of these tests need: both stores, a posts table with a ledger, and what view-ingest would do.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, sync::Arc};
 
 use fred::{
     clients::Client as Redis,
@@ -30,7 +30,7 @@ pub(crate) const SECRET: &str = "a secret for tests only";
 
 /// Two stores of one's own.
 pub(crate) struct World {
-    pub(crate) server: RedisServer,
+    pub(crate) server: Arc<RedisServer>,
     pub(crate) redis: Redis,
     pub(crate) keys: Keys,
     pub(crate) database: Database,
@@ -49,10 +49,16 @@ impl World {
         Self::with_stores(server, database, PostsTable::with_ids(IdType::Bigint)).await
     }
 
-    pub(crate) async fn with_stores(server: RedisServer, database: Database, posts: PostsTable) -> Self {
-        let sql = database.client().await;
-        posts.create(&sql).await;
-        let world = Self { redis: server.client().await, keys: Keys::default(), server, database, sql, posts };
+    pub(crate) async fn with_stores(server: impl Into<Arc<RedisServer>>, database: Database, posts: PostsTable) -> Self {
+        posts.create(&database.client().await).await;
+        Self::over(server, database, posts).await
+    }
+
+    /// With a posts table that is there.
+    pub(crate) async fn over(server: impl Into<Arc<RedisServer>>, database: Database, posts: PostsTable) -> Self {
+        let server = server.into();
+        let (redis, sql) = (server.client().await, database.client().await);
+        let world = Self { redis, keys: Keys::default(), server, database, sql, posts };
         let migrated = world.command("migrate").start();
         assert!(migrated.wait_exit().await.success(), "{:?}", migrated.output());
         world
