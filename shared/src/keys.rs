@@ -32,6 +32,12 @@ pub mod field {
     pub const RECORDED: &str = "recorded";
     /// How many of the recorded pairs PostgreSQL has taken or refused.
     pub const ACKED: &str = "acked";
+    /// The last entry of the outbox up to which the post's pairs are acknowledged.
+    pub const SETTLED: &str = "settled";
+    /// How many pairs in the outbox `recorded` does not count, because two processes have recorded their viewers at once.
+    pub const REPEATED: &str = "repeated";
+    /// There where PostgreSQL has fewer views of the post than it had, until the set has been compared with the ledger.
+    pub const FALLEN: &str = "fallen";
 }
 
 const PREFIX: &str = "post:";

@@ -1,13 +1,21 @@
-//! What is asked of PostgreSQL, in the project's own terms: store pairs once, look posts up.
+//! What is asked of PostgreSQL, in the project's own terms: which posts there are, and what is known of them.
 
-use std::collections::HashMap;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use crate::{
     ids::{PostId, ViewerId},
-    postgres::{Database, DatabaseError, schema::IdType},
+    postgres::{
+        Database, DatabaseError,
+        insert::PairList,
+        schema::{IdType, Schema},
+    },
 };
 
 /// One viewer who saw one post.
@@ -21,13 +29,17 @@ pub struct Pair {
     pub at_ms: i64,
 }
 
-/// A post's count after pairs were stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    /// The count in PostgreSQL.
-    pub views: i64,
-    /// How many of the pairs were new.
-    pub added: i64,
+/// A pair as it is sent: the post, the viewer, and when it was recorded, in milliseconds since 1970.
+pub type Sent<'a> = (&'a str, &'a str, i64);
+
+impl PairList for Vec<Pair> {
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn range(&self, range: Range<usize>) -> impl Iterator<Item = Sent<'_>> + Clone + Send {
+        self[range].iter().map(|pair| (pair.post.as_str(), pair.viewer.as_str(), pair.at_ms))
+    }
 }
 
 /// What PostgreSQL knows of a post.
@@ -41,91 +53,102 @@ pub struct KnownPost {
     pub viewers: Vec<String>,
 }
 
-/// What became of pairs of one post.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// The count in PostgreSQL.
-    pub views: i64,
+/// What somebody believes to know of a post.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Belief {
+    /// The post.
+    pub post: PostId,
+    /// The count, if any is known.
+    pub views: Option<i64>,
     /// The author in its canonical spelling; empty when the post has none.
     pub author: String,
-    /// The viewers whose pair was new.
-    pub new: Vec<ViewerId>,
 }
 
-/// A pair as it is sent: the post, the viewer, and when it was recorded, in milliseconds since 1970.
-pub type Sent<'a> = (&'a str, &'a str, i64);
+/// What is true of a post of which somebody believed something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Truth {
+    /// There is no such post.
+    Missing,
+    /// There is.
+    Exists {
+        /// The count.
+        views: i64,
+        /// The author in its canonical spelling; empty when the post has none.
+        author: String,
+    },
+}
 
-/// Stores the pairs that are new and adds them to the posts' counts, in one statement that may be repeated at will.
-///
-/// The pairs must be sorted and free of repetitions, and acceptable for the columns' types (`IdType::accepts`).
-/// Posts that do not exist are missing from the answer.
-///
-/// # Errors
-/// [`DatabaseError`]; nothing has been stored then, or (when the connection broke) all of it.
-pub async fn store<'a>(
-    database: &Database,
-    pairs: impl Iterator<Item = Sent<'a>> + Clone,
-) -> Result<HashMap<PostId, Stored>, DatabaseError> {
-    let rows = run_drain(database, pairs, false).await?;
-    let stored = rows.iter().filter_map(|row| {
-        let post = PostId::parse(row.get(0)).ok()?;
-        Some((post, Stored { views: row.get(1), added: row.get(2) }))
-    });
-    let mut stored: HashMap<PostId, Stored> = stored.collect();
-    // Where nothing was added, the count is that of the statement's snapshot. If the statement had to wait for another one that was storing
-    // the same pairs, that is the count from before them.
-    let unchanged: Vec<PostId> = stored.iter().filter(|(_, stored)| stored.added == 0).map(|(post, _)| *post).collect();
-    if !unchanged.is_empty() {
-        for (post, views) in counts(database, &unchanged).await? {
-            stored.insert(post, Stored { views, added: 0 });
+/// In which way the database may spell a post's id. A UUID in a column of texts is found however the application writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// As in [`PostId`]: a UUID in lower case with hyphens.
+    Canonical,
+    /// A UUID in upper case.
+    Upper,
+    /// A UUID without hyphens.
+    Compact,
+    /// A UUID in upper case without hyphens.
+    CompactUpper,
+}
+
+impl Spelling {
+    /// The spelling to be tried after this one.
+    pub(crate) fn next(self) -> Option<Self> {
+        match self {
+            Self::Canonical => Some(Self::Upper),
+            Self::Upper => Some(Self::Compact),
+            Self::Compact => Some(Self::CompactUpper),
+            Self::CompactUpper => None,
         }
     }
-    Ok(stored)
+
+    /// Whether a post that is not found may be there in another spelling.
+    pub(crate) fn may_differ(schema: &Schema, post: &PostId) -> bool {
+        matches!(schema.post_type, IdType::Text { .. }) && post.as_str().len() == 36 && Uuid::try_parse(post.as_str()).is_ok()
+    }
+
+    /// An id in this spelling.
+    pub(crate) fn of(self, id: &str) -> Cow<'_, str> {
+        match self {
+            Self::Canonical => Cow::Borrowed(id),
+            Self::Upper => Cow::Owned(id.to_ascii_uppercase()),
+            Self::Compact => Cow::Owned(id.replace('-', "")),
+            Self::CompactUpper => Cow::Owned(id.replace('-', "").to_ascii_uppercase()),
+        }
+    }
 }
 
-/// The same as [`store`] (and [`prepare`] makes pairs what they must be), for callers that answer each viewer: tells which pairs were new, and who the authors are.
-///
-/// # Errors
-/// As of [`store`].
-pub async fn store_with_verdicts(database: &Database, pairs: &[Pair]) -> Result<HashMap<PostId, Verdict>, DatabaseError> {
-    let pairs = pairs.iter().map(|pair| (pair.post.as_str(), pair.viewer.as_str(), pair.at_ms));
-    let rows = run_drain(database, pairs, true).await?;
-    let verdicts = rows.iter().filter_map(|row| {
-        let post = PostId::parse(row.get(0)).ok()?;
-        let author = row.get::<_, Option<&str>>(3).map(canonical_author).unwrap_or_default();
-        let new = row.get::<_, Vec<&str>>(4).into_iter().filter_map(|viewer| ViewerId::parse(viewer).ok()).collect();
-        Some((post, Verdict { views: row.get(1), author, new }))
-    });
-    Ok(verdicts.collect())
+/// Ids as statements take them: as texts that they cast, but for UUIDs, which are less than half as long as what they are and cost the
+/// server no cast.
+#[derive(Debug)]
+pub(crate) enum SentIds<'a> {
+    /// UUIDs.
+    Uuids(Vec<Uuid>),
+    /// Anything else.
+    Texts(Vec<Cow<'a, str>>),
 }
 
-async fn run_drain<'a>(
-    database: &Database,
-    pairs: impl Iterator<Item = Sent<'a>> + Clone,
-    name_new: bool,
-) -> Result<Vec<tokio_postgres::Row>, DatabaseError> {
-    let schema = database.schema().await?;
-    let mut last = "";
-    // The pairs of a post follow one another.
-    let named = pairs.clone().map(|(post, ..)| post).filter(|post| std::mem::replace(&mut last, post) != *post);
-    let named = ids(schema.post_type, named)?;
-    let posts = ids(schema.post_type, pairs.clone().map(|(post, ..)| post))?;
-    let viewers = ids(schema.viewer_type, pairs.clone().map(|(_, viewer, _)| viewer))?;
-    let times: Vec<i64> = pairs.map(|(.., at_ms)| at_ms).collect();
-    database.query(&schema.statements.drain, &[&*posts, &*viewers, &times, &*named, &name_new]).await
-}
+impl<'a> SentIds<'a> {
+    /// Prepares ids to be sent.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Setup`], as of a cast: a column may have become one of UUIDs since its ids were found acceptable.
+    pub(crate) fn new(id_type: IdType, ids: Vec<Cow<'a, str>>) -> Result<Self, DatabaseError> {
+        if id_type != IdType::Uuid {
+            return Ok(Self::Texts(ids));
+        }
+        let uuid =
+            |id: &Cow<'_, str>| Uuid::try_parse(id).map_err(|error| DatabaseError::Setup(format!("{id:?} is no UUID: {error}")));
+        ids.iter().map(uuid).collect::<Result<_, _>>().map(Self::Uuids)
+    }
 
-/// Ids as the statements of the drain and the scan take them: as texts that they cast, but for UUIDs, which are less than half as long
-/// as what they are and cost the server no cast.
-///
-/// # Errors
-/// [`DatabaseError::Rejected`], as of a cast: a column may have become one of UUIDs since its ids were found acceptable.
-fn ids<'a>(id_type: IdType, ids: impl Iterator<Item = &'a str>) -> Result<Box<dyn ToSql + Sync + Send + 'a>, DatabaseError> {
-    let uuid = |id| Uuid::try_parse(id).map_err(|error| DatabaseError::Rejected(format!("{id:?} is no UUID: {error}")));
-    Ok(match id_type {
-        IdType::Uuid => Box::new(ids.map(uuid).collect::<Result<Vec<Uuid>, _>>()?),
-        _ => Box::new(ids.collect::<Vec<&str>>()),
-    })
+    /// The parameter.
+    pub(crate) fn param(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Uuids(ids) => ids,
+            Self::Texts(ids) => ids,
+        }
+    }
 }
 
 /// Sorts pairs by post and viewer, and keeps only the earliest of each.
@@ -134,21 +157,19 @@ pub fn prepare(pairs: &mut Vec<Pair>) {
     pairs.dedup_by(|later, earlier| (later.post, later.viewer) == (earlier.post, earlier.viewer));
 }
 
-/// Looks posts up, with the viewers of those that have at most `few` views. Posts that do not exist are missing from the answer.
+/// Looks posts up, with the viewers of those that have at most `few` rows in the ledger. Posts that do not exist are missing from the answer.
 ///
 /// # Errors
 /// [`DatabaseError`].
 pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<HashMap<PostId, KnownPost>, DatabaseError> {
     let schema = database.schema().await?;
-    let ids: Vec<&str> = posts.iter().map(PostId::as_str).filter(|id| schema.post_type.accepts(id)).collect();
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = database.query(&schema.statements.hydrate, &[&ids, &few]).await?;
-    let known = rows.iter().filter_map(|row| {
-        let post = PostId::parse(row.get(0)).ok()?;
-        let author = row.get::<_, Option<&str>>(1).map(canonical_author).unwrap_or_default();
-        Some((post, KnownPost { author, views: row.get(2), viewers: row.get(3) }))
+    let rows = find(database, &schema, posts, &schema.statements.hydrate, &[&few]).await?;
+    let known = rows.into_iter().map(|(post, row)| {
+        let mut viewers: Vec<String> = row.get(3);
+        if i64::try_from(viewers.len()).is_ok_and(|number| number > few) {
+            viewers.clear();
+        }
+        (post, KnownPost { author: author_of(&row, 1), views: row.get(2), viewers })
     });
     Ok(known.collect())
 }
@@ -159,40 +180,128 @@ pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<
 /// [`DatabaseError`].
 pub async fn counts(database: &Database, posts: &[PostId]) -> Result<HashMap<PostId, i64>, DatabaseError> {
     let schema = database.schema().await?;
-    let ids: Vec<&str> = posts.iter().map(PostId::as_str).filter(|id| schema.post_type.accepts(id)).collect();
-    let rows = database.query(&schema.statements.counts, &[&ids]).await?;
-    let counts = rows.iter().filter_map(|row| Some((PostId::parse(row.get(0)).ok()?, row.get(1))));
-    Ok(counts.collect())
+    let rows = find(database, &schema, posts, &schema.statements.counts, &[]).await?;
+    Ok(rows.into_iter().map(|(post, row)| (post, row.get(1))).collect())
 }
 
-/// Compares the counts that somebody knows of posts with PostgreSQL's. Gives the posts of which they differ, with PostgreSQL's count, or
-/// nothing where there is no such post. What is as it is known to be costs a look at the index, and no row.
+/// Those of the viewers who are in the ledger with a post.
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn compare(
-    database: &Database,
-    known: &[(PostId, Option<i64>)],
-) -> Result<HashMap<PostId, Option<i64>>, DatabaseError> {
+pub async fn viewers_among(database: &Database, post: &PostId, viewers: &[ViewerId]) -> Result<HashSet<ViewerId>, DatabaseError> {
     let schema = database.schema().await?;
-    let (possible, impossible): (Vec<_>, Vec<_>) = known.iter().partition(|(post, _)| schema.post_type.accepts(post.as_str()));
-    let mut differences: HashMap<PostId, Option<i64>> = impossible.into_iter().map(|(post, _)| (post, None)).collect();
-    if possible.is_empty() {
-        return Ok(differences);
+    let viewers: Vec<Cow<'_, str>> =
+        viewers.iter().map(ViewerId::as_str).filter(|viewer| schema.viewer_type.accepts(viewer)).map(Cow::Borrowed).collect();
+    let viewers = SentIds::new(schema.viewer_type, viewers)?;
+    let rows = find(database, &schema, &[*post], &schema.statements.viewers_among, &[viewers.param()]).await?;
+    let found = rows.iter().flat_map(|(_, row)| row.get::<_, Vec<&str>>(1));
+    Ok(found.filter_map(|viewer| ViewerId::parse(viewer).ok()).collect())
+}
+
+/// Those of the posts for which nobody has to be waited for: their rows are not locked and their counts have room, or they do not exist.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn unlocked(database: &Database, posts: &[PostId]) -> Result<HashSet<PostId>, DatabaseError> {
+    let schema = database.schema().await?;
+    let rows = find(database, &schema, posts, &schema.statements.unlocked, &[]).await?;
+    let mut unlocked: HashSet<PostId> = rows.into_iter().map(|(post, _)| post).collect();
+    let others: Vec<PostId> = posts.iter().filter(|post| !unlocked.contains(*post)).copied().collect();
+    if !others.is_empty() {
+        let existing = counts(database, &others).await?;
+        unlocked.extend(others.iter().filter(|post| !existing.contains_key(*post)));
     }
-    let ids = ids(schema.post_type, possible.iter().map(|(post, _)| post.as_str()))?;
-    let views: Vec<Option<i64>> = possible.iter().map(|(_, views)| *views).collect();
-    for row in database.query(&schema.statements.compare, &[&*ids, &views]).await? {
-        let place = usize::try_from(row.get::<_, i64>(0) - 1).ok();
-        if let Some((post, _)) = place.and_then(|place| possible.get(place)) {
-            differences.insert(*post, row.get(1));
+    Ok(unlocked)
+}
+
+/// Runs a statement that takes places and ids, in each spelling that the database may have. Returns the row of each post that was found.
+async fn find(
+    database: &Database,
+    schema: &Schema,
+    posts: &[PostId],
+    statement: &str,
+    more: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<(PostId, Row)>, DatabaseError> {
+    let mut found = Vec::with_capacity(posts.len());
+    let mut wanted: Vec<PostId> = posts.iter().filter(|post| schema.post_type.accepts(post.as_str())).copied().collect();
+    let mut spelling = Some(Spelling::Canonical);
+    while let Some(now) = spelling.filter(|_| !wanted.is_empty()) {
+        let ids = SentIds::new(schema.post_type, wanted.iter().map(|post| now.of(post.as_str())).collect())?;
+        let places = places(wanted.len());
+        let params: Vec<&(dyn ToSql + Sync)> = [&places as _, ids.param()].into_iter().chain(more.iter().copied()).collect();
+        let rows = database.query(statement, &params).await?;
+        let mut is_missing = vec![true; wanted.len()];
+        for row in rows {
+            let Some((place, post)) = at_place(&row, &wanted) else { continue };
+            is_missing[place] = false;
+            found.push((*post, row));
+        }
+        let mut is_missing = is_missing.into_iter();
+        wanted.retain(|post| is_missing.next().unwrap_or(false) && Spelling::may_differ(schema, post));
+        spelling = now.next();
+    }
+    Ok(found)
+}
+
+/// Compares what somebody believes of posts with what PostgreSQL has. Gives the posts of which something differs. What is as it is believed to
+/// be costs a look at the index, and no row.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn compare(database: &Database, beliefs: &[Belief]) -> Result<HashMap<PostId, Truth>, DatabaseError> {
+    let schema = database.schema().await?;
+    let mut truths = HashMap::new();
+    let mut open: Vec<&Belief> = Vec::with_capacity(beliefs.len());
+    for belief in beliefs {
+        if schema.post_type.accepts(belief.post.as_str()) {
+            open.push(belief);
+        } else {
+            truths.insert(belief.post, Truth::Missing);
         }
     }
-    Ok(differences)
+    let mut spelling = Some(Spelling::Canonical);
+    while let Some(now) = spelling.filter(|_| !open.is_empty()) {
+        let ids = SentIds::new(schema.post_type, open.iter().map(|belief| now.of(belief.post.as_str())).collect())?;
+        let views: Vec<Option<i64>> = open.iter().map(|belief| belief.views).collect();
+        let authors: Vec<&str> = open.iter().map(|belief| belief.author.as_str()).collect();
+        let params: [&(dyn ToSql + Sync); 4] = [&places(open.len()), ids.param(), &views, &authors];
+        let mut missing = Vec::new();
+        for row in database.query(&schema.statements.compare, &params).await? {
+            let Some((_, belief)) = at_place(&row, &open) else { continue };
+            if row.get::<_, bool>(1) {
+                truths.insert(belief.post, Truth::Exists { views: row.get(2), author: author_of(&row, 3) });
+            } else {
+                truths.insert(belief.post, Truth::Missing);
+                missing.push(*belief);
+            }
+        }
+        spelling = now.next();
+        missing.retain(|belief| spelling.is_some() && Spelling::may_differ(&schema, &belief.post));
+        for belief in &missing {
+            // What the next spelling says nothing of is as it is believed to be.
+            truths.remove(&belief.post);
+        }
+        open = missing;
+    }
+    Ok(truths)
+}
+
+fn places(number: usize) -> Vec<i32> {
+    (0..i32::try_from(number).unwrap_or(i32::MAX)).collect()
+}
+
+/// The element to which a row belongs that begins with its place.
+fn at_place<'t, T>(row: &Row, all: &'t [T]) -> Option<(usize, &'t T)> {
+    let place = usize::try_from(row.get::<_, i32>(0)).ok()?;
+    Some((place, all.get(place)?))
+}
+
+fn author_of(row: &Row, column: usize) -> String {
+    row.get::<_, Option<&str>>(column).map(canonical_author).unwrap_or_default()
 }
 
 /// An author whose spelling is no viewer id can never meet one, so it may stay as it is.
-fn canonical_author(author: &str) -> String {
+pub(crate) fn canonical_author(author: &str) -> String {
     ViewerId::parse(author).map_or_else(|_| author.to_owned(), |author| author.as_str().to_owned())
 }
 

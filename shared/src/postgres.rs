@@ -1,5 +1,10 @@
-//! Connections to PostgreSQL: a small pool with deadlines everywhere, and errors sorted by what a caller does about them.
+//! Connections to PostgreSQL: a small pool with deadlines everywhere.
+//!
+//! Every statement runs in a transaction of its own that begins with its deadlines: a pooler between us and the server may drop what a session
+//! was given at its start. Begin, statement and commit travel together, so that no transaction waits for its client.
 
+mod error;
+pub mod insert;
 mod owner;
 pub mod schema;
 
@@ -7,99 +12,40 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
-use tokio_postgres::{Row, error::SqlState, types::ToSql};
+use futures_util::future::join3;
+use tokio_postgres::{CancelToken, Row, types::ToSql};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use self::{
-    owner::KnownOwner,
-    schema::{Schema, SchemaError},
+pub use self::error::{DatabaseError, Refusal};
+use self::{owner::KnownOwner, schema::Schema};
+use crate::{
+    settings::{DatabaseSettings, PostsSettings},
+    sql,
 };
-use crate::settings::{DatabaseSettings, PostsSettings};
 
-/// Why PostgreSQL did not do what it was asked to, by what follows from it.
-#[derive(Debug, thiserror::Error)]
-pub enum DatabaseError {
-    /// It is away, too slow, or read-only: the same statement may succeed later.
-    #[error("PostgreSQL is not available: {0}")]
-    Unavailable(String),
-    /// Another transaction was in the way (deadlock, serialization, a post deleted this moment): try again at once.
-    #[error("PostgreSQL gave way to another transaction: {0}")]
-    Conflict(String),
-    /// The values themselves cannot be stored.
-    #[error("PostgreSQL refuses the values: {0}")]
-    Rejected(String),
-    /// The tables are not as this program needs them. The text says what to do.
-    #[error("{0}")]
-    Setup(String),
-}
-
-impl DatabaseError {
-    /// Whether a row that the values refer to is missing: a post that was deleted this moment or, where the application has added a foreign
-    /// key of its own to the ledger, a viewer. The first is gone with the next try, the second comes back with each.
-    #[must_use]
-    pub fn is_missing_reference(&self) -> bool {
-        matches!(self, Self::Conflict(text) if text.ends_with(&format!("({})", SqlState::FOREIGN_KEY_VIOLATION.code())))
-    }
-
-    /// The session that was asked may not write: its server is a standby, or was made read-only.
-    #[must_use]
-    pub fn read_only() -> Self {
-        Self::Unavailable(format!("the server is read-only ({})", SqlState::READ_ONLY_SQL_TRANSACTION.code()))
-    }
-
-    fn is_read_only(&self) -> bool {
-        matches!(self, Self::Unavailable(text) if text.ends_with(&format!("({})", SqlState::READ_ONLY_SQL_TRANSACTION.code())))
-    }
-}
-
-impl From<SchemaError> for DatabaseError {
-    fn from(error: SchemaError) -> Self {
-        match error {
-            SchemaError::Catalogue(error) => error.into(),
-            other => Self::Setup(other.to_string()),
-        }
-    }
-}
-
-impl From<tokio_postgres::Error> for DatabaseError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let Some(state) = error.code() else {
-            return Self::Unavailable(describe(&error));
-        };
-        let text = error.as_db_error().map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), state.code()));
-        let class = state.code().get(..2).unwrap_or_default();
-        match state {
-            // The foreign key fails when the application deletes a post between the look at it and the insert: the next try finds no post.
-            &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED | &SqlState::FOREIGN_KEY_VIOLATION => {
-                Self::Conflict(text)
-            }
-            &SqlState::FEATURE_NOT_SUPPORTED => Self::Unavailable(text),
-            _ if matches!(class, "22" | "23" | "P0") => Self::Rejected(text),
-            _ if matches!(class, "28" | "3D" | "3F" | "42") => Self::Setup(text),
-            _ => Self::Unavailable(text),
-        }
-    }
-}
-
-/// The whole chain of an error without a SQLSTATE, such as a connection refused: the library's own text names only its outermost part.
-fn describe(error: &tokio_postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
-}
+/// How long a statement that only reads waits for a lock, which only a change of the table itself holds against it.
+const READ_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the server may take to prepare a statement.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the request to cancel a statement may take.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The end of a transaction.
+const COMMIT: &str = "COMMIT";
 
 /// PostgreSQL, as far as this project uses it: a pool, and what is known of the application's tables.
-#[derive(Debug)]
 pub struct Database {
     pool: Pool,
+    tls: MakeRustlsConnect,
     posts: PostsSettings,
     schema: ArcSwapOption<Schema>,
     owner: KnownOwner,
     statement_timeout: Duration,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("pool", &self.pool).field("posts", &self.posts).finish_non_exhaustive()
+    }
 }
 
 impl Database {
@@ -115,7 +61,7 @@ impl Database {
     ) -> anyhow::Result<Self> {
         let tls = crate::tls::postgres_connector(settings.verify)?;
         let manager =
-            Manager::from_config(settings.config.clone(), tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+            Manager::from_config(settings.config.clone(), tls.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let owner = KnownOwner::default();
         let pool = Pool::builder(manager)
             .max_size(connections)
@@ -127,7 +73,7 @@ impl Database {
                 recycle: Some(statement_timeout),
             })
             .build()?;
-        Ok(Self { pool, posts, schema: ArcSwapOption::empty(), owner, statement_timeout })
+        Ok(Self { pool, tls, posts, schema: ArcSwapOption::empty(), owner, statement_timeout })
     }
 
     /// Takes a connection out of the pool, opening one where none is idle.
@@ -165,6 +111,14 @@ impl Database {
         Ok(schema)
     }
 
+    /// The same, looked up anew unless that was done a moment ago: an id is refused by its type only after this.
+    ///
+    /// # Errors
+    /// As of [`schema`](Self::schema).
+    pub async fn schema_for_refusal(&self) -> Result<Arc<Schema>, DatabaseError> {
+        self.schema().await
+    }
+
     /// Creates the ledger, unless it is there, and checks that it fits the posts table.
     ///
     /// # Errors
@@ -180,22 +134,62 @@ impl Database {
         self.schema().await
     }
 
-    /// Runs a prepared statement within the deadline.
+    /// Runs a prepared statement that only reads, within the deadlines.
     ///
     /// # Errors
     /// [`DatabaseError`], sorted.
     pub async fn query(&self, statement: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DatabaseError> {
+        self.transact(&self.begin(READ_LOCK_TIMEOUT, ""), statement, params, COMMIT).await
+    }
+
+    /// Returns the beginning of a transaction in which no wait for a lock is longer than `lock_timeout`.
+    pub(crate) fn begin(&self, lock_timeout: Duration, more: &str) -> String {
+        sql::begin(lock_timeout, self.statement_timeout, more)
+    }
+
+    /// Runs a prepared statement in a transaction of its own, in one flight, and ends it with `end`.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], sorted. Nothing has been done then, or (when the connection broke) all of it.
+    pub(crate) async fn transact(
+        &self,
+        begin: &str,
+        statement: &str,
+        params: &[&(dyn ToSql + Sync)],
+        end: &str,
+    ) -> Result<Vec<Row>, DatabaseError> {
         let connection = self.connection().await?;
-        let rows = self
-            .in_time(async {
-                let prepared = connection.prepare_cached(statement).await?;
-                connection.query(&prepared, params).await
-            })
-            .await;
+        let cancel = connection.cancel_token();
+        let work = async {
+            // Outside of the transaction, hence the deadline: only a lock on the whole table can be in its way.
+            let prepared = tokio::time::timeout(PREPARE_TIMEOUT, connection.prepare_cached(statement)).await;
+            let prepared = prepared.map_err(|_| DatabaseError::no_answer())??;
+            // Sent in this order, and answered in this order. After an error the server ignores the rest, and COMMIT rolls back.
+            let (begun, rows, ended) =
+                join3(connection.batch_execute(begin), connection.query(&prepared, params), connection.batch_execute(end)).await;
+            begun?;
+            let rows = rows?;
+            ended?;
+            Ok::<_, DatabaseError>(rows)
+        };
+        let rows = self.in_time(work).await;
         if let Err(error) = &rows {
+            if error.is_no_answer() {
+                // What nobody waits for must not go on holding locks, or a place among the server's connections.
+                self.cancel(cancel);
+            }
             self.distrust(connection, error);
         }
         rows
+    }
+
+    /// Has the server give up what it does on a connection, without waiting for that.
+    fn cancel(&self, token: CancelToken) {
+        let tls = self.tls.clone();
+        tokio::spawn(async move {
+            // Whether the server has heard it makes no difference: the statement has a deadline of its own, too.
+            let _ = tokio::time::timeout(CANCEL_TIMEOUT, token.cancel_query(tls)).await;
+        });
     }
 
     /// Whether PostgreSQL answers and takes writes.
@@ -221,7 +215,7 @@ impl Database {
         // The server gives up a statement after the same time; a second more is for its answer to arrive.
         match tokio::time::timeout(self.statement_timeout + Duration::from_secs(1), work).await {
             Ok(result) => result.map_err(Into::into),
-            Err(_) => Err(DatabaseError::Unavailable("no answer in time".to_owned())),
+            Err(_) => Err(DatabaseError::no_answer()),
         }
     }
 
@@ -239,7 +233,7 @@ impl Database {
                 drop(Object::take(connection));
                 self.schema.store(None);
             }
-            DatabaseError::Conflict(_) | DatabaseError::Rejected(_) => {}
+            DatabaseError::Conflict(_) | DatabaseError::Locked(_) | DatabaseError::Refused(_) => {}
         }
     }
 }

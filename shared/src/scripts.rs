@@ -11,14 +11,13 @@ use crate::{
     ids::{PostId, ViewerId},
     keys::Keys,
     ledger::KnownPost,
-    redis::resp::Commands,
+    redis::resp::{Commands, Reply},
 };
 
 const HYDRATE: &str = include_str!("scripts/hydrate.lua");
-const ACK: &str = include_str!("scripts/ack.lua");
-
-/// An outbox entry that is to be acknowledged: its id, and the posts that it names.
-pub type AckedEntry = (String, Vec<u32>);
+const SETTLE: &str = include_str!("scripts/settle.lua");
+const ADJUST: &str = include_str!("scripts/adjust.lua");
+const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
 
 /// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing.
 ///
@@ -63,19 +62,117 @@ async fn put(
     redis.eval::<(), _, _, _>(HYDRATE, vec![keys.views(post), keys.meta(post)], args).await
 }
 
-/// Writes the command that deletes outbox entries and settles the counts of `posts` (each with its count in PostgreSQL) in one step. An
-/// entry is its id and the places, counted from one, of the posts that it names, as often as it names them. The reply is how many
-/// entries were still there.
+/// What is to be acknowledged of a post.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The post.
+    pub post: PostId,
+    /// The id of the first entry that names it.
+    pub first: String,
+    /// The id of the last one.
+    pub last: String,
+    /// How many of its pairs are in the entries from the first to the last.
+    pub pairs: u64,
+    /// The count in PostgreSQL.
+    pub views: i64,
+}
+
+/// What became of a [`Settlement`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It is done, or there is nothing to do.
+    Done,
+    /// It is done, and PostgreSQL has fewer views of the post than it had.
+    Fallen,
+    /// `recorded` lacks some of the pairs: their increment is on its way, or was lost.
+    Short,
+    /// Entries up to this one were settled before, and some behind it were not.
+    UpTo(String),
+}
+
+/// Writes the command that acknowledges pairs of posts. With `is_final`, increments of `recorded` that are missing are taken to be lost.
 ///
 /// Repeating it changes nothing, on the server that the entries were read from: it must not be sent over a connection that may lead to
 /// another one.
-pub fn acknowledge(commands: &mut Commands, keys: &Keys, entries: &[AckedEntry], posts: &[(PostId, i64)]) {
-    let counts: Vec<i64> = posts.iter().map(|(_, count)| *count).collect();
-    // Texts and numbers always have a JSON form.
-    let work = serde_json::to_string(&(entries, counts)).unwrap_or_default();
-    commands.command("EVAL", 4 + posts.len()).text(ACK).number(1 + posts.len() as i64).text(keys.outbox());
-    for (post, _) in posts {
-        commands.parts(&keys.meta_parts(post));
+pub fn settle(commands: &mut Commands, keys: &Keys, settlements: &[Settlement], is_final: bool) {
+    commands.command("EVAL", 3 + 5 * settlements.len()).text(SETTLE).number(settlements.len() as i64);
+    for settlement in settlements {
+        commands.parts(&keys.meta_parts(&settlement.post));
     }
-    commands.text(&work);
+    commands.text(if is_final { "final" } else { "" });
+    for Settlement { first, last, pairs, views, .. } in settlements {
+        commands.text(first).text(last).number(i64::try_from(*pairs).unwrap_or(i64::MAX)).number(*views);
+    }
+}
+
+/// Writes a command that changes nothing, and that a server refuses which takes no writes for whatever reason: it is full, read-only, without
+/// its replicas, or cannot save. An error other than that has no meaning.
+pub fn prove_writable(commands: &mut Commands, keys: &Keys) {
+    commands.command("SETRANGE", 3).text(keys.owner()).number(0).text("");
+}
+
+/// Reads the reply about one of the settlements.
+#[must_use]
+pub fn settled(reply: Reply<'_>) -> Option<Settled> {
+    match reply {
+        Reply::Integer(0 | 1) => Some(Settled::Done),
+        Reply::Integer(2) => Some(Settled::Fallen),
+        Reply::Integer(3) => Some(Settled::Short),
+        Reply::Text(id) => Some(Settled::UpTo(id.to_owned())),
+        _ => None,
+    }
+}
+
+/// What is to be brought into order of a post.
+#[derive(Debug, Clone)]
+pub struct Adjustment {
+    /// The post.
+    pub post: PostId,
+    /// The count that Redis had when PostgreSQL was asked.
+    pub known: Option<i64>,
+    /// The count in PostgreSQL, where it is to be written.
+    pub views: Option<i64>,
+    /// The author, where it is to be written.
+    pub author: Option<String>,
+    /// What is to be added to `recorded`.
+    pub recorded: i64,
+    /// What is to be added to `acked`.
+    pub acked: i64,
+}
+
+impl Adjustment {
+    /// Nothing but a time to live where there is none.
+    #[must_use]
+    pub fn of(post: PostId) -> Self {
+        Self { post, known: None, views: None, author: None, recorded: 0, acked: 0 }
+    }
+}
+
+/// Writes the command that brings posts into order. With `is_quiet`, posts are left alone that have something in the outbox. The reply has for
+/// each of them 1 when it was done, 0 when Redis knows more by now, or an error.
+pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], ttl: Duration, is_quiet: bool) {
+    commands.command("EVAL", 4 + 8 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
+    for Adjustment { post, .. } in adjustments {
+        commands.parts(&keys.meta_parts(post)).parts(&keys.views_parts(post));
+    }
+    commands.number(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)).text(if is_quiet { "quiet" } else { "" });
+    for Adjustment { known, views, author, recorded, acked, .. } in adjustments {
+        for number in [known, views] {
+            match number {
+                Some(number) => commands.number(*number),
+                None => commands.text(""),
+            };
+        }
+        commands.text(if author.is_some() { "author" } else { "" }).text(author.as_deref().unwrap_or_default());
+        commands.number(*recorded).number(*acked);
+    }
+}
+
+/// Writes the command that takes viewers out of a set whom neither the ledger nor the outbox has.
+pub fn take_out(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[&ViewerId]) {
+    commands.command("EVAL", 4 + viewers.len()).text(TAKE_OUT).number(2);
+    commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post));
+    for viewer in viewers {
+        commands.text(viewer.as_str());
+    }
 }

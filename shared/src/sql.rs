@@ -2,6 +2,8 @@
 
 pub mod identifier;
 
+use std::time::Duration;
+
 use self::identifier::{TableName, quote};
 use crate::settings::PostsSettings;
 
@@ -47,29 +49,54 @@ pub const TRY_TO_LEAD: &str = "-- try to lead\nSELECT pg_try_advisory_lock(72264
 /// Whether the server answers and this session may write: a standby says no, and so does a server that was made read-only.
 pub const PING: &str = "-- ping\nSELECT current_setting('transaction_read_only') = 'off'";
 
-/// The statements that name the application's table and columns.
+/// Begins a transaction with its deadlines, and with an error instead of an incomplete answer where row level security would hide rows.
+/// The isolation is named because a database may have another one by default.
+#[must_use]
+pub fn begin(lock_timeout: Duration, statement_timeout: Duration, more: &str) -> String {
+    format!(
+        "-- begin\nBEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL row_security = off; \
+         SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {};{more}",
+        lock_timeout.as_millis(),
+        statement_timeout.as_millis()
+    )
+}
+
+/// The statements that name the application's table and columns. Posts go in as their places in a list of ids, and come out by them:
+/// the database may spell an id otherwise.
 #[derive(Debug, Clone)]
 pub struct Statements {
-    /// Stores the pairs `$1[i]`, `$2[i]` (post, viewer; viewed at `$3[i]` milliseconds since 1970) that are new, and adds their number to
-    /// each post's count. `$4` names each of the posts once. Gives, for each of them that exists, its id, its count now, how many pairs
-    /// were new, its author, and (where `$5` is true) the viewers of the new pairs.
+    /// Stores the pairs `$1[i]`, `$2[i]` (a post's place, viewer; viewed at `$3[i]` milliseconds since 1970) that are new, and adds their
+    /// number to each post's count. `$4` and `$5` name each of the posts once by its place and its id, `$6` says how many of the pairs are
+    /// the post's. Gives, for each of the posts that exists: its place, whether its row could be locked, whether the count has room for its
+    /// pairs (of a post without lock or room nothing is stored), its count now, how many pairs were new, its author, and (where `$7` is true)
+    /// the viewers of the new pairs.
     ///
-    /// Rows go in sorted by key, and the posts are locked sorted by id before they are updated, so that two writers never wait for
-    /// each other in a circle. Repeating the statement changes nothing.
-    pub drain: String,
-    /// Gives, for each post of `$1` that exists, its id, author, count, and its viewers where the count is at most `$2`.
+    /// The posts are locked before anything is written, and those that somebody else has locked are left out instead of waited for. Rows
+    /// go in sorted by key. Repeating the statement changes nothing.
+    pub insert: String,
+    /// The same, but waits for locks. Meant for a single post, and a short deadline.
+    pub insert_waiting: String,
+    /// Gives up to sixteen pairs, as texts, that could be in the ledger and are not: viewers and authors that exist, with posts that exist.
+    pub probe_candidates: String,
+    /// Stores the pair `$1`, `$2`, given as texts, for a transaction that is rolled back.
+    pub probe: String,
+    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place, author, count, and its viewers where they are at most `$3`.
     pub hydrate: String,
-    /// Gives, for each post of `$1` that exists, its id and count.
+    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place and count.
     pub counts: String,
-    /// Compares the posts `$1[i]` with the counts `$2[i]` that somebody knows of them. Gives, for each that has another count or does not
-    /// exist, its place among them (the first is 1) and its count (nothing where it does not exist).
+    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place and those of the viewers `$3` that the ledger has with it.
+    pub viewers_among: String,
+    /// Gives, of the posts `$2[i]` (at the places `$1[i]`), the places of those whose rows nobody has locked and whose counts have room.
+    pub unlocked: String,
+    /// Compares the posts `$2[i]` (at the places `$1[i]`) with the counts `$3[i]` and the authors `$4[i]` that somebody knows of them. Gives,
+    /// for each that differs or does not exist, its place, whether it exists, its count and its author.
     pub compare: String,
     /// Creates the ledger.
     pub create_ledger: String,
 }
 
 /// The SQL types into which the ids, which arrive as text, are cast.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct CastTypes<'a> {
     /// Of a post's id, without a length limit: a cast to `varchar(n)` would cut silently.
     pub post: &'a str,
@@ -79,12 +106,24 @@ pub struct CastTypes<'a> {
     pub post_sent: &'a str,
     /// As what the drain sends viewers' ids.
     pub viewer_sent: &'a str,
-    /// What makes a viewer and an author comparable: nothing where both are of one type, otherwise a cast.
-    pub author_cast: &'a str,
+    /// Whether authors are texts, which may spell a UUID in any way.
+    pub author_is_text: bool,
+    /// Whether authors and viewers are of one type.
+    pub authors_are_viewers: bool,
+    /// A viewer that hardly exists, as an expression of the viewers' type.
+    pub made_up_viewer: &'a str,
+    /// The greatest count that the count's column holds.
+    pub most_views: i64,
     /// Of a post's id, as it is declared.
     pub post_declared: &'a str,
     /// Of a viewer's id, as the author column is declared.
     pub viewer_declared: &'a str,
+}
+
+/// The canonical spelling of an author: that of [`crate::ids::ViewerId`], in SQL.
+fn canonical(author: &str) -> String {
+    let uuid = "'^([0-9a-fA-F]{32}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'";
+    format!("CASE WHEN {author} ~ {uuid} THEN {author}::uuid::text ELSE {author} END")
 }
 
 impl Statements {
@@ -93,58 +132,104 @@ impl Statements {
     pub fn new(schema: &str, posts: &PostsSettings, types: &CastTypes<'_>) -> Self {
         let table = TableName { schema: Some(schema.to_owned()), table: posts.table.table.clone() };
         let ledger = format!("{}.{}", quote(schema), quote(LEDGER_TABLE));
-        let (id, author, count) = (&posts.id, &posts.author, &posts.count);
-        let CastTypes { post, viewer, post_sent, viewer_sent, author_cast, post_declared, viewer_declared } = types;
-        let drain = format!(
-            "\
--- drain
-WITH target AS (
-  SELECT p.{id} AS id, p.{author}{author_cast} AS author, coalesce(p.{count}, 0)::int8 AS views
-  FROM unnest($4::{post_sent}[]::{post}[]) AS named(id) JOIN {table} p ON p.{id} = named.id
+        let (id, count) = (&posts.id, &posts.count);
+        let CastTypes { post, viewer, post_sent, viewer_sent, author_is_text, authors_are_viewers, .. } = *types;
+        let CastTypes { made_up_viewer, most_views, post_declared, viewer_declared, .. } = *types;
+        let author = match author_is_text {
+            true => canonical(&format!("p.{}::text", posts.author)),
+            false => format!("p.{}::text", posts.author),
+        };
+        let insert = |locking: &str| {
+            format!(
+                "\
+-- insert
+WITH known AS MATERIALIZED (
+  SELECT named.place, named.pairs, p.{id} AS id, coalesce(p.{count}, 0)::int8 AS views
+  FROM unnest($4::int4[], $5::{post_sent}[]::{post}[], $6::int8[]) AS named(place, id, pairs) JOIN {table} p ON p.{id} = named.id
+), locked AS MATERIALIZED (
+  SELECT known.place, known.pairs, p.{id} AS id, {author} AS author, coalesce(p.{count}, 0)::int8 AS views
+  FROM known JOIN {table} p ON p.{id} = known.id
+  FOR NO KEY UPDATE OF p{locking}
+), open AS MATERIALIZED (
+  SELECT place, id, author FROM locked WHERE views <= {most_views} - pairs
 ), inserted AS (
   INSERT INTO {ledger} (post_id, user_id, viewed_at)
-  SELECT pair.post_id, pair.user_id, to_timestamp(pair.ms / 1000.0::float8)
-  FROM unnest($1::{post_sent}[]::{post}[], $2::{viewer_sent}[]::{viewer}[], $3::int8[]) AS pair(post_id, user_id, ms)
-  JOIN target ON target.id = pair.post_id
-  WHERE target.author IS DISTINCT FROM pair.user_id{author_cast}
-  ORDER BY pair.post_id, pair.user_id
+  SELECT open.id, pair.viewer, to_timestamp(pair.ms / 1000.0::float8)
+  FROM unnest($1::int4[], $2::{viewer_sent}[]::{viewer}[], $3::int8[]) AS pair(place, viewer, ms) JOIN open ON open.place = pair.place
+  WHERE open.author IS DISTINCT FROM pair.viewer::text
+  ORDER BY pair.place, pair.viewer
   ON CONFLICT DO NOTHING
   RETURNING post_id, user_id
 ), added AS (
-  SELECT post_id, count(*) AS views, array_agg(user_id::text) FILTER (WHERE $5::bool) AS viewers FROM inserted GROUP BY post_id
-), locked AS (
-  SELECT p.{id} AS id FROM {table} p WHERE p.{id} IN (SELECT post_id FROM added) ORDER BY p.{id} FOR NO KEY UPDATE
+  SELECT post_id, count(*) AS views, array_agg(user_id::text) FILTER (WHERE $7::bool) AS viewers FROM inserted GROUP BY post_id
 ), counted AS (
-  UPDATE {table} p SET {count} = coalesce(p.{count}, 0) + added.views
-  FROM added JOIN locked ON locked.id = added.post_id
-  WHERE p.{id} = added.post_id
+  UPDATE {table} p SET {count} = coalesce(p.{count}, 0) + added.views FROM added WHERE p.{id} = added.post_id
   RETURNING p.{id} AS id, p.{count}::int8 AS views
 )
-SELECT target.id::text, coalesce(counted.views, target.views), coalesce(added.views, 0), target.author::text,
-  coalesce(added.viewers, '{{}}')
-FROM target
-LEFT JOIN counted ON counted.id = target.id
-LEFT JOIN added ON added.post_id = target.id"
+SELECT known.place, locked.place IS NOT NULL, open.place IS NOT NULL, coalesce(counted.views, locked.views, known.views),
+  coalesce(added.views, 0), locked.author, coalesce(added.viewers, '{{}}')
+FROM known
+LEFT JOIN locked ON locked.place = known.place
+LEFT JOIN open ON open.place = known.place
+LEFT JOIN counted ON counted.id = known.id
+LEFT JOIN added ON added.post_id = known.id"
+            )
+        };
+        let authors = if authors_are_viewers {
+            format!("UNION (SELECT p.{author} FROM {table} p WHERE p.{author} IS NOT NULL LIMIT 16)", author = posts.author)
+        } else {
+            String::new()
+        };
+        let probe_candidates = format!(
+            "\
+-- probe candidates
+WITH some_posts AS (
+  SELECT p.{id} AS id FROM {table} p LIMIT 32
+), some_viewers AS (
+  (SELECT v.user_id AS viewer FROM {ledger} v LIMIT 16) {authors} UNION SELECT {made_up_viewer}
+)
+SELECT some_posts.id::text, some_viewers.viewer::text FROM some_posts, some_viewers
+WHERE NOT EXISTS (SELECT FROM {ledger} v WHERE v.post_id = some_posts.id AND v.user_id = some_viewers.viewer)
+ORDER BY random() LIMIT 16"
+        );
+        let probe = format!(
+            "-- probe\nINSERT INTO {ledger} (post_id, user_id, viewed_at) VALUES ($1::text::{post}, $2::text::{viewer}, now()) RETURNING 1"
         );
         let hydrate = format!(
             "\
 -- hydrate
-SELECT p.{id}::text, p.{author}::text, coalesce(p.{count}, 0)::int8,
-  CASE WHEN coalesce(p.{count}, 0) <= $2::int8
-    THEN ARRAY(SELECT v.user_id::text FROM {ledger} v WHERE v.post_id = p.{id} LIMIT $2::int8)
-    ELSE '{{}}'::text[] END
-FROM {table} p WHERE p.{id} = ANY($1::text[]::{post}[])"
+SELECT named.place, {author}, coalesce(p.{count}, 0)::int8,
+  ARRAY(SELECT v.user_id::text FROM {ledger} v WHERE v.post_id = p.{id} LIMIT $3::int8 + 1)
+FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {table} p ON p.{id} = named.id"
         );
         let counts = format!(
-            "-- counts\nSELECT p.{id}::text, coalesce(p.{count}, 0)::int8 FROM {table} p WHERE p.{id} = ANY($1::text[]::{post}[])"
+            "\
+-- counts
+SELECT named.place, coalesce(p.{count}, 0)::int8
+FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {table} p ON p.{id} = named.id"
+        );
+        let viewers_among = format!(
+            "\
+-- viewers among
+SELECT named.place,
+  ARRAY(SELECT v.user_id::text FROM {ledger} v WHERE v.post_id = p.{id} AND v.user_id = ANY($3::{viewer_sent}[]::{viewer}[]))
+FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {table} p ON p.{id} = named.id"
+        );
+        let unlocked = format!(
+            "\
+-- unlocked
+SELECT named.place FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {table} p ON p.{id} = named.id
+WHERE coalesce(p.{count}, 0)::int8 < {most_views}
+FOR NO KEY UPDATE OF p SKIP LOCKED"
         );
         let compare = format!(
             "\
 -- compare
-SELECT known.place, CASE WHEN p.{id} IS NOT NULL THEN coalesce(p.{count}, 0)::int8 END
-FROM unnest($1::{post_sent}[]::{post}[], $2::int8[]) WITH ORDINALITY AS known(id, views, place)
+SELECT known.place, p.{id} IS NOT NULL, coalesce(p.{count}, 0)::int8, {author}
+FROM unnest($1::int4[], $2::{post_sent}[]::{post}[], $3::int8[], $4::text[]) AS known(place, id, views, author)
 LEFT JOIN {table} p ON p.{id} = known.id
-WHERE p.{id} IS NULL OR coalesce(p.{count}, 0)::int8 IS DISTINCT FROM known.views"
+WHERE p.{id} IS NULL OR coalesce(p.{count}, 0)::int8 IS DISTINCT FROM known.views
+  OR coalesce({author}, '') IS DISTINCT FROM known.author"
         );
         let create_ledger = format!(
             "\
@@ -156,6 +241,7 @@ CREATE TABLE IF NOT EXISTS {ledger} (
   PRIMARY KEY (post_id, user_id)
 )"
         );
-        Self { drain, hydrate, counts, compare, create_ledger }
+        let (insert, insert_waiting) = (insert(" SKIP LOCKED"), insert(""));
+        Self { insert, insert_waiting, probe_candidates, probe, hydrate, counts, viewers_among, unlocked, compare, create_ledger }
     }
 }

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use shared::{
-    ledger,
-    postgres::{Database, DatabaseError},
+    ids::{PostId, ViewerId},
+    ledger::Pair,
+    postgres::{
+        Database, DatabaseError,
+        insert::{Insert, Options},
+    },
     settings::{PostgresArgs, PostsArgs, Problems},
 };
 use testkit::{
@@ -39,8 +43,9 @@ async fn an_id_that_is_no_uuid_is_refused_and_not_stored_as_another() {
     database.migrate().await.unwrap();
 
     for pair in [(POST, "42"), ("42", POST)] {
-        let stored = ledger::store(&database, [(pair.0, pair.1, 0)].into_iter()).await;
-        assert!(matches!(stored, Err(DatabaseError::Rejected(_))), "{pair:?}");
+        let pairs = vec![Pair { post: PostId::parse(pair.0).unwrap(), viewer: ViewerId::parse(pair.1).unwrap(), at_ms: 0 }];
+        let stored = Insert::new(&database, &pairs, 0..1, Options::default()).run(None, || ()).await;
+        assert!(matches!(stored, Err(DatabaseError::Setup(_))), "{pair:?}");
     }
     assert_eq!((ledger_count(&client, POST).await, posts.views_count(&client, POST).await), (0, 0));
 }

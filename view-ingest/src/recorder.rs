@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     batch::{Group, Item, Items, Tally, Touch},
-    fallback::Bypassed,
+    fallback::{Bypassed, Fallback},
     first_touch::{FirstTouches, Found, Touched, Wanted},
     gate::Gate,
     health::Health,
@@ -231,29 +231,34 @@ impl Recorder {
 
     /// Has PostgreSQL take what Redis did not.
     async fn fall_back(&mut self, groups: &[Group]) {
-        let verdicts = match &self.stores.database {
-            Some(database) => {
-                let verdicts = fallback::store(&self.stores, database, groups, &mut self.bypassed).await;
-                self.stores.health.database_answered(verdicts.is_some());
-                verdicts
-            }
-            None => None,
-        };
-        let views = groups.iter().any(|group| !group.viewers.is_empty());
-        if views {
-            self.stores.health.views_taken(verdicts.is_some());
-        }
-        let Some(verdicts) = verdicts else {
+        let has_views = groups.iter().any(|group| !group.viewers.is_empty());
+        let Some(database) = self.stores.database.clone() else {
+            self.stores.health.views_taken(!has_views);
             for group in groups {
                 batch::fail(group, &mut self.tickets, &self.stores.metrics);
             }
             return;
         };
+        let mut fallback = Fallback::new(&self.stores, &database, groups);
+        let is_there = fallback.store(&mut self.bypassed).await;
+        self.stores.health.database_answered(is_there);
+        if has_views {
+            self.stores.health.views_taken(is_there);
+        }
         // A single read that Redis could not be trusted with is no outage.
-        let begins = self.shut_out || !self.bypassed.is_empty();
+        let begins = is_there && (self.shut_out || !self.bypassed.is_empty());
         // The answers come last: whoever has one and looks sees which store has taken the view.
-        self.enter_fallback(begins || self.in_fallback);
-        fallback::answer(&self.stores, groups, &verdicts, &mut self.tickets);
+        if self.in_fallback != (begins || self.in_fallback) {
+            self.in_fallback = true;
+            self.stores.health.fallback(true, &self.stores.metrics);
+        }
+        let rest = fallback.answer(groups.iter().collect(), &mut self.tickets);
+        if fallback.has_locked() {
+            // Whoever has an answer does not wait for somebody else's lock.
+            self.tickets.dispatch();
+            fallback.store_locked(&mut self.bypassed).await;
+            fallback.answer(rest, &mut self.tickets);
+        }
     }
 
     fn enter_fallback(&mut self, now: bool) {

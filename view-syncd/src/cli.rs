@@ -11,6 +11,8 @@ use shared::{
     },
 };
 
+use crate::commands::dead;
+
 /// A statement that takes longer than this is given up; the drain then tries with fewer pairs.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -53,7 +55,7 @@ struct Args {
     logs: LogArgs,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Subcommands {
     /// Run one full synchronization and exit
     Sync,
@@ -61,6 +63,9 @@ enum Subcommands {
     Migrate,
     /// Make this database the owner of the keys in Redis, whose they were before, and exit
     Claim,
+    /// Show, offer again or remove the views that could not be stored
+    #[command(subcommand)]
+    Dead(dead::Action),
 }
 
 /// What is to be done.
@@ -74,6 +79,8 @@ pub enum Command {
     Migrate,
     /// Become the owner of the keys.
     Claim,
+    /// See to the views that could not be stored.
+    Dead(dead::Action),
 }
 
 /// What only the daemon needs.
@@ -188,7 +195,8 @@ impl Args {
         let admin_listen = p.address("--admin-listen", self.admin_listen.as_deref(), "127.0.0.1:3002");
         let interval = p.duration("--interval", self.interval.as_deref(), 300 * SECOND, SECOND);
         let shutdown_timeout = p.duration("--shutdown-timeout", self.shutdown_timeout.as_deref(), 60 * SECOND, SECOND);
-        match self.command {
+        match &self.command {
+            Some(Subcommands::Dead(action)) => Some(Command::Dead(action.clone())),
             Some(Subcommands::Sync) => Some(Command::Sync),
             Some(Subcommands::Migrate) => Some(Command::Migrate),
             Some(Subcommands::Claim) => Some(Command::Claim),

@@ -1,6 +1,7 @@
 //! What is done once.
 
 pub mod claim;
+pub mod dead;
 pub mod migrate;
 pub mod sync;
 

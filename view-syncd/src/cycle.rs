@@ -1,8 +1,16 @@
 //! A full synchronization: drain, scan, drain, and the lines about it that operators grep for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::engine::{Engine, Failure};
+use crate::{
+    engine::{Engine, Failure},
+    outbox,
+};
+
+/// How long the process that leads may take for its next step.
+const LEADER_PATIENCE: Duration = Duration::from_secs(8);
+/// How often it is looked what it has done.
+const LEADER_POLL: Duration = Duration::from_millis(50);
 
 /// What a cycle has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +29,7 @@ impl Engine {
     pub async fn cycle(&mut self) -> Result<Synced, Failure> {
         tracing::info!("Starting views synchronization");
         let result = self.try_cycle().await;
-        self.note(&result);
+        self.note_cycle(&result);
         match &result {
             Ok(synced) => {
                 tracing::info!("Sync completed: {} successful, {} errors", synced.successful, synced.errors);
@@ -38,12 +46,44 @@ impl Engine {
     }
 
     async fn try_cycle(&mut self) -> Result<Synced, Failure> {
-        self.drain_all().await?;
+        self.check_owner().await?;
+        self.drain_or_wait().await?;
         self.go_on()?;
+        if self.drains {
+            self.offer_passing().await?;
+        }
         let scanned = self.scan().await?;
         tracing::info!("Found {} posts with views in Redis", scanned.found);
-        self.drain_all().await?;
+        self.drain_or_wait().await?;
         self.repair(scanned.unsettled).await?;
-        Ok(Synced { successful: scanned.successful, errors: scanned.errors })
+        let held = self.held.len() as u64;
+        if held > 0 {
+            tracing::warn!(posts = held, "views wait for locks that others hold in PostgreSQL");
+        }
+        Ok(Synced { successful: scanned.successful.saturating_sub(held), errors: scanned.errors + held })
+    }
+
+    /// Has everything drained that is in the outbox now: by this process, or by the one that leads. Where that one does not get on, by
+    /// this one all the same: two that drain at once do no harm, but for counts that are a little off until both are done.
+    async fn drain_or_wait(&mut self) -> Result<(), Failure> {
+        if self.drains {
+            return self.drain_all().await;
+        }
+        let Some(newest) = outbox::newest(&self.redis, &self.keys).await? else { return Ok(()) };
+        let (mut seen, mut since) = (None, Instant::now());
+        loop {
+            let (_, oldest) = outbox::measure(&mut self.line, &self.keys).await?;
+            if oldest.is_none_or(|oldest| oldest > newest) {
+                return Ok(());
+            }
+            if oldest != seen {
+                (seen, since) = (oldest, Instant::now());
+            } else if since.elapsed() >= LEADER_PATIENCE {
+                tracing::warn!("the view-syncd that leads does not drain the outbox: this one does");
+                return self.drain_all().await;
+            }
+            self.go_on()?;
+            tokio::time::sleep(LEADER_POLL).await;
+        }
     }
 }

@@ -27,8 +27,9 @@ use crate::{
     admin_api,
     cli::{DaemonSettings, SyncSettings, WorkSettings},
     drain::{Drained, Urgency},
-    engine::{Engine, Failure, Health},
+    engine::{Engine, Failure},
     flush,
+    health::Health,
     leader::{self, Leadership},
     metrics::{self, Metrics},
     requests::{self, Request, Requester, Requests},
@@ -84,6 +85,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
         // Whoever waits for a cycle learns now that there will be none.
         drop(requests);
         if leadership.works() {
+            engine.set_drains(true);
             return flush::run(&mut engine).await;
         }
         tracing::info!("the outbox is left to the view-syncd that leads");
@@ -110,7 +112,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
 /// Ready is who can work, or could if the leader were gone.
 fn readiness(health: Health, leadership: Leadership) -> Readiness {
     let role = leadership.clone();
-    let obstacle = move || health.obstacle().or((!leadership.is_connected()).then_some("PostgreSQL is away")).map(str::to_owned);
+    let obstacle = move || health.obstacle().or_else(|| (!leadership.is_connected()).then(|| "PostgreSQL is away".to_owned()));
     Readiness::new(obstacle).with_role(move || role.role().as_str())
 }
 
@@ -191,12 +193,14 @@ async fn serve_until_stopped(
             }
             () = sleep_until(schedule.cycle.into()), if works => {}
             () = sleep_until(schedule.drain.into()), if works => {
+                engine.set_drains(true);
                 let drained = engine.drain(Urgency::Patient).await;
                 schedule.after_drain(&drained, work.linger);
                 continue;
             }
         }
         requests::take_waiting(requests, &mut asked);
+        engine.set_drains(works);
         let result = engine.cycle().await;
         let pause = if result.is_ok() { interval } else { interval.min(CYCLE_RETRY) };
         schedule.cycle = Instant::now() + pause;
@@ -222,6 +226,7 @@ impl Schedule {
         self.drain = match drained {
             Ok(Drained::Idle) => poll,
             Ok(Drained::Waiting(until)) => poll.min(*until),
+            Ok(Drained::Held(until)) => *until,
             Ok(Drained::Stored { .. }) => now,
             Err(failure) => {
                 let pause = stores::next_pause(&mut self.pauses);
@@ -229,7 +234,8 @@ impl Schedule {
                 now + pause
             }
         };
-        if drained.is_ok() {
+        // A batch that waits for company shows nothing of what was in the way of the last one.
+        if !matches!(drained, Ok(Drained::Waiting(_)) | Err(_)) {
             self.pauses = stores::pauses();
         }
     }

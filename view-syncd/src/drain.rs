@@ -1,32 +1,31 @@
 //! One step of the drain: gather a batch from the outbox, store it, and only then settle it in Redis.
 //!
+//! It waits for nobody: what others have locked in PostgreSQL is left for later (see `held.rs`), and everything else is stored.
 //! A crash anywhere repeats work and changes nothing: pairs that are in the ledger are not counted again, and entries that are gone are
 //! not acknowledged again.
 
 use std::{
-    collections::{HashMap, HashSet},
-    time::Instant,
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use indexmap::IndexSet;
-use shared::{
-    failpoints,
-    ids::PostId,
-    ledger::{self, Stored},
-    postgres::schema::Schema,
-};
+use shared::{failpoints, ids::PostId, postgres::schema::Schema};
 
 use crate::{
-    dead::DeadLetter,
+    acknowledge::places_of,
+    committed::Committed,
     engine::{Engine, Failure},
-    outbox::{self, Entries, EntryId, Gathered},
-    store::Outcome,
+    outbox::{self, EntryId, Gathered},
 };
 
 /// Pairs that are stored without waiting for a full batch.
 const FIRST_BATCH: usize = 20_000;
 /// Full batches that one step takes. After as many, which is about a minute, the caller has its turn: there may be posts to be scanned.
 const MOST_BATCHES: usize = 64;
+
+/// How soon it is looked again at an outbox in which everything waits for locks.
+const HELD_PAUSE: Duration = Duration::from_millis(250);
 
 /// Whether a batch may wait for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +43,8 @@ pub enum Drained {
     Idle,
     /// There is a batch, which waits for more until then.
     Waiting(Instant),
+    /// All that is there waits for locks that others hold in PostgreSQL. It is looked at again then.
+    Held(Instant),
     /// A batch was stored and acknowledged, up to this entry.
     Stored {
         /// The last entry of the batch.
@@ -54,7 +55,7 @@ pub enum Drained {
 }
 
 impl Engine {
-    /// Takes one step. When it fails, everything is still in the outbox.
+    /// Takes one step. When it fails, everything that was not acknowledged is still in the outbox.
     ///
     /// # Errors
     /// [`Failure`]: a store is away.
@@ -62,14 +63,15 @@ impl Engine {
         let result = self.try_drain(urgency).await;
         if result.is_err() {
             // Read again from the start next time: who knows what the outbox looks like when Redis is back.
-            self.gathered = Gathered::default();
+            self.forget_outbox();
             self.metrics.drain_failures.inc();
         }
-        self.note(&result);
+        self.note_drained(&result);
         result
     }
 
-    /// Drains everything that is in the outbox now. What arrives meanwhile may stay, so that this ends under load too.
+    /// Drains everything that is in the outbox now, but for what others have locked. What arrives meanwhile may stay, so that this ends under
+    /// load too.
     ///
     /// # Errors
     /// [`Failure`]: a store is away, or the process is about to stop.
@@ -84,31 +86,48 @@ impl Engine {
     }
 
     async fn try_drain(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
-        if self.health.obstacle().is_some() || self.watch.is_clustered() {
+        if !self.is_well() {
             // What can only be read would be stored, never acknowledged, and stored again.
             self.watch.writable(&self.redis).await?;
         }
         self.check_owner().await?;
-        self.metrics.outbox_entries.set(outbox::length(&self.redis, &self.keys).await?);
+        self.measure_outbox().await?;
+        let retried = self.retry_held().await?;
         let limit = self.first_batch();
         if self.gathered.entries.is_empty() {
-            // From the start: nothing that is there has been settled.
-            self.gathered = Gathered::over(self.owned);
+            self.gathered = self.held.next_part(self.owned);
         }
-        self.gathered.read_on(&mut self.line, &self.keys, limit).await?;
-        if self.health.obstacle().is_some() {
-            // Nothing to store would say nothing about PostgreSQL, and the obstacle would seem to be gone.
-            self.database.ping().await?;
-            self.database.schema().await?;
+        if !self.held.is_full() {
+            self.gathered.read_on(&mut self.line, &self.keys, limit).await?;
         }
         let (Some(since), Some(last)) = (self.gathered.since, self.gathered.entries.last()) else {
-            return Ok(Drained::Idle);
+            return self.without_batch(retried).await;
         };
         let until = since + self.settings.linger;
-        if urgency == Urgency::Patient && self.gathered.size < limit && Instant::now() < until {
+        // Where something was in the way, it is a stored batch that shows that it is so no more.
+        let is_patient = urgency == Urgency::Patient && self.health.is_well();
+        if is_patient && self.gathered.size < limit && Instant::now() < until {
             return Ok(Drained::Waiting(until));
         }
-        self.drain_batches(last).await
+        let (last, pairs) = self.drain_batches(last).await?;
+        if pairs + retried == 0 && !self.held.is_empty() {
+            return Ok(Drained::Held(Instant::now() + HELD_PAUSE));
+        }
+        Ok(Drained::Stored { last, pairs: pairs + retried })
+    }
+
+    /// What a step was that found nothing new in the outbox.
+    async fn without_batch(&mut self, retried: usize) -> Result<Drained, Failure> {
+        match self.held.read_to() {
+            Some(last) if retried > 0 => return Ok(Drained::Stored { last, pairs: retried }),
+            _ if !self.held.is_empty() => return Ok(Drained::Held(Instant::now() + HELD_PAUSE)),
+            _ => {}
+        }
+        if !self.health.is_well() {
+            // That nothing is to be stored says nothing about what was in the way.
+            self.prove_stores().await?;
+        }
+        Ok(Drained::Idle)
     }
 
     /// How many pairs do not wait for more. Where there are many, PostgreSQL begins with these while the first full batch is read.
@@ -116,11 +135,17 @@ impl Engine {
         self.settings.batch_size.min(FIRST_BATCH)
     }
 
-    /// Stores and settles what has been gathered and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before
-    /// it is settled in Redis, and the one behind it is read. `last` is the last entry of what has been gathered.
-    async fn drain_batches(&mut self, mut last: EntryId) -> Result<Drained, Failure> {
-        let mut limit = self.first_batch();
+    /// What the tables look like, looked up anew where an id seems not to fit: the application may have given a column another type.
+    pub(crate) async fn schema_for(&self, batch: &Gathered) -> Result<Arc<Schema>, Failure> {
         let schema = self.database.schema().await?;
+        if batch.fits(&schema) { Ok(schema) } else { Ok(self.database.schema_for_refusal().await?) }
+    }
+
+    /// Stores and settles what has been gathered and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before
+    /// it is settled in Redis, and the one behind it is read. `last` is the last entry of what has been gathered. Returns the last entry of all
+    /// batches, and how many pairs were stored and acknowledged.
+    async fn drain_batches(&mut self, mut last: EntryId) -> Result<(EntryId, usize), Failure> {
+        let mut limit = self.first_batch();
         let mut before: Option<Committed> = None;
         let mut pairs = 0;
         let was_stopping = self.stop.is_requested();
@@ -130,22 +155,17 @@ impl Engine {
                 self.check_owner().await?;
             }
             let mut batch = std::mem::take(&mut self.gathered);
+            let schema = self.schema_for(&batch).await?;
             batch.prepare(&schema);
             last = batch.entries.last().unwrap_or(last);
-            pairs += batch.size;
             let goes_on = batch.size >= limit && batches_left > 0 && self.stop.is_requested() == was_stopping;
             self.gathered = batch.behind();
-            if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
-                self.acknowledge(&batch.entries, batch.pairs.posts(), batch.link, &HashMap::new()).await?;
-            }
             failpoints::at("drain::before_commit");
-            let store = self.store.clone();
-            let (outcome, beside) = tokio::join!(store.run(&batch.pairs), self.work_beside(before.take(), goes_on, &schema));
-            let outcome = outcome?;
+            let (committed, settled) = self.store_batch(batch, before.take(), goes_on, &schema).await?;
             // From here on everything is committed.
             failpoints::at("drain::after_commit");
-            before = Some(Committed::new(batch, outcome));
-            beside?;
+            before = Some(committed);
+            pairs += settled;
             self.metrics.batches.inc();
             self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
             limit = self.settings.batch_size;
@@ -154,92 +174,64 @@ impl Engine {
             }
         }
         if let Some(before) = before {
-            self.settle(before).await?;
+            pairs += self.settle_all(before).await?;
         }
-        Ok(Drained::Stored { last, pairs })
+        Ok((last, pairs))
     }
 
-    /// What is done in Redis while PostgreSQL stores a batch.
-    async fn work_beside(&mut self, before: Option<Committed>, goes_on: bool, schema: &Schema) -> Result<(), Failure> {
-        if let Some(before) = before {
-            self.settle(before).await?;
+    /// Stores a batch, and does in Redis meanwhile what can be done. Returns what is to be settled of it, and how many pairs of the batch before
+    /// are settled.
+    async fn store_batch(
+        &mut self,
+        batch: Gathered,
+        before: Option<Committed>,
+        goes_on: bool,
+        schema: &Schema,
+    ) -> Result<(Committed, usize), Failure> {
+        // Later pairs of a post that is locked wait behind its first ones, and the batch before this one has shown by now what is locked.
+        let locked: HashSet<PostId> = self.held.posts().chain(before.iter().flat_map(Committed::locked)).copied().collect();
+        let left_out = places_of(batch.pairs.posts(), locked.iter());
+        let (mut committed, pairs) = Committed::new(batch, left_out);
+        if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
+            let entries = committed.entry_ids();
+            self.delete_entries(&entries, committed.link).await?;
         }
-        if goes_on {
+        let store = self.store.clone();
+        let mut storing = store.begin(&pairs, None);
+        let (mut result, beside) = tokio::join!(storing.run(), self.work_beside(before, goes_on, schema));
+        let settled = beside?;
+        loop {
+            committed.take(storing.take_finished(), &pairs);
+            match result {
+                Ok(true) => return Ok((committed, settled)),
+                Ok(false) => self.settle(&mut committed, false).await?,
+                Err(error) => {
+                    // What is stored is acknowledged, whatever became of the rest.
+                    self.settle(&mut committed, false).await?;
+                    return Err(error.into());
+                }
+            }
+            result = storing.run().await;
+        }
+    }
+
+    /// What is done in Redis while PostgreSQL stores a batch. Returns how many pairs of the batch before are settled.
+    async fn work_beside(&mut self, before: Option<Committed>, goes_on: bool, schema: &Schema) -> Result<usize, Failure> {
+        let settled = match before {
+            Some(before) => self.settle_all(before).await?,
+            None => 0,
+        };
+        if goes_on && !self.held.is_full() {
             self.gathered.read_on(&mut self.line, &self.keys, self.settings.batch_size).await?;
-            if self.gathered.size >= self.settings.batch_size {
+            if self.gathered.size >= self.settings.batch_size && self.gathered.fits(schema) {
                 self.gathered.prepare(schema);
             }
         }
-        Ok(())
+        Ok(settled)
     }
 
-    /// Settles in Redis what is committed: the counts, the entries, the dead.
-    async fn settle(&mut self, committed: Committed) -> Result<(), Failure> {
-        let Committed { entries, posts, link, size, dead, stored } = committed;
-        let mut views: HashMap<PostId, i64> = HashMap::with_capacity(stored.len());
-        let mut added = 0;
-        for (post, stored) in stored {
-            views.insert(post, stored.views);
-            added += stored.added.unsigned_abs();
-            if stored.added > 0 {
-                self.changed(post, stored.views);
-            }
-        }
-        let missing = self.missing(&posts, &dead, &mut views).await?;
-        // The dead before the deletion of their entries: none may be lost. The keys after it: what is deleted brings no key back.
-        self.bury(&dead).await?;
-        self.acknowledge(&entries, &posts, link, &views).await?;
-        self.metrics.outbox_entries.dec_by(i64::try_from(entries.len()).unwrap_or(i64::MAX));
-        self.remove_posts(&missing.iter().copied().collect::<Vec<_>>()).await?;
-        failpoints::at("publish::before");
-        self.publish().await;
-
-        let unknown = entries.named().iter().filter(|post| missing.contains(&posts[**post as usize])).count() as u64;
-        self.metrics.new.inc_by(added);
-        self.metrics.unknown_post.inc_by(unknown);
-        self.metrics.known.inc_by((size as u64).saturating_sub(added + unknown + dead.len() as u64));
-        Ok(())
-    }
-
-    /// The posts that do not exist. Those of which every pair is dead were in no statement, so their counts are looked up.
-    async fn missing(
-        &self,
-        posts: &IndexSet<PostId>,
-        dead: &[DeadLetter],
-        views: &mut HashMap<PostId, i64>,
-    ) -> Result<HashSet<PostId>, Failure> {
-        let mut missing: HashSet<PostId> = posts.iter().filter(|post| !views.contains_key(*post)).copied().collect();
-        if !missing.is_empty() && !dead.is_empty() {
-            let buried: HashSet<&[u8]> = dead.iter().map(|letter| &*letter.post).collect();
-            let unasked: Vec<PostId> = missing.iter().filter(|post| buried.contains(post.as_str().as_bytes())).copied().collect();
-            let counts = if unasked.is_empty() { HashMap::new() } else { ledger::counts(&self.database, &unasked).await? };
-            for (post, count) in counts {
-                missing.remove(&post);
-                views.insert(post, count);
-            }
-        }
-        Ok(missing)
-    }
-}
-
-/// A batch that PostgreSQL has committed. The pairs themselves are forgotten.
-struct Committed {
-    entries: Entries,
-    /// The posts, by their places.
-    posts: IndexSet<PostId>,
-    /// By which link the entries were read.
-    link: u64,
-    /// Pairs in the entries, dead ones too.
-    size: usize,
-    dead: Vec<DeadLetter>,
-    /// What PostgreSQL says of the posts that exist.
-    stored: HashMap<PostId, Stored>,
-}
-
-impl Committed {
-    fn new(batch: Gathered, outcome: Outcome) -> Self {
-        let Gathered { entries, pairs, mut dead, link, size, .. } = batch;
-        dead.extend(outcome.dead);
-        Self { entries, posts: pairs.into_posts(), link, size, dead, stored: outcome.posts }
+    async fn settle_all(&mut self, mut batch: Committed) -> Result<usize, Failure> {
+        self.settle(&mut batch, true).await?;
+        Ok(batch.acknowledged)
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
 };
@@ -18,14 +18,18 @@ use shared::{
     keys::Keys,
     owner::Foreign,
     postgres::{Database, DatabaseError},
-    redis::resp::Reply,
+    redis::resp::{Commands, Replies, Reply},
+    scripts,
 };
 
 use crate::{
     cli::WorkSettings,
+    drain::Drained,
+    health::Health,
+    held::HeldPosts,
     line::Line,
     metrics::Metrics,
-    outbox::{self, Gathered},
+    outbox::{self, EntryId, Gathered},
     stop::Stop,
     store::Store,
     stores::{RedisWatch, Stores},
@@ -52,30 +56,22 @@ pub enum Failure {
 impl Failure {
     /// What is in the way, in words for an operator's `/readyz`.
     #[must_use]
-    pub fn obstacle(&self) -> &'static str {
+    pub fn obstacle(&self) -> String {
         match self {
-            Self::Redis(_) => "Redis is away",
-            Self::Database(DatabaseError::Setup(_)) => "PostgreSQL is not set up for views",
-            Self::Database(_) => "PostgreSQL is away",
-            Self::Foreign(_) => "the keys in Redis belong to another database",
-            Self::Stopped => "shutting down",
+            Self::Redis(error) => match error.kind() {
+                ErrorKind::Unknown | ErrorKind::InvalidCommand | ErrorKind::InvalidArgument => {
+                    format!("Redis is away or refuses: {}", error.details())
+                }
+                _ => "Redis is away".to_owned(),
+            },
+            Self::Database(error @ DatabaseError::Setup(_)) => format!("PostgreSQL is not set up for views: {error}"),
+            Self::Database(error @ (DatabaseError::Refused(_) | DatabaseError::Locked(_))) => {
+                format!("PostgreSQL takes no views at all: {error}")
+            }
+            Self::Database(_) => "PostgreSQL is away".to_owned(),
+            Self::Foreign(_) => "the keys in Redis belong to another database".to_owned(),
+            Self::Stopped => "shutting down".to_owned(),
         }
-    }
-}
-
-/// What was in the way of the last drain, if anything was.
-#[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<Option<&'static str>>>);
-
-impl Health {
-    /// What is in the way.
-    #[must_use]
-    pub fn obstacle(&self) -> Option<&'static str> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, obstacle: Option<&'static str>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = obstacle;
     }
 }
 
@@ -95,8 +91,14 @@ pub struct Engine {
     pub(crate) stop: Stop,
     pub(crate) health: Health,
     pub(crate) progress: Progress,
+    /// Whether this process is the one that drains. Another one's counts in PostgreSQL may be ahead of what Redis has been told.
+    pub(crate) drains: bool,
+    /// Up to which dead letter they have been offered again.
+    pub(crate) offered_to: Option<EntryId>,
     /// What has been read from the outbox and waits for company.
     pub(crate) gathered: Gathered,
+    /// Posts whose pairs wait for locks.
+    pub(crate) held: HeldPosts,
     pub(crate) store: Store,
     /// Counts that have changed in PostgreSQL and have not been published yet, because Redis went away in between.
     pub(crate) unpublished: HashMap<PostId, i64>,
@@ -126,9 +128,17 @@ impl Engine {
             health: Health::default(),
             store: Store::new(Arc::clone(&stores.database), progress.clone()),
             progress,
+            drains: true,
+            offered_to: None,
             gathered: Gathered::default(),
+            held: HeldPosts::default(),
             unpublished: HashMap::new(),
         }
+    }
+
+    /// Sets whether this process is the one that drains, or leaves that to another one. It is, unless told otherwise.
+    pub fn set_drains(&mut self, drains: bool) {
+        self.drains = drains;
     }
 
     /// What was in the way of the last drain.
@@ -143,44 +153,90 @@ impl Engine {
         self.progress.clone()
     }
 
-    /// Notes for operators how a drain or a cycle ended.
-    pub(crate) fn note<T>(&self, result: &Result<T, Failure>) {
+    /// Forgets what has been read of the outbox: it is to be read again from its start.
+    pub(crate) fn forget_outbox(&mut self) {
+        self.gathered = Gathered::default();
+        self.held = HeldPosts::default();
+    }
+
+    /// Notes for operators how a step of the drain ended. Only what was really stored, or that there is nothing to store, makes it well again.
+    pub(crate) fn note_drained(&mut self, result: &Result<Drained, Failure>) {
         self.progress.made();
+        self.metrics.held_posts.set(i64::try_from(self.held.len()).unwrap_or(i64::MAX));
+        self.health.note_held(self.held.len(), self.held.oldest());
         match result {
+            Ok(Drained::Waiting(_)) => {}
             Ok(_) => {
                 self.metrics.redis_up.set(1);
                 self.metrics.postgres_up.set(1);
-                self.health.set(None);
+                self.health.note_drain(None);
             }
-            Err(Failure::Stopped) => {}
-            Err(failure) => {
-                match failure {
-                    Failure::Redis(_) => {
-                        self.metrics.redis_up.set(0);
-                    }
-                    Failure::Database(_) => {
-                        self.metrics.postgres_up.set(0);
-                    }
-                    Failure::Foreign(_) | Failure::Stopped => {}
-                }
-                self.health.set(Some(failure.obstacle()));
+            Err(failure) => self.note_failure(failure, Health::note_drain),
+        }
+    }
+
+    /// Notes for operators how a cycle ended.
+    pub(crate) fn note_cycle<T>(&self, result: &Result<T, Failure>) {
+        self.progress.made();
+        match result {
+            Ok(_) => self.health.note_cycle(None),
+            Err(failure) => self.note_failure(failure, Health::note_cycle),
+        }
+    }
+
+    fn note_failure(&self, failure: &Failure, note: impl Fn(&Health, Option<String>)) {
+        match failure {
+            Failure::Stopped => return,
+            Failure::Foreign(_) => {}
+            Failure::Redis(_) => {
+                self.metrics.redis_up.set(0);
+            }
+            Failure::Database(_) => {
+                self.metrics.postgres_up.set(0);
             }
         }
+        note(&self.health, Some(failure.obstacle()));
     }
 
     /// What a standby does: looks whether it could work, and leaves the work to the leader.
     pub async fn stand_by(&mut self) {
-        let look = async {
-            self.metrics.outbox_entries.set(outbox::length(&self.redis, &self.keys).await?);
-            if self.health.obstacle().is_some() || self.watch.is_clustered() {
-                self.watch.writable(&self.redis).await?;
-            }
-            self.database.ping().await?;
-            self.check_owner().await
-        };
-        let result: Result<(), Failure> = look.await;
-        self.gathered = Gathered::default();
-        self.note(&result);
+        self.forget_outbox();
+        let result: Result<(), Failure> = async {
+            self.check_owner().await?;
+            self.measure_outbox().await?;
+            if self.is_well() { Ok(self.database.ping().await?) } else { self.prove_stores().await }
+        }
+        .await;
+        self.note_drained(&result.map(|()| Drained::Idle));
+    }
+
+    /// Whether nothing was in the way when it was last seen.
+    pub(crate) fn is_well(&self) -> bool {
+        self.health.is_well() && !self.watch.is_clustered()
+    }
+
+    /// Makes sure that both stores take what they would be given.
+    pub(crate) async fn prove_stores(&mut self) -> Result<(), Failure> {
+        self.watch.writable(&self.redis).await?;
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        scripts::prove_writable(&mut commands, &self.keys);
+        self.line.exchange(&commands, &mut replies).await?;
+        if let Some(reply) = replies.iter().find(|reply| matches!(reply, Reply::Error(_))) {
+            return Err(refusal(Some(reply)).into());
+        }
+        self.database.ping().await?;
+        if self.database.takes_pairs().await? {
+            return Ok(());
+        }
+        Err(DatabaseError::Unavailable("it takes no pair at all".to_owned()).into())
+    }
+
+    /// Notes how long the outbox is, and how old its oldest entry.
+    pub(crate) async fn measure_outbox(&mut self) -> Result<(), Failure> {
+        let (length, oldest) = outbox::measure(&mut self.line, &self.keys).await?;
+        self.metrics.outbox_entries.set(length);
+        self.metrics.oldest_entry.set(self.health.note_oldest(oldest).map_or(0.0, |age| age.as_secs_f64()));
+        Ok(())
     }
 
     /// Ends the work at a point where that is safe.
@@ -197,16 +253,6 @@ pub(crate) fn is_about_the_key(error: &Error) -> bool {
         ErrorKind::Unknown => error.details().starts_with("ERR "),
         _ => false,
     }
-}
-
-/// The replies of a pipeline, one for each of its commands. Where the connection broke, there is only the error.
-pub(crate) fn replies<T>(replies: Vec<Result<T, Error>>, expected: usize) -> Result<Vec<Result<T, Error>>, Error> {
-    // An error that is not about its key is about the server: no other reply of the pipeline is to be relied on then.
-    let fatal = |reply: &Result<T, Error>| reply.as_ref().is_err_and(|error| !is_about_the_key(error));
-    if replies.len() == expected && !replies.iter().any(fatal) {
-        return Ok(replies);
-    }
-    Err(replies.into_iter().find(fatal).and_then(Result::err).unwrap_or_else(no_reply))
 }
 
 /// Why a reply over the line is none that was expected.

@@ -16,18 +16,21 @@ use crate::{
 
 /// How long the outbox may take to become empty once everything is stored that was in it at the stop: other processes may go on recording.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long it is tried, once everything else is stored, to store the views of posts that others have locked in PostgreSQL.
+const HELD_GRACE: Duration = Duration::from_secs(3);
 /// How long the count of what is left may take.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 /// Pairs that are counted; of more it is only said that they are more.
 const MOST_COUNTED: usize = 100_000;
 
-/// Drains until the outbox is empty, for ever: the caller sets the deadline.
+/// Drains until the outbox is empty, for ever: the caller sets the deadline. What others have locked in PostgreSQL is left after a moment.
 ///
 /// Where others go on recording, the outbox may never be empty. Then it is enough that all that was recorded before the stop is stored.
 pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
     let mut pauses = stores::pauses();
     let mut newest = None;
     let mut grace_until = None;
+    let mut held_until = None;
     loop {
         match step(engine, &mut newest).await {
             Ok(Drained::Idle) => {
@@ -37,13 +40,23 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
             Ok(Drained::Stored { last, .. }) if newest.is_some_and(|newest| last >= newest) => {
                 let now = std::time::Instant::now();
                 if now >= *grace_until.get_or_insert(now + GRACE) {
+                    if !engine.held.is_empty() {
+                        return leave_held(engine);
+                    }
                     tracing::info!(
                         "all views from before the stop are stored; those that others go on recording wait for the next start"
                     );
                     return ExitCode::SUCCESS;
                 }
             }
-            Ok(_) => pauses = stores::pauses(),
+            Ok(Drained::Held(next)) => {
+                let now = std::time::Instant::now();
+                if now >= *held_until.get_or_insert(now + HELD_GRACE) {
+                    return leave_held(engine);
+                }
+                tokio::time::sleep_until(next.into()).await;
+            }
+            Ok(_) => (pauses, held_until) = (stores::pauses(), None),
             Err(failure @ Failure::Foreign(_)) => {
                 tracing::error!("nothing is drained, and everything stays in Redis: {failure}");
                 return ExitCode::FAILURE;
@@ -54,6 +67,14 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
             }
         }
     }
+}
+
+fn leave_held(engine: &Engine) -> ExitCode {
+    tracing::error!(
+        posts = engine.held.len(),
+        "views of posts that others have locked in PostgreSQL are left in the outbox: they stay safe in Redis until the next start"
+    );
+    ExitCode::FAILURE
 }
 
 async fn step(engine: &mut Engine, newest: &mut Option<outbox::EntryId>) -> Result<Drained, Failure> {

@@ -43,6 +43,14 @@ pub struct Metrics {
     pub(crate) batch_seconds: Histogram,
     /// Entries in the outbox, as last seen.
     pub(crate) outbox_entries: Gauge,
+    /// The age of the oldest entry, in seconds, as last seen; zero where there is none.
+    pub(crate) oldest_entry: Gauge<f64, AtomicU64>,
+    /// Posts whose views wait for locks.
+    pub(crate) held_posts: Gauge,
+    /// Pairs of posts that do not exist, for which there was no more room among the dead.
+    pub(crate) dropped: Counter,
+    /// Dead pairs that could be stored when they were offered again.
+    pub(crate) revived: Counter,
     /// Scans that came to their end.
     pub(crate) scans: Counter,
     /// Cycles that failed.
@@ -94,6 +102,10 @@ impl Metrics {
             drain_failures: Counter::default(),
             batch_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             outbox_entries: Gauge::default(),
+            oldest_entry: Gauge::default(),
+            held_posts: Gauge::default(),
+            dropped: pair("dropped"),
+            revived: pair("revived"),
             scans: Counter::default(),
             cycle_failures: Counter::default(),
             scan_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
@@ -110,6 +122,10 @@ impl Metrics {
         registry.register("batch_seconds", "Time that a batch took", metrics.batch_seconds.clone());
         registry.register("leader", "1 where this daemon leads, 0 where it stands by", metrics.leader.clone());
         registry.register("outbox_entries", "Entries in the outbox, as last seen", metrics.outbox_entries.clone());
+        let help = "Age of the oldest entry in the outbox, as last seen; 0 where it is empty";
+        registry.register("outbox_oldest_entry_age_seconds", help, metrics.oldest_entry.clone());
+        let help = "Posts whose views wait in the outbox for locks that others hold in PostgreSQL";
+        registry.register("held_posts", help, metrics.held_posts.clone());
         registry.register("scans", "Scans that came to their end", metrics.scans.clone());
         registry.register("cycle_failures", "Synchronizations that failed", metrics.cycle_failures.clone());
         registry.register("scan_seconds", "Time that a scan took", metrics.scan_seconds.clone());

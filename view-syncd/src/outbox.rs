@@ -1,6 +1,6 @@
 //! Reading the outbox: entries in their order, page by page, and what each of them says.
 
-use std::{fmt, str::FromStr, time::Instant};
+use std::{collections::HashSet, fmt, str::FromStr, time::Instant};
 
 use fred::{clients::Client, error::Error, interfaces::StreamsInterface, types::Value};
 use shared::{
@@ -17,7 +17,7 @@ use crate::{dead::DeadLetter, engine::refusal, line::Line, pairs::Pairs};
 pub(crate) const PAGE_ENTRIES: usize = 50;
 
 /// The id of a stream entry. Orders as the stream does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId {
     /// Milliseconds since 1970, by the clock of Redis.
     pub ms: u64,
@@ -31,6 +31,17 @@ pub(crate) struct Mark {
     pub(crate) id: EntryId,
     /// Where the list of the posts that it names ends, which begins where that of the entry before it ends.
     end: usize,
+}
+
+/// The entries that name a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The first of them.
+    pub(crate) first: EntryId,
+    /// The last of them.
+    pub(crate) last: EntryId,
+    /// How many pairs of the post they have.
+    pub(crate) pairs: u64,
 }
 
 /// Entries, and the posts they name.
@@ -56,6 +67,31 @@ impl Entries {
         self.marks.last().map(|mark| mark.id)
     }
 
+    /// How many pairs name each of `posts` posts, and the first and the last of the entries that do; nothing for a post that none names.
+    pub(crate) fn spans(&self, posts: usize) -> Vec<Option<Span>> {
+        let mut spans: Vec<Option<Span>> = vec![None; posts];
+        for (id, named) in self.iter() {
+            for place in named {
+                let span = spans[*place as usize].get_or_insert(Span { first: id, last: id, pairs: 0 });
+                (span.last, span.pairs) = (id, span.pairs + 1);
+            }
+        }
+        spans
+    }
+
+    /// The same for one post, and only for entries behind one.
+    pub(crate) fn span_behind(&self, place: u32, behind: EntryId) -> Option<Span> {
+        let mut span: Option<Span> = None;
+        for (id, named) in self.iter().filter(|(id, _)| *id > behind) {
+            let pairs = named.iter().filter(|named| **named == place).count() as u64;
+            if pairs > 0 {
+                let span = span.get_or_insert(Span { first: id, last: id, pairs: 0 });
+                (span.last, span.pairs) = (id, span.pairs + pairs);
+            }
+        }
+        span
+    }
+
     /// Each entry with the places of the posts that it names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (EntryId, &[u32])> {
         self.marks.iter().scan(0, |start, mark| {
@@ -66,10 +102,14 @@ impl Entries {
     }
 
     /// The places of all named posts.
+    #[cfg(test)]
     pub(crate) fn named(&self) -> &[u32] {
         &self.named
     }
 }
+
+/// A dead letter, with the place of the post that it names, where it names one.
+pub(crate) type FoundDead = (Option<u32>, DeadLetter);
 
 /// What has been read and not been stored yet.
 #[derive(Debug, Default)]
@@ -78,18 +118,35 @@ pub(crate) struct Gathered {
     /// The pairs whose ids are ids.
     pub(crate) pairs: Pairs,
     /// The rest.
-    pub(crate) dead: Vec<DeadLetter>,
+    pub(crate) dead: Vec<FoundDead>,
     /// Pairs in these entries, dead ones too.
     pub(crate) size: usize,
-    /// The entry before them, where the batch before this one had not been acknowledged when this one was read.
-    after: Option<EntryId>,
     /// When the first of them was read.
     pub(crate) since: Option<Instant>,
     /// By which link they were read or, while there are none, are to be read; zero for any. Another one may lead to another server, which
     /// has other entries of the same ids.
     pub(crate) link: u64,
+    /// What is to be read.
+    part: Part,
+    /// The last entry that was read, also where nothing of it was wanted.
+    pub(crate) read_to: Option<EntryId>,
+    /// Whether all is read that is to be read.
+    pub(crate) is_at_end: bool,
     /// Whether nothing is added any more and the pairs are as PostgreSQL takes them.
     is_prepared: bool,
+}
+
+/// A part of the outbox.
+#[derive(Debug, Default)]
+struct Part {
+    /// The entry before it; it begins with the first where there is none.
+    after: Option<EntryId>,
+    /// The first entry.
+    from: Option<EntryId>,
+    /// The last entry, where that is known.
+    until: Option<EntryId>,
+    /// The posts of which pairs are wanted; of all, where this is not given.
+    posts: Option<HashSet<PostId>>,
 }
 
 impl Gathered {
@@ -98,35 +155,57 @@ impl Gathered {
         Self { link, ..Self::default() }
     }
 
-    /// What is to be gathered next, behind this.
-    pub(crate) fn behind(&self) -> Self {
-        Self { after: self.entries.last().or(self.after), link: self.link, pairs: Pairs::like(&self.pairs), ..Self::default() }
+    /// What is to be gathered behind an entry, over the link by which that one was read.
+    pub(crate) fn after(entry: EntryId, link: u64) -> Self {
+        Self { part: Part { after: Some(entry), ..Part::default() }, link, ..Self::default() }
     }
 
-    /// Reads on, behind the last entry that was read, until about `limit` pairs are held or the stream ends.
+    /// What is to be gathered of certain posts, from the one entry to the other, over the link by which these were read.
+    pub(crate) fn of(posts: HashSet<PostId>, from: EntryId, until: EntryId, link: u64) -> Self {
+        let part = Part { after: None, from: Some(from), until: Some(until), posts: Some(posts) };
+        Self { part, link, ..Self::default() }
+    }
+
+    /// What is to be gathered next, behind this.
+    pub(crate) fn behind(&self) -> Self {
+        let part = Part { after: self.read_to.or(self.part.after), ..Part::default() };
+        Self { part, link: self.link, pairs: Pairs::like(&self.pairs), ..Self::default() }
+    }
+
+    /// Whether it is of certain posts only.
+    pub(crate) fn is_of_some_posts(&self) -> bool {
+        self.part.posts.is_some()
+    }
+
+    /// Reads on, behind the last entry that was read, until about `limit` pairs are held or the part ends.
     pub(crate) async fn read_on(&mut self, line: &mut Line, keys: &Keys, limit: usize) -> Result<(), Error> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         while self.size < limit && !self.is_prepared {
-            let last = self.entries.last().or(self.after);
-            let start = last.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+            let last = self.read_to.or(self.part.after);
+            let start = match (last, self.part.from) {
+                (Some(last), _) => format!("({last}"),
+                (None, Some(from)) => from.to_string(),
+                (None, None) => "-".to_owned(),
+            };
+            let end = self.part.until.map_or_else(|| "+".to_owned(), |until| until.to_string());
             commands.clear();
-            commands.command("XRANGE", 5).text(keys.outbox()).text(&start).text("+").text("COUNT").number(PAGE_ENTRIES as i64);
-            if self.link != 0 {
-                line.exchange_over(self.link, &commands, &mut replies).await?;
-            } else {
+            commands.command("XRANGE", 5).text(keys.outbox()).text(&start).text(&end).text("COUNT").number(PAGE_ENTRIES as i64);
+            if self.link == 0 {
                 line.exchange(&commands, &mut replies).await?;
                 self.link = line.number();
+            } else {
+                line.exchange_over(self.link, &commands, &mut replies).await?;
             }
             let page = match replies.iter().next() {
                 Some(Reply::List(page)) => page,
                 other => return Err(refusal(other)),
             };
-            let is_last = page.len() < PAGE_ENTRIES;
+            self.is_at_end = page.len() < PAGE_ENTRIES;
             self.take(page);
             if !self.entries.is_empty() {
                 self.since.get_or_insert_with(Instant::now);
             }
-            if is_last {
+            if self.is_at_end {
                 break;
             }
         }
@@ -137,8 +216,13 @@ impl Gathered {
     pub(crate) fn prepare(&mut self, schema: &Schema) {
         if !self.is_prepared {
             self.is_prepared = true;
-            self.dead.extend(self.pairs.prepare(schema));
+            self.dead.extend(self.pairs.prepare(schema).into_iter().map(|(place, letter)| (Some(place), letter)));
         }
+    }
+
+    /// Whether every id fits its column's type.
+    pub(crate) fn fits(&self, schema: &Schema) -> bool {
+        self.is_prepared || self.pairs.fits(schema)
     }
 
     /// Takes the entries of a reply to `XRANGE`.
@@ -151,10 +235,14 @@ impl Gathered {
             let Some(id) = parts.next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None }) else {
                 continue;
             };
+            let before = self.entries.named.len();
             if let Some(Reply::List(fields)) = parts.next() {
                 self.take_fields(fields, id, now_ms);
             }
-            self.entries.marks.push(Mark { id, end: self.entries.named.len() });
+            self.read_to = Some(id);
+            if self.part.posts.is_none() || self.entries.named.len() > before {
+                self.entries.marks.push(Mark { id, end: self.entries.named.len() });
+            }
         }
     }
 
@@ -163,26 +251,33 @@ impl Gathered {
         let at_ms = i64::try_from(id.ms).unwrap_or(i64::MAX).min(now_ms);
         let mut fields = fields.iter();
         while let Some(post) = fields.next() {
+            let viewer = fields.next();
+            let post_id = canonical_post(post);
+            if let Some(wanted) = &self.part.posts
+                && post_id.is_none_or(|post| !wanted.contains(&post))
+            {
+                continue;
+            }
             self.size += 1;
-            let Some(viewer) = fields.next() else {
-                self.bury(post, Reply::Null, "the post has no viewer");
+            let Some(viewer) = viewer else {
+                self.bury(None, post, Reply::Null, "the post has no viewer", at_ms);
                 continue;
             };
-            let Some(post_id) = canonical_post(post) else {
-                self.bury(post, viewer, "not the id of a post");
+            let Some(post_id) = post_id else {
+                self.bury(None, post, viewer, "not the id of a post", at_ms);
                 continue;
             };
             let place = self.pairs.place(post_id);
             self.entries.named.push(place);
             match text(viewer).and_then(|text| ViewerId::parse(text).ok()) {
                 Some(viewer) => self.pairs.push(place, &viewer, at_ms),
-                None => self.bury(post, viewer, "not the id of a viewer"),
+                None => self.bury(Some(place), post, viewer, "not the id of a viewer", at_ms),
             }
         }
     }
 
-    fn bury(&mut self, post: Reply<'_>, viewer: Reply<'_>, reason: &str) {
-        self.dead.push(DeadLetter::of_bytes(bytes(post), bytes(viewer), reason));
+    fn bury(&mut self, place: Option<u32>, post: Reply<'_>, viewer: Reply<'_>, reason: &'static str, at_ms: i64) {
+        self.dead.push((place, DeadLetter::new(bytes(post), bytes(viewer), reason, at_ms)));
     }
 }
 
@@ -209,6 +304,22 @@ fn bytes(reply: Reply<'_>) -> &[u8] {
 pub(crate) async fn newest(redis: &Client, keys: &Keys) -> Result<Option<EntryId>, Error> {
     let page: Vec<(String, Value)> = redis.xrevrange(keys.outbox(), "+", "-", Some(1)).await?;
     Ok(page.first().and_then(|(id, _)| id.parse().ok()))
+}
+
+/// The number of entries, and the first of them.
+pub(crate) async fn measure(line: &mut Line, keys: &Keys) -> Result<(i64, Option<EntryId>), Error> {
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    commands.command("XLEN", 1).text(keys.outbox());
+    commands.command("XRANGE", 5).text(keys.outbox()).text("-").text("+").text("COUNT").number(1);
+    line.exchange(&commands, &mut replies).await?;
+    let mut all = replies.iter();
+    let (length, first) = (all.next(), all.next());
+    let (Some(Reply::Integer(length)), Some(Reply::List(page))) = (length, first) else {
+        return Err(refusal(length.filter(|reply| matches!(reply, Reply::Error(_))).or(first)));
+    };
+    let mut first = Gathered::default();
+    first.take(page);
+    Ok((length, first.read_to))
 }
 
 /// The number of entries.
@@ -258,7 +369,7 @@ mod tests {
     fn a_post_may_be_named_many_times_in_one_entry() {
         let gathered = entry("5-1", &["7", "anna", "7", "boris", "8", "anna"]);
         assert_eq!(gathered.entries.last(), Some(EntryId { ms: 5, sequence: 1 }));
-        assert_eq!((gathered.pairs.len(), gathered.size), (3, 3));
+        assert_eq!((gathered.pairs.iter().count(), gathered.size), (3, 3));
         assert_eq!(gathered.entries.named(), [0, 0, 1]);
         assert!(gathered.pairs.iter().all(|(_, _, at_ms)| at_ms == 5));
     }
@@ -267,7 +378,7 @@ mod tests {
     fn what_is_no_pair_of_ids_is_dead_and_hides_nothing() {
         let fields = ["a b", "anna", "7", "two words", "550E8400-E29B-41D4-A716-446655440000", "x", "7", "ok", "odd"];
         let gathered = entry("5-1", &fields);
-        let reasons: Vec<_> = gathered.dead.iter().map(|dead| dead.reason.as_str()).collect();
+        let reasons: Vec<_> = gathered.dead.iter().map(|(_, dead)| &*dead.reason).collect();
         assert_eq!(reasons, ["not the id of a post", "not the id of a viewer", "not the id of a post", "the post has no viewer"]);
         assert_eq!(viewers(&gathered), ["ok"]);
         // The dead pair of a real post was recorded like any other, so it is acknowledged like any other.

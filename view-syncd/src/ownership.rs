@@ -19,6 +19,10 @@ impl Engine {
         let found = self.find_owner(owner.as_str()).await?;
         let result = found.map_or(Ok(()), |found| owner.check(&self.keys, &found));
         self.watch.note_owner(result.is_err());
+        if result.is_err() {
+            // No step comes as far as to meet a connection that is gone, behind which there may be another server by now.
+            self.database.doubt_owner();
+        }
         self.owned = self.line.number();
         Ok(result?)
     }

@@ -1,18 +1,18 @@
 //! Pairs on their way to PostgreSQL, kept small: each post once, the viewers' ids one behind the other, and some twenty bytes for a pair.
 //! So a batch can be as large as PostgreSQL likes it, and the process stays small.
 
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 use indexmap::IndexSet;
 use shared::{
     ids::{PostId, ViewerId},
     ledger::Sent,
-    postgres::schema::Schema,
+    postgres::{insert::PairList, schema::Schema},
 };
 
-use crate::dead::DeadLetter;
+use crate::dead::{DeadLetter, NO_SUCH_POST};
 
-/// Why a viewer is dead whose id is one, but not one of this application's.
+/// Why a viewer is dead whose id is one, but not one of this application's. The column may be given another type.
 const VIEWER_DOES_NOT_FIT: &str = "the viewer's id does not fit the column's type";
 
 /// Pairs, in the order of their arrival or, once they have been prepared, sorted.
@@ -51,11 +51,6 @@ impl Pairs {
         }
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// A post's place among the posts, by which its pairs refer to it.
     pub(crate) fn place(&mut self, post: PostId) -> u32 {
         index(self.posts.insert_full(post).0)
@@ -68,20 +63,30 @@ impl Pairs {
         self.rows.push(Row { at_ms, post: place, viewer: start, length });
     }
 
-    /// Sorts the pairs by post and viewer and keeps the earliest of each. What can never be stored is taken out: a post whose id does not
-    /// fit the column does not exist, and a viewer's pair is dead.
-    pub(crate) fn prepare(&mut self, schema: &Schema) -> Vec<DeadLetter> {
+    /// Whether every id fits its column's type.
+    pub(crate) fn fits(&self, schema: &Schema) -> bool {
+        self.posts.iter().all(|post| schema.post_type.accepts(post.as_str()))
+            && self.rows.iter().all(|row| schema.viewer_type.accepts(row.viewer(&self.viewers)))
+    }
+
+    /// Sorts the pairs by post and viewer and keeps the earliest of each. What can never be stored is taken out and returned with the places of
+    /// the posts: a post whose id does not fit the column does not exist, and a viewer whose id does not fit is no viewer.
+    pub(crate) fn prepare(&mut self, schema: &Schema) -> Vec<(u32, DeadLetter)> {
         let Self { posts, viewers, rows } = self;
         let fits: Vec<bool> = posts.iter().map(|post| schema.post_type.accepts(post.as_str())).collect();
-        rows.retain(|row| fits[row.post as usize]);
         let mut dead = Vec::new();
         rows.retain(|row| {
             let viewer = row.viewer(viewers);
-            let fits = schema.viewer_type.accepts(viewer);
-            if !fits {
-                dead.push(DeadLetter::new(&posts[row.post as usize], viewer, VIEWER_DOES_NOT_FIT));
-            }
-            fits
+            let post = &posts[row.post as usize];
+            let letter = if !fits[row.post as usize] {
+                DeadLetter::new(post.as_str().as_bytes(), viewer.as_bytes(), NO_SUCH_POST, row.at_ms)
+            } else if !schema.viewer_type.accepts(viewer) {
+                DeadLetter::new(post.as_str().as_bytes(), viewer.as_bytes(), VIEWER_DOES_NOT_FIT, row.at_ms).that_may_pass()
+            } else {
+                return true;
+            };
+            dead.push((row.post, letter));
+            false
         });
         // Posts are compared once each, and their pairs by what came out.
         let mut sorted: Vec<u32> = (0..index(posts.len())).collect();
@@ -98,9 +103,11 @@ impl Pairs {
         dead
     }
 
-    /// A part of the pairs, as PostgreSQL takes them.
-    pub(crate) fn part(&self, range: Range<usize>) -> impl Iterator<Item = Sent<'_>> + Clone {
-        self.rows[range].iter().map(|row| (self.posts[row.post as usize].as_str(), row.viewer(&self.viewers), row.at_ms))
+    /// Leaves out the pairs of some posts, which are given by their places.
+    pub(crate) fn leave_out(&mut self, places: &HashSet<u32>) {
+        if !places.is_empty() {
+            self.rows.retain(|row| !places.contains(&row.post));
+        }
     }
 
     /// Where, from that place on, the pairs of the post end that is there.
@@ -109,10 +116,33 @@ impl Pairs {
         place + self.rows[place..].iter().take_while(|row| row.post == first.post).count()
     }
 
-    /// The pair at that place, which PostgreSQL refuses.
-    pub(crate) fn letter(&self, place: usize, reason: String) -> DeadLetter {
+    /// A letter of the pair at that place, and the place of its post.
+    pub(crate) fn letter(&self, place: usize, reason: impl Into<std::borrow::Cow<'static, str>>) -> (u32, DeadLetter) {
         let row = self.rows[place];
-        DeadLetter::new(&self.posts[row.post as usize], row.viewer(&self.viewers), reason)
+        let post = self.posts[row.post as usize].as_str().as_bytes();
+        (row.post, DeadLetter::new(post, row.viewer(&self.viewers).as_bytes(), reason, row.at_ms))
+    }
+
+    /// The viewers of a post.
+    pub(crate) fn viewers_of(&self, post: &PostId) -> HashSet<ViewerId> {
+        let place = self.posts.get_index_of(post).map(index);
+        let rows = self.rows.iter().filter(|row| Some(row.post) == place);
+        rows.filter_map(|row| ViewerId::parse(row.viewer(&self.viewers)).ok()).collect()
+    }
+
+    /// The ids of the pair at that place.
+    pub(crate) fn ids(&self, place: usize) -> Option<(PostId, ViewerId)> {
+        let row = self.rows.get(place)?;
+        Some((self.posts[row.post as usize], ViewerId::parse(row.viewer(&self.viewers)).ok()?))
+    }
+
+    /// Letters of all pairs of some posts.
+    pub(crate) fn letters_of(&self, posts: &HashSet<PostId>, reason: &'static str) -> Vec<(u32, DeadLetter)> {
+        if posts.is_empty() {
+            return Vec::new();
+        }
+        let is_of = |row: &Row| posts.contains(&self.posts[row.post as usize]);
+        (0..self.rows.len()).filter(|place| is_of(&self.rows[*place])).map(|place| self.letter(place, reason)).collect()
     }
 
     /// The posts in the order of their places.
@@ -120,14 +150,19 @@ impl Pairs {
         &self.posts
     }
 
-    /// The posts in the order of their places. The pairs themselves are forgotten.
-    pub(crate) fn into_posts(self) -> IndexSet<PostId> {
-        self.posts
-    }
-
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Sent<'_>> {
-        self.part(0..self.len())
+        self.range(0..self.rows.len())
+    }
+}
+
+impl PairList for Pairs {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn range(&self, range: Range<usize>) -> impl Iterator<Item = Sent<'_>> + Clone + Send {
+        self.rows[range].iter().map(|row| (self.posts[row.post as usize].as_str(), row.viewer(&self.viewers), row.at_ms))
     }
 }
 

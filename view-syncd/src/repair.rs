@@ -1,4 +1,5 @@
-//! Repairing drifts: `recorded` less `acked` must be the number of a post's pairs in the outbox. Where a hash has expired at the wrong
+//! Repairing drifts: `recorded` less `acked` must be the number of a post's pairs in the outbox that are not settled, but for those that are
+//! known to be repeated. Where a hash has expired at the wrong
 //! moment, or an increment was lost or repeated, it is not, and the live count is wrong for good.
 //!
 //! Outbox and hashes are read in one transaction, so that no acknowledgement falls in between. view-ingest however writes the outbox first
@@ -7,18 +8,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fred::interfaces::HashesInterface;
 use shared::{
     failpoints,
     ids::PostId,
     keys::field,
     redis::resp::{Commands, Replies, Reply},
+    scripts::Adjustment,
 };
 
 use crate::{
     drain::Urgency,
     engine::{Engine, Failure, refusal},
-    outbox::{self, Gathered},
+    outbox::{self, EntryId, Gathered},
     scan::Scanned,
 };
 
@@ -30,7 +31,8 @@ const SNAPSHOT_POSTS: usize = 250;
 impl Engine {
     /// Repairs the drifts among these posts. Where the outbox is too long to be read at once, the next cycle does it.
     pub(crate) async fn repair(&mut self, posts: HashSet<PostId>) -> Result<(), Failure> {
-        if posts.is_empty() {
+        // Where another process drains, its own repairs see to this.
+        if posts.is_empty() || !self.drains {
             return Ok(());
         }
         self.check_owner().await?;
@@ -44,11 +46,13 @@ impl Engine {
         let Some(second) = self.drifts(&suspects).await? else { return Ok(()) };
         let drifted: Vec<(PostId, i64)> = second.into_iter().filter(|(post, drift)| first.get(post) == Some(drift)).collect();
         self.rescue(&drifted).await?;
-        for (post, drift) in drifted {
-            failpoints::at("repair::before");
-            let acked: i64 = self.redis.hincrby(self.keys.meta(&post), field::ACKED, drift).await?;
+        failpoints::at("repair::before");
+        let adjustments: Vec<Adjustment> =
+            drifted.iter().map(|(post, drift)| Adjustment { acked: *drift, ..Adjustment::of(*post) }).collect();
+        let failed = self.adjust(&adjustments, &mut Scanned::default()).await?;
+        for (post, drift) in drifted.iter().filter(|(post, _)| !failed.contains(post)) {
             self.metrics.drifts.inc();
-            tracing::info!(%post, drift, acked, "repaired a count that had drifted from the outbox");
+            tracing::info!(%post, drift, "repaired a count that had drifted from the outbox");
         }
         Ok(())
     }
@@ -89,7 +93,8 @@ impl Engine {
         commands.command("MULTI", 0);
         commands.command("XRANGE", 5).text(self.keys.outbox()).text("-").text("+").text("COUNT").number(MAX_ENTRIES as i64 + 1);
         for post in posts {
-            commands.command("HMGET", 3).parts(&self.keys.meta_parts(post)).text(field::RECORDED).text(field::ACKED);
+            commands.command("HMGET", 5).parts(&self.keys.meta_parts(post));
+            commands.text(field::RECORDED).text(field::ACKED).text(field::REPEATED).text(field::SETTLED);
         }
         commands.command("EXEC", 0);
         self.line.exchange(&commands, &mut replies).await?;
@@ -103,10 +108,7 @@ impl Engine {
             Some(Reply::List(_)) => return Ok(false),
             other => return Err(refusal(other).into()),
         }
-        let mut waiting: HashMap<PostId, i64> = HashMap::new();
-        for place in outbox.entries.named() {
-            *waiting.entry(outbox.pairs.posts()[*place as usize]).or_default() += 1;
-        }
+        let place_of = |post: &PostId| outbox.pairs.posts().get_index_of(post).and_then(|place| u32::try_from(place).ok());
         for (post, meta) in posts.iter().zip(snapshot) {
             let Reply::List(meta) = meta else {
                 tracing::debug!(%post, ?meta, "a snapshot met a key of another type");
@@ -118,7 +120,12 @@ impl Engine {
             }
             let mut fields = meta.iter();
             let mut number = || fields.next().and_then(Reply::number).unwrap_or(0);
-            let drift = number() - number() - waiting.get(post).copied().unwrap_or(0);
+            let (recorded, acked, repeated) = (number(), number(), number());
+            let settled = fields.next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
+            let settled = settled.unwrap_or(EntryId { ms: 0, sequence: 0 });
+            let waiting =
+                place_of(post).and_then(|place| outbox.entries.span_behind(place, settled)).map_or(0, |span| span.pairs);
+            let drift = recorded + repeated - acked - i64::try_from(waiting).unwrap_or(i64::MAX);
             if drift != 0 {
                 drifts.insert(*post, drift);
             }

@@ -3,6 +3,7 @@
 //! A post that nothing has happened to costs Redis its share of the walk and four reads, PostgreSQL a look at an index, and neither of
 //! them a write. Nothing that is kept grows with the number of posts, and no step keeps a store busy for long.
 
+mod fallen;
 mod look;
 mod pace;
 mod refresh;
@@ -13,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{ids::PostId, ledger};
+use shared::{
+    ids::PostId,
+    ledger::{self, Belief, Truth},
+};
 
 pub(crate) use self::look::Look;
 use self::{pace::Pace, walk::Walk};
@@ -46,6 +50,8 @@ pub struct Scanned {
     pub(crate) unsettled: HashSet<PostId>,
     /// Posts whose set somebody else seems to have written, and that wait for company.
     differing: Vec<PostId>,
+    /// Posts of which PostgreSQL has fewer views than it had.
+    pub(crate) fallen: HashSet<PostId>,
 }
 
 impl Engine {
@@ -72,13 +78,14 @@ impl Engine {
                 pace.begin();
             }
             // However long the scan takes, views go on reaching PostgreSQL.
-            if drained.elapsed() >= DRAIN_EVERY {
+            if self.drains && drained.elapsed() >= DRAIN_EVERY {
                 self.drain(Urgency::Patient).await?;
                 drained = Instant::now();
                 pace.begin();
             }
         }
         self.unite_differing(&mut scanned).await?;
+        self.restore_fallen(&mut scanned).await?;
         walk.end();
         if scanned.united > 0 {
             tracing::info!(posts = scanned.united, "united sets with PostgreSQL that others than view-ingest had written");
@@ -122,39 +129,70 @@ impl Engine {
         if looks.is_empty() {
             return Ok(());
         }
-        let mut known: Vec<(PostId, Option<i64>)> = looks.iter().map(|(post, look)| (*post, look.persisted)).collect();
+        let belief = |(post, look): (&PostId, &Look)| Belief {
+            post: *post,
+            views: look.persisted,
+            author: look.author.as_deref().unwrap_or_default().to_owned(),
+        };
+        let mut beliefs: Vec<Belief> = looks.iter().map(belief).collect();
         // In their order, PostgreSQL finds neighbours side by side.
-        known.sort_unstable();
-        let mut counts = ledger::compare(&self.database, &known).await?;
+        beliefs.sort_unstable();
+        let mut truths = ledger::compare(&self.database, &beliefs).await?;
         self.progress.made();
 
-        let missing: Vec<PostId> = counts.iter().filter(|(_, count)| count.is_none()).map(|(post, _)| *post).collect();
-        if !missing.is_empty() {
-            // A standby may only not know them yet.
-            self.database.ping().await?;
-        }
-        self.remove_posts(&missing).await?;
-        scanned.removed += missing.len() as u64;
-        for post in &missing {
-            looks.remove(post);
-        }
+        let missing: Vec<PostId> = truths.iter().filter(|(_, truth)| **truth == Truth::Missing).map(|(post, _)| *post).collect();
+        self.remove_missing(&missing, &mut looks, scanned).await?;
 
-        let strange: Vec<PostId> = looks.iter().filter(|(_, look)| !look.has_author).map(|(post, _)| *post).collect();
-        self.hydrate(&strange, &mut counts).await?;
+        let unexpected: Vec<PostId> = looks.iter().filter(|(_, look)| !look.has_author()).map(|(post, _)| *post).collect();
+        self.hydrate(&unexpected).await?;
+        for post in &unexpected {
+            truths.remove(post);
+        }
         // A second look at those that differ: view-ingest adds to the set and to `recorded` with two commands, and the first look may have
         // fallen in between.
-        let doubtful = looks.iter().filter(|(_, look)| !look.has_author || look.differs());
+        let doubtful = looks.iter().filter(|(_, look)| !look.has_author() || look.differs());
         let doubtful: Vec<PostId> = doubtful.map(|(post, _)| *post).collect();
-        looks.retain(|_, look| look.has_author && !look.differs());
+        looks.retain(|_, look| look.has_author() && !look.differs());
         looks.extend(self.look(&doubtful, scanned).await?);
 
         let room = MAX_UNSETTLED.saturating_sub(scanned.unsettled.len());
         let unsettled = looks.iter().filter(|(_, look)| look.recorded != look.acked).map(|(post, _)| *post);
         scanned.unsettled.extend(unsettled.take(room));
+        let has_fallen = |(post, look): &(&PostId, &Look)| {
+            look.fallen
+                || matches!(truths.get(*post), Some(Truth::Exists { views, .. }) if look.persisted.is_some_and(|known| known > *views))
+        };
+        scanned.fallen.extend(looks.iter().filter(has_fallen).map(|(post, _)| *post));
 
-        let (differing, in_order): (HashMap<_, _>, HashMap<_, _>) = looks.into_iter().partition(|(_, look)| look.differs());
-        scanned.differing.extend(differing.into_keys());
-        self.refresh(&in_order, &counts, scanned).await
+        let known = beliefs.into_iter().map(|belief| (belief.post, belief.views)).collect();
+        self.refresh(&looks, &truths, &known, scanned).await?;
+        scanned.differing.extend(looks.iter().filter(|(_, look)| look.differs()).map(|(post, _)| *post));
+        scanned.differing.retain(|post| !scanned.fallen.contains(post));
+        Ok(())
+    }
+
+    /// Removes the keys of posts that do not exist. What others than view-ingest have put into their sets is kept as dead letters; what
+    /// view-ingest has put there is in the outbox, or was.
+    async fn remove_missing(
+        &mut self,
+        missing: &[PostId],
+        looks: &mut HashMap<PostId, Look>,
+        scanned: &mut Scanned,
+    ) -> Result<(), Failure> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        // A standby may only not know them yet, and another database never will.
+        self.database.ping().await?;
+        self.check_owner().await?;
+        let foreign = missing.iter().filter(|post| looks.get(*post).is_some_and(|look| look.members > look.recorded)).copied();
+        self.keep_members(foreign.collect(), scanned).await?;
+        self.remove_posts(missing).await?;
+        scanned.removed += missing.len() as u64;
+        for post in missing {
+            looks.remove(post);
+        }
+        Ok(())
     }
 
     /// Unites the sets with PostgreSQL that wait for it. They are looked at anew: by now, what has been read of them is old.
@@ -171,6 +209,7 @@ impl Scanned {
     /// Takes over what is worth knowing of posts that are not counted themselves.
     fn take_over(&mut self, aside: Self) {
         self.errors += aside.errors;
+        self.fallen.extend(aside.fallen);
         self.removed += aside.removed;
         let room = MAX_UNSETTLED.saturating_sub(self.unsettled.len());
         self.unsettled.extend(aside.unsettled.into_iter().take(room));

@@ -1,29 +1,29 @@
-//! Storing pairs in PostgreSQL whatever is wrong with some of them: a conflict is tried again, a pair that is refused is found by halving.
+//! Storing a batch in PostgreSQL: two statements side by side, as large as the server manages in time.
 
 use std::{
-    collections::HashMap,
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use shared::{
-    ids::PostId,
-    ledger::{self, Stored},
-    postgres::{Database, DatabaseError},
+use shared::postgres::{
+    Database, DatabaseError,
+    insert::{Insert, Options, Outcome, PairList},
 };
 
-use crate::{dead::DeadLetter, engine::Failure, pairs::Pairs, watchdog::Progress};
+use crate::{pairs::Pairs, watchdog::Progress};
 
-/// How often a statement that gave way to another transaction is repeated before the whole step is.
-const CONFLICT_ATTEMPTS: u32 = 8;
-/// The pause before the first repetition; it grows with each.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 /// Fewer pairs than this do not make a statement any quicker.
 const LEAST_STATEMENT_PAIRS: usize = 250;
+/// As many pairs are worth two statements.
+const LEAST_SHARED_PAIRS: usize = 20_000;
+/// How long pairs are searched for that the server refuses before what is stored by then is acknowledged.
+const SEARCH_TIME: Duration = Duration::from_secs(1);
+/// A full batch is sorted and joined in memory. Nothing is compiled: the planner takes a statement for so costly that it has the server
+/// spend four tenths of a second on compiling what then runs for as long.
+const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'";
 
 /// Puts pairs into PostgreSQL.
 #[derive(Debug, Clone)]
@@ -34,16 +34,11 @@ pub(crate) struct Store {
     statement_pairs: Arc<AtomicUsize>,
 }
 
-/// As many pairs are worth two statements.
-const LEAST_SHARED_PAIRS: usize = 20_000;
-
-/// What became of pairs.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    /// The posts that exist.
-    pub(crate) posts: HashMap<PostId, Stored>,
-    /// Pairs that PostgreSQL refused.
-    pub(crate) dead: Vec<DeadLetter>,
+/// Pairs on their way. No post is in both parts, so neither is in the other's way.
+pub(crate) struct Storing<'a> {
+    store: &'a Store,
+    parts: [Insert<'a, Pairs>; 2],
+    largest: usize,
 }
 
 impl Store {
@@ -51,86 +46,56 @@ impl Store {
         Self { database, progress, statement_pairs: Arc::new(AtomicUsize::new(usize::MAX)) }
     }
 
-    /// Stores pairs that have been prepared. When it returns, everything but the dead is committed; when it fails, some of it may be, and
-    /// repeating it changes nothing.
-    ///
-    /// Many pairs are stored by two statements side by side. No post is in both, so neither waits for the other.
-    pub(crate) async fn run(&self, pairs: &Pairs) -> Result<Outcome, Failure> {
-        if pairs.len() < LEAST_SHARED_PAIRS {
-            return self.run_part(pairs, 0..pairs.len()).await;
-        }
-        let middle = pairs.end_of_post(pairs.len() / 2);
+    /// Begins to store pairs that have been prepared. With `patience`, locks on posts are waited for.
+    pub(crate) fn begin<'a>(&'a self, pairs: &'a Pairs, patience: Option<Duration>) -> Storing<'a> {
+        let middle = if pairs.len() < LEAST_SHARED_PAIRS { pairs.len() } else { pairs.end_of_post(pairs.len() / 2) };
+        let statement_pairs = match self.statement_pairs.load(Relaxed) {
+            usize::MAX => 0,
+            pairs => pairs,
+        };
+        let options = Options { names_new: false, patience, statement_pairs, begin: BEGIN };
+        let part = |range| Insert::new(&self.database, pairs, range, options);
+        Storing { store: self, parts: [part(0..middle), part(middle..pairs.len())], largest: middle.max(pairs.len() - middle) }
+    }
+
+    /// Stores pairs that have been prepared, to the end. When it fails, some of them may be stored, and repeating it changes nothing.
+    pub(crate) async fn run(&self, pairs: &Pairs) -> Result<Outcome, DatabaseError> {
+        let mut storing = self.begin(pairs, None);
+        while !storing.run().await? {}
+        Ok(storing.take_finished())
+    }
+}
+
+impl Storing<'_> {
+    /// Stores pairs for a while. Returns whether all are done.
+    pub(crate) async fn run(&mut self) -> Result<bool, DatabaseError> {
+        let until = Some(Instant::now() + SEARCH_TIME);
+        let progress = &self.store.progress;
+        let [first, second] = &mut self.parts;
         // Both are waited for, so that none still runs when its pairs are tried again.
-        let (first, second) = tokio::join!(self.run_part(pairs, 0..middle), self.run_part(pairs, middle..pairs.len()));
-        let (mut first, second) = (first?, second?);
-        first.posts.extend(second.posts);
-        first.dead.extend(second.dead);
-        Ok(first)
-    }
-
-    async fn run_part(&self, pairs: &Pairs, part: Range<usize>) -> Result<Outcome, Failure> {
-        let mut outcome = Outcome::default();
-        // What is still to be done, the next at the end. Usually everything in one statement.
-        let mut work: Vec<Range<usize>> = Vec::new();
-        work.extend((!part.is_empty()).then_some(part));
-        let mut attempts = 0;
-        while let Some(range) = work.pop() {
-            if range.len() > self.statement_pairs.load(Relaxed) {
-                work.extend(halves(&range));
-                continue;
+        let (first, second) = tokio::join!(first.run(until, || progress.made()), second.run(until, || progress.made()));
+        let result = first.and_then(|first| second.map(|second| first && second));
+        let statement_pairs = &self.store.statement_pairs;
+        match &result {
+            Ok(_) => statement_pairs.store(statement_pairs.load(Relaxed).saturating_mul(2), Relaxed),
+            Err(DatabaseError::Unavailable(_)) => {
+                // Perhaps it was too much for the time limit. Should PostgreSQL merely be away, the number rises again soon.
+                let tried = self.largest.min(statement_pairs.load(Relaxed));
+                statement_pairs.store((tried / 2).max(LEAST_STATEMENT_PAIRS), Relaxed);
             }
-            let result = ledger::store(&self.database, pairs.part(range.clone())).await;
-            self.progress.made();
-            let error = match result {
-                Ok(stored) => {
-                    outcome.add(stored);
-                    attempts = 0;
-                    continue;
-                }
-                Err(error) => error,
-            };
-            match error {
-                DatabaseError::Conflict(_) if attempts < CONFLICT_ATTEMPTS => {
-                    attempts += 1;
-                    tracing::debug!(%error, attempts, "repeating a statement");
-                    tokio::time::sleep(CONFLICT_PAUSE * attempts).await;
-                    work.push(range);
-                }
-                // A viewer that a foreign key of the application's own knows nothing of is refused as surely as a value of a wrong form.
-                _ if matches!(error, DatabaseError::Rejected(_)) || error.is_missing_reference() => {
-                    attempts = 0;
-                    if range.len() == 1 {
-                        outcome.dead.push(pairs.letter(range.start, error.to_string()));
-                    } else {
-                        work.extend(halves(&range));
-                    }
-                }
-                DatabaseError::Unavailable(_) => {
-                    // Perhaps it was too much for the time limit. Should PostgreSQL merely be away, the number rises again soon.
-                    self.statement_pairs.store((range.len() / 2).max(LEAST_STATEMENT_PAIRS), Relaxed);
-                    return Err(error.into());
-                }
-                _ => return Err(error.into()),
-            }
+            Err(_) => {}
         }
-        self.statement_pairs.store(self.statement_pairs.load(Relaxed).saturating_mul(2), Relaxed);
-        Ok(outcome)
+        result
     }
-}
 
-impl Outcome {
-    fn add(&mut self, stored: HashMap<PostId, Stored>) {
-        for (post, stored) in stored {
-            let sum = self.posts.entry(post).or_insert(Stored { views: 0, added: 0 });
-            // A later statement has seen what the earlier one did.
-            sum.views = stored.views;
-            sum.added += stored.added;
-        }
+    /// Takes what became of the posts that are done.
+    pub(crate) fn take_finished(&mut self) -> Outcome {
+        let [first, second] = &mut self.parts;
+        let (mut outcome, second) = (first.take_finished(), second.take_finished());
+        outcome.stored.extend(second.stored);
+        outcome.held.extend(second.held);
+        outcome.missing.extend(second.missing);
+        outcome.refused.extend(second.refused);
+        outcome
     }
-}
-
-/// The second half first: work is taken from the end.
-fn halves(range: &Range<usize>) -> [Range<usize>; 2] {
-    let middle = range.start + range.len() / 2;
-    [middle..range.end, range.start..middle]
 }

@@ -11,23 +11,24 @@
 //! * A viewer who is in the outbox still is stored here already, and counts twice in the live count until the drain acknowledges him.
 //!   The cycle drains before and after the scan, so that this is short.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fred::{
-    interfaces::{ClientLike, HashesInterface, KeysInterface},
-    types::{ClusterHash, CustomCommand, ExpireOptions, Value},
+    interfaces::ClientLike,
+    types::{ClusterHash, CustomCommand, Value},
 };
 use shared::{
     failpoints,
     ids::{PostId, ViewerId},
-    keys::field,
-    ledger, redis,
+    ledger,
+    postgres::insert::PairList,
+    scripts::Adjustment,
 };
 
 use crate::{
-    dead::DeadLetter,
+    dead::{DeadLetter, NO_SUCH_POST},
     drain::Urgency,
-    engine::{Engine, Failure, is_about_the_key, replies},
+    engine::{Engine, Failure, is_about_the_key},
     outbox::now_ms,
     pairs::Pairs,
     scan::{Look, Scanned},
@@ -43,6 +44,8 @@ const CHUNK: usize = 500;
 struct Members {
     pairs: Pairs,
     dead: Vec<DeadLetter>,
+    /// Posts of which not all members could be stored now.
+    incomplete: HashSet<PostId>,
 }
 
 impl Engine {
@@ -52,22 +55,47 @@ impl Engine {
             return Ok(());
         }
         self.check_owner().await?;
-        let mut united = Vec::with_capacity(differing.len());
         let mut members = Members::default();
-        for (post, look) in differing {
-            match self.read_members(&post, &mut members).await {
-                Ok(()) => united.push((post, look)),
-                Err(Failure::Redis(error)) if is_about_the_key(&error) => scanned.fail(&post, &error),
-                Err(failure) => return Err(failure),
-            }
+        let posts = differing.iter().map(|(post, _)| *post).collect();
+        let read = self.store_sets(posts, &mut members, scanned).await?;
+        let united: Vec<(PostId, Look)> =
+            differing.into_iter().filter(|(post, _)| read.contains(post) && !members.incomplete.contains(post)).collect();
+        for post in &members.incomplete {
+            scanned.fail(post, &"somebody has locked it in PostgreSQL, or the column of its count is full");
         }
-        self.store_members(&mut members).await?;
         failpoints::at("union::after_commit");
         self.publish().await;
         for chunk in united.chunks(CHUNK) {
             self.settle_unions(chunk, scanned).await?;
         }
         Ok(())
+    }
+
+    /// Keeps what is in the sets of posts that do not exist as dead letters.
+    pub(crate) async fn keep_members(&mut self, posts: Vec<PostId>, scanned: &mut Scanned) -> Result<(), Failure> {
+        if posts.is_empty() {
+            return Ok(());
+        }
+        self.store_sets(posts, &mut Members::default(), scanned).await.map(drop)
+    }
+
+    /// Stores the members of sets. Returns the posts whose sets could be read.
+    async fn store_sets(
+        &mut self,
+        posts: Vec<PostId>,
+        members: &mut Members,
+        scanned: &mut Scanned,
+    ) -> Result<HashSet<PostId>, Failure> {
+        let mut read = HashSet::with_capacity(posts.len());
+        for post in posts {
+            match self.read_members(&post, members).await {
+                Ok(()) => drop(read.insert(post)),
+                Err(Failure::Redis(error)) if is_about_the_key(&error) => scanned.fail(&post, &error),
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.store_members(members).await?;
+        Ok(read)
     }
 
     /// Reads a set in bounded steps. Whenever there are enough members for a batch, they are stored, and the drain has its turn.
@@ -85,7 +113,9 @@ impl Engine {
             if members.pairs.len() + members.dead.len() >= self.settings.batch_size {
                 self.store_members(members).await?;
                 self.go_on()?;
-                self.drain(Urgency::Patient).await?;
+                if self.drains {
+                    self.drain(Urgency::Patient).await?;
+                }
             }
             if next == "0" {
                 return Ok(());
@@ -95,14 +125,27 @@ impl Engine {
     }
 
     async fn store_members(&mut self, members: &mut Members) -> Result<(), Failure> {
-        let Members { mut pairs, mut dead } = std::mem::take(members);
-        let schema = self.database.schema().await?;
-        dead.extend(pairs.prepare(&schema));
+        let (mut pairs, mut dead) = (std::mem::take(&mut members.pairs), std::mem::take(&mut members.dead));
+        let mut schema = self.database.schema().await?;
+        if !pairs.fits(&schema) {
+            schema = self.database.schema_for_refusal().await?;
+        }
+        dead.extend(pairs.prepare(&schema).into_iter().map(|(_, letter)| letter));
         let outcome = self.store.run(&pairs).await?;
-        dead.extend(outcome.dead);
-        self.bury(&dead).await?;
+        for refused in &outcome.refused {
+            match pairs.ids(refused.place) {
+                Some((post, _)) if refused.refusal.is_lock() => drop(members.incomplete.insert(post)),
+                _ => {
+                    let letter = pairs.letter(refused.place, refused.refusal.to_string()).1;
+                    dead.push(if refused.refusal.may_pass() { letter.that_may_pass() } else { letter });
+                }
+            }
+        }
+        dead.extend(pairs.letters_of(&outcome.missing, NO_SUCH_POST).into_iter().map(|(_, letter)| letter));
+        members.incomplete.extend(outcome.held.into_keys());
+        self.bury(dead).await?;
         let mut added = 0;
-        for (post, stored) in outcome.posts {
+        for (post, stored) in outcome.stored {
             added += stored.added.unsigned_abs();
             if stored.added > 0 {
                 self.changed(post, stored.views);
@@ -114,36 +157,23 @@ impl Engine {
 
     /// Corrects the numbers of posts whose sets are in the ledger now.
     async fn settle_unions(&mut self, united: &[(PostId, Look)], scanned: &mut Scanned) -> Result<(), Failure> {
-        let ttl = i64::try_from(self.settings.view_ttl.as_secs()).unwrap_or(i64::MAX);
         let posts: Vec<PostId> = united.iter().map(|(post, _)| *post).collect();
         let counts: HashMap<PostId, i64> = ledger::counts(&self.database, &posts).await?;
         // A post that was deleted this moment has its turn with the next scan.
-        let posts: Vec<_> = united.iter().filter_map(|(post, look)| Some((post, look, *counts.get(post)?))).collect();
-        if posts.is_empty() {
-            return Ok(());
-        }
-        let pipeline = self.redis.pipeline();
-        for (post, look, count) in &posts {
-            let (views, meta) = (self.keys.views(post), self.keys.meta(post));
-            let difference = look.members - look.recorded;
-            let () = pipeline.hset(&meta, (field::PERSISTED, *count)).await?;
-            let () = pipeline.hincrby(&meta, field::RECORDED, difference).await?;
-            let () = pipeline.hincrby(&meta, field::ACKED, difference).await?;
-            let () = pipeline.expire(&views, ttl, Some(ExpireOptions::NX)).await?;
-            let () = pipeline.expire(&meta, ttl, Some(ExpireOptions::NX)).await?;
-        }
-        let all = replies(redis::send::<Value>(&self.redis, &pipeline).await, 5 * posts.len())?;
-        for (own, (post, look, _)) in all.chunks(5).zip(&posts) {
-            match own.iter().find_map(|reply| reply.as_ref().err()) {
-                Some(error) => scanned.fail(post, error),
-                None => {
-                    scanned.successful += 1;
-                    scanned.united += 1;
-                    self.metrics.unions.inc();
-                    tracing::debug!(%post, members = look.members, recorded = look.recorded, "united a set with PostgreSQL");
-                }
-            }
-        }
+        let adjustments: Vec<Adjustment> = united
+            .iter()
+            .filter_map(|(post, look)| {
+                let difference = look.members - look.recorded;
+                let views = counts.get(post).copied()?;
+                let of = Adjustment::of(*post);
+                Some(Adjustment { known: look.persisted, views: Some(views), recorded: difference, acked: difference, ..of })
+            })
+            .collect();
+        let failed = self.adjust(&adjustments, scanned).await?;
+        let done = adjustments.iter().filter(|adjustment| !failed.contains(&adjustment.post)).count() as u64;
+        scanned.successful += done;
+        scanned.united += done;
+        self.metrics.unions.inc_by(done);
         self.progress.made();
         Ok(())
     }
@@ -158,7 +188,7 @@ impl Members {
             }
             None => {
                 let member = member.into_bytes().unwrap_or_default();
-                self.dead.push(DeadLetter::of_bytes(post.as_str().as_bytes(), &member, "not the id of a viewer"));
+                self.dead.push(DeadLetter::new(post.as_str().as_bytes(), &member, "not the id of a viewer", now_ms()));
             }
         }
     }

@@ -35,7 +35,7 @@ impl KnownOwner {
 }
 
 impl Database {
-    /// The ledger's name: asked for once, and again after each new connection.
+    /// The ledger's name: asked for once, and again after each new connection and each doubt.
     ///
     /// # Errors
     /// As of [`schema`](Self::schema).
@@ -62,6 +62,11 @@ impl Database {
                 Err(error)
             }
         }
+    }
+
+    /// Has the name asked for again: it is not what stands in Redis, and perhaps not what PostgreSQL would say now.
+    pub fn doubt_owner(&self) {
+        self.owner.is_stale.store(true, SeqCst);
     }
 
     /// The ledger's name as it was when it was last asked for, if ever.

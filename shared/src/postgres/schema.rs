@@ -109,6 +109,22 @@ impl IdType {
         }
     }
 
+    /// The greatest number that a column of this type holds.
+    fn greatest(self) -> i64 {
+        if let Self::Integer { greatest } = self { greatest } else { i64::MAX }
+    }
+
+    /// A value that hardly exists, as an SQL expression.
+    fn made_up(self) -> &'static str {
+        match self {
+            Self::Uuid => "gen_random_uuid()",
+            Self::Text { .. } => "'nobody'::text",
+            Self::Integer { greatest } if greatest == i64::MAX => "0::int8",
+            Self::Integer { greatest } if greatest == i64::from(i32::MAX) => "0::int4",
+            Self::Integer { .. } => "0::int2",
+        }
+    }
+
     /// As what type ids are sent where there are many of them.
     fn sent(self) -> &'static str {
         if self == Self::Uuid { "uuid" } else { "text" }
@@ -181,7 +197,10 @@ impl Schema {
             viewer: viewer_type.cast(),
             post_sent: post_type.sent(),
             viewer_sent: viewer_type.sent(),
-            author_cast: if author_type.cast() == viewer_type.cast() { "" } else { "::text" },
+            author_is_text: matches!(author_type, IdType::Text { .. }),
+            authors_are_viewers: author_type.cast() == viewer_type.cast(),
+            made_up_viewer: viewer_type.made_up(),
+            most_views: IdType::of(&count).map_or(i64::MAX, IdType::greatest),
             post_declared: &id.declared,
             viewer_declared: &author.declared,
         };

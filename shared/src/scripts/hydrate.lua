@@ -17,9 +17,11 @@ if added > 0 then
   redis.call('HINCRBY', KEYS[2], 'recorded', added)
   redis.call('HINCRBY', KEYS[2], 'acked', added)
 end
--- A count that is there is kept unless it is smaller: what was read from PostgreSQL may be older than what a drain has put here since.
-local persisted = tonumber(redis.call('HGET', KEYS[2], 'persisted') or -1)
-if persisted < tonumber(ARGV[3]) then
+local known = redis.call('HMGET', KEYS[2], 'persisted', 'recorded', 'acked')
+-- A count that is there is kept unless it is smaller: what was read from PostgreSQL may be older than what a drain has put here since. And it
+-- may hold what the outbox still has of the post, which then would count twice: the drain brings the count together with the acknowledgement.
+local is_settled = (known[2] or '0') == (known[3] or '0')
+if tonumber(known[1] or -1) < tonumber(ARGV[3]) and (is_settled or ARGV[4] == 'refresh') then
   redis.call('HSET', KEYS[2], 'persisted', ARGV[3])
 end
 redis.call('EXPIRE', KEYS[1], ARGV[1])

@@ -1,23 +1,34 @@
-//! Redis away: views go straight into PostgreSQL, with the drain's own statement, a batch at a time (section 6 of the design).
+//! Redis away: views go straight into PostgreSQL, by the drain's own way, a batch at a time (section 6 of the design).
 //!
-//! What was stored this way, Redis does not know. The posts are remembered, and each is brought up to date in Redis before Redis is
-//! believed about it again.
+//! A post that somebody has locked there, and a view that PostgreSQL refuses, fail by themselves. What was stored this way, Redis does not know.
+//! The posts are remembered, and each is brought up to date in Redis before Redis is believed about it again.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use shared::{
     failpoints,
     ids::{PostId, ViewerId},
-    ledger::{self, Pair, Verdict},
-    postgres::{Database, DatabaseError},
+    ledger::{self, Pair},
+    postgres::{
+        Database, DatabaseError,
+        insert::{Insert, Options, Outcome as Inserted},
+    },
 };
 
-use super::{Outcome, Status, Stores, batch::Group, tickets::Tickets};
+use super::{Outcome, Status, Stores, Unavailable, batch::Group, tickets::Tickets};
 
 /// Posts and viewers that are remembered at most, per recorder. What an outage touches beyond that is brought up to date by the scan.
 const MAX_REMEMBERED: usize = 200_000;
-/// How often a statement that gave way to another transaction is tried.
-const MAX_TRIES: usize = 5;
+/// How long views may be searched for that PostgreSQL refuses. Whoever is not done by then is told to come again.
+const SEARCH_TIME: Duration = Duration::from_millis(1_500);
+/// How long the lock on a post is waited for, with nothing else held.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+/// How long locks are waited for in one batch. The next one waits behind it.
+const LOCKS_TIME: Duration = Duration::from_millis(300);
 /// No post has so few views that this look-up brings its viewers along.
 const WITHOUT_VIEWERS: i64 = -1;
 
@@ -81,72 +92,187 @@ impl Bypassed {
     }
 }
 
-/// What PostgreSQL says of the posts that exist.
-pub(super) type Verdicts = HashMap<PostId, Verdict>;
-
-/// Stores and reads in PostgreSQL what Redis did not take, and remembers what Redis has missed. Nothing where PostgreSQL is away, too.
-pub(super) async fn store(stores: &Stores, database: &Database, groups: &[Group], bypassed: &mut Bypassed) -> Option<Verdicts> {
-    failpoints::at("fallback::before");
-    let result = ask(database, stores, groups).await;
-    let complain = |error| stores.health.complain("neither Redis nor PostgreSQL takes views", &error);
-    let verdicts = result.map_err(complain).ok()?;
-    failpoints::at("fallback::after");
-    for (post, verdict) in verdicts.iter().filter(|(_, verdict)| !verdict.new.is_empty()) {
-        bypassed.add(*post, &verdict.new);
-    }
-    Some(verdicts)
+/// What PostgreSQL says of a post.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    views: i64,
+    author: String,
+    /// The viewers whose view was new.
+    new: Vec<ViewerId>,
+    /// The viewers whose view it does not take now.
+    refused: Vec<ViewerId>,
 }
 
-/// Answers everyone.
-pub(super) fn answer(stores: &Stores, groups: &[Group], verdicts: &Verdicts, tickets: &mut Tickets) {
-    for group in groups {
-        match verdicts.get(&group.post) {
-            Some(verdict) => settle(group, verdict, stores, tickets),
-            None => {
-                stores.unknown.insert(group.post, ());
-                super::refuse(&group.items, stores, tickets);
+/// What became of the posts of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    known: HashMap<PostId, Verdict>,
+    missing: HashSet<PostId>,
+    /// Posts that somebody has locked.
+    locked: HashSet<PostId>,
+}
+
+impl Verdicts {
+    /// Whether nothing more is to be said of a post for now.
+    fn is_decided(&self, post: &PostId) -> bool {
+        !self.locked.contains(post)
+    }
+
+    fn take(&mut self, pairs: &[Pair], inserted: Inserted) {
+        for (post, stored) in inserted.stored {
+            let verdict = self.known.entry(post).or_default();
+            (verdict.views, verdict.author) = (stored.views, stored.author);
+            verdict.new.extend(stored.new);
+        }
+        for refused in &inserted.refused {
+            if let Some(pair) = pairs.get(refused.place) {
+                self.known.entry(pair.post).or_default().refused.push(pair.viewer);
+            }
+        }
+        self.missing.extend(inserted.missing);
+        self.locked.extend(inserted.held.into_keys());
+    }
+}
+
+/// A batch on its way into PostgreSQL.
+pub(super) struct Fallback<'a> {
+    stores: &'a Stores,
+    database: &'a Database,
+    groups: &'a [Group],
+    pairs: Vec<Pair>,
+    verdicts: Verdicts,
+}
+
+impl<'a> Fallback<'a> {
+    pub(super) fn new(stores: &'a Stores, database: &'a Database, groups: &'a [Group]) -> Self {
+        Self { stores, database, groups, pairs: Vec::new(), verdicts: Verdicts::default() }
+    }
+
+    /// Stores and reads what Redis did not take, and remembers what Redis has missed. Returns whether PostgreSQL is there and takes views.
+    pub(super) async fn store(&mut self, bypassed: &mut Bypassed) -> bool {
+        failpoints::at("fallback::before");
+        let result = self.try_store().await;
+        failpoints::at("fallback::after");
+        for (post, verdict) in self.verdicts.known.iter().filter(|(_, verdict)| !verdict.new.is_empty()) {
+            bypassed.add(*post, &verdict.new);
+        }
+        result.map_err(|error| self.stores.health.complain("neither Redis nor PostgreSQL takes views", &error)).is_ok()
+    }
+
+    async fn try_store(&mut self) -> Result<(), DatabaseError> {
+        let schema = self.database.schema().await?;
+        let at_ms = now_ms();
+        let mut only_read = Vec::new();
+        for group in self.groups.iter().filter(|group| !self.stores.unknown.contains_key(&group.post)) {
+            let storable = group.viewers.iter().filter(|viewer| schema.viewer_type.accepts(viewer.id.as_str()));
+            let before = self.pairs.len();
+            if schema.post_type.accepts(group.post.as_str()) {
+                self.pairs.extend(storable.map(|viewer| Pair { post: group.post, viewer: viewer.id, at_ms }));
+            }
+            if self.pairs.len() == before {
+                only_read.push(group.post);
+            }
+        }
+        self.read(&only_read).await?;
+        ledger::prepare(&mut self.pairs);
+        let options = Options { names_new: true, ..Options::default() };
+        let mut insert = Insert::new(self.database, &self.pairs, 0..self.pairs.len(), options);
+        let result = insert.run(Some(Instant::now() + SEARCH_TIME), || ()).await;
+        let inserted = insert.take_finished();
+        self.verdicts.take(&self.pairs, inserted);
+        self.read_refused().await?;
+        result.map(drop)
+    }
+
+    /// Looks up posts of which only the count is wanted.
+    async fn read(&mut self, posts: &[PostId]) -> Result<(), DatabaseError> {
+        if posts.is_empty() {
+            return Ok(());
+        }
+        let mut known = ledger::look_up(self.database, posts, WITHOUT_VIEWERS).await?;
+        for post in posts {
+            match known.remove(post) {
+                Some(known) => {
+                    let verdict = self.verdicts.known.entry(*post).or_default();
+                    (verdict.views, verdict.author) = (known.views, known.author);
+                }
+                None => drop(self.verdicts.missing.insert(*post)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up the posts of which every view was refused: their author's own views and their counts are told all the same.
+    async fn read_refused(&mut self) -> Result<(), DatabaseError> {
+        let refused = self.verdicts.known.iter().filter(|(_, verdict)| !verdict.refused.is_empty() && verdict.author.is_empty());
+        let refused: Vec<PostId> = refused.map(|(post, _)| *post).collect();
+        self.read(&refused).await
+    }
+
+    /// Whether some posts are locked by others.
+    pub(super) fn has_locked(&self) -> bool {
+        !self.verdicts.locked.is_empty()
+    }
+
+    /// Waits a moment for the locks of posts, one after the other, and stores their views.
+    pub(super) async fn store_locked(&mut self, bypassed: &mut Bypassed) {
+        let until = Instant::now() + LOCKS_TIME;
+        let mut left = Vec::new();
+        for post in std::mem::take(&mut self.verdicts.locked) {
+            if Instant::now() >= until {
+                left.push(post);
+                continue;
+            }
+            let Range { start, end } = self.pairs_of(&post);
+            let options = Options { names_new: true, patience: Some(LOCK_PATIENCE), ..Options::default() };
+            let mut insert = Insert::new(self.database, &self.pairs, start..end, options);
+            if let Err(error) = insert.run(Some(until), || ()).await {
+                self.stores.health.complain("PostgreSQL does not take the views of a post that others have locked", &error);
+            }
+            let inserted = insert.take_finished();
+            self.verdicts.take(&self.pairs, inserted);
+            if let Some(verdict) = self.verdicts.known.get(&post).filter(|verdict| !verdict.new.is_empty()) {
+                bypassed.add(post, &verdict.new);
+            }
+        }
+        left.extend(std::mem::take(&mut self.verdicts.locked));
+        // Whoever only reads is told the count; whoever views is told to come again.
+        if let Err(error) = self.read(&left).await {
+            self.stores.health.complain("cannot read the counts of posts that others have locked", &error);
+        }
+        for post in left {
+            let refused: Vec<ViewerId> = self.pairs[self.pairs_of(&post)].iter().map(|pair| pair.viewer).collect();
+            if let Some(verdict) = self.verdicts.known.get_mut(&post) {
+                verdict.refused = refused;
             }
         }
     }
-}
 
-/// Gives the verdicts on the posts that exist.
-async fn ask(database: &Database, stores: &Stores, groups: &[Group]) -> Result<Verdicts, DatabaseError> {
-    let schema = database.schema().await?;
-    let at_ms = now_ms();
-    let mut pairs = Vec::new();
-    let mut only_read = Vec::new();
-    for group in groups.iter().filter(|group| !stores.unknown.contains_key(&group.post)) {
-        let storable = group.viewers.iter().filter(|viewer| schema.viewer_type.accepts(viewer.id.as_str()));
-        let before = pairs.len();
-        if schema.post_type.accepts(group.post.as_str()) {
-            pairs.extend(storable.map(|viewer| Pair { post: group.post, viewer: viewer.id, at_ms }));
-        }
-        if pairs.len() == before {
-            only_read.push(group.post);
-        }
+    fn pairs_of(&self, post: &PostId) -> Range<usize> {
+        let start = self.pairs.partition_point(|pair| pair.post < *post);
+        start..self.pairs.partition_point(|pair| pair.post <= *post)
     }
-    let mut verdicts = HashMap::new();
-    if !only_read.is_empty() {
-        let known = ledger::look_up(database, &only_read, WITHOUT_VIEWERS).await?;
-        let read = |(post, known): (PostId, ledger::KnownPost)| {
-            (post, Verdict { views: known.views, author: known.author, new: Vec::new() })
-        };
-        verdicts.extend(known.into_iter().map(read));
-    }
-    if !pairs.is_empty() {
-        ledger::prepare(&mut pairs);
-        verdicts.extend(insert(database, &pairs).await?);
-    }
-    Ok(verdicts)
-}
 
-async fn insert(database: &Database, pairs: &[Pair]) -> Result<Verdicts, DatabaseError> {
-    let mut tries = 1;
-    loop {
-        match ledger::store_with_verdicts(database, pairs).await {
-            Err(DatabaseError::Conflict(_)) if tries < MAX_TRIES => tries += 1,
-            result => return result,
+    /// Answers everyone of whose post it is known what became of it. Returns the rest.
+    pub(super) fn answer(&self, groups: Vec<&'a Group>, tickets: &mut Tickets) -> Vec<&'a Group> {
+        let (decided, rest) = groups.into_iter().partition(|group: &&Group| self.verdicts.is_decided(&group.post));
+        for group in decided {
+            self.answer_one(group, tickets);
+        }
+        rest
+    }
+
+    fn answer_one(&self, group: &Group, tickets: &mut Tickets) {
+        let Self { stores, verdicts, .. } = self;
+        if let Some(verdict) = verdicts.known.get(&group.post) {
+            settle(group, verdict, stores, tickets);
+        } else if verdicts.missing.contains(&group.post) {
+            stores.unknown.insert(group.post, ());
+            super::refuse(&group.items, stores, tickets);
+        } else if stores.unknown.contains_key(&group.post) {
+            super::refuse(&group.items, stores, tickets);
+        } else {
+            super::batch::fail(group, tickets, &stores.metrics);
         }
     }
 }
@@ -155,24 +281,34 @@ fn settle(group: &Group, verdict: &Verdict, stores: &Stores, tickets: &mut Ticke
     let mut new = verdict.new.clone();
     for item in &group.items {
         let viewer = tickets.subject(item).and_then(|(_, viewer)| viewer);
-        let status = viewer.map_or(Status::Read, |viewer| status(viewer, verdict, &mut new));
-        stores.metrics.count(status);
-        tickets.settle(item, Ok(Outcome { status, views: verdict.views }));
+        match viewer.map_or(Ok(Status::Read), |viewer| status(viewer, verdict, &mut new)) {
+            Ok(status) => {
+                stores.metrics.count(status);
+                tickets.settle(item, Ok(Outcome { status, views: verdict.views }));
+            }
+            Err(Unavailable) => {
+                stores.metrics.failed.inc();
+                tickets.settle(item, Err(Unavailable));
+            }
+        }
     }
     stores.metrics.bypassed.inc_by(verdict.new.len() as u64);
 }
 
-fn status(viewer: &ViewerId, verdict: &Verdict, new: &mut Vec<ViewerId>) -> Status {
+fn status(viewer: &ViewerId, verdict: &Verdict, new: &mut Vec<ViewerId>) -> Result<Status, Unavailable> {
     if verdict.author == viewer.as_str() {
-        return Status::Own;
+        return Ok(Status::Own);
     }
-    match new.iter().position(|candidate| candidate == viewer) {
+    if verdict.refused.contains(viewer) {
+        return Err(Unavailable);
+    }
+    Ok(match new.iter().position(|candidate| candidate == viewer) {
         Some(place) => {
             new.swap_remove(place);
             Status::Counted
         }
         None => Status::Duplicate,
-    }
+    })
 }
 
 fn now_ms() -> i64 {

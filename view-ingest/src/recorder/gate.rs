@@ -83,7 +83,13 @@ impl Terms {
         match ownership::read(redis, &self.keys).await {
             // Nobody's: a view-syncd makes them its ledger's.
             Ok(None) => {}
-            Ok(Some(found)) => report.foreign = owner.check(&self.keys, &found).err().map(|foreign| foreign.to_string()),
+            Ok(Some(found)) => {
+                report.foreign = owner.check(&self.keys, &found).err().map(|foreign| foreign.to_string());
+                if let Some(database) = self.database.as_ref().filter(|_| report.foreign.is_some()) {
+                    // By the next look, PostgreSQL has been asked again.
+                    database.doubt_owner();
+                }
+            }
             Err(error) if ownership::is_forbidden(&error) => {
                 let key = self.keys.owner();
                 report

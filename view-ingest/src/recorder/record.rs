@@ -94,7 +94,28 @@ pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) 
             Unavailable
         }));
     }
+    drop(replies);
+    take_back_raced(stores, lane, groups).await;
     pairs > 0
+}
+
+/// Where another process was first with some viewers, `recorded` counts them twice by now, as the outbox does. It is to count each of them once, or
+/// the live count would be too high until the outbox is drained; the repetition is noted for the drain.
+async fn take_back_raced(stores: &Stores, lane: &mut Lane, groups: &[Group]) {
+    lane.commands.clear();
+    for group in groups {
+        let Some(Ok(recorded)) = group.recorded else { continue };
+        let raced = recorded.new as i64 - recorded.added;
+        if raced > 0 {
+            let meta = stores.keys.meta_parts(&group.post);
+            lane.commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(-raced);
+            lane.commands.command("HINCRBY", 3).parts(&meta).text(field::REPEATED).number(raced);
+        }
+    }
+    if !lane.commands.is_empty() {
+        // The views are recorded either way. Should this be lost, the scan sees a drift.
+        lane.exchange(stores).await;
+    }
 }
 
 /// Sends the outbox's part and, once it is taken, that of the posts. The replies to the latter are there when this gives true.

@@ -1,13 +1,13 @@
 //! `view-syncd sync`: one cycle, and its success as the exit status.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
 use shared::settings::EXIT_CONFIG;
 
 use super::PATIENCE;
-use crate::{cli::SyncSettings, engine::Engine, metrics::Metrics, stop::Stop, stores::Stores};
+use crate::{cli::SyncSettings, engine::Engine, leader, metrics::Metrics, stop::Stop, stores::Stores};
 
 /// Runs one cycle.
 ///
@@ -21,7 +21,11 @@ pub async fn run(settings: SyncSettings) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_CONFIG));
     }
     let metrics = Metrics::new(&mut Registry::default());
+    let mut leadership = leader::campaign(Arc::clone(&stores.database), metrics.clone());
     let mut engine = Engine::new(&stores, settings.work, metrics, Stop::never());
+    leadership.decided().await;
+    // Where a daemon leads, it drains, and this process waits for that.
+    engine.set_drains(leadership.works());
     // The cycle itself logs what went wrong.
     let Ok(synced) = engine.cycle().await else { return Ok(ExitCode::FAILURE) };
     if synced.errors > 0 {

@@ -77,7 +77,7 @@ proptest! {
     #[test]
     fn no_reply_is_too_odd_to_be_read(reply in reply()) {
         let gathered = read(reply);
-        prop_assert_eq!(gathered.size, gathered.pairs.len() + gathered.dead.len());
+        prop_assert_eq!(gathered.size, gathered.pairs.iter().count() + gathered.dead.len());
         assert!(gathered.entries.named().len() <= gathered.size);
     }
 
@@ -101,7 +101,7 @@ proptest! {
                         prop_assert_eq!(found, Some((post.as_str(), viewer.as_str())));
                     }
                     None => {
-                        let letter = dead.next().map(|letter| (letter.post.to_vec(), letter.viewer.to_vec()));
+                        let letter = dead.next().map(|(_, letter)| (letter.post.to_vec(), letter.viewer.to_vec()));
                         prop_assert_eq!(letter, Some((pair[0].clone(), pair.get(1).cloned().unwrap_or_default())));
                     }
                 }

@@ -22,20 +22,28 @@ const FOR_EVER: i64 = -1;
 const NO_KEY: i64 = -2;
 
 /// What Redis knows of a post.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Look {
     /// The size of the set.
     pub(crate) members: i64,
-    pub(crate) has_author: bool,
+    /// The author, if any is known; empty where it is known that the post has none.
+    pub(crate) author: Option<Box<str>>,
     pub(crate) has_meta: bool,
     pub(crate) persisted: Option<i64>,
     pub(crate) recorded: i64,
     pub(crate) acked: i64,
+    /// Whether PostgreSQL had fewer views at some time than before, and the set has not been compared with the ledger since.
+    pub(crate) fallen: bool,
     /// Whether one of the keys is known to be there for ever.
     pub(crate) immortal: bool,
 }
 
 impl Look {
+    /// Whether the post has been looked up.
+    pub(crate) fn has_author(&self) -> bool {
+        self.author.is_some()
+    }
+
     /// Whether somebody else than view-ingest seems to have written the set.
     pub(crate) fn differs(&self) -> bool {
         self.members != self.recorded
@@ -75,8 +83,8 @@ impl Engine {
             for post in chunk {
                 let meta = self.keys.meta_parts(post);
                 commands.command("SCARD", 1).parts(&self.keys.views_parts(post));
-                commands.command("HMGET", 5).parts(&meta);
-                commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED);
+                commands.command("HMGET", 6).parts(&meta);
+                commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED).text(field::FALLEN);
                 commands.command("TTL", 1).parts(&meta);
             }
             self.exchange(&commands, &mut replies).await?;
@@ -147,16 +155,21 @@ fn read(replies: [Option<Reply<'_>>; LOOK_COMMANDS]) -> Result<Look, String> {
     };
     let mut has_meta = false;
     let mut fields = fields.iter().inspect(|field| has_meta |= *field != Reply::Null);
-    let has_author = fields.next().is_some_and(|author| author != Reply::Null);
+    let author = match fields.next() {
+        Some(Reply::Text(author)) => Some(author.into()),
+        Some(Reply::Bytes(author)) => Some(String::from_utf8_lossy(author).into()),
+        _ => None,
+    };
     let mut number = || fields.next().and_then(Reply::number);
-    let (persisted, recorded, acked) = (number(), number(), number());
+    let (persisted, recorded, acked, fallen) = (number(), number(), number(), number());
     Ok(Look {
         members: members.number().unwrap_or(0),
-        has_author,
+        author,
         has_meta,
         persisted,
         recorded: recorded.unwrap_or(0),
         acked: acked.unwrap_or(0),
+        fallen: fallen.is_some(),
         immortal: ttl.number() == Some(FOR_EVER),
     })
 }
@@ -173,14 +186,14 @@ mod tests {
 
     #[test]
     fn the_replies_about_a_post_are_read() {
-        let look = read_all(":3\r\n*4\r\n$0\r\n\r\n$1\r\n7\r\n$1\r\n3\r\n$1\r\n2\r\n:-1\r\n").unwrap();
-        assert!(look.has_author && look.has_meta && look.immortal && !look.differs());
+        let look = read_all(":3\r\n*5\r\n$0\r\n\r\n$1\r\n7\r\n$1\r\n3\r\n$1\r\n2\r\n$-1\r\n:-1\r\n").unwrap();
+        assert!(look.has_author() && look.has_meta && look.immortal && !look.fallen && !look.differs());
         assert_eq!((look.members, look.persisted, look.recorded, look.acked), (3, Some(7), 3, 2));
-        let nothing = read_all(":1\r\n*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n:-2\r\n").unwrap();
-        assert!(!nothing.has_author && !nothing.has_meta && !nothing.immortal && nothing.differs());
+        let nothing = read_all(":1\r\n*5\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n:-2\r\n").unwrap();
+        assert!(!nothing.has_author() && !nothing.has_meta && !nothing.immortal && nothing.differs());
         assert_eq!(nothing.persisted, None);
-        let no_author = read_all(":0\r\n*4\r\n$-1\r\n$-1\r\n$4\r\nmany\r\n$-1\r\n:5\r\n").unwrap();
-        assert!(no_author.has_meta && !no_author.has_author);
+        let no_author = read_all(":0\r\n*5\r\n$-1\r\n$-1\r\n$4\r\nmany\r\n$-1\r\n$1\r\n1\r\n:5\r\n").unwrap();
+        assert!(no_author.has_meta && !no_author.has_author() && no_author.fallen);
         assert_eq!(no_author.recorded, 0);
     }
 

@@ -5,7 +5,7 @@ use shared::{
         link::Link,
         resp::{Commands, Replies, Reply},
     },
-    scripts::{self, AckedEntry},
+    scripts::{self, Settled, Settlement},
 };
 
 use crate::support::World;
@@ -14,58 +14,113 @@ fn post() -> PostId {
     PostId::parse("7").unwrap()
 }
 
-fn entry(id: &str, pairs: usize) -> AckedEntry {
-    (id.to_owned(), vec![1; pairs])
+/// Acknowledges pairs of the post that are in the entries from `first` to `last`, and gives what Redis replies.
+async fn settle(world: &World, first: &str, last: &str, pairs: u64, views: i64, is_final: bool) -> Settled {
+    let settlement = Settlement { post: post(), first: first.to_owned(), last: last.to_owned(), pairs, views };
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    scripts::settle(&mut commands, &world.keys, &[settlement], is_final);
+    Link::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
+    let Some(Reply::List(all)) = replies.iter().next() else { panic!("{replies:?}") };
+    all.iter().next().and_then(scripts::settled).unwrap()
 }
 
-/// Acknowledges an entry of the post, and gives what Redis replies.
-async fn acknowledge(world: &World, entry: AckedEntry, views: i64) -> Option<i64> {
-    let (mut commands, mut replies) = (Commands::default(), Replies::default());
-    scripts::acknowledge(&mut commands, &world.keys, &[entry], &[(post(), views)]);
-    Link::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
-    replies.iter().next().and_then(Reply::number)
+async fn field(world: &World, name: &str) -> Option<String> {
+    world.redis.hget(world.keys.meta(&post()), name).await.unwrap()
+}
+
+async fn set_meta(world: &World, fields: &[(&str, &str)]) {
+    let () = world.redis.hset(world.keys.meta(&post()), fields.to_vec()).await.unwrap();
 }
 
 #[tokio::test]
 async fn acknowledging_twice_changes_nothing() {
     let world = World::new().await;
-    world.record("7", &["1", "2"]).await;
-    let id = world.add_entry(vec![("7", "3")]).await;
-    let () = world.redis.hincrby(world.keys.meta(&post()), "recorded", 1).await.unwrap();
-    assert_eq!(acknowledge(&world, entry(&id, 1), 10).await, Some(1));
+    set_meta(&world, &[("author", ""), ("recorded", "3")]).await;
+    assert_eq!(settle(&world, "5-1", "5-1", 1, 10, false).await, Settled::Done);
     assert_eq!(world.meta("7").await, [10, 3, 1]);
-    assert_eq!(acknowledge(&world, entry(&id, 1), 10).await, Some(0));
+    // Also with another count: the first one was that of the same statement, or of one after it.
+    assert_eq!(settle(&world, "5-1", "5-1", 1, 9, false).await, Settled::Done);
     assert_eq!(world.meta("7").await, [10, 3, 1]);
-    assert_eq!(world.outbox_length().await, 1);
 }
 
 #[tokio::test]
-async fn no_more_is_acknowledged_than_was_recorded() {
+async fn what_overlaps_with_another_acknowledgement_is_told_and_changes_nothing() {
     let world = World::new().await;
-    let id = world.add_entry(vec![("7", "1"), ("7", "2"), ("7", "3")]).await;
-    let () = world.redis.hset(world.keys.meta(&post()), [("author", "50"), ("recorded", "2")]).await.unwrap();
-    assert_eq!(acknowledge(&world, entry(&id, 3), 3).await, Some(1));
+    set_meta(&world, &[("author", ""), ("recorded", "9")]).await;
+    assert_eq!(settle(&world, "5-1", "9-0", 3, 3, false).await, Settled::Done);
+    assert_eq!(settle(&world, "8-0", "10-0", 4, 5, false).await, Settled::UpTo("9-0".to_owned()));
+    assert_eq!(world.meta("7").await, [3, 9, 3]);
+    assert_eq!(settle(&world, "9-1", "10-0", 2, 5, false).await, Settled::Done);
+    assert_eq!((world.meta("7").await, field(&world, "settled").await.as_deref()), ([5, 9, 5], Some("10-0")));
+}
+
+#[tokio::test]
+async fn ids_are_compared_as_numbers_however_large_they_are() {
+    let world = World::new().await;
+    set_meta(&world, &[("author", ""), ("recorded", "9"), ("settled", "999-18446744073709551614")]).await;
+    assert_eq!(settle(&world, "999-18446744073709551614", "999-18446744073709551614", 1, 1, false).await, Settled::Done);
+    assert_eq!(world.meta("7").await, [0, 9, 0]);
+    assert_eq!(settle(&world, "999-18446744073709551615", "1000-0", 2, 2, false).await, Settled::Done);
+    assert_eq!(world.meta("7").await, [2, 9, 2]);
+}
+
+#[tokio::test]
+async fn an_increment_that_is_on_its_way_is_waited_for_and_one_that_is_lost_is_not() {
+    let world = World::new().await;
+    set_meta(&world, &[("author", "50"), ("recorded", "2")]).await;
+    assert_eq!(settle(&world, "5-1", "5-1", 3, 3, false).await, Settled::Short);
+    assert_eq!(world.meta("7").await, [0, 2, 0]);
+    assert_eq!(settle(&world, "5-1", "5-1", 3, 3, true).await, Settled::Done);
     assert_eq!(world.meta("7").await, [3, 2, 2]);
+}
+
+#[tokio::test]
+async fn pairs_that_two_processes_have_recorded_at_once_are_not_waited_for() {
+    let world = World::new().await;
+    set_meta(&world, &[("author", "50"), ("recorded", "2"), ("repeated", "3")]).await;
+    assert_eq!(settle(&world, "5-1", "5-1", 4, 2, false).await, Settled::Done);
+    assert_eq!(world.meta("7").await, [2, 2, 2]);
+    assert_eq!(field(&world, "repeated").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn that_postgresql_has_fewer_views_than_it_had_is_told_and_remembered() {
+    let world = World::new().await;
+    set_meta(&world, &[("author", ""), ("persisted", "7"), ("recorded", "1")]).await;
+    assert_eq!(settle(&world, "5-1", "5-1", 1, 1, false).await, Settled::Fallen);
+    assert_eq!(world.meta("7").await, [1, 1, 1]);
+    assert_eq!(field(&world, "fallen").await.as_deref(), Some("1"));
 }
 
 #[tokio::test]
 async fn numbers_stay_exact_however_large_they_are() {
     let world = World::new().await;
-    let id = world.add_entry(vec![("7", "1")]).await;
     let large = 9_007_199_254_740_000_i64;
-    let () = world.redis.hset(world.keys.meta(&post()), [("author", "50"), ("recorded", &large.to_string())]).await.unwrap();
-    let () = world.redis.hset(world.keys.meta(&post()), ("acked", large - 1)).await.unwrap();
-    assert_eq!(acknowledge(&world, entry(&id, 1), large + 1).await, Some(1));
+    set_meta(&world, &[("author", "50"), ("recorded", &large.to_string()), ("acked", &(large - 1).to_string())]).await;
+    assert_eq!(settle(&world, "5-1", "5-1", 1, large + 1, false).await, Settled::Done);
     assert_eq!(world.meta("7").await, [large + 1, large, large]);
 }
 
 #[tokio::test]
 async fn a_hash_that_has_only_been_read_gets_the_count() {
     let world = World::new().await;
-    let id = world.add_entry(vec![("7", "1")]).await;
-    let () = world.redis.hset(world.keys.meta(&post()), [("author", ""), ("persisted", "3")]).await.unwrap();
-    assert_eq!(acknowledge(&world, entry(&id, 1), 4).await, Some(1));
+    set_meta(&world, &[("author", ""), ("persisted", "3")]).await;
+    assert_eq!(settle(&world, "5-1", "5-1", 1, 4, true).await, Settled::Done);
     assert_eq!(world.meta("7").await, [4, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_stops_nobody() {
+    let world = World::new().await;
+    world.post("7").await;
+    world.post("8").await;
+    world.record("7", &["1"]).await;
+    world.record("8", &["1"]).await;
+    let () = world.redis.del(world.keys.meta(&post())).await.unwrap();
+    let () = world.redis.set(world.keys.meta(&post()), "by hand", None, None, false).await.unwrap();
+    world.engine(&[]).await.drain(view_syncd::drain::Urgency::AtOnce).await.unwrap();
+    assert_eq!((world.stored("7").await, world.outbox_length().await), (1, 0));
+    world.assert_views("8", 1).await;
 }
 
 #[tokio::test]

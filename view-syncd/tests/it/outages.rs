@@ -259,14 +259,15 @@ async fn an_acknowledgement_whose_answer_is_lost_counts_nothing_twice() {
             world.sql.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
         })
         .await;
-        let acknowledgements = world.calls("xdel").await;
+        let acknowledgements = world.calls("eval").await;
         proxy.swallow_replies();
         blocker.batch_execute("commit").await.unwrap();
-        eventually("the batch is acknowledged", SOON, async || world.calls("xdel").await > acknowledgements).await;
+        eventually("the batch is acknowledged", SOON, async || world.calls("eval").await > acknowledgements).await;
         proxy.break_networking().await;
         proxy.restore().await;
         eventually("the live count agrees", SOON, async || world.live("7").await == 10 * round).await;
-        assert_eq!((world.stored("7").await, world.outbox_length().await), (10 * round, 0));
+        outbox_becomes_empty(&world).await;
+        world.assert_views("7", 10 * round).await;
     }
     daemon.signal("TERM");
     assert_eq!(daemon.wait_exit().await.code(), Some(0), "{:?}", daemon.output());

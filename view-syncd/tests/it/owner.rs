@@ -13,16 +13,20 @@ use shared::{ids::PostId, keys::Keys};
 use testkit::{
     SOON, eventually,
     http::Client,
-    postgres,
+    postgres::{self, PostgresServer},
     posts::{IdType, PostsTable},
     process::{Daemon, DaemonBuilder},
+    proxy::Proxy,
     redis::RedisServer,
 };
-use view_syncd::{drain::Urgency, engine::Failure};
+use view_syncd::{
+    drain::Urgency,
+    engine::{Engine, Failure},
+};
 
 use crate::{
     site,
-    support::{SECRET, World},
+    support::{SECRET, World, engine},
 };
 
 const KEY: &str = "views:owner";
@@ -271,6 +275,58 @@ async fn a_step_that_finds_another_owner_changes_nothing() {
     let () = world.redis.del(KEY).await.unwrap();
     engine.cycle().await.unwrap();
     world.assert_views("7", 1).await;
+}
+
+#[tokio::test]
+async fn an_address_that_leads_to_another_server_loses_no_views() {
+    let (one, other) = tokio::join!(PostgresServer::start(), PostgresServer::start());
+    let world = World::with_stores(RedisServer::start().await, one.database().await, PostsTable::with_ids(IdType::Bigint)).await;
+    world.post("7").await;
+    // The other server has a database of this name, with the tables and no posts.
+    let name = world.database.name();
+    other.client().await.batch_execute(&format!("create database {name}")).await.unwrap();
+    let url = format!("{}{name}", other.url().trim_end_matches("postgres"));
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    world.posts.create(&client).await;
+    assert_eq!(ended(world.command("migrate").env("DATABASE_URL", &url)).await.0, Some(0));
+
+    let proxy = Proxy::to_port(one.port()).await;
+    let url = format!("postgres://postgres@{}/{name}", proxy.address());
+    let mut engine = engine(&world.server.url(), &url, &[]).await;
+    engine.drain(Urgency::AtOnce).await.unwrap();
+    world.record("7", &["1"]).await;
+    proxy.break_networking().await;
+    proxy.redirect(other.port());
+    proxy.restore().await;
+    let failure = eventually_foreign(&mut engine).await;
+    assert!(failure.to_string().contains("views:owner"), "{failure}");
+    assert_eq!((world.outbox_length().await, world.dead().await.len()), (1, 0));
+    assert!(matches!(engine.scan().await, Err(Failure::Foreign(_))));
+    assert!(world.exists(world.keys.views(&PostId::parse("7").unwrap())).await);
+
+    proxy.break_networking().await;
+    proxy.redirect(one.port());
+    proxy.restore().await;
+    for _ in 0..100 {
+        if world.outbox_length().await > 0 {
+            // The first steps may meet the connection that is gone.
+            let _ = engine.drain(Urgency::AtOnce).await;
+        }
+    }
+    world.assert_views("7", 1).await;
+}
+
+/// Takes steps of the drain until one finds that the keys are another one's.
+async fn eventually_foreign(engine: &mut Engine) -> Failure {
+    for _ in 0..100 {
+        match engine.drain(Urgency::AtOnce).await {
+            Err(failure @ Failure::Foreign(_)) => return failure,
+            Err(_) => {}
+            Ok(drained) => panic!("another database's views were drained: {drained:?}"),
+        }
+    }
+    panic!("nobody has noticed the other server");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use testkit::{
 };
 use view_syncd::{
     cli::{self, Command},
+    drain::{Drained, Urgency},
     engine::Engine,
     metrics::Metrics,
     stop::Stop,
@@ -99,7 +100,7 @@ impl World {
     /// An engine whose steps the test takes itself.
     pub(crate) async fn engine(&self, flags: &[&str]) -> Engine {
         let posts = ["--posts-table", &self.posts.table, "--author-column", &self.posts.author_column];
-        engine(&self.server.url(), &self.database, &[&posts, flags].concat()).await
+        engine(&self.server.url(), &self.database.url(), &[&posts, flags].concat()).await
     }
 
     /// Does what view-ingest does with viewers of a post that it knows: outbox first, then the set and `recorded`.
@@ -179,10 +180,20 @@ impl World {
     }
 }
 
+/// Drains until nothing is left, and nothing waits for a lock.
+pub(crate) async fn drain_held(engine: &mut Engine) {
+    loop {
+        match engine.drain(Urgency::AtOnce).await.unwrap() {
+            Drained::Idle => return,
+            Drained::Held(until) => tokio::time::sleep_until(until.into()).await,
+            Drained::Stored { .. } | Drained::Waiting(_) => {}
+        }
+    }
+}
+
 /// An engine whose steps the test takes itself.
-pub(crate) async fn engine(redis_url: &str, database: &Database, flags: &[&str]) -> Engine {
-    let database_url = database.url();
-    let args = ["view-syncd", "sync", "--redis-url", redis_url, "--database-url", &database_url];
+pub(crate) async fn engine(redis_url: &str, database_url: &str, flags: &[&str]) -> Engine {
+    let args = ["view-syncd", "sync", "--redis-url", redis_url, "--database-url", database_url];
     let settings = cli::read(args.iter().chain(flags).map(OsString::from)).expect("the settings are right");
     let (command, common) = settings.into_parts();
     assert!(matches!(command, Command::Sync));

@@ -1,0 +1,163 @@
+//! Errors of PostgreSQL, sorted by what a caller does about them.
+
+use std::fmt;
+
+use tokio_postgres::error::SqlState;
+
+use super::schema::SchemaError;
+
+const NO_ANSWER: &str = "no answer in time";
+
+/// Why PostgreSQL did not do what it was asked to, by what follows from it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DatabaseError {
+    /// It is away, too slow, or read-only: the same statement may succeed later.
+    #[error("PostgreSQL is not available: {0}")]
+    Unavailable(String),
+    /// Another transaction was in the way (deadlock, serialization): the same statement may succeed at once.
+    #[error("PostgreSQL gave way to another transaction: {0}")]
+    Conflict(String),
+    /// Somebody holds a lock on what the statement needs, and the statement does not wait for it.
+    #[error("PostgreSQL's rows or tables are locked by others: {0}")]
+    Locked(Refusal),
+    /// The server refuses a row or a table for a reason of its own. Which of the two, only another row can tell.
+    #[error("PostgreSQL refuses: {0}")]
+    Refused(Refusal),
+    /// The tables, or the rights on them, are not as this program needs them. The text says what to do.
+    #[error("{0}")]
+    Setup(String),
+}
+
+/// What the server says when it refuses something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The SQLSTATE.
+    pub state: SqlState,
+    /// The server's message, which names tables and constraints and no values.
+    pub message: String,
+    /// The constraint that failed, if the server names one.
+    pub constraint: Option<String>,
+}
+
+impl Refusal {
+    /// Returns whether somebody holds a lock that was not waited for.
+    #[must_use]
+    pub fn is_lock(&self) -> bool {
+        self.state == SqlState::LOCK_NOT_AVAILABLE
+    }
+
+    /// Returns whether the same row may be taken later although nobody touches it: a partition, a user or a place on the disk may be
+    /// there by then, a trigger may have been dropped. A value that is none for the column, or that a CHECK refuses by name, stays what it is.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let class = self.state.code().get(..2).unwrap_or_default();
+        let is_check = self.state == SqlState::CHECK_VIOLATION && self.constraint.is_some();
+        !(class == "22" || self.state == SqlState::NOT_NULL_VIOLATION || is_check)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.state.code())
+    }
+}
+
+impl DatabaseError {
+    /// The session that was asked may not write: its server is a standby, or was made read-only.
+    #[must_use]
+    pub fn read_only() -> Self {
+        Self::Unavailable(format!("the server is read-only ({})", SqlState::READ_ONLY_SQL_TRANSACTION.code()))
+    }
+
+    /// Nothing came back in time.
+    #[must_use]
+    pub fn no_answer() -> Self {
+        Self::Unavailable(NO_ANSWER.to_owned())
+    }
+
+    pub(super) fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Unavailable(text) if text == NO_ANSWER)
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Unavailable(text) if text.ends_with(&format!("({})", SqlState::READ_ONLY_SQL_TRANSACTION.code())))
+    }
+
+    /// Returns what the server said, where it refused a row or a table.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Locked(refusal) | Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+impl From<SchemaError> for DatabaseError {
+    fn from(error: SchemaError) -> Self {
+        match error {
+            SchemaError::Catalogue(error) => error.into(),
+            other => Self::Setup(other.to_string()),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for DatabaseError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(state) = error.code().cloned() else {
+            return Self::Unavailable(describe(&error));
+        };
+        let db = error.as_db_error();
+        let message = db.map_or_else(|| error.to_string(), |db| db.message().to_owned());
+        let constraint = db.and_then(|db| db.constraint().map(str::to_owned));
+        let refusal = Refusal { state, message, constraint };
+        let text = refusal.to_string();
+        let class = refusal.state.code().get(..2).unwrap_or_default();
+        match refusal.state {
+            SqlState::LOCK_NOT_AVAILABLE => Self::Locked(refusal),
+            // No connection is to be had; a prepared statement no longer fits the table, and another connection prepares it anew; a standby.
+            SqlState::TOO_MANY_CONNECTIONS | SqlState::FEATURE_NOT_SUPPORTED | SqlState::READ_ONLY_SQL_TRANSACTION => {
+                Self::Unavailable(text)
+            }
+            _ => match class {
+                "08" | "57" => Self::Unavailable(text),
+                "40" => Self::Conflict(text),
+                "28" | "3D" | "3F" | "42" => Self::Setup(text),
+                _ => Self::Refused(refusal),
+            },
+        }
+    }
+}
+
+/// The whole chain of an error without a SQLSTATE, such as a connection refused: the library's own text names only its outermost part.
+fn describe(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(state: SqlState, constraint: Option<&str>) -> Refusal {
+        Refusal { state, message: "no".to_owned(), constraint: constraint.map(str::to_owned) }
+    }
+
+    #[test]
+    fn what_may_be_taken_later_is_told_from_what_stays_wrong() {
+        assert!(!refusal(SqlState::CHECK_VIOLATION, Some("no_robots")).may_pass());
+        assert!(!refusal(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, None).may_pass());
+        assert!(!refusal(SqlState::NOT_NULL_VIOLATION, None).may_pass());
+        // A row for which there is no partition fails with the same state as a CHECK.
+        assert!(refusal(SqlState::CHECK_VIOLATION, None).may_pass());
+        assert!(refusal(SqlState::FOREIGN_KEY_VIOLATION, Some("post_views_user_id_fkey")).may_pass());
+        assert!(refusal(SqlState::RAISE_EXCEPTION, None).may_pass());
+        assert!(refusal(SqlState::DISK_FULL, None).may_pass());
+    }
+}

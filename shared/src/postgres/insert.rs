@@ -1,0 +1,307 @@
+//! Storing pairs in PostgreSQL, whatever is in the way of some of them: the one way in for the drain and for views past Redis.
+//!
+//! A statement locks the rows of its posts first and leaves out what others have locked. Where the server refuses a statement, the pairs
+//! are halved until the refused ones are alone, so that the number of statements grows like that of the refused pairs times a logarithm.
+//! One refused pair alone says nothing about the table: only when another pair goes in is it the pair that is bad.
+
+mod arrays;
+mod probe;
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use tokio_postgres::Row;
+
+use self::arrays::Arrays;
+use super::{COMMIT, Database, DatabaseError, Refusal, schema::Schema};
+use crate::{
+    ids::{PostId, ViewerId},
+    ledger::{Sent, Spelling, canonical_author},
+};
+
+/// How long a statement waits for a lock that it cannot pass over: one on the table, on a row that a foreign key of the application's leads to,
+/// on a ledger's row that somebody has not committed yet. It holds the posts' rows meanwhile, so this is far below `deadlock_timeout`.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+/// The same once a lock has been met, and the pairs that wait for it are looked for.
+const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(10);
+/// How often a statement that gave way to another transaction is repeated.
+const CONFLICT_ATTEMPTS: u32 = 8;
+/// The pause before such a repetition; it grows with each.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
+/// As many pairs are refused one after the other before it is asked again whether the table takes any.
+const DOUBTFUL_REFUSALS: usize = 16;
+
+/// Pairs, sorted by post and viewer and free of repetitions, each of them acceptable for the columns' types.
+pub trait PairList: Sync {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pairs in a range of places.
+    fn range(&self, range: Range<usize>) -> impl Iterator<Item = Sent<'_>> + Clone + Send;
+}
+
+/// What became of a post's pairs that were stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// The count in PostgreSQL.
+    pub views: i64,
+    /// How many of the pairs were new.
+    pub added: i64,
+    /// The author in its canonical spelling; empty when the post has none.
+    pub author: String,
+    /// The viewers whose pair was new, where they were asked for.
+    pub new: Vec<ViewerId>,
+}
+
+/// Why a post's pairs wait, of which some may be stored already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Somebody has locked the post's row.
+    Locked,
+    /// The count's column is full.
+    Full,
+}
+
+/// A pair that the server refuses while it takes others, or for which it would have to wait: for the row of the viewer, or for the same pair,
+/// which somebody has not committed yet.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The pair's place.
+    pub place: usize,
+    /// What the server says.
+    pub refusal: Refusal,
+}
+
+/// What became of pairs. A post that is in neither map nor set has nothing but refused pairs.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Posts whose pairs are stored, but for the refused ones.
+    pub stored: HashMap<PostId, Stored>,
+    /// Posts whose pairs wait.
+    pub held: HashMap<PostId, Held>,
+    /// Posts that do not exist.
+    pub missing: HashSet<PostId>,
+    /// Refused pairs.
+    pub refused: Vec<Refused>,
+}
+
+/// How pairs are stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Whether the viewers of new pairs are named.
+    pub names_new: bool,
+    /// Whether a lock on a post's row is waited for, and how long. For a single post: nothing else is held meanwhile.
+    pub patience: Option<Duration>,
+    /// How many pairs go into one statement at most; zero for any number.
+    pub statement_pairs: usize,
+    /// What the transaction is to begin with, beside its deadlines.
+    pub begin: &'static str,
+}
+
+/// Pairs on their way into PostgreSQL.
+pub struct Insert<'a, P> {
+    database: &'a Database,
+    pairs: &'a P,
+    options: Options,
+    /// What is still to be done, the next at the end.
+    work: Vec<Range<usize>>,
+    outcome: Outcome,
+    /// Whether the table takes pairs, as far as is known.
+    is_proven: bool,
+    /// Refused pairs since a pair was taken.
+    refusals: usize,
+    conflicts: u32,
+    has_met_lock: bool,
+}
+
+impl<'a, P: PairList> Insert<'a, P> {
+    /// Prepares to store a range of pairs.
+    #[must_use]
+    pub fn new(database: &'a Database, pairs: &'a P, range: Range<usize>, options: Options) -> Self {
+        let work = if range.is_empty() { Vec::new() } else { vec![range] };
+        Self {
+            database,
+            pairs,
+            options,
+            work,
+            outcome: Outcome::default(),
+            is_proven: false,
+            refusals: 0,
+            conflicts: 0,
+            has_met_lock: false,
+        }
+    }
+
+    /// Stores pairs until all are done, or until `until`. Returns whether all are done. `step` is called after each statement.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], when the server is away or the table takes no pair. What is done so far is committed, and can be taken.
+    pub async fn run(&mut self, until: Option<Instant>, mut step: impl FnMut()) -> Result<bool, DatabaseError> {
+        while let Some(range) = self.work.pop() {
+            let most = self.options.statement_pairs;
+            if most > 0 && range.len() > most {
+                self.work.extend(halves(&range));
+                continue;
+            }
+            let result = self.store(range.clone(), Spelling::Canonical, None).await;
+            step();
+            match result {
+                Ok(()) => self.conflicts = 0,
+                Err(error) => self.fail(range, error).await?,
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+        }
+        Ok(self.work.is_empty())
+    }
+
+    /// Takes what became of the posts of which no pair is left to do. A post's outcome is taken once.
+    pub fn take_finished(&mut self) -> Outcome {
+        let mut outcome = std::mem::take(&mut self.outcome);
+        let mut open: HashSet<PostId> = HashSet::new();
+        let mut last = "";
+        for (post, ..) in self.work.iter().flat_map(|range| self.pairs.range(range.clone())) {
+            if post != last {
+                last = post;
+                open.extend(PostId::parse(post));
+            }
+        }
+        if !open.is_empty() {
+            let is_open = |post: &PostId| open.contains(post);
+            let rest = &mut self.outcome;
+            rest.stored.extend(outcome.stored.extract_if(|post, _| is_open(post)));
+            rest.held.extend(outcome.held.extract_if(|post, _| is_open(post)));
+            rest.missing.extend(outcome.missing.extract_if(is_open));
+            let (left, done) = outcome
+                .refused
+                .into_iter()
+                .partition(|refused| self.post_at(refused.place).is_some_and(|post| open.contains(&post)));
+            (self.outcome.refused, outcome.refused) = (left, done);
+        }
+        // A post that was locked, or gone, for one of its pairs is so for all of them.
+        for post in &outcome.missing {
+            outcome.held.remove(post);
+        }
+        outcome.stored.retain(|post, _| !outcome.held.contains_key(post) && !outcome.missing.contains(post));
+        outcome
+    }
+
+    fn post_at(&self, place: usize) -> Option<PostId> {
+        self.pairs.range(place..place + 1).next().and_then(|(post, ..)| PostId::parse(post).ok())
+    }
+
+    async fn fail(&mut self, range: Range<usize>, error: DatabaseError) -> Result<(), DatabaseError> {
+        match error {
+            DatabaseError::Conflict(_) if self.conflicts < CONFLICT_ATTEMPTS => {
+                self.conflicts += 1;
+                tracing::debug!(%error, attempts = self.conflicts, "repeating a statement");
+                tokio::time::sleep(CONFLICT_PAUSE * self.conflicts).await;
+                self.work.push(range);
+                Ok(())
+            }
+            DatabaseError::Locked(_) | DatabaseError::Refused(_) => self.search(range, error).await,
+            _ => {
+                self.work.push(range);
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on after a statement was refused: by halves, once it is known that the table takes other pairs.
+    async fn search(&mut self, range: Range<usize>, error: DatabaseError) -> Result<(), DatabaseError> {
+        self.has_met_lock |= matches!(error, DatabaseError::Locked(_));
+        if !self.is_proven
+            && let Err(error) = self.prove(&range, error.clone()).await
+        {
+            self.work.push(range);
+            return Err(error);
+        }
+        if range.len() > 1 {
+            self.work.extend(halves(&range));
+            return Ok(());
+        }
+        let Some(refusal) = error.refusal().cloned() else { return Err(error) };
+        self.outcome.refused.push(Refused { place: range.start, refusal });
+        self.refusals += 1;
+        // The table may have become one that takes nothing, long after it took the first.
+        self.is_proven = !self.refusals.is_multiple_of(DOUBTFUL_REFUSALS);
+        Ok(())
+    }
+
+    /// Stores the pairs of a range with one statement or, where posts are not found and may be spelled otherwise, with some more.
+    async fn store(
+        &mut self,
+        range: Range<usize>,
+        spelling: Spelling,
+        only: Option<HashSet<PostId>>,
+    ) -> Result<(), DatabaseError> {
+        let schema = self.database.schema().await?;
+        let (mut spelling, mut only) = (spelling, only);
+        loop {
+            let arrays = Arrays::new(&schema, self.pairs.range(range.clone()), spelling, only.as_ref())?;
+            let mut missing = self.send(&arrays, &schema).await?;
+            let next = spelling.next();
+            let may_differ = |post: &PostId| next.is_some() && Spelling::may_differ(&schema, post);
+            let others: HashSet<PostId> = missing.extract_if(may_differ).collect();
+            self.outcome.missing.extend(missing);
+            let Some(next) = next.filter(|_| !others.is_empty()) else { return Ok(()) };
+            (spelling, only) = (next, Some(others));
+        }
+    }
+
+    /// Sends one statement. Returns the posts that were not found.
+    async fn send(&mut self, arrays: &Arrays<'_>, schema: &Schema) -> Result<HashSet<PostId>, DatabaseError> {
+        let lock_timeout = match self.options.patience {
+            Some(patience) => patience,
+            None if self.has_met_lock => SEARCH_LOCK_TIMEOUT,
+            None => LOCK_TIMEOUT,
+        };
+        let statements = &schema.statements;
+        let statement = if self.options.patience.is_some() { &statements.insert_waiting } else { &statements.insert };
+        let begin = self.database.begin(lock_timeout, self.options.begin);
+        let rows = self.database.transact(&begin, statement, &arrays.params(&self.options.names_new), COMMIT).await?;
+        let mut missing: HashSet<PostId> = arrays.posts.iter().copied().collect();
+        for row in &rows {
+            let Some(post) = usize::try_from(row.get::<_, i32>(0)).ok().and_then(|place| arrays.posts.get(place)) else {
+                continue;
+            };
+            missing.remove(post);
+            self.note(*post, row);
+        }
+        Ok(missing)
+    }
+
+    /// Notes what a statement says of a post.
+    fn note(&mut self, post: PostId, row: &Row) {
+        let (is_locked, is_open): (bool, bool) = (row.get(1), row.get(2));
+        if !is_open {
+            self.outcome.held.insert(post, if is_locked { Held::Full } else { Held::Locked });
+            return;
+        }
+        let (views, added): (i64, i64) = (row.get(3), row.get(4));
+        if added > 0 {
+            (self.is_proven, self.refusals) = (true, 0);
+        }
+        let stored = self.outcome.stored.entry(post).or_default();
+        // A later statement has seen what an earlier one did.
+        stored.views = views;
+        stored.added += added;
+        stored.author = row.get::<_, Option<&str>>(5).map(canonical_author).unwrap_or_default();
+        stored.new.extend(row.get::<_, Vec<&str>>(6).into_iter().filter_map(|viewer| ViewerId::parse(viewer).ok()));
+    }
+}
+
+/// The second half first: work is taken from the end.
+fn halves(range: &Range<usize>) -> [Range<usize>; 2] {
+    let middle = range.start + range.len() / 2;
+    [middle..range.end, range.start..middle]
+}

@@ -1,0 +1,63 @@
+#!lua flags=allow-oom
+-- Acknowledges the pairs of posts that a batch of the outbox has and PostgreSQL has taken or refused for good: a post's count in PostgreSQL and
+-- the number of its acknowledged pairs move in one step, for all entries of the batch that name it.
+--
+-- KEYS: the meta hashes of the posts
+-- ARGV: 1 "final" where no increment of `recorded` can be on its way any more, else ""; then for each hash 4: the ids of the first and of the last
+--       entry that name the post, how many of its pairs are in the entries from the one to the other, the count in PostgreSQL
+-- Returns for each hash:
+--   0       nothing to do: the hash is gone, or is no hash, or all of these entries have been settled before
+--   1       settled
+--   2       settled, and PostgreSQL has fewer views than it had
+--   3       nothing is changed: `recorded` lacks some of the pairs, whose increment is on its way, or was lost
+--   an id   nothing is changed: entries up to this one have been settled before, and some behind it have not
+-- Example: EVAL … 1 {post:7:views}:meta "" 5-1 9-0 12 40
+--
+-- Repeating it, or running it twice at once, changes nothing: `settled` says up to which entry a post is settled.
+local call, pcall = redis.call, redis.pcall
+
+-- Whether entry id a is behind b. Ids are numbers of up to 20 digits, which Lua's own numbers do not hold.
+local function behind(a, b)
+  local ams, aseq = string.match(a, '^(%d+)-(%d+)$')
+  local bms, bseq = string.match(b, '^(%d+)-(%d+)$')
+  if not ams or not bms then return not bms end
+  if #ams ~= #bms then return #ams > #bms end
+  if ams ~= bms then return ams > bms end
+  if #aseq ~= #bseq then return #aseq > #bseq end
+  return aseq > bseq
+end
+
+local replies = {}
+for i = 1, #KEYS do
+  local meta, arg = KEYS[i], 4 * i - 2
+  local first, last, number, count = ARGV[arg], ARGV[arg + 1], tonumber(ARGV[arg + 2]), ARGV[arg + 3]
+  local known = pcall('HMGET', meta, 'recorded', 'acked', 'settled', 'persisted', 'repeated', 'author')
+  local settled = not known.err and known[3]
+  if known.err or not (known[1] or known[6]) then
+    -- A hash that has expired is not brought back to life: it would have neither an author nor a time to live.
+    replies[i] = 0
+  elseif settled and not behind(last, settled) then
+    replies[i] = 0
+  elseif settled and not behind(first, settled) then
+    replies[i] = settled
+  else
+    local recorded, acked, repeated = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[5]) or 0
+    -- Pairs that `recorded` does not count. Those of viewers whom two processes have recorded at once are known to be repeated.
+    local surplus = math.max(acked + number - recorded, 0)
+    if surplus > repeated and ARGV[1] ~= 'final' then
+      replies[i] = 3
+    else
+      local fields = {'persisted', count, 'acked', acked + number - surplus, 'settled', last}
+      if repeated > 0 and surplus > 0 then
+        fields[7], fields[8] = 'repeated', math.max(repeated - surplus, 0)
+      end
+      local fell = tonumber(count) < (tonumber(known[4]) or 0)
+      if fell then
+        fields[#fields + 1], fields[#fields + 2] = 'fallen', 1
+      end
+      call('HSET', meta, unpack(fields))
+      replies[i] = fell and 2 or 1
+    end
+  end
+end
+return replies

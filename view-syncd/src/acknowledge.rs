@@ -1,0 +1,156 @@
+//! Acknowledging in Redis what PostgreSQL has taken or refused for good: the numbers of each post in one step, then the entries.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use fred::{error::Error, interfaces::KeysInterface, types::Value};
+use indexmap::IndexSet;
+use shared::{
+    failpoints,
+    ids::PostId,
+    redis::{
+        self,
+        resp::{Commands, Replies},
+    },
+    scripts::{self, Settled, Settlement},
+};
+
+use crate::{
+    engine::{Engine, Failure, refusal},
+    outbox::{Entries, EntryId, Span, now_ms},
+};
+
+/// Posts in one script, which takes Redis about half a millisecond.
+const SCRIPT_POSTS: usize = 60;
+/// Entries that are deleted with one command.
+const DELETED_ENTRIES: usize = 200;
+/// Posts whose keys are removed in one pipeline.
+const CHUNK: usize = 500;
+/// How long an increment of `recorded` may come behind its entry: longer than view-ingest waits for Redis.
+const GRACE: Duration = Duration::from_secs(2);
+/// How soon a post is asked for again whose increments were missing.
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
+
+/// A post that is to be acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Acked {
+    /// The post.
+    pub(crate) post: PostId,
+    /// Its place among the posts of the entries.
+    pub(crate) place: u32,
+    /// The entries that name it.
+    pub(crate) span: Span,
+    /// Its count in PostgreSQL.
+    pub(crate) views: i64,
+}
+
+impl Acked {
+    fn settlement(&self) -> Settlement {
+        let Self { post, span, views, .. } = *self;
+        Settlement { post, first: span.first.to_string(), last: span.last.to_string(), pairs: span.pairs, views }
+    }
+}
+
+impl Engine {
+    /// Settles the numbers of posts, over the link by which the entries were read.
+    pub(crate) async fn settle_posts(&mut self, entries: &Entries, mut posts: Vec<Acked>, link: u64) -> Result<(), Error> {
+        let since = Instant::now();
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        let mut is_final = false;
+        while !posts.is_empty() {
+            let mut again = Vec::new();
+            let mut youngest = EntryId { ms: 0, sequence: 0 };
+            for chunk in posts.chunks(SCRIPT_POSTS) {
+                let settlements: Vec<Settlement> = chunk.iter().map(Acked::settlement).collect();
+                failpoints::at("ack::before");
+                commands.clear();
+                scripts::settle(&mut commands, &self.keys, &settlements, is_final);
+                self.line.exchange_over(link, &commands, &mut replies).await?;
+                failpoints::at("ack::after");
+                self.progress.made();
+                let reply = replies.iter().next();
+                let Some(redis::resp::Reply::List(all)) = reply else { return Err(refusal(reply)) };
+                for (acked, reply) in chunk.iter().zip(all.iter()) {
+                    match scripts::settled(reply) {
+                        Some(Settled::Done) => {}
+                        Some(Settled::Fallen) => tracing::info!(post = %acked.post, "PostgreSQL has fewer views than it had"),
+                        Some(Settled::Short) => {
+                            youngest = youngest.max(acked.span.last);
+                            again.push(*acked);
+                        }
+                        Some(Settled::UpTo(id)) => again.extend(rest_of(acked, entries, &id)),
+                        None => return Err(refusal(Some(reply))),
+                    }
+                }
+            }
+            posts = again;
+            if youngest.ms > 0 {
+                // By the clock of Redis, or by our own where the two disagree.
+                let age_ms = now_ms().saturating_sub(i64::try_from(youngest.ms).unwrap_or(i64::MAX));
+                is_final = since.elapsed() >= GRACE || u128::try_from(age_ms).is_ok_and(|age| age >= GRACE.as_millis());
+                if !is_final {
+                    tokio::time::sleep(SHORT_PAUSE).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes entries of which every post is settled, over the link by which they were read.
+    pub(crate) async fn delete_entries(&mut self, entries: &[EntryId], link: u64) -> Result<(), Error> {
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        for chunk in entries.chunks(DELETED_ENTRIES) {
+            failpoints::at("delete::before");
+            commands.clear();
+            commands.command("XDEL", 1 + chunk.len()).text(self.keys.outbox());
+            for entry in chunk {
+                commands.text(&entry.to_string());
+            }
+            self.line.exchange_over(link, &commands, &mut replies).await?;
+            self.progress.made();
+            let reply = replies.iter().next();
+            if !matches!(reply, Some(redis::resp::Reply::Integer(_))) {
+                return Err(refusal(reply));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the keys of posts that do not exist. Whoever has viewed them is counted nowhere.
+    pub(crate) async fn remove_posts(&mut self, posts: &[PostId]) -> Result<(), Failure> {
+        if !posts.is_empty() {
+            self.check_owner().await?;
+        }
+        for chunk in posts.chunks(CHUNK) {
+            let pipeline = self.redis.pipeline();
+            for post in chunk {
+                // The set may be large: its memory is freed aside.
+                let () = pipeline.unlink(vec![self.keys.views(post), self.keys.meta(post)]).await?;
+                tracing::debug!(%post, "removing the keys of a post that does not exist in PostgreSQL");
+            }
+            redis::send::<Value>(&self.redis, &pipeline).await.into_iter().try_for_each(|reply| reply.map(drop))?;
+        }
+        if !posts.is_empty() {
+            tracing::info!(posts = posts.len(), "removed the keys of posts that do not exist in PostgreSQL");
+        }
+        Ok(())
+    }
+}
+
+/// What is left of a post when entries up to this one have been settled by somebody else.
+fn rest_of(acked: &Acked, entries: &Entries, id: &str) -> Option<Acked> {
+    let span = entries.span_behind(acked.place, id.parse().ok()?)?;
+    Some(Acked { span, ..*acked })
+}
+
+/// The distinct posts that an entry names.
+pub(crate) fn distinct(named: &[u32]) -> HashSet<u32> {
+    named.iter().copied().collect()
+}
+
+/// The places of posts.
+pub(crate) fn places_of<'a>(posts: &'a IndexSet<PostId>, wanted: impl Iterator<Item = &'a PostId>) -> HashSet<u32> {
+    wanted.filter_map(|post| posts.get_index_of(post)).filter_map(|place| u32::try_from(place).ok()).collect()
+}

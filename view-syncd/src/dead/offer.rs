@@ -1,0 +1,169 @@
+//! Offering dead letters to PostgreSQL again, with the time of their views: those whose reason may have passed, or those that an operator names.
+
+use std::{
+    collections::{HashMap, HashSet},
+    str,
+    time::{Duration, Instant},
+};
+
+use shared::{
+    ids::{PostId, ViewerId},
+    postgres::{DatabaseError, insert::Outcome},
+    scripts::Adjustment,
+};
+
+use super::read::Letter;
+use crate::{
+    engine::{Engine, Failure},
+    outbox::EntryId,
+    pairs::Pairs,
+    scan::Scanned,
+};
+
+/// How long letters are offered in one cycle. The next one goes on from there.
+const CYCLE_TIME: Duration = Duration::from_secs(5);
+
+/// Which letters are offered.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selection {
+    /// These; all, where none are named.
+    pub(crate) ids: HashSet<EntryId>,
+    /// Those of this post.
+    pub(crate) post: Option<String>,
+    /// Those whose reason has this text in it.
+    pub(crate) reason: Option<String>,
+}
+
+impl Selection {
+    pub(crate) fn has(&self, letter: &Letter) -> bool {
+        (self.ids.is_empty() || self.ids.contains(&letter.id))
+            && self.post.as_ref().is_none_or(|post| post.as_bytes() == letter.dead.post)
+            && self.reason.as_ref().is_none_or(|reason| letter.dead.reason.contains(reason))
+    }
+}
+
+/// What came of letters.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Offered {
+    /// Letters whose pairs are in the ledger now, and that are deleted.
+    pub(crate) stored: usize,
+    /// Letters that stay.
+    pub(crate) left: usize,
+}
+
+impl Engine {
+    /// Offers some of the letters whose reason may have passed.
+    pub(crate) async fn offer_passing(&mut self) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut stored = 0;
+        loop {
+            let page = self.dead_letters(self.offered_to, None).await?;
+            let Some(last) = page.last().map(|letter| letter.id) else {
+                // From the start again with the next cycle.
+                self.offered_to = None;
+                break;
+            };
+            let letters: Vec<Letter> = page.into_iter().filter(|letter| letter.dead.may_pass).collect();
+            match self.offer(letters).await {
+                Ok(offered) => stored += offered.stored,
+                // The table takes nothing now, and the drain will say so.
+                Err(Failure::Database(error @ (DatabaseError::Refused(_) | DatabaseError::Locked(_)))) => {
+                    tracing::debug!(%error, "dead letters cannot be offered again now");
+                    break;
+                }
+                Err(failure) => return Err(failure),
+            }
+            self.offered_to = Some(last);
+            self.go_on()?;
+            if started.elapsed() >= CYCLE_TIME {
+                break;
+            }
+        }
+        if stored > 0 {
+            tracing::info!(pairs = stored, "dead letters whose reason has passed are stored");
+        }
+        Ok(())
+    }
+
+    /// Offers the letters that are there now and are selected.
+    pub(crate) async fn offer_selected(&mut self, selection: &Selection) -> Result<Offered, Failure> {
+        let mut total = Offered::default();
+        let mut after = None;
+        loop {
+            let page = self.dead_letters(after, None).await?;
+            let Some(last) = page.last().map(|letter| letter.id) else { return Ok(total) };
+            let offered = self.offer(page.into_iter().filter(|letter| selection.has(letter)).collect()).await?;
+            total = Offered { stored: total.stored + offered.stored, left: total.left + offered.left };
+            after = Some(last);
+        }
+    }
+
+    /// Deletes the letters that are there now and are selected. Returns how many.
+    pub(crate) async fn drop_selected(&mut self, selection: &Selection) -> Result<usize, Failure> {
+        let (mut dropped, mut after) = (0, None);
+        loop {
+            let page = self.dead_letters(after, None).await?;
+            let Some(last) = page.last().map(|letter| letter.id) else { return Ok(dropped) };
+            let ids: Vec<EntryId> = page.iter().filter(|letter| selection.has(letter)).map(|letter| letter.id).collect();
+            self.delete_dead(&ids).await?;
+            dropped += ids.len();
+            after = Some(last);
+        }
+    }
+
+    /// Offers letters, and deletes those whose pairs are in the ledger then.
+    async fn offer(&mut self, letters: Vec<Letter>) -> Result<Offered, Failure> {
+        if letters.is_empty() {
+            return Ok(Offered::default());
+        }
+        self.check_owner().await?;
+        let mut pairs = Pairs::default();
+        let mut offered: Vec<(EntryId, PostId, ViewerId)> = Vec::with_capacity(letters.len());
+        for letter in &letters {
+            let text = |bytes| str::from_utf8(bytes).ok();
+            let post = text(&letter.dead.post).and_then(|post| PostId::parse(post).ok());
+            let viewer = text(&letter.dead.viewer).and_then(|viewer| ViewerId::parse(viewer).ok());
+            if let (Some(post), Some(viewer)) = (post, viewer) {
+                let place = pairs.place(post);
+                pairs.push(place, &viewer, letter.dead.at_ms);
+                offered.push((letter.id, post, viewer));
+            }
+        }
+        let schema = self.database.schema_for_refusal().await?;
+        let unfit: HashSet<(Vec<u8>, Vec<u8>)> =
+            pairs.prepare(&schema).into_iter().map(|(_, dead)| (dead.post.to_vec(), dead.viewer.to_vec())).collect();
+        let posts: Vec<PostId> = pairs.posts().iter().copied().collect();
+        // What Redis has before PostgreSQL is asked: nothing that is younger is written over.
+        let known: HashMap<PostId, Option<i64>> =
+            self.look(&posts, &mut Scanned::default()).await?.into_iter().map(|(post, look)| (post, look.persisted)).collect();
+        let outcome = self.store.run(&pairs).await?;
+        let refused: HashSet<(PostId, ViewerId)> =
+            outcome.refused.iter().filter_map(|refused| pairs.ids(refused.place)).collect();
+
+        self.show(&outcome, &known).await?;
+        let stays = |post: &PostId, viewer: &ViewerId| {
+            outcome.held.contains_key(post)
+                || outcome.missing.contains(post)
+                || refused.contains(&(*post, *viewer))
+                || unfit.contains(&(post.as_str().into(), viewer.as_str().into()))
+        };
+        let stored: Vec<EntryId> = offered.iter().filter(|(_, post, viewer)| !stays(post, viewer)).map(|(id, ..)| *id).collect();
+        self.delete_dead(&stored).await?;
+        self.metrics.revived.inc_by(stored.len() as u64);
+        Ok(Offered { stored: stored.len(), left: letters.len() - stored.len() })
+    }
+
+    /// Brings the counts into Redis of posts of which pairs were stored that had been acknowledged before.
+    async fn show(&mut self, outcome: &Outcome, known: &HashMap<PostId, Option<i64>>) -> Result<(), Failure> {
+        let mut adjustments = Vec::new();
+        for (post, stored) in outcome.stored.iter().filter(|(_, stored)| stored.added > 0) {
+            self.changed(*post, stored.views);
+            if let Some(known) = known.get(post) {
+                adjustments.push(Adjustment { known: *known, views: Some(stored.views), ..Adjustment::of(*post) });
+            }
+        }
+        self.adjust(&adjustments, &mut Scanned::default()).await?;
+        self.publish().await;
+        Ok(())
+    }
+}

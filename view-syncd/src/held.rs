@@ -1,0 +1,228 @@
+//! Posts whose pairs wait in the outbox because somebody has locked their rows in PostgreSQL, and the entries that stay there for their sake.
+//!
+//! All other posts of these entries are stored and acknowledged. Later pairs of a post that is held are held, too: a post is settled from
+//! entry to entry, in their order. Nothing of this outlives a failure or the process: then the outbox is read again from its start, and what
+//! has been settled of it changes nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use shared::{ids::PostId, ledger};
+
+use crate::{
+    committed::Committed,
+    engine::{Engine, Failure},
+    outbox::{EntryId, Gathered},
+};
+
+/// How often it is looked whether a lock is gone.
+const RETRY: Duration = Duration::from_millis(250);
+/// How long a lock is waited for, with nothing else held. Far below `deadlock_timeout`.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// A post that was found locked for this long is waited for: others may take its lock again and again, and would never leave a gap.
+const STARVING: Duration = Duration::from_secs(1);
+/// How often one such post has its turn.
+const WAIT_EVERY: Duration = Duration::from_millis(750);
+/// How long a pair may wait for a lock of its own before it is a dead letter, and its post goes on.
+const PAIR_PATIENCE: Duration = Duration::from_secs(5);
+/// How many entries may stay for the sake of held posts. Past that, no more of the outbox is read.
+pub(crate) const MOST_ENTRIES: usize = 1_000_000;
+
+/// Why a post is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Somebody has locked its row.
+    Locked,
+    /// Somebody has locked what one of its pairs needs.
+    PairLocked,
+    /// The column of its count is full.
+    Full,
+}
+
+/// The posts that are held.
+#[derive(Debug, Default)]
+pub(crate) struct HeldPosts {
+    posts: HashMap<PostId, HeldPost>,
+    /// Entries that stay, and for the sake of how many posts each of them does.
+    entries: BTreeMap<EntryId, usize>,
+    /// Up to where the outbox has been read and, but for these posts, settled.
+    read_to: Option<EntryId>,
+    /// By which link.
+    link: u64,
+    retry_at: Option<Instant>,
+    wait_at: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HeldPost {
+    /// The first entry that has pairs of it to be stored.
+    first: EntryId,
+    since: Instant,
+    why: Why,
+    waited: Option<Instant>,
+}
+
+impl HeldPosts {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.posts.is_empty()
+    }
+
+    /// How many posts are held.
+    pub(crate) fn len(&self) -> usize {
+        self.posts.len()
+    }
+
+    /// The posts that are held.
+    pub(crate) fn posts(&self) -> impl Iterator<Item = &PostId> {
+        self.posts.keys()
+    }
+
+    /// Up to where the outbox has been read.
+    pub(crate) fn read_to(&self) -> Option<EntryId> {
+        self.read_to
+    }
+
+    /// Whether there is no room for more entries.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= MOST_ENTRIES
+    }
+
+    pub(crate) fn holds(&self, post: &PostId) -> bool {
+        self.posts.contains_key(post)
+    }
+
+    /// Since when the one has been held that has been so for longest, and why.
+    pub(crate) fn oldest(&self) -> Option<(Instant, Why)> {
+        self.posts.values().map(|held| (held.since, held.why)).min_by_key(|(since, _)| *since)
+    }
+
+    /// What is to be gathered next: from the start where nothing is held, for nothing that is there has been settled, and over a certain link.
+    pub(crate) fn next_part(&self, link: u64) -> Gathered {
+        match self.read_to.filter(|_| !self.posts.is_empty()) {
+            Some(read_to) => Gathered::after(read_to, self.link),
+            None => Gathered::over(link),
+        }
+    }
+
+    /// Notes that the outbox is settled up to an entry, but for what is held.
+    pub(crate) fn read_up_to(&mut self, entry: EntryId, link: u64) {
+        (self.read_to, self.link) = (self.read_to.max(Some(entry)), link);
+    }
+
+    /// Notes that a post could not be stored, whose first pair is in that entry.
+    pub(crate) fn hold(&mut self, post: PostId, first: EntryId, why: Option<Why>) {
+        let new = HeldPost { first, since: Instant::now(), why: Why::Locked, waited: None };
+        let held = self.posts.entry(post).or_insert(new);
+        held.why = why.unwrap_or(held.why);
+    }
+
+    /// Notes that a post is settled up to an entry; for good, where that is all that has been read of it.
+    fn settled(&mut self, post: &PostId, read_to: Option<EntryId>) {
+        match read_to {
+            Some(read_to) => {
+                if let Some(held) = self.posts.get_mut(post) {
+                    held.first = EntryId { ms: read_to.ms, sequence: read_to.sequence.saturating_add(1) };
+                }
+            }
+            None => {
+                self.posts.remove(post);
+            }
+        }
+    }
+
+    /// Notes of an entry how many of its posts are held and how many are settled. Returns whether it is to be deleted.
+    pub(crate) fn finish(&mut self, entry: EntryId, held: usize, settled: usize) -> bool {
+        match self.entries.get_mut(&entry) {
+            Some(left) => {
+                *left = left.saturating_sub(settled);
+                let is_done = *left == 0;
+                if is_done {
+                    self.entries.remove(&entry);
+                }
+                is_done
+            }
+            None if held > 0 => {
+                self.entries.insert(entry, held);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Whether a post has waited for a single pair of its own for so long that the pair is to go.
+    pub(crate) fn is_past_patience(&self, post: &PostId) -> bool {
+        self.posts.get(post).is_some_and(|held| held.why == Why::PairLocked && held.since.elapsed() >= PAIR_PATIENCE)
+    }
+
+    /// The post that is to be waited for now, if any.
+    fn starving(&mut self) -> Option<PostId> {
+        let now = Instant::now();
+        if self.wait_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        let starving = |held: &HeldPost| held.why == Why::Locked && held.since.elapsed() >= STARVING;
+        let (post, held) = self.posts.iter_mut().filter(|(_, held)| starving(held)).min_by_key(|(_, held)| held.waited)?;
+        (held.waited, self.wait_at) = (Some(now), Some(now + WAIT_EVERY));
+        Some(*post)
+    }
+}
+
+impl Engine {
+    /// Stores the pairs of held posts whose locks are gone. Returns how many pairs were stored and acknowledged.
+    pub(crate) async fn retry_held(&mut self) -> Result<usize, Failure> {
+        let now = Instant::now();
+        if self.held.is_empty() || self.held.retry_at.is_some_and(|at| now < at) {
+            return Ok(0);
+        }
+        let posts: Vec<PostId> = self.held.posts.keys().copied().collect();
+        let free: HashSet<PostId> = ledger::unlocked(&self.database, &posts).await?;
+        let mut pairs = self.store_held(free, None).await?;
+        if let Some(post) = self.held.starving() {
+            pairs += self.store_held([post].into(), Some(PATIENCE)).await?;
+        }
+        self.held.retry_at = Some(Instant::now() + RETRY);
+        Ok(pairs)
+    }
+
+    /// Reads what the outbox has of held posts, batch by batch, and stores it as far as that can be done.
+    async fn store_held(&mut self, mut posts: HashSet<PostId>, patience: Option<Duration>) -> Result<usize, Failure> {
+        let mut pairs = 0;
+        loop {
+            posts.retain(|post| self.held.holds(post));
+            let from = posts.iter().filter_map(|post| self.held.posts.get(post)).map(|held| held.first).min();
+            let (Some(from), Some(until)) = (from, self.held.read_to) else { return Ok(pairs) };
+            let mut batch = Gathered::of(posts.clone(), from, until, self.held.link);
+            batch.read_on(&mut self.line, &self.keys, self.settings.batch_size).await?;
+            let schema = self.schema_for(&batch).await?;
+            batch.prepare(&schema);
+            let read_to = (!batch.is_at_end).then_some(batch.read_to).flatten();
+            let committed = self.store_held_batch(batch, patience).await?;
+            pairs += committed.acknowledged;
+            posts.retain(|post| !committed.held.contains(post));
+            for post in &posts {
+                self.held.settled(post, read_to);
+            }
+            if read_to.is_none() {
+                return Ok(pairs);
+            }
+            self.go_on()?;
+        }
+    }
+
+    /// Stores and settles one batch of held posts.
+    async fn store_held_batch(&mut self, batch: Gathered, patience: Option<Duration>) -> Result<Committed, Failure> {
+        let store = self.store.clone();
+        let (mut committed, pairs) = Committed::new(batch, HashSet::new());
+        let mut storing = store.begin(&pairs, patience);
+        loop {
+            let result = storing.run().await;
+            committed.take(storing.take_finished(), &pairs);
+            self.settle(&mut committed, matches!(result, Ok(true))).await?;
+            if result? {
+                return Ok(committed);
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Posts of which PostgreSQL has fewer views than it had: the ledger was restored from a backup, or the post was created anew. The ledger is
+//! the truth, so whoever is in the set and neither in the ledger nor on the way to it is taken out of the set: his next view counts.
+
+use std::collections::HashSet;
+
+use shared::{
+    ids::{PostId, ViewerId},
+    keys::field,
+    ledger,
+    redis::resp::{Commands, Replies, Reply},
+};
+
+use super::Scanned;
+use crate::{
+    engine::{Engine, Failure, refusal},
+    outbox::Gathered,
+};
+
+/// Members that one `SSCAN` reads.
+const SSCAN_COUNT: i64 = 500;
+/// Members that are compared with the ledger at once.
+const MEMBERS: usize = 10_000;
+/// Members that are taken out of a set in one step.
+const REMOVED: usize = 200;
+/// Pairs of the outbox that are read to know who is on the way. Where there are more, the next scan does it.
+const MOST_WAITING: usize = 100_000;
+
+impl Engine {
+    /// Compares the sets of such posts with the ledger.
+    pub(super) async fn restore_fallen(&mut self, scanned: &mut Scanned) -> Result<(), Failure> {
+        for post in std::mem::take(&mut scanned.fallen) {
+            self.check_owner().await?;
+            if self.restore_set(post, scanned).await? {
+                tracing::info!(%post, "the set of a post has been made from the ledger again, which has fewer views than it had");
+            }
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
+    /// Takes out of a set whom the ledger lacks. Returns whether that could be done.
+    async fn restore_set(&mut self, post: PostId, scanned: &mut Scanned) -> Result<bool, Failure> {
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut members = Vec::new();
+            let next = loop {
+                let Some((next, page)) = self.page_of_set(&post, &cursor, scanned).await? else { return Ok(false) };
+                members.extend(page);
+                if next == "0" || members.len() >= MEMBERS {
+                    break next;
+                }
+                cursor = next;
+            };
+            // Whoever is in the set was in the outbox before. So whoever is not there now is in the ledger by now, or nowhere.
+            let Some(waiting) = self.waiting_viewers(&post).await? else { return Ok(false) };
+            let in_ledger = ledger::viewers_among(&self.database, &post, &members).await?;
+            let lost: Vec<&ViewerId> =
+                members.iter().filter(|member| !in_ledger.contains(*member) && !waiting.contains(*member)).collect();
+            self.take_out(&post, &lost).await?;
+            self.progress.made();
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+        }
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        commands.command("HDEL", 2).parts(&self.keys.meta_parts(&post)).text(field::FALLEN);
+        self.exchange(&commands, &mut replies).await?;
+        Ok(true)
+    }
+
+    async fn page_of_set(
+        &mut self,
+        post: &PostId,
+        cursor: &str,
+        scanned: &mut Scanned,
+    ) -> Result<Option<(String, Vec<ViewerId>)>, Failure> {
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        commands.command("SSCAN", 4).parts(&self.keys.views_parts(post)).text(cursor).text("COUNT").number(SSCAN_COUNT);
+        self.exchange(&commands, &mut replies).await?;
+        let reply = replies.iter().next();
+        let Some(Reply::List(parts)) = reply else {
+            scanned.fail(post, &refusal(reply).details());
+            return Ok(None);
+        };
+        let mut parts = parts.iter();
+        let (Some(Reply::Text(next)), Some(Reply::List(members))) = (parts.next(), parts.next()) else {
+            return Err(refusal(None).into());
+        };
+        let viewer = |member| if let Reply::Text(member) = member { ViewerId::parse(member).ok() } else { None };
+        Ok(Some((next.to_owned(), members.iter().filter_map(viewer).collect())))
+    }
+
+    /// The viewers of a post that the outbox has; nothing where it is too long to be read.
+    async fn waiting_viewers(&mut self, post: &PostId) -> Result<Option<HashSet<ViewerId>>, Failure> {
+        let mut outbox = Gathered::over(self.owned);
+        outbox.read_on(&mut self.line, &self.keys, MOST_WAITING).await?;
+        if !outbox.is_at_end {
+            return Ok(None);
+        }
+        Ok(Some(outbox.pairs.viewers_of(post)))
+    }
+
+    /// Takes viewers out of a set; both numbers of the post fall by as many, so that the live count stays what it is.
+    async fn take_out(&mut self, post: &PostId, lost: &[&ViewerId]) -> Result<(), Failure> {
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        for chunk in lost.chunks(REMOVED) {
+            commands.clear();
+            shared::scripts::take_out(&mut commands, &self.keys, post, chunk);
+            self.exchange(&commands, &mut replies).await?;
+            if let Some(error @ Reply::Error(_)) = replies.iter().next() {
+                return Err(refusal(Some(error)).into());
+            }
+        }
+        Ok(())
+    }
+}
