@@ -1,4 +1,8 @@
 //! The operators' listener: `/livez`, `/readyz`, `/metrics`, and what a binary adds.
+//!
+//! A probe is answered whoever else is connected: connections are always let in, and the one that has been silent for longest gives way.
+
+mod places;
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -13,25 +17,29 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 
+use self::places::{Place, Places};
 use crate::{
     readiness::Readiness,
     respond::{self, Answer},
 };
 
-/// Operators are few; whoever opens more connections than this waits.
-const MAX_CONNECTIONS: usize = 64;
 /// A client that is silent for this long is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is buffered of a connection, in bytes.
+const MAX_BUFFER: usize = 32 * 1024;
 /// The pause after the system refuses to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The future of an answer.
-pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+/// How a route answers.
+pub enum Answering {
+    /// At once.
+    Now(Answer),
+    /// When something is done. Connections that wait for it are beyond the listener's bound: the route has one of its own.
+    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
 /// A route of the binary's own: gives back nothing for paths that are not its own.
 pub type Route = Box<dyn Fn(&Request<Incoming>) -> Option<Answering> + Send + Sync>;
 
@@ -63,17 +71,11 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until it is dropped: an operator may look on until the very end.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Places::default());
     loop {
-        // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let admin = Arc::clone(&admin);
-                tokio::spawn(async move {
-                    serve_connection(stream, admin).await;
-                    drop(permit);
-                });
+                tokio::spawn(serve_connection(stream, Arc::clone(&admin), places.take()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -83,24 +85,38 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, admin: Arc<Admin>) {
+async fn serve_connection(stream: TcpStream, admin: Arc<Admin>, place: Place) {
+    let place = &place;
     let service = service_fn(move |request| {
+        place.used();
         let admin = Arc::clone(&admin);
-        async move { Ok::<_, std::convert::Infallible>(admin.answer(&request).await) }
+        async move {
+            let answer = admin.answer(&request, place).await;
+            place.used();
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "an operator's connection ended");
+    tokio::select! {
+        // What has been asked is answered before the connection gives way.
+        biased;
+        result = connection => if let Err(error) = result {
+            tracing::debug!(%error, "an operator's connection ended");
+        },
+        () = place.wanted() => tracing::debug!("an operator's connection gave way to another one"),
     }
 }
 
 impl Admin {
-    async fn answer(&self, request: &Request<Incoming>) -> Answer {
-        if let Some(answering) = self.route.as_ref().and_then(|route| route(request)) {
-            return answering.await;
+    async fn answer(&self, request: &Request<Incoming>, place: &Place) -> Answer {
+        match self.route.as_ref().and_then(|route| route(request)) {
+            Some(Answering::Now(answer)) => return answer,
+            Some(Answering::Later(answering)) => return place.waiting(answering).await,
+            None => {}
         }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {

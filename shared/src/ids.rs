@@ -92,7 +92,7 @@ fn canonical<const N: usize>(text: &str, allowed: impl Fn(u8) -> bool) -> Result
 }
 
 /// Whether a text is a UUID as nearly everybody sends it, and as it is kept.
-fn is_canonical_uuid(text: &[u8]) -> bool {
+pub(crate) fn is_canonical_uuid(text: &[u8]) -> bool {
     const SHAPE: &[u8; 36] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
     // Without a branch in it, so that the compiler looks at many characters at once: this is done for every view.
     let fits = |byte: u8, shape: u8| {

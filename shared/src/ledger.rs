@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
     ops::Range,
+    sync::Arc,
 };
 
 use tokio_postgres::{Row, types::ToSql};
@@ -162,7 +163,7 @@ pub fn prepare(pairs: &mut Vec<Pair>) {
 /// # Errors
 /// [`DatabaseError`].
 pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<HashMap<PostId, KnownPost>, DatabaseError> {
-    let schema = database.schema().await?;
+    let schema = schema_for(database, posts.iter()).await?;
     let rows = find(database, &schema, posts, &schema.statements.hydrate, &[&few]).await?;
     let known = rows.into_iter().map(|(post, row)| {
         let mut viewers: Vec<String> = row.get(3);
@@ -179,7 +180,7 @@ pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<
 /// # Errors
 /// [`DatabaseError`].
 pub async fn counts(database: &Database, posts: &[PostId]) -> Result<HashMap<PostId, i64>, DatabaseError> {
-    let schema = database.schema().await?;
+    let schema = schema_for(database, posts.iter()).await?;
     let rows = find(database, &schema, posts, &schema.statements.counts, &[]).await?;
     Ok(rows.into_iter().map(|(post, row)| (post, row.get(1))).collect())
 }
@@ -223,7 +224,7 @@ async fn find(
     more: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<(PostId, Row)>, DatabaseError> {
     let mut found = Vec::with_capacity(posts.len());
-    let mut wanted: Vec<PostId> = posts.iter().filter(|post| schema.post_type.accepts(post.as_str())).copied().collect();
+    let mut wanted: Vec<PostId> = posts.iter().filter(|post| schema.accepts_post(post)).copied().collect();
     let mut spelling = Some(Spelling::Canonical);
     while let Some(now) = spelling.filter(|_| !wanted.is_empty()) {
         let ids = SentIds::new(schema.post_type, wanted.iter().map(|post| now.of(post.as_str())).collect())?;
@@ -249,11 +250,11 @@ async fn find(
 /// # Errors
 /// [`DatabaseError`].
 pub async fn compare(database: &Database, beliefs: &[Belief]) -> Result<HashMap<PostId, Truth>, DatabaseError> {
-    let schema = database.schema().await?;
+    let schema = schema_for(database, beliefs.iter().map(|belief| &belief.post)).await?;
     let mut truths = HashMap::new();
     let mut open: Vec<&Belief> = Vec::with_capacity(beliefs.len());
     for belief in beliefs {
-        if schema.post_type.accepts(belief.post.as_str()) {
+        if schema.accepts_post(&belief.post) {
             open.push(belief);
         } else {
             truths.insert(belief.post, Truth::Missing);
@@ -298,6 +299,30 @@ fn at_place<'t, T>(row: &Row, all: &'t [T]) -> Option<(usize, &'t T)> {
 
 fn author_of(row: &Row, column: usize) -> String {
     row.get::<_, Option<&str>>(column).map(canonical_author).unwrap_or_default()
+}
+
+/// The schema to look posts up with. A post whose id does not fit the column does not exist, unless the column is no longer what it was.
+async fn schema_for(database: &Database, mut posts: impl Iterator<Item = &PostId>) -> Result<Arc<Schema>, DatabaseError> {
+    database.schema_that(|schema| posts.all(|post| schema.accepts_post(post))).await
+}
+
+/// Whether the ledger can hold a viewer, by the type of its column as it was last read. Where that is unknown, nothing speaks against it.
+/// This is asked for every view: it costs a look at a pointer, and no memory.
+#[must_use]
+pub fn seems_to_fit(database: &Database, viewer: &ViewerId) -> bool {
+    database.last_known_schema().as_ref().is_none_or(|schema| schema.accepts_viewer(viewer))
+}
+
+/// Whether the ledger can never hold a viewer. The type is read anew before the answer is yes, but for once a second at most; where PostgreSQL
+/// does not tell, what is known has to do.
+pub async fn refuses(database: &Database, viewer: &ViewerId) -> bool {
+    if seems_to_fit(database, viewer) {
+        return false;
+    }
+    match database.schema_for_refusal().await {
+        Ok(schema) => !schema.accepts_viewer(viewer),
+        Err(_) => !seems_to_fit(database, viewer),
+    }
 }
 
 /// An author whose spelling is no viewer id can never meet one, so it may stay as it is.

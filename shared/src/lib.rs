@@ -2,8 +2,8 @@
 //!
 //! The map: [`ids`] and [`keys`] say what is counted and where it lies in Redis, [`owner`] whose it is; [`settings`] reads flags and environment;
 //! [`auth`] checks tokens; [`redis`] and [`scripts`] speak with Redis, [`postgres`], [`ledger`] and [`sql`] with PostgreSQL;
-//! [`admin`], [`respond`], [`readiness`], [`telemetry`], [`notify`] and [`signals`] are what a process needs to be operated;
-//! [`failpoints`] are where it is made to die in a proof.
+//! [`admin`], [`respond`], [`readiness`], [`telemetry`], [`notify`], [`signals`] and [`ticks`] are what a process needs to be
+//! operated; [`failpoints`] are where it is made to die in a proof.
 
 pub mod admin;
 pub mod auth;
@@ -22,4 +22,5 @@ pub mod settings;
 pub mod signals;
 pub mod sql;
 pub mod telemetry;
+pub mod ticks;
 pub mod tls;

@@ -8,16 +8,17 @@ pub mod insert;
 mod owner;
 pub mod schema;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    ClientWrapper, Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
 use futures_util::future::join3;
 use tokio_postgres::{CancelToken, Row, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use self::error::{DatabaseError, Refusal};
-use self::{owner::KnownOwner, schema::Schema};
+use self::{owner::KnownOwner, schema::cache::SchemaCache};
 use crate::{
     settings::{DatabaseSettings, PostsSettings},
     sql,
@@ -37,7 +38,7 @@ pub struct Database {
     pool: Pool,
     tls: MakeRustlsConnect,
     posts: PostsSettings,
-    schema: ArcSwapOption<Schema>,
+    schema: SchemaCache,
     owner: KnownOwner,
     statement_timeout: Duration,
 }
@@ -62,10 +63,16 @@ impl Database {
         let tls = crate::tls::postgres_connector(settings.verify)?;
         let manager =
             Manager::from_config(settings.config.clone(), tls.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        let owner = KnownOwner::default();
+        let (schema, owner) = (SchemaCache::default(), KnownOwner::default());
+        // Where a connection leads is known when it has been asked.
+        let (suspect, doubt) = (schema.suspicion(), owner.doubts());
         let pool = Pool::builder(manager)
             .max_size(connections)
-            .post_create(owner.follow())
+            .post_create(Hook::sync_fn(move |_, _| {
+                suspect();
+                doubt();
+                Ok(())
+            }))
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(statement_timeout),
@@ -73,7 +80,7 @@ impl Database {
                 recycle: Some(statement_timeout),
             })
             .build()?;
-        Ok(Self { pool, tls, posts, schema: ArcSwapOption::empty(), owner, statement_timeout })
+        Ok(Self { pool, tls, posts, schema, owner, statement_timeout })
     }
 
     /// Takes a connection out of the pool, opening one where none is idle.
@@ -94,44 +101,6 @@ impl Database {
     /// As of [`connection`](Self::connection).
     pub async fn dedicated(&self) -> Result<ClientWrapper, DatabaseError> {
         self.connection().await.map(Object::take)
-    }
-
-    /// What the application's tables look like, looked up once.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Setup`] when a table or column is missing or of a type that cannot be used; `Unavailable` when nobody answers.
-    pub async fn schema(&self) -> Result<Arc<Schema>, DatabaseError> {
-        if let Some(schema) = self.schema.load_full() {
-            return Ok(schema);
-        }
-        let connection = self.connection().await?;
-        let schema = Arc::new(self.in_time(Schema::load(&connection, &self.posts)).await?);
-        schema.require_ledger()?;
-        self.schema.store(Some(Arc::clone(&schema)));
-        Ok(schema)
-    }
-
-    /// The same, looked up anew unless that was done a moment ago: an id is refused by its type only after this.
-    ///
-    /// # Errors
-    /// As of [`schema`](Self::schema).
-    pub async fn schema_for_refusal(&self) -> Result<Arc<Schema>, DatabaseError> {
-        self.schema().await
-    }
-
-    /// Creates the ledger, unless it is there, and checks that it fits the posts table.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the tables cannot be used or the ledger cannot be created.
-    pub async fn migrate(&self) -> Result<Arc<Schema>, DatabaseError> {
-        let mut connection = self.connection().await?;
-        let schema = self.in_time(Schema::load(&connection, &self.posts)).await?;
-        let transaction = connection.transaction().await?;
-        transaction.batch_execute(crate::sql::MIGRATION_LOCK).await?;
-        transaction.batch_execute(&schema.statements.create_ledger).await?;
-        transaction.commit().await?;
-        drop(connection);
-        self.schema().await
     }
 
     /// Runs a prepared statement that only reads, within the deadlines.
@@ -225,13 +194,14 @@ impl Database {
         match error {
             DatabaseError::Unavailable(_) => {
                 drop(Object::take(connection));
+                self.schema.suspect();
                 if error.is_read_only() {
                     self.forget_idle();
                 }
             }
             DatabaseError::Setup(_) => {
                 drop(Object::take(connection));
-                self.schema.store(None);
+                self.schema.forget();
             }
             DatabaseError::Conflict(_) | DatabaseError::Locked(_) | DatabaseError::Refused(_) => {}
         }

@@ -17,6 +17,7 @@ use crate::{
 const HYDRATE: &str = include_str!("scripts/hydrate.lua");
 const SETTLE: &str = include_str!("scripts/settle.lua");
 const ADJUST: &str = include_str!("scripts/adjust.lua");
+const RACED: &str = include_str!("scripts/raced.lua");
 const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
 
 /// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing.
@@ -75,6 +76,8 @@ pub struct Settlement {
     pub pairs: u64,
     /// The count in PostgreSQL.
     pub views: i64,
+    /// The count before these pairs.
+    pub before: i64,
 }
 
 /// What became of a [`Settlement`].
@@ -95,13 +98,13 @@ pub enum Settled {
 /// Repeating it changes nothing, on the server that the entries were read from: it must not be sent over a connection that may lead to
 /// another one.
 pub fn settle(commands: &mut Commands, keys: &Keys, settlements: &[Settlement], is_final: bool) {
-    commands.command("EVAL", 3 + 5 * settlements.len()).text(SETTLE).number(settlements.len() as i64);
+    commands.command("EVAL", 3 + 6 * settlements.len()).text(SETTLE).number(settlements.len() as i64);
     for settlement in settlements {
         commands.parts(&keys.meta_parts(&settlement.post));
     }
     commands.text(if is_final { "final" } else { "" });
-    for Settlement { first, last, pairs, views, .. } in settlements {
-        commands.text(first).text(last).number(i64::try_from(*pairs).unwrap_or(i64::MAX)).number(*views);
+    for Settlement { first, last, pairs, views, before, .. } in settlements {
+        commands.text(first).text(last).number(i64::try_from(*pairs).unwrap_or(i64::MAX)).number(*views).number(*before);
     }
 }
 
@@ -132,6 +135,8 @@ pub struct Adjustment {
     pub known: Option<i64>,
     /// The count in PostgreSQL, where it is to be written.
     pub views: Option<i64>,
+    /// Whether it is not to be written where the outbox has something of the post: PostgreSQL may have that already.
+    pub is_quiet: bool,
     /// The author, where it is to be written.
     pub author: Option<String>,
     /// What is to be added to `recorded`.
@@ -144,28 +149,35 @@ impl Adjustment {
     /// Nothing but a time to live where there is none.
     #[must_use]
     pub fn of(post: PostId) -> Self {
-        Self { post, known: None, views: None, author: None, recorded: 0, acked: 0 }
+        Self { post, known: None, views: None, is_quiet: false, author: None, recorded: 0, acked: 0 }
     }
 }
 
-/// Writes the command that brings posts into order. With `is_quiet`, posts are left alone that have something in the outbox. The reply has for
-/// each of them 1 when it was done, 0 when Redis knows more by now, or an error.
-pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], ttl: Duration, is_quiet: bool) {
-    commands.command("EVAL", 4 + 8 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
+/// Writes the command that brings posts into order. The reply has for each of them 1 when it was done, 0 when Redis knows more by now, or an
+/// error.
+pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], ttl: Duration) {
+    commands.command("EVAL", 3 + 9 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
     for Adjustment { post, .. } in adjustments {
         commands.parts(&keys.meta_parts(post)).parts(&keys.views_parts(post));
     }
-    commands.number(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX)).text(if is_quiet { "quiet" } else { "" });
-    for Adjustment { known, views, author, recorded, acked, .. } in adjustments {
+    commands.number(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+    for Adjustment { known, views, is_quiet, author, recorded, acked, .. } in adjustments {
         for number in [known, views] {
             match number {
                 Some(number) => commands.number(*number),
                 None => commands.text(""),
             };
         }
+        commands.text(if *is_quiet { "quiet" } else { "" });
         commands.text(if author.is_some() { "author" } else { "" }).text(author.as_deref().unwrap_or_default());
         commands.number(*recorded).number(*acked);
     }
+}
+
+/// Writes the command that corrects a post's numbers after `viewers` of those whom this process has recorded, the last of them in `entry`, had been
+/// recorded by another process at the same moment.
+pub fn raced(commands: &mut Commands, keys: &Keys, post: &PostId, entry: &str, viewers: i64) {
+    commands.command("EVAL", 5).text(RACED).number(1).parts(&keys.meta_parts(post)).text(entry).number(viewers);
 }
 
 /// Writes the command that takes viewers out of a set whom neither the ledger nor the outbox has.

@@ -1,5 +1,6 @@
 //! Every SQL statement of the project. Each begins with its name in a comment, so that the database's log points at its caller.
 
+pub mod catalogue;
 pub mod identifier;
 
 use std::time::Duration;
@@ -9,18 +10,6 @@ use crate::settings::PostsSettings;
 
 /// The ledger's table: who viewed what, once, for ever. It lives in the schema of the posts table.
 pub const LEDGER_TABLE: &str = "post_views";
-
-/// Finds a table (`$1`, quoted) and those of its columns that are named in `$2`: schema, table, column, type's name, length limit of a
-/// `varchar` plus four (or -1), and the type as it is declared.
-pub const COLUMNS: &str = "\
--- columns
-SELECT n.nspname::text, c.relname::text, a.attname::text, t.typname::text, a.atttypmod, format_type(a.atttypid, a.atttypmod)
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_attribute a
-  ON a.attrelid = c.oid AND a.attname::text = ANY($2::text[]) AND a.attnum > 0 AND NOT a.attisdropped
-LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-WHERE c.oid = to_regclass($1)";
 
 /// Keeps two migrations from running at once. The number is the project's own, and has no meaning.
 pub const MIGRATION_LOCK: &str = "-- migration lock\nSELECT pg_advisory_xact_lock(7226438871)";

@@ -6,6 +6,8 @@ use foldhash::fast::RandomState;
 use shared::{
     auth::{AuthError, Identity, Verifier},
     ids::{PostId, ViewerId},
+    ledger,
+    postgres::Database,
     readiness::Readiness,
     respond::{self, Answer},
 };
@@ -26,6 +28,7 @@ pub(crate) struct App {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Metrics,
+    database: Option<Arc<Database>>,
     recorders: Vec<mpsc::Sender<Ask>>,
     /// The same for all workers, who must agree on whose a post is.
     hasher: RandomState,
@@ -38,9 +41,10 @@ impl App {
         verifier: Arc<Verifier>,
         readiness: Arc<Readiness>,
         metrics: Metrics,
+        database: Option<Arc<Database>>,
         recorders: Vec<mpsc::Sender<Ask>>,
     ) -> Self {
-        Self { limits, verifier, readiness, metrics, recorders, hasher: RandomState::default(), home: 0 }
+        Self { limits, verifier, readiness, metrics, database, recorders, hasher: RandomState::default(), home: 0 }
     }
 
     /// The same for another worker.
@@ -55,6 +59,14 @@ impl App {
             AuthError::Expired => respond::unauthorized(messages::TOKEN_EXPIRED, true),
             AuthError::Invalid => respond::unauthorized(messages::TOKEN_INVALID, true),
         })
+    }
+
+    /// Turns away a viewer whose views could never be stored; the error is the answer to give.
+    pub(crate) async fn admit(&self, viewer: &ViewerId) -> Result<(), Answer> {
+        match &self.database {
+            Some(database) if ledger::refuses(database, viewer).await => Err(respond::unauthorized(messages::VIEWER_UNFIT, true)),
+            _ => Ok(()),
+        }
     }
 
     /// Has one post viewed (or, without a viewer, its count read).

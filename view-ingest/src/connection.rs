@@ -2,6 +2,10 @@
 //!
 //! hyper's own header time-out counts from the end of the last answer, so it cannot tell a slow client from an idle one. A watch over
 //! each connection does: a sweep once in a while ends what has been in one phase for too long, without a timer per connection.
+//!
+//! A head that begins behind a whole request, in the same packet or while that is being answered, is in hyper's buffer already when the
+//! answer goes out, and hyper shows its buffer only to who takes the connection apart. That is done once where nothing has come for as long
+//! as a head may take, so it costs a connection in use nothing.
 
 use std::{
     convert::Infallible,
@@ -9,12 +13,13 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use hyper::{StatusCode, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use shared::respond;
@@ -35,20 +40,33 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// would fail a request for a mere restart.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Between two requests.
+/// Between two requests, unless the next one has begun together with the last one.
 const IDLE: u8 = 0;
 /// A request's head has begun to arrive.
 const HEAD: u8 = 1;
 /// A request is being answered.
 const BUSY: u8 = 2;
+/// Between two requests, and nothing of the next one has come.
+const QUIET: u8 = 3;
 
 /// In which phase a connection is, and since when. Written by the connection, read by the sweep.
 #[derive(Debug)]
 pub(crate) struct Watch {
     phase: AtomicU8,
     since_ms: AtomicU64,
+    /// Whether the client has yet to take a part of an answer.
+    writing: AtomicBool,
     clock: Arc<Clock>,
     overdue: Notify,
+}
+
+/// What is to be done about a connection.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    /// To find out whether the next request has begun.
+    Look,
+    End,
 }
 
 /// A clock of one worker that is read without asking the system, and as exact as it is swept.
@@ -73,7 +91,7 @@ impl Clock {
 impl Watch {
     pub(crate) fn new(clock: Arc<Clock>) -> Self {
         let since_ms = AtomicU64::new(clock.now_ms.load(Relaxed));
-        Self { phase: AtomicU8::new(IDLE), since_ms, clock, overdue: Notify::new() }
+        Self { phase: AtomicU8::new(IDLE), since_ms, writing: AtomicBool::new(false), clock, overdue: Notify::new() }
     }
 
     fn enter(&self, phase: u8) {
@@ -81,22 +99,30 @@ impl Watch {
         self.since_ms.store(self.clock.now_ms.load(Relaxed), Relaxed);
     }
 
-    /// Ends the connection when it has been in its phase for too long.
+    /// Enters the phase that a look has shown the connection to be in since its last answer.
+    fn looked(&self, has_begun: bool) {
+        self.phase.store(if has_begun { HEAD } else { QUIET }, Relaxed);
+    }
+
+    /// Wakes the connection when it has been in its phase for too long.
     pub(crate) fn sweep(&self, limits: &Limits) {
-        if self.is_overdue(limits) {
+        if self.due(limits) != Due::Nothing {
             self.overdue.notify_one();
         }
     }
 
     /// Whether the connection has been in its phase for too long. A request that is being answered has its own deadlines.
-    fn is_overdue(&self, limits: &Limits) -> bool {
-        let limit = match self.phase.load(Relaxed) {
-            IDLE => limits.idle_timeout,
-            HEAD => limits.header_timeout,
-            _ => return false,
+    fn due(&self, limits: &Limits) -> Due {
+        let writing = self.writing.load(Relaxed);
+        let (limit, due) = match self.phase.load(Relaxed) {
+            // To take the connection apart would lose the rest of the answer.
+            IDLE if !writing => (limits.header_timeout.min(limits.idle_timeout), Due::Look),
+            IDLE | QUIET => (limits.idle_timeout, Due::End),
+            HEAD => (limits.header_timeout, Due::End),
+            _ => return Due::Nothing,
         };
         let age = self.clock.now_ms.load(Relaxed).saturating_sub(self.since_ms.load(Relaxed));
-        u128::from(age) > limit.as_millis()
+        if u128::from(age) > limit.as_millis() { due } else { Due::Nothing }
     }
 }
 
@@ -113,14 +139,14 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watch: Arc<Watch>, m
             Ok::<_, Infallible>(if *last.borrow() { respond::closing(answer) } else { answer })
         }
     });
-    let io = TokioIo::new(Watched { stream, watch: Arc::clone(&watch) });
-    let mut connection = http1::Builder::new()
-        .header_read_timeout(None)
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         // One buffer and one write, as the bodies are small. `pipeline_flush` would do the same, but holds answers back while anything of a
         // next request is there, even one that never comes to its end or cannot be parsed, and lets them pile up without a bound.
-        .writev(false)
-        .serve_connection(io, service);
+        .writev(false);
+    let io = TokioIo::new(Watched { stream, early: Bytes::new(), watch: Arc::clone(&watch) });
+    let mut connection = http.serve_connection(io, service);
     let lingered = async {
         // The sender lives as long as the process listens to signals, and without it there is nothing to serve for either.
         let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -142,10 +168,29 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watch: Arc<Watch>, m
                 Pin::new(&mut connection).graceful_shutdown();
             }
             // Between the sweep and now a request may have come in. Its view is taken, and whoever has sent it is to hear of it.
-            () = watch.overdue.notified() => if watch.is_overdue(&app.limits) { break },
+            () = watch.overdue.notified() => match watch.due(&app.limits) {
+                Due::Nothing => {}
+                Due::Look => {
+                    let mut parts = connection.into_parts();
+                    // hyper passes over empty lines before a head; some clients send one behind a body.
+                    let has_begun = parts.read_buf.iter().any(|byte| !b"\r\n".contains(byte));
+                    if has_begun {
+                        parts.io.inner_mut().early = parts.read_buf;
+                    }
+                    connection = http.serve_connection(parts.io, parts.service);
+                    if told {
+                        Pin::new(&mut connection).graceful_shutdown();
+                    }
+                    watch.looked(has_begun);
+                    // The phase that it really is in may be over, too.
+                    watch.sweep(&app.limits);
+                }
+                Due::End => break,
+            },
         }
     }
-    if watch.phase.load(Relaxed) == HEAD {
+    // A refusal in the middle of an answer would be taken for a part of it.
+    if watch.phase.load(Relaxed) == HEAD && !watch.writing.load(Relaxed) {
         let answer = respond::error_body(StatusCode::REQUEST_TIMEOUT, messages::TOO_SLOW);
         app.metrics.answered(408);
         refuse(connection.into_parts().io.into_inner().stream, "408 Request Timeout", &answer).await;
@@ -178,17 +223,24 @@ async fn refuse(mut stream: TcpStream, status_and_headers: &str, body: &[u8]) {
     let _ = tokio::time::timeout(LAST_WORDS, write).await;
 }
 
-/// A stream that tells its watch when a request begins to arrive.
+/// A stream that tells its watch when a request begins to arrive, and whether an answer is yet to be taken.
 struct Watched {
     stream: TcpStream,
+    /// What was read of the next request before the connection was taken apart.
+    early: Bytes,
     watch: Arc<Watch>,
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let length = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before && self.watch.phase.load(Relaxed) == IDLE {
+        if buf.filled().len() > before && matches!(self.watch.phase.load(Relaxed), IDLE | QUIET) {
             self.watch.enter(HEAD);
         }
         result
@@ -197,6 +249,7 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.watch.writing.store(true, Relaxed);
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -208,7 +261,9 @@ impl AsyncWrite for Watched {
         self.stream.is_write_vectored()
     }
 
+    // hyper flushes when it has written all that there is.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watch.writing.store(false, Relaxed);
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -223,9 +278,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    #[test]
-    fn a_request_that_came_in_after_the_sweep_is_answered() {
-        let limits = Limits {
+    fn limits() -> Limits {
+        Limits {
             view_ttl: SECOND,
             max_batch: 1,
             max_connections: 1,
@@ -234,20 +288,39 @@ mod tests {
             header_timeout: SECOND,
             body_timeout: SECOND,
             idle_timeout: SECOND,
-        };
+        }
+    }
+
+    #[test]
+    fn a_request_that_came_in_after_the_sweep_is_answered() {
+        let limits = limits();
         let clock = Arc::new(Clock::new());
         let watch = Watch::new(Arc::clone(&clock));
-        assert!(!watch.is_overdue(&limits));
+        assert_eq!(watch.due(&limits), Due::Nothing);
         clock.now_ms.store(1_001, Relaxed);
-        assert!(watch.is_overdue(&limits));
+        assert_eq!(watch.due(&limits), Due::Look);
+        watch.looked(false);
+        assert_eq!(watch.due(&limits), Due::End);
         // From the head to the answer, and after it.
         for phase in [HEAD, BUSY, IDLE] {
             watch.enter(phase);
-            assert!(!watch.is_overdue(&limits), "{phase}");
+            assert_eq!(watch.due(&limits), Due::Nothing, "{phase}");
         }
         clock.now_ms.store(3_000, Relaxed);
         watch.enter(BUSY);
         clock.now_ms.store(9_000, Relaxed);
-        assert!(!watch.is_overdue(&limits), "a request has its own deadlines");
+        assert_eq!(watch.due(&limits), Due::Nothing, "a request has its own deadlines");
+    }
+
+    #[test]
+    fn a_connection_is_not_taken_apart_under_an_answer() {
+        let limits = Limits { idle_timeout: 3 * SECOND, ..limits() };
+        let clock = Arc::new(Clock::new());
+        let watch = Watch::new(Arc::clone(&clock));
+        watch.writing.store(true, Relaxed);
+        clock.now_ms.store(3_000, Relaxed);
+        assert_eq!(watch.due(&limits), Due::Nothing);
+        clock.now_ms.store(3_001, Relaxed);
+        assert_eq!(watch.due(&limits), Due::End, "nobody takes for ever");
     }
 }

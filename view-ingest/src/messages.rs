@@ -21,6 +21,8 @@ pub(crate) const TOKEN_MISSING: &str = "Требуется авторизаци�
 pub(crate) const TOKEN_INVALID: &str = "Недействительный токен";
 /// A token that held once.
 pub(crate) const TOKEN_EXPIRED: &str = "Срок действия токена истек";
+/// A token that holds, of a viewer whose id the application's column cannot hold.
+pub(crate) const VIEWER_UNFIT: &str = "Идентификатор пользователя в токене не подходит";
 /// The body is not announced as JSON.
 pub(crate) const CONTENT_TYPE: &str = "Ожидается Content-Type: application/json";
 /// The body is no JSON object of the right form.

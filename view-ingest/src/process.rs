@@ -80,10 +80,6 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let gates: Vec<_> = clients.iter().map(|redis| Arc::new(Gate::new(redis.clone(), terms.clone()))).collect();
     let health = Arc::new(Health::new(gates.clone()));
     let readiness = Arc::new(health.readiness());
-    if let Some(database) = &database {
-        let unfit = metrics.postgres_unfit.clone();
-        tokio::spawn(health::watch_database(Arc::clone(&health), Arc::clone(database), unfit));
-    }
 
     let public = listener::open(settings.listen).with_context(|| format!("cannot listen on {}", settings.listen))?;
     let operators =
@@ -94,7 +90,8 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let (recorders, queues): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::channel(settings.limits.max_queue)).unzip();
     let (couriers, parcels): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let view_ttl = settings.limits.view_ttl;
-    let app = App::new(settings.limits, Arc::clone(&verifier), Arc::clone(&readiness), metrics.clone(), recorders);
+    let app =
+        App::new(settings.limits, Arc::clone(&verifier), Arc::clone(&readiness), metrics.clone(), database.clone(), recorders);
     let (stop, stopping) = watch::channel(false);
     let connections = Arc::default();
     let serving = watch::Sender::new(clients.len());
@@ -127,10 +124,16 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     }
     // From now on only the workers hold the listener: when the last of them lets go of it, nobody is accepted any more.
     drop(public);
-    health.wait_for_redis().await;
-    if notices.refusal().is_some() {
-        // The log has the reason. Should Redis become like this later, the process goes on as well as it can.
+    let ((), unfit) = tokio::join!(health.wait_for_redis(), health::first_look(database.as_deref()));
+    if let Some(text) = &unfit {
+        tracing::error!("{text}");
+    }
+    if unfit.is_some() || notices.refusal().is_some() {
+        // The log has the reason. Should a store become like this later, the process goes on as well as it can.
         return Ok(ExitCode::from(EXIT_CONFIG));
+    }
+    if let Some(database) = database {
+        tokio::spawn(health::watch_database(Arc::clone(&health), database, metrics.postgres_unfit.clone()));
     }
     readiness.started();
     notify::ready();

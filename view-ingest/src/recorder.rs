@@ -24,7 +24,9 @@ use shared::{
     failpoints,
     ids::{PostId, ViewerId},
     keys::Keys,
+    ledger,
     postgres::Database,
+    ticks,
 };
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
@@ -127,6 +129,23 @@ pub(crate) struct Stores {
     pub(crate) couriers: Vec<mpsc::UnboundedSender<Parcel>>,
 }
 
+impl Stores {
+    /// Remembers that there is no such post. An id that does not fit the column's type costs no query, and may fit as soon as the type is
+    /// another one, so it is not remembered.
+    fn remember_unknown(&self, post: PostId) {
+        let schema = self.database.as_ref().map(|database| database.last_known_schema());
+        let schema = schema.as_ref().and_then(|schema| schema.as_ref());
+        if schema.is_none_or(|schema| schema.accepts_post(&post)) {
+            self.unknown.insert(post, ());
+        }
+    }
+
+    /// Whether the ledger can hold a viewer, as far as is known.
+    fn can_hold(&self, viewer: &ViewerId) -> bool {
+        self.database.as_ref().is_none_or(|database| ledger::seems_to_fit(database, viewer))
+    }
+}
+
 /// Records batches, one after the other.
 struct Recorder {
     stores: Stores,
@@ -157,7 +176,7 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
         in_fallback: false,
         shut_out: false,
     };
-    let mut catch_up = tokio::time::interval(CATCH_UP_INTERVAL);
+    let mut catch_up = ticks::every(CATCH_UP_INTERVAL);
     // A process that has just started is not yet connected, which is no reason to write past Redis.
     recorder.stores.gate.wait().await;
     let mut items = Vec::with_capacity(MAX_BATCH);
@@ -327,7 +346,7 @@ impl Recorder {
                 Found::Yes | Found::Unknown => items.extend(waiting.into_iter().map(|item| Item { touch: Touch::Done, ..item })),
                 Found::Refused => items.extend(waiting.into_iter().map(|item| Item { touch: Touch::Refused, ..item })),
                 Found::No => {
-                    self.stores.unknown.insert(post, ());
+                    self.stores.remember_unknown(post);
                     refuse(&waiting, &self.stores, &mut self.tickets);
                 }
             }

@@ -64,10 +64,12 @@ async fn dispatch(app: &App, request: Request<Incoming>) -> Result<Answer, Answe
     match route {
         Route::View => {
             let identity = identify(app, &request)?;
+            app.admit(&identity.viewer).await?;
             view::post(app, identity.viewer, request).await
         }
         Route::Batch => {
             let identity = identify(app, &request)?;
+            app.admit(&identity.viewer).await?;
             batch::post(app, identity.viewer, request).await
         }
         Route::Counts => {

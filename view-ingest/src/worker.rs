@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use shared::ticks;
 use slab::Slab;
 use tokio::{
     net::TcpStream,
@@ -175,7 +176,7 @@ impl Drop for Place {
 }
 
 async fn sweep(watches: Watches, app: Arc<App>, clock: Arc<Clock>) {
-    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    let mut interval = ticks::every(SWEEP_INTERVAL);
     loop {
         interval.tick().await;
         clock.tick();

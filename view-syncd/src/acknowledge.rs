@@ -44,12 +44,14 @@ pub(crate) struct Acked {
     pub(crate) span: Span,
     /// Its count in PostgreSQL.
     pub(crate) views: i64,
+    /// Its count before its new pairs.
+    pub(crate) before: i64,
 }
 
 impl Acked {
     fn settlement(&self) -> Settlement {
-        let Self { post, span, views, .. } = *self;
-        Settlement { post, first: span.first.to_string(), last: span.last.to_string(), pairs: span.pairs, views }
+        let Self { post, span, views, before, .. } = *self;
+        Settlement { post, first: span.first.to_string(), last: span.last.to_string(), pairs: span.pairs, views, before }
     }
 }
 
@@ -88,8 +90,7 @@ impl Engine {
             posts = again;
             if youngest.ms > 0 {
                 // By the clock of Redis, or by our own where the two disagree.
-                let age_ms = now_ms().saturating_sub(i64::try_from(youngest.ms).unwrap_or(i64::MAX));
-                is_final = since.elapsed() >= GRACE || u128::try_from(age_ms).is_ok_and(|age| age >= GRACE.as_millis());
+                is_final = since.elapsed() >= GRACE || !is_young(youngest);
                 if !is_final {
                     tokio::time::sleep(SHORT_PAUSE).await;
                 }
@@ -137,6 +138,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether an increment that belongs to an entry may be on its way.
+pub(crate) fn is_young(entry: EntryId) -> bool {
+    let age_ms = now_ms().saturating_sub(i64::try_from(entry.ms).unwrap_or(i64::MAX));
+    u128::try_from(age_ms).map_or(true, |age| age < GRACE.as_millis())
 }
 
 /// What is left of a post when entries up to this one have been settled by somebody else.

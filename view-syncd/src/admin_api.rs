@@ -8,7 +8,7 @@ use hyper::{
 };
 use serde::Serialize;
 use shared::{
-    admin::Route,
+    admin::{Answering, Route},
     auth::{AuthError, Verifier},
     respond::{self, Answer},
 };
@@ -22,6 +22,7 @@ const METHOD: &str = "Метод не поддерживается";
 const TOKEN_MISSING: &str = "Требуется авторизация";
 const TOKEN_INVALID: &str = "Недействительный токен";
 const NO_ADMIN: &str = "Недостаточно прав";
+const TOO_MANY: &str = "Слишком много ожидающих запросов, повторите позже";
 const FAILED: &str = "Синхронизация не выполнена, повторите позже";
 
 #[derive(Serialize)]
@@ -45,13 +46,13 @@ pub fn route(verifier: Verifier, requester: Requester) -> Route {
         } else {
             Some(respond::method_not_allowed(METHOD, "POST"))
         };
-        let requester = requester.clone();
-        Some(Box::pin(async move {
-            match refusal {
-                Some(refusal) => refusal,
-                None => answer(requester.wait().await),
-            }
-        }))
+        Some(match refusal {
+            Some(refusal) => Answering::Now(refusal),
+            None => match requester.wait() {
+                Some(cycle) => Answering::Later(Box::pin(async { answer(cycle.await) })),
+                None => Answering::Now(respond::unavailable(TOO_MANY)),
+            },
+        })
     })
 }
 

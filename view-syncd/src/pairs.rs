@@ -65,7 +65,7 @@ impl Pairs {
 
     /// Whether every id fits its column's type.
     pub(crate) fn fits(&self, schema: &Schema) -> bool {
-        self.posts.iter().all(|post| schema.post_type.accepts(post.as_str()))
+        self.posts.iter().all(|post| schema.accepts_post(post))
             && self.rows.iter().all(|row| schema.viewer_type.accepts(row.viewer(&self.viewers)))
     }
 
@@ -73,7 +73,7 @@ impl Pairs {
     /// the posts: a post whose id does not fit the column does not exist, and a viewer whose id does not fit is no viewer.
     pub(crate) fn prepare(&mut self, schema: &Schema) -> Vec<(u32, DeadLetter)> {
         let Self { posts, viewers, rows } = self;
-        let fits: Vec<bool> = posts.iter().map(|post| schema.post_type.accepts(post.as_str())).collect();
+        let fits: Vec<bool> = posts.iter().map(|post| schema.accepts_post(post)).collect();
         let mut dead = Vec::new();
         rows.retain(|row| {
             let viewer = row.viewer(viewers);

@@ -12,11 +12,13 @@ use shared::{
     failpoints,
     ids::PostId,
     keys::field,
+    ledger,
     redis::resp::{Commands, Replies, Reply},
     scripts::Adjustment,
 };
 
 use crate::{
+    acknowledge::is_young,
     drain::Urgency,
     engine::{Engine, Failure, refusal},
     outbox::{self, EntryId, Gathered},
@@ -45,10 +47,14 @@ impl Engine {
         let suspects: Vec<PostId> = first.keys().copied().collect();
         let Some(second) = self.drifts(&suspects).await? else { return Ok(()) };
         let drifted: Vec<(PostId, i64)> = second.into_iter().filter(|(post, drift)| first.get(post) == Some(drift)).collect();
-        self.rescue(&drifted).await?;
+        let mut counts = self.rescue(&drifted).await?;
         failpoints::at("repair::before");
-        let adjustments: Vec<Adjustment> =
-            drifted.iter().map(|(post, drift)| Adjustment { acked: *drift, ..Adjustment::of(*post) }).collect();
+        let adjustment = |(post, drift): &(PostId, i64)| {
+            let (known, views) = counts.remove(post).unzip();
+            // With nothing in the outbox, as is now known, the count in PostgreSQL is the live one.
+            Adjustment { acked: *drift, known: known.flatten(), views, is_quiet: true, ..Adjustment::of(*post) }
+        };
+        let adjustments: Vec<Adjustment> = drifted.iter().map(adjustment).collect();
         let failed = self.adjust(&adjustments, &mut Scanned::default()).await?;
         for (post, drift) in drifted.iter().filter(|(post, _)| !failed.contains(post)) {
             self.metrics.drifts.inc();
@@ -59,15 +65,19 @@ impl Engine {
 
     /// Unites the sets with the ledger of posts of which more was recorded than the outbox ever had: the set may hold viewers whose entry is
     /// lost, and whom view-ingest would call duplicates for as long as the set lives. Done before the drift is repaired, which hides it.
-    async fn rescue(&mut self, drifted: &[(PostId, i64)]) -> Result<(), Failure> {
+    /// Returns the counts that Redis had of them and that PostgreSQL has.
+    async fn rescue(&mut self, drifted: &[(PostId, i64)]) -> Result<HashMap<PostId, (Option<i64>, i64)>, Failure> {
         let posts: Vec<PostId> = drifted.iter().filter(|(_, drift)| *drift > 0).map(|(post, _)| *post).collect();
+        let mut counts = HashMap::new();
         for chunk in posts.chunks(SNAPSHOT_POSTS) {
             // What cannot be united is logged there, and has its turn again when it drifts again.
             let mut scanned = Scanned::default();
             let looks = self.look(chunk, &mut scanned).await?;
-            self.unite(looks.into_iter().collect(), &mut scanned).await?;
+            self.unite(looks.clone().into_iter().collect(), &mut scanned).await?;
+            let stored = ledger::counts(&self.database, chunk).await?;
+            counts.extend(stored.into_iter().filter_map(|(post, views)| Some((post, (looks.get(&post)?.persisted, views)))));
         }
-        Ok(())
+        Ok(counts)
     }
 
     /// The posts whose hashes disagree with the outbox, and by how much; nothing where the outbox is too long.
@@ -123,10 +133,11 @@ impl Engine {
             let (recorded, acked, repeated) = (number(), number(), number());
             let settled = fields.next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
             let settled = settled.unwrap_or(EntryId { ms: 0, sequence: 0 });
-            let waiting =
-                place_of(post).and_then(|place| outbox.entries.span_behind(place, settled)).map_or(0, |span| span.pairs);
-            let drift = recorded + repeated - acked - i64::try_from(waiting).unwrap_or(i64::MAX);
-            if drift != 0 {
+            let waiting = place_of(post).and_then(|place| outbox.entries.span_behind(place, settled));
+            let pairs = waiting.map_or(0, |span| i64::try_from(span.pairs).unwrap_or(i64::MAX));
+            let drift = recorded + repeated - acked - pairs;
+            // The increment of a young entry may be on its way.
+            if drift > 0 || (drift < 0 && waiting.is_none_or(|span| !is_young(span.last))) {
                 drifts.insert(*post, drift);
             }
         }

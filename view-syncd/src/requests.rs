@@ -3,12 +3,14 @@
 //! A request waits in a channel until the loop has time for it, and the loop takes all that wait at once. So those that arrive during a
 //! cycle are served by one more cycle, together, and each is served by a cycle that began after it was made.
 
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::cycle::Synced;
 
-/// Requests that may wait. More than this cannot come over the admin listener's connections.
-const MAX_WAITING: usize = 128;
+/// Operators who may wait for a cycle at once, each with a connection.
+const MAX_WAITING: usize = 64;
 
 /// A request for a cycle. Whoever waits for it learns what came of it; when the request is dropped, he learns that nothing did.
 #[derive(Debug)]
@@ -19,7 +21,10 @@ pub struct Request {
 
 /// Makes requests.
 #[derive(Debug, Clone)]
-pub struct Requester(mpsc::Sender<Request>);
+pub struct Requester {
+    requests: mpsc::Sender<Request>,
+    places: Arc<Semaphore>,
+}
 
 /// The requests that wait.
 pub type Requests = mpsc::Receiver<Request>;
@@ -28,21 +33,28 @@ pub type Requests = mpsc::Receiver<Request>;
 #[must_use]
 pub fn channel() -> (Requester, Requests) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
-    (Requester(sender), receiver)
+    (Requester { requests: sender, places: Arc::new(Semaphore::new(MAX_WAITING)) }, receiver)
 }
 
 impl Requester {
     /// Asks for a cycle and does not wait for it.
     pub fn hurry(&self) {
         // Where the channel is full, a cycle is going to follow anyway.
-        let _ = self.0.try_send(Request { reply: None });
+        let _ = self.requests.try_send(Request { reply: None });
     }
 
-    /// Asks for a cycle and waits for it; `None` where it failed or there will be none.
-    pub async fn wait(&self) -> Option<Synced> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(Request { reply: Some(reply) }).await.ok()?;
-        answer.await.ok()
+    /// Asks for a cycle. The future ends with it, or with `None` where it failed or there will be none. No future at all where too many wait
+    /// already.
+    pub fn wait(&self) -> Option<impl Future<Output = Option<Synced>> + Send + use<>> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let requests = self.requests.clone();
+        Some(async move {
+            let (reply, answer) = oneshot::channel();
+            requests.send(Request { reply: Some(reply) }).await.ok()?;
+            let synced = answer.await.ok();
+            drop(place);
+            synced
+        })
     }
 }
 

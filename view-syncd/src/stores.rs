@@ -171,14 +171,26 @@ impl Stores {
 
     /// Asks both stores once, whosever the keys are.
     async fn check_unowned(&self) -> Result<(), NotReady> {
+        let redis = self.ask_redis().await;
+        if let Err(NotReady::Setup(_)) = redis {
+            return redis;
+        }
+        // Also where Redis is away: what is wrong with PostgreSQL is not cured by waiting for Redis.
+        match self.ask_database().await.map_err(not_ready) {
+            Ok(()) => redis,
+            Err(setup @ NotReady::Setup(_)) => Err(setup),
+            Err(away) => redis.and(Err(away)),
+        }
+    }
+
+    async fn ask_redis(&self) -> Result<(), NotReady> {
         let away = |error: Error| NotReady::Away(error.into());
         let report = requirements::inspect(&self.redis, self.watch.allow_eviction).await.map_err(away)?;
         if let Some(text) = report.refusal {
             return Err(NotReady::Setup(text));
         }
         self.watch.note(&report);
-        writable(&report).map_err(away)?;
-        self.ask_database().await.map_err(not_ready)
+        writable(&report).map_err(away)
     }
 
     async fn ask_database(&self) -> Result<(), DatabaseError> {

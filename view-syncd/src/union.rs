@@ -6,10 +6,10 @@
 //!
 //! * `SSCAN` gives every member that is there from its beginning to its end, so all members that the size counted are stored.
 //! * A viewer whom view-ingest adds meanwhile moves size and `recorded` alike, so the difference stays what it was.
-//! * Where the size was read between view-ingest's `SADD` and its `HINCRBY`, the difference is wrong by one; then size and `recorded`
-//!   differ at the next scan by that one in the other direction, and this very procedure takes it back.
-//! * A viewer who is in the outbox still is stored here already, and counts twice in the live count until the drain acknowledges him.
-//!   The cycle drains before and after the scan, so that this is short.
+//! * Where the size was read between view-ingest's `SADD` and its `HINCRBY`, the difference is wrong by one. It is corrected only where size and
+//!   `recorded` still differ by as much; otherwise the next scan does it.
+//! * A viewer who is in the outbox still is stored here already. So the count is written only where the outbox has nothing of the post; otherwise
+//!   the next scan writes it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -166,7 +166,9 @@ impl Engine {
                 let difference = look.members - look.recorded;
                 let views = counts.get(post).copied()?;
                 let of = Adjustment::of(*post);
-                Some(Adjustment { known: look.persisted, views: Some(views), recorded: difference, acked: difference, ..of })
+                // Who is in the outbox still is in the ledger by now, and would count twice.
+                let count = Adjustment { known: look.persisted, views: Some(views), is_quiet: true, ..of };
+                Some(Adjustment { recorded: difference, acked: difference, ..count })
             })
             .collect();
         let failed = self.adjust(&adjustments, scanned).await?;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::notify;
+use shared::{notify, ticks};
 
 /// No single step takes longer: a statement may wait for a connection and then run into its own time limit, a command in Redis has a far
 /// shorter one.
@@ -49,7 +49,7 @@ impl Progress {
 /// A statement may well take longer than the watchdog's interval; a task that hangs, or one step that never ends, is what it is to notice.
 pub async fn while_working<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
     let Some(interval) = notify::watchdog_interval() else { return work.await };
-    let mut tick = tokio::time::interval(interval);
+    let mut tick = ticks::every(interval);
     let mut work = pin!(work);
     loop {
         tokio::select! {

@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use shared::ticks;
 use testkit::scratch::Scratch;
-use tokio::{process::Command, time::interval};
+use tokio::process::Command;
 
 use crate::{
     cpu,
@@ -106,7 +107,7 @@ impl Load {
         let work = child.wait_with_output();
         tokio::pin!(work);
         let mut looks = Looks::default();
-        let mut clock = interval(LOOK_INTERVAL);
+        let mut clock = ticks::every(LOOK_INTERVAL);
         let output = loop {
             tokio::select! {
                 output = &mut work => break output?,

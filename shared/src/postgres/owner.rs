@@ -6,7 +6,6 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwapOption;
-use deadpool_postgres::Hook;
 use tokio_postgres::{Client, error::SqlState};
 
 use super::{Database, DatabaseError};
@@ -19,27 +18,25 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct KnownOwner {
     last: ArcSwapOption<Owner>,
-    /// Whether a connection has been opened since, which may lead to another server.
+    /// Whether a connection has been lost or opened since, and the next one may lead to another server.
     is_stale: Arc<AtomicBool>,
 }
 
 impl KnownOwner {
-    /// Has the name asked for again after each new connection.
-    pub(super) fn follow(&self) -> Hook {
+    /// A way to have the name asked for again that may be given away.
+    pub(super) fn doubts(&self) -> impl Fn() + Send + Sync + 'static {
         let is_stale = Arc::clone(&self.is_stale);
-        Hook::sync_fn(move |_, _| {
-            is_stale.store(true, SeqCst);
-            Ok(())
-        })
+        move || is_stale.store(true, SeqCst)
     }
 }
 
 impl Database {
-    /// The ledger's name: asked for once, and again after each new connection and each doubt.
+    /// The ledger's name: asked for once, and again where connections were lost or opened since, or somebody has doubted it.
     ///
     /// # Errors
     /// As of [`schema`](Self::schema).
     pub async fn owner(&self) -> Result<Owner, DatabaseError> {
+        self.look_for_losses();
         if let Some(owner) = self.known_owner()
             && !self.owner.is_stale.load(SeqCst)
         {

@@ -1,17 +1,18 @@
 #!lua flags=allow-oom
--- Acknowledges the pairs of posts that a batch of the outbox has and PostgreSQL has taken or refused for good: a post's count in PostgreSQL and
--- the number of its acknowledged pairs move in one step, for all entries of the batch that name it.
+-- Acknowledges the pairs of posts that a batch of the outbox has and PostgreSQL has taken or refused for good: a post's count and the number of
+-- its acknowledged pairs move in one step, for all entries of the batch that name it.
 --
 -- KEYS: the meta hashes of the posts
--- ARGV: 1 "final" where no increment of `recorded` can be on its way any more, else ""; then for each hash 4: the ids of the first and of the last
---       entry that name the post, how many of its pairs are in the entries from the one to the other, the count in PostgreSQL
+-- ARGV: 1 "final" where no increment of `recorded` can be on its way any more, else ""; then for each hash 5: the ids of the first and of the last
+--       entry that name the post, how many of its pairs are in the entries from the one to the other, the count in PostgreSQL, and the count
+--       before these pairs
 -- Returns for each hash:
 --   0       nothing to do: the hash is gone, or is no hash, or all of these entries have been settled before
 --   1       settled
---   2       settled, and PostgreSQL has fewer views than it had
+--   2       settled, and PostgreSQL had fewer views than it had before
 --   3       nothing is changed: `recorded` lacks some of the pairs, whose increment is on its way, or was lost
 --   an id   nothing is changed: entries up to this one have been settled before, and some behind it have not
--- Example: EVAL … 1 {post:7:views}:meta "" 5-1 9-0 12 40
+-- Example: EVAL … 1 {post:7:views}:meta "" 5-1 9-0 12 40 28
 --
 -- Repeating it, or running it twice at once, changes nothing: `settled` says up to which entry a post is settled.
 local call, pcall = redis.call, redis.pcall
@@ -29,8 +30,8 @@ end
 
 local replies = {}
 for i = 1, #KEYS do
-  local meta, arg = KEYS[i], 4 * i - 2
-  local first, last, number, count = ARGV[arg], ARGV[arg + 1], tonumber(ARGV[arg + 2]), ARGV[arg + 3]
+  local meta, arg = KEYS[i], 5 * i - 3
+  local first, last, number, count, before = ARGV[arg], ARGV[arg + 1], tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3]), tonumber(ARGV[arg + 4])
   local known = pcall('HMGET', meta, 'recorded', 'acked', 'settled', 'persisted', 'repeated', 'author')
   local settled = not known.err and known[3]
   if known.err or not (known[1] or known[6]) then
@@ -41,17 +42,30 @@ for i = 1, #KEYS do
   elseif settled and not behind(first, settled) then
     replies[i] = settled
   else
-    local recorded, acked, repeated = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[5]) or 0
-    -- Pairs that `recorded` does not count. Those of viewers whom two processes have recorded at once are known to be repeated.
-    local surplus = math.max(acked + number - recorded, 0)
-    if surplus > repeated and ARGV[1] ~= 'final' then
+    local recorded, acked, persisted = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[4])
+    -- Pairs that `recorded` does not count, because two processes have recorded their viewers at once. They are among these where the count
+    -- has grown by less, or where more would be acknowledged than was recorded.
+    local repeated = tonumber(known[5]) or 0
+    local surplus = acked + number - recorded
+    local unseen = persisted and number - (count - persisted) or 0
+    local again = math.max(0, math.min(math.max(unseen, surplus), repeated))
+    surplus = math.max(surplus - again, 0)
+    if surplus > 0 and ARGV[1] ~= 'final' then
       replies[i] = 3
     else
-      local fields = {'persisted', count, 'acked', acked + number - surplus, 'settled', last}
-      if repeated > 0 and surplus > 0 then
-        fields[7], fields[8] = 'repeated', math.max(repeated - surplus, 0)
+      acked = acked + number - again - surplus
+      local fields = {'acked', acked, 'settled', last}
+      -- PostgreSQL may have pairs that are in the outbox still: of a batch that was committed and never settled, or of another process. These
+      -- count when they are settled. Where Redis has no count, it gets one when nothing is left that could be in it twice.
+      if persisted then
+        fields[5], fields[6] = 'persisted', math.min(count, persisted + number - again)
+      elseif acked == recorded then
+        fields[5], fields[6] = 'persisted', count
       end
-      local fell = tonumber(count) < (tonumber(known[4]) or 0)
+      if again > 0 then
+        fields[#fields + 1], fields[#fields + 2] = 'repeated', repeated - again
+      end
+      local fell = math.min(before, count) < (persisted or 0)
       if fell then
         fields[#fields + 1], fields[#fields + 2] = 'fallen', 1
       end

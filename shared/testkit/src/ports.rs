@@ -1,50 +1,65 @@
 //! Free TCP ports.
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
-/// Below the kernel's default range for outgoing connections (32768 and up): a server that is down for a while does not
-/// lose its port to a client that happens to connect somewhere.
+use tokio::net::TcpSocket;
+
+/// Below the kernel's default range for outgoing connections (32768 and up), which leaves the ports here to those who ask for them.
 const FIRST: u16 = 10_000;
 const LAST: u16 = 32_000;
 
 /// What this process has claimed, for as long as it lives.
-static CLAIMED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+static CLAIMED: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
 
-/// A port of 127.0.0.1 that nobody listens on, and that no living process has been given by this function, not even while the
-/// server there is down: a run of tests beside this one cannot take it.
+/// A port of 127.0.0.1 for a server that sets `SO_REUSEADDR`, as nearly all do. Nobody listens there, nor can be given it while this
+/// process lives, not even while the server is down: no outgoing connection, and nobody who asks here, in whatever process.
 ///
-/// A process that does not ask here may take it before you do; where the binary can listen on port 0 and tell, let it.
+/// Whoever names this port and sets `SO_REUSEADDR` may take it before you do; where the binary can listen on port 0 and tell, let it.
 pub fn free() -> u16 {
+    let (socket, address) = claim();
+    // Not before it is bound, so that a claim gets no port that somebody else has claimed.
+    socket.set_reuseaddr(true).expect("an option of a socket can be set");
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    address.port()
+}
+
+/// A port of 127.0.0.1 that nobody else can bind while the socket lives, but for those who set `SO_REUSEPORT`. As the socket does not
+/// listen, connections are refused.
+pub(crate) fn keep() -> (TcpSocket, SocketAddr) {
+    let (socket, address) = claim();
+    socket.set_reuseport(true).expect("an option of a socket can be set");
+    (socket, address)
+}
+
+/// A socket that has a port to itself.
+fn claim() -> (TcpSocket, SocketAddr) {
     loop {
         // Random, so that test processes that run at the same time do not try the same ports in the same order.
         let [high, low, ..] = uuid::Uuid::new_v4().into_bytes();
         let port = FIRST + u16::from_be_bytes([high, low]) % (LAST - FIRST);
-        let Some(claim) = claim(port) else { continue };
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
-            return port;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let socket = TcpSocket::new_v4().expect("there is room for another socket");
+        if socket.bind(address).is_ok() {
+            return (socket, address);
         }
     }
 }
 
-/// Claims a port among all processes of this machine, unless one has it already. The claim is a socket with an abstract name:
-/// there is one of each name, and the kernel takes it back when its process ends, however it ends.
-fn claim(port: u16) -> Option<UnixListener> {
-    let name = SocketAddr::from_abstract_name(format!("view-counter test port {port}")).ok()?;
-    UnixListener::bind_addr(&name).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
 
     #[test]
-    fn a_port_that_was_given_cannot_be_claimed_again_although_nobody_listens_there() {
-        let port = free();
-        drop(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("nobody listens there"));
-        assert!(claim(port).is_none());
+    fn a_port_that_was_given_is_there_for_its_server_and_for_nobody_else() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free()));
+        for _ in 0..2 {
+            assert!(TcpStream::connect(address).is_err());
+            assert!(TcpSocket::new_v4().unwrap().bind(address).is_err(), "claimed twice");
+            // It sets SO_REUSEADDR.
+            drop(TcpListener::bind(address).expect("a server may listen there"));
+        }
     }
 }

@@ -1,21 +1,24 @@
 //! A TCP proxy whose network can be broken.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::ports;
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// A proxy between a port of 127.0.0.1 and a target. It belongs to the runtime that it was started in, and ends when it
-/// is dropped.
+/// is dropped. Until then nobody else gets its port, also while it refuses connections.
 pub struct Proxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
@@ -49,16 +52,12 @@ enum Direction {
 impl Proxy {
     /// Starts a proxy to a target, which need not exist yet.
     pub async fn start(target: SocketAddr) -> Self {
-        let (address, listener) = loop {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::free()));
-            if let Ok(listener) = TcpListener::bind(address).await {
-                break (address, listener);
-            }
-        };
+        let (keeper, address) = ports::keep();
+        let listener = listen(address).expect("a port that is kept can be listened on");
         let network = watch::Sender::new(Network::whole(target));
         let (listening_sender, listening) = watch::channel(true);
         let accepted = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(accept(listener, network.subscribe(), listening_sender, accepted.clone()));
+        tokio::spawn(accept(keeper, listener, network.subscribe(), listening_sender, accepted.clone()));
         Self { address, network, listening, accepted }
     }
 
@@ -122,7 +121,17 @@ impl Proxy {
     }
 }
 
+/// Listens on a port that is kept.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts connections where the network is whole. `_keeper` keeps the port where it is not.
 async fn accept(
+    _keeper: TcpSocket,
     listener: TcpListener,
     mut network: watch::Receiver<Network>,
     listening: watch::Sender<bool>,
@@ -147,7 +156,7 @@ async fn accept(
         if network.wait_for(|network| !network.broken).await.is_err() {
             return;
         }
-        listener = Some(TcpListener::bind(address).await.expect("the proxy's port has been taken"));
+        listener = Some(listen(address).expect("the proxy's port has been kept"));
         listening.send_replace(true);
     }
 }

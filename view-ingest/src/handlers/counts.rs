@@ -1,10 +1,11 @@
-//! `GET /posts/<id>/views` and `GET /posts/views?ids=a,b,c`: counts without a view.
+//! `GET /posts/<id>/views` and `GET /posts/views?ids=a,b,c` (also `ids=a&ids=b`): counts without a view.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 use shared::respond::{self, Answer};
+use smallvec::SmallVec;
 
 use super::{post_id, post_ids, unavailable};
 use crate::{app::App, messages, recorder::Status};
@@ -22,12 +23,13 @@ pub(crate) async fn one(app: &App, id: &str) -> Result<Answer, Answer> {
 
 /// The counts of those of the posts that exist.
 pub(crate) async fn many(app: &App, query: &str) -> Result<Answer, Answer> {
-    let mut lists = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "ids").map(|(_, value)| value);
-    let Some(list) = lists.next() else {
+    let parameters = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "ids");
+    let lists: SmallVec<[Cow<'_, str>; 1]> = parameters.map(|(_, list)| list).collect();
+    if lists.is_empty() {
         return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_IDS_MISSING));
-    };
+    }
     // A list of no ids would split into one empty id.
-    let texts: Vec<&str> = if list.is_empty() { Vec::new() } else { list.split(',').collect() };
+    let texts: Vec<&str> = lists.iter().filter(|list| !list.is_empty()).flat_map(|list| list.split(',')).collect();
     let posts = post_ids(texts.into_iter(), app.limits.max_batch)?;
     let outcomes = app.ask(None, &posts).await.map_err(unavailable)?;
     let mut views = String::new();

@@ -16,6 +16,7 @@ use shared::{
     postgres::{
         Database, DatabaseError,
         insert::{Insert, Options, Outcome as Inserted},
+        schema::Schema,
     },
 };
 
@@ -160,13 +161,16 @@ impl<'a> Fallback<'a> {
     }
 
     async fn try_store(&mut self) -> Result<(), DatabaseError> {
-        let schema = self.database.schema().await?;
+        let fits = |group: &Group, schema: &Schema| {
+            schema.accepts_post(&group.post) && group.viewers.iter().all(|viewer| schema.accepts_viewer(&viewer.id))
+        };
+        let schema = self.database.schema_that(|schema| self.groups.iter().all(|group| fits(group, schema))).await?;
         let at_ms = now_ms();
         let mut only_read = Vec::new();
         for group in self.groups.iter().filter(|group| !self.stores.unknown.contains_key(&group.post)) {
-            let storable = group.viewers.iter().filter(|viewer| schema.viewer_type.accepts(viewer.id.as_str()));
+            let storable = group.viewers.iter().filter(|viewer| schema.accepts_viewer(&viewer.id));
             let before = self.pairs.len();
-            if schema.post_type.accepts(group.post.as_str()) {
+            if schema.accepts_post(&group.post) {
                 self.pairs.extend(storable.map(|viewer| Pair { post: group.post, viewer: viewer.id, at_ms }));
             }
             if self.pairs.len() == before {
@@ -267,7 +271,7 @@ impl<'a> Fallback<'a> {
         if let Some(verdict) = verdicts.known.get(&group.post) {
             settle(group, verdict, stores, tickets);
         } else if verdicts.missing.contains(&group.post) {
-            stores.unknown.insert(group.post, ());
+            stores.remember_unknown(group.post);
             super::refuse(&group.items, stores, tickets);
         } else if stores.unknown.contains_key(&group.post) {
             super::refuse(&group.items, stores, tickets);
@@ -281,7 +285,13 @@ fn settle(group: &Group, verdict: &Verdict, stores: &Stores, tickets: &mut Ticke
     let mut new = verdict.new.clone();
     for item in &group.items {
         let viewer = tickets.subject(item).and_then(|(_, viewer)| viewer);
-        match viewer.map_or(Ok(Status::Read), |viewer| status(viewer, verdict, &mut new)) {
+        let status = match viewer {
+            // Nobody knew at the door. The next try is told.
+            Some(viewer) if !stores.can_hold(viewer) => Err(Unavailable),
+            Some(viewer) => status(viewer, verdict, &mut new),
+            None => Ok(Status::Read),
+        };
+        match status {
             Ok(status) => {
                 stores.metrics.count(status);
                 tickets.settle(item, Ok(Outcome { status, views: verdict.views }));

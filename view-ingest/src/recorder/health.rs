@@ -14,11 +14,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use shared::{
     postgres::{Database, DatabaseError},
     readiness::Readiness,
+    ticks,
 };
 
 use super::gate::Gate;
 use crate::metrics::Metrics;
 
+/// How long the start waits to be told whether PostgreSQL is as it is needed.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// How often its tables are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often PostgreSQL is asked whether it is set up and, while Redis is away and `/readyz` depends on it, whether it would take views.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -129,15 +134,29 @@ impl Health {
     }
 }
 
+/// Looks whether PostgreSQL is as it is needed, and says what is not. One that is away, or does not answer soon, is not waited for.
+pub(crate) async fn first_look(database: Option<&Database>) -> Option<String> {
+    let database = database?;
+    let look = async {
+        // A standby may not have yet what is missing.
+        database.ping().await?;
+        database.schema().await
+    };
+    match tokio::time::timeout(FIRST_LOOK, look).await {
+        Ok(Err(DatabaseError::Setup(text))) => Some(text),
+        _ => None,
+    }
+}
+
 /// Asks PostgreSQL now and then while Redis is away: with no views coming in, nothing else would tell whether it could take them.
-/// Until its tables are found to be as they are needed, it is asked for that too, lest the first to notice be the one who needs it. And it
-/// is asked who it is, by which the gates tell whether the keys in Redis are this database's.
+/// Whether its tables are as they are needed it is asked now and then, too: not everything that goes wrong with them is an error of a
+/// statement, and nobody else would notice. And it is asked who it is, by which the gates tell whether the keys in Redis are this database's.
 pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>, unfit: Gauge) {
-    let mut interval = tokio::time::interval(PING_INTERVAL);
+    let mut interval = ticks::every(PING_INTERVAL);
     let mut told = None;
     loop {
         interval.tick().await;
-        let set_up = database.schema().await;
+        let set_up = database.schema_no_older_than(LOOK_INTERVAL).await;
         let trouble = match &set_up {
             Err(DatabaseError::Setup(text)) => Some(text.clone()),
             // Away is not wrong: what was known stays known.

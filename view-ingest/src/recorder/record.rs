@@ -15,7 +15,9 @@ use shared::{
     failpoints,
     keys::{Keys, field},
     redis::resp::{Commands, Reply},
+    scripts,
 };
+use smallvec::SmallVec;
 
 use super::{
     Stores, Unavailable,
@@ -28,6 +30,9 @@ const MAX_PAIRS_PER_ENTRY: usize = 128;
 
 /// The code of the error of a primary that its replicas have left, perhaps for another one (`min-replicas-to-write`).
 const NO_REPLICAS: &str = "NOREPLICAS";
+
+/// The ids of the entries that a batch has put into the outbox, mostly a single one.
+type EntryIds = SmallVec<[Box<str>; 1]>;
 
 /// What became of a post's part of the record pipeline.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +88,8 @@ pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) 
         return false;
     }
     failpoints::at("record::before");
-    if !exchange(stores, lane, groups, pairs).await {
+    let mut entries = EntryIds::new();
+    if !exchange(stores, lane, groups, pairs, &mut entries).await {
         return false;
     }
     failpoints::at("record::after");
@@ -95,36 +101,45 @@ pub(super) async fn run(stores: &Stores, lane: &mut Lane, groups: &mut [Group]) 
         }));
     }
     drop(replies);
-    take_back_raced(stores, lane, groups).await;
+    take_back_raced(stores, lane, groups, &entries).await;
     pairs > 0
 }
 
 /// Where another process was first with some viewers, `recorded` counts them twice by now, as the outbox does. It is to count each of them once, or
-/// the live count would be too high until the outbox is drained; the repetition is noted for the drain.
-async fn take_back_raced(stores: &Stores, lane: &mut Lane, groups: &[Group]) {
+/// the live count would be too high until the outbox is drained.
+async fn take_back_raced(stores: &Stores, lane: &mut Lane, groups: &[Group], entries: &EntryIds) {
     lane.commands.clear();
+    let mut pairs = 0;
     for group in groups {
+        pairs += group.new_viewers().count();
         let Some(Ok(recorded)) = group.recorded else { continue };
         let raced = recorded.new as i64 - recorded.added;
-        if raced > 0 {
-            let meta = stores.keys.meta_parts(&group.post);
-            lane.commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(-raced);
-            lane.commands.command("HINCRBY", 3).parts(&meta).text(field::REPEATED).number(raced);
+        let entry = pairs.checked_sub(1).and_then(|last| entries.get(last / MAX_PAIRS_PER_ENTRY));
+        if raced > 0
+            && let Some(entry) = entry
+        {
+            scripts::raced(&mut lane.commands, &stores.keys, &group.post, entry, raced);
         }
     }
     if !lane.commands.is_empty() {
-        // The views are recorded either way. Should this be lost, the scan sees a drift.
+        // The views are recorded either way. Should this be lost, the live count is too high until they are drained.
         lane.exchange(stores).await;
     }
 }
 
 /// Sends the outbox's part and, once it is taken, that of the posts. The replies to the latter are there when this gives true.
-async fn exchange(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: usize) -> bool {
+async fn exchange(stores: &Stores, lane: &mut Lane, groups: &[Group], pairs: usize, entries: &mut EntryIds) -> bool {
     #[cfg(feature = "failpoints")]
     if let Some(done) = torn::exchange(stores, lane, groups, pairs).await {
         return done;
     }
-    send_outbox(stores, lane, groups, pairs).await && send_posts(stores, lane, groups).await
+    if !send_outbox(stores, lane, groups, pairs).await {
+        return false;
+    }
+    entries.extend(
+        lane.replies.iter().take(pairs).filter_map(|reply| if let Reply::Text(id) = reply { Some(id.into()) } else { None }),
+    );
+    send_posts(stores, lane, groups).await
 }
 
 /// Writes the outbox and waits for the replies: all or nothing is to follow.

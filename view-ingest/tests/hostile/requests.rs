@@ -23,7 +23,7 @@ use crate::{
 enum Path {
     View,
     Batch,
-    Counts(String),
+    Counts(Vec<String>),
     Count(String),
     Probe(&'static str),
     Other(String),
@@ -85,7 +85,7 @@ fn path() -> impl Strategy<Value = Path> {
         Just(Path::View),
         Just(Path::Batch),
         Just(Path::Batch),
-        vec(id(), 0..130).prop_map(|ids| Path::Counts(ids.join(","))),
+        vec(vec(id(), 0..130).prop_map(|ids| ids.join(",")), 1..3).prop_map(Path::Counts),
         id().prop_map(Path::Count),
         select(vec!["/livez", "/readyz"]).prop_map(Path::Probe),
         other.prop_filter("no route", |path| route_of(path).is_none()).prop_map(Path::Other),
@@ -177,7 +177,10 @@ impl Request {
         match &self.path {
             Path::View => "/posts/view".to_owned(),
             Path::Batch => "/posts/views-batch".to_owned(),
-            Path::Counts(ids) => format!("/posts/views?x=1&ids={}&ids=7", escape(ids)),
+            Path::Counts(lists) => {
+                let lists: String = lists.iter().map(|ids| format!("&ids={}", escape(ids))).collect();
+                format!("/posts/views?x=1{lists}")
+            }
             Path::Count(id) => format!("/posts/{}/views", escape(id)),
             Path::Probe(path) => (*path).to_owned(),
             Path::Other(path) => path.clone(),
@@ -238,7 +241,9 @@ impl Request {
             Path::Batch => self.object().map_or(400, |body| body.get("postIds").map_or(400, of_list)),
             _ if !is_read => 405,
             Path::Count(id) => of_one(id),
-            Path::Counts(ids) => of_many(&ids.split(',').filter(|_| !ids.is_empty()).collect::<Vec<_>>()),
+            Path::Counts(lists) => {
+                of_many(&lists.iter().filter(|ids| !ids.is_empty()).flat_map(|ids| ids.split(',')).collect::<Vec<_>>())
+            }
             Path::Probe(_) => 200,
         }
     }

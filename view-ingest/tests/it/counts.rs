@@ -43,8 +43,35 @@ async fn counts_of_many_posts_are_read_together_without_those_that_do_not_exist(
     app.view("ann", "b").await;
     let response = app.http.get("/posts/views?ids=c,b,unknown,a,b").await;
     assert_eq!((response.status, response.body.as_str()), (200, r#"{"views":{"c":0,"b":1,"a":0}}"#));
-    assert_eq!(app.http.get("/posts/views?x=1&ids=a%2Cb&ids=c").await.body, r#"{"views":{"a":0,"b":1}}"#);
+    assert_eq!(app.http.get("/posts/views?x=1&ids=a%2Cb").await.body, r#"{"views":{"a":0,"b":1}}"#);
     assert_eq!(app.http.get("/posts/views?ids=unknown").await.body, r#"{"views":{}}"#);
+}
+
+#[tokio::test]
+async fn all_lists_of_ids_count_together() {
+    let world = World::new().await;
+    for post in ["a", "b", "c"] {
+        world.post(post).await;
+    }
+    let app = world.ingest().await;
+    app.view("ann", "b").await;
+    for (query, views) in [
+        ("ids=a&ids=b", r#"{"a":0,"b":1}"#),
+        ("ids=b,a&x=1&ids=c&ids=a", r#"{"b":1,"a":0,"c":0}"#),
+        ("ids=c&ids=unknown&ids=c,b&id=a", r#"{"c":0,"b":1}"#),
+        // An empty list adds nothing.
+        ("ids=&ids=a", r#"{"a":0}"#),
+        ("ids=a&ids=&ids", r#"{"a":0}"#),
+    ] {
+        let response = app.http.get(&format!("/posts/views?{query}")).await;
+        assert_eq!((response.status, response.body), (200, format!(r#"{{"views":{views}}}"#)), "{query}");
+    }
+    assert_error(&app.http.get("/posts/views?ids=&ids=").await, 400, "Список постов пуст");
+    assert_error(&app.http.get("/posts/views?ids=a&ids=b,").await, 400, "Некорректный идентификатор поста");
+    let lists = |number: usize| (0..number).map(|post| format!("ids=p{post},q{post}")).collect::<Vec<_>>().join("&");
+    assert_eq!(app.http.get(&format!("/posts/views?{}", lists(50))).await.status, 200);
+    let too_many = app.http.get(&format!("/posts/views?{}&ids=a", lists(50))).await;
+    assert_error(&too_many, 400, "Слишком много постов в запросе, максимум: 100");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn a_known_post_costs_no_query() {
     app.view("ann", "p").await;
     // A process asks at its start whether the tables are as it needs them and which they are, and now and then whether the server is there.
     let aside = |statement: &String| {
-        ["-- ping\n", "-- columns\n", "-- server\n", "-- begin\n", "COMMIT"].iter().any(|name| statement.starts_with(name))
+        ["-- ping\n", "-- catalogue\n", "-- server\n", "-- begin\n", "COMMIT"].iter().any(|name| statement.starts_with(name))
     };
     let queries = || world.database().statements().iter().filter(|statement| !aside(statement)).count();
     let before = queries();
@@ -113,15 +113,6 @@ async fn reading_a_count_is_a_first_touch_too() {
     assert_eq!(app.count("p").await, 0);
     assert_eq!(app.verdict("author", "p").await, "own 0");
     assert_eq!(world.statements("hydrate"), 1);
-}
-
-#[tokio::test]
-async fn a_table_that_does_not_fit_is_told_in_the_log_and_the_view_taken() {
-    let world = World::new().await;
-    world.post("p").await;
-    let app = world.ingest_with(&[("AUTHOR_COLUMN", "no_such_column")]).await;
-    assert_eq!(app.verdict("ann", "p").await, "counted 1");
-    app.daemon.wait_for_line("--author-column").await;
 }
 
 #[tokio::test]

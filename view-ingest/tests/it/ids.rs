@@ -72,6 +72,7 @@ async fn an_id_that_the_columns_type_cannot_hold_is_not_found() {
 
     let uuids = World::with_posts(PostsTable::with_ids(IdType::Uuid)).await;
     let app = uuids.ingest().await;
-    assert_eq!(app.batch("1", &["7", "abc", "550e8400"]).await.json()["processedCount"], 0);
+    let viewer = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
+    assert_eq!(app.batch(viewer, &["7", "abc", "550e8400"]).await.json()["processedCount"], 0);
     assert_eq!(app.daemon.lines_with("cannot look posts up"), Vec::<String>::new());
 }

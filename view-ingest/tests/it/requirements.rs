@@ -1,4 +1,4 @@
-//! What Redis and PostgreSQL must be: refused at the start, told while the process runs.
+//! What Redis must be: refused at the start, told while the process runs.
 
 use fred::{
     interfaces::ClientLike,
@@ -12,7 +12,7 @@ use testkit::{
     redis::RedisServer,
 };
 
-use crate::support::{Ingest, World, migrate};
+use crate::support::{Ingest, World};
 
 const EVICTING: [(&str, &str); 2] = [("maxmemory", "64mb"), ("maxmemory-policy", "allkeys-lru")];
 const UNFIT: &str = "view_ingest_redis_unfit";
@@ -192,53 +192,4 @@ async fn without_a_database_a_redis_that_turns_unfit_is_better_than_none() {
     app.daemon.wait_for_line("maxmemory-policy allkeys-lru").await;
     eventually("views are taken", SOON, || async { app.view("ann", "p").await.status == 200 }).await;
     assert_eq!(app.metric(UNFIT).await, 1.0);
-}
-
-#[tokio::test]
-async fn a_missing_ledger_is_told_of_and_found_when_it_is_there() {
-    let world = World::new().await;
-    world.post_of("p", "author").await;
-    world.sql().batch_execute("drop table post_views").await.unwrap();
-    let app = world.ingest().await;
-    app.daemon.wait_for_line("there is no ledger table \"public\".\"post_views\": run `view-syncd migrate`").await;
-    assert_eq!(app.metric("view_ingest_postgres_unfit").await, 1.0);
-    assert_eq!(app.verdict("ann", "p").await, "counted 1", "Redis goes on alone");
-    assert_eq!(app.admin.get("/readyz").await.status, 200);
-
-    migrate(world.database(), &world.posts).await;
-    app.daemon.wait_for_line("PostgreSQL is now as it is needed").await;
-    assert_eq!(app.metric("view_ingest_postgres_unfit").await, 0.0);
-    eventually("the author is known", SOON, || async { app.verdict("author", "p").await.starts_with("own") }).await;
-    assert_eq!(app.daemon.lines_with("PostgreSQL cannot take views").len(), 1, "{:?}", app.daemon.output());
-}
-
-#[tokio::test]
-async fn without_redis_a_database_that_is_not_set_up_is_no_store() {
-    let world = World::new().await;
-    world.sql().batch_execute("drop table post_views").await.unwrap();
-    world.server.stop().await;
-    let app = Ingest::start_without_redis(world.program()).await;
-    app.daemon.wait_for_line("run `view-syncd migrate`").await;
-    assert_eq!(app.verdict("ann", "p").await, "503");
-    assert_eq!(app.admin.get("/readyz").await.status, 503);
-
-    world.post("p").await;
-    migrate(world.database(), &world.posts).await;
-    eventually("PostgreSQL takes views", SOON, || async { app.verdict("ann", "p").await == "counted 1" }).await;
-    eventually("it is ready", SOON, || async { app.admin.get("/readyz").await.status == 200 }).await;
-}
-
-#[tokio::test]
-async fn a_posts_table_that_is_not_as_named_is_told_with_the_setting() {
-    let world = World::new().await;
-    for (setting, value, text) in [
-        ("POSTS_TABLE", "articles", "there is no table \"articles\": create it, or name the table of posts with --posts-table"),
-        ("POST_ID_COLUMN", "key", "has no column key: name it with --post-id-column (POST_ID_COLUMN)"),
-        ("AUTHOR_COLUMN", "writer", "has no column writer: name it with --author-column (AUTHOR_COLUMN)"),
-        ("COUNT_COLUMN", "hits", "has no column hits: name it with --count-column (COUNT_COLUMN)"),
-    ] {
-        let app = world.ingest_with(&[(setting, value)]).await;
-        app.daemon.wait_for_line(text).await;
-        assert_eq!(app.admin.get("/readyz").await.status, 200, "Redis goes on alone");
-    }
 }

@@ -1,9 +1,9 @@
-//! `view-syncd migrate`: creates the ledger, or says that it is there.
+//! `view-syncd migrate`: creates the ledger, or says that it is there. Either way the tables are what they have to be afterwards.
 
 use std::process::ExitCode;
 
 use shared::{
-    postgres::{Database, DatabaseError},
+    postgres::{Database, DatabaseError, schema::Migrated},
     settings::EXIT_CONFIG,
 };
 
@@ -15,14 +15,10 @@ use crate::cli::{STATEMENT_TIMEOUT, SyncSettings};
 /// When PostgreSQL is away.
 pub async fn run(settings: SyncSettings) -> anyhow::Result<ExitCode> {
     let database = Database::new(&settings.database, settings.posts, 1, STATEMENT_TIMEOUT)?;
-    if let Ok(schema) = database.schema().await {
-        tracing::info!(table = %schema.ledger, "the ledger is there already: nothing to do");
-        return Ok(ExitCode::SUCCESS);
-    }
-    // Whatever else is wrong, the migration meets it too.
     match database.migrate().await {
-        Ok(schema) => {
-            tracing::info!(table = %schema.ledger, "created the ledger");
+        Ok(Migrated { ledger, created }) => {
+            let what = if created { "created the ledger" } else { "the ledger is there already, as it has to be: nothing to do" };
+            tracing::info!(table = %ledger, "{what}");
             Ok(ExitCode::SUCCESS)
         }
         Err(DatabaseError::Setup(text)) => {

@@ -159,7 +159,12 @@ impl Engine {
         for (post, stored) in outcome.stored.iter().filter(|(_, stored)| stored.added > 0) {
             self.changed(*post, stored.views);
             if let Some(known) = known.get(post) {
-                adjustments.push(Adjustment { known: *known, views: Some(stored.views), ..Adjustment::of(*post) });
+                adjustments.push(Adjustment {
+                    known: *known,
+                    views: Some(stored.views),
+                    is_quiet: true,
+                    ..Adjustment::of(*post)
+                });
             }
         }
         self.adjust(&adjustments, &mut Scanned::default()).await?;

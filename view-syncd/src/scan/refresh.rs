@@ -55,7 +55,10 @@ impl Engine {
         for (post, look) in looks {
             let mut adjustment = Adjustment { known: known.get(post).copied().flatten(), ..Adjustment::of(*post) };
             if let Some(Truth::Exists { views, author }) = truths.get(post).filter(|_| look.has_meta) {
-                adjustment.views = (look.persisted != Some(*views)).then_some(*views);
+                // Some pairs of a post that is held may be stored, and are not settled.
+                adjustment.views = (look.persisted != Some(*views) && !self.held.holds(post)).then_some(*views);
+                // Where another process drains, PostgreSQL may have what that one has not settled yet.
+                adjustment.is_quiet = !self.drains;
                 adjustment.author = (look.author.as_deref() != Some(author)).then(|| author.clone());
             }
             if adjustment.views.is_some() || adjustment.author.is_some() || look.immortal {
@@ -82,8 +85,7 @@ impl Engine {
         let mut failed = HashSet::new();
         for chunk in adjustments.chunks(SCRIPT_POSTS) {
             commands.clear();
-            // Where another process drains, PostgreSQL may have what that one has not acknowledged yet.
-            scripts::adjust(&mut commands, &self.keys, chunk, self.settings.view_ttl, !self.drains);
+            scripts::adjust(&mut commands, &self.keys, chunk, self.settings.view_ttl);
             self.exchange(&commands, &mut replies).await?;
             let reply = replies.iter().next();
             let Some(Reply::List(all)) = reply else { return Err(Failure::Redis(refusal(reply))) };

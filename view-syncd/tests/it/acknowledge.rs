@@ -16,7 +16,12 @@ fn post() -> PostId {
 
 /// Acknowledges pairs of the post that are in the entries from `first` to `last`, and gives what Redis replies.
 async fn settle(world: &World, first: &str, last: &str, pairs: u64, views: i64, is_final: bool) -> Settled {
-    let settlement = Settlement { post: post(), first: first.to_owned(), last: last.to_owned(), pairs, views };
+    settle_after(world, first, last, pairs, views, views, is_final).await
+}
+
+/// The same with the count before these pairs.
+async fn settle_after(world: &World, first: &str, last: &str, pairs: u64, before: i64, views: i64, is_final: bool) -> Settled {
+    let settlement = Settlement { post: post(), first: first.to_owned(), last: last.to_owned(), pairs, views, before };
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     scripts::settle(&mut commands, &world.keys, &[settlement], is_final);
     Link::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
@@ -35,7 +40,7 @@ async fn set_meta(world: &World, fields: &[(&str, &str)]) {
 #[tokio::test]
 async fn acknowledging_twice_changes_nothing() {
     let world = World::new().await;
-    set_meta(&world, &[("author", ""), ("recorded", "3")]).await;
+    set_meta(&world, &[("author", ""), ("recorded", "3"), ("persisted", "9")]).await;
     assert_eq!(settle(&world, "5-1", "5-1", 1, 10, false).await, Settled::Done);
     assert_eq!(world.meta("7").await, [10, 3, 1]);
     // Also with another count: the first one was that of the same statement, or of one after it.
@@ -46,7 +51,7 @@ async fn acknowledging_twice_changes_nothing() {
 #[tokio::test]
 async fn what_overlaps_with_another_acknowledgement_is_told_and_changes_nothing() {
     let world = World::new().await;
-    set_meta(&world, &[("author", ""), ("recorded", "9")]).await;
+    set_meta(&world, &[("author", ""), ("recorded", "9"), ("persisted", "0")]).await;
     assert_eq!(settle(&world, "5-1", "9-0", 3, 3, false).await, Settled::Done);
     assert_eq!(settle(&world, "8-0", "10-0", 4, 5, false).await, Settled::UpTo("9-0".to_owned()));
     assert_eq!(world.meta("7").await, [3, 9, 3]);
@@ -57,7 +62,7 @@ async fn what_overlaps_with_another_acknowledgement_is_told_and_changes_nothing(
 #[tokio::test]
 async fn ids_are_compared_as_numbers_however_large_they_are() {
     let world = World::new().await;
-    set_meta(&world, &[("author", ""), ("recorded", "9"), ("settled", "999-18446744073709551614")]).await;
+    set_meta(&world, &[("author", ""), ("recorded", "9"), ("persisted", "0"), ("settled", "999-18446744073709551614")]).await;
     assert_eq!(settle(&world, "999-18446744073709551614", "999-18446744073709551614", 1, 1, false).await, Settled::Done);
     assert_eq!(world.meta("7").await, [0, 9, 0]);
     assert_eq!(settle(&world, "999-18446744073709551615", "1000-0", 2, 2, false).await, Settled::Done);
@@ -77,8 +82,8 @@ async fn an_increment_that_is_on_its_way_is_waited_for_and_one_that_is_lost_is_n
 #[tokio::test]
 async fn pairs_that_two_processes_have_recorded_at_once_are_not_waited_for() {
     let world = World::new().await;
-    set_meta(&world, &[("author", "50"), ("recorded", "2"), ("repeated", "3")]).await;
-    assert_eq!(settle(&world, "5-1", "5-1", 4, 2, false).await, Settled::Done);
+    set_meta(&world, &[("author", "50"), ("recorded", "2"), ("persisted", "0"), ("repeated", "3")]).await;
+    assert_eq!(settle_after(&world, "5-1", "5-1", 4, 0, 2, false).await, Settled::Done);
     assert_eq!(world.meta("7").await, [2, 2, 2]);
     assert_eq!(field(&world, "repeated").await.as_deref(), Some("1"));
 }
@@ -90,6 +95,35 @@ async fn that_postgresql_has_fewer_views_than_it_had_is_told_and_remembered() {
     assert_eq!(settle(&world, "5-1", "5-1", 1, 1, false).await, Settled::Fallen);
     assert_eq!(world.meta("7").await, [1, 1, 1]);
     assert_eq!(field(&world, "fallen").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn fewer_views_are_noticed_also_where_new_ones_have_made_up_for_them() {
+    let world = World::new().await;
+    set_meta(&world, &[("author", ""), ("persisted", "2"), ("recorded", "2")]).await;
+    assert_eq!(settle_after(&world, "5-1", "5-2", 2, 0, 2, false).await, Settled::Fallen);
+    assert_eq!(world.meta("7").await, [2, 2, 2]);
+}
+
+#[tokio::test]
+async fn what_postgresql_has_and_the_outbox_still_holds_counts_once() {
+    let world = World::new().await;
+    set_meta(&world, &[("author", ""), ("persisted", "5"), ("recorded", "4")]).await;
+    // Four pairs were committed together, and only the first of their entries is settled by this.
+    assert_eq!(settle(&world, "5-1", "5-1", 1, 9, false).await, Settled::Done);
+    assert_eq!((world.meta("7").await, world.live("7").await), ([6, 4, 1], 9));
+    assert_eq!(settle(&world, "5-2", "5-4", 3, 9, false).await, Settled::Done);
+    assert_eq!(world.meta("7").await, [9, 4, 4]);
+}
+
+#[tokio::test]
+async fn a_count_that_redis_lacks_is_written_when_nothing_is_left_that_could_be_in_it_twice() {
+    let world = World::new().await;
+    set_meta(&world, &[("author", ""), ("recorded", "4")]).await;
+    assert_eq!(settle(&world, "5-1", "5-1", 1, 9, false).await, Settled::Done);
+    assert_eq!(field(&world, "persisted").await, None);
+    assert_eq!(settle(&world, "5-2", "5-4", 3, 9, false).await, Settled::Done);
+    assert_eq!(world.meta("7").await, [9, 4, 4]);
 }
 
 #[tokio::test]

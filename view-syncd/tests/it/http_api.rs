@@ -1,8 +1,19 @@
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
 use serde_json::json;
 use testkit::{
+    SOON, eventually,
     http::Client,
+    postgres::PostgresServer,
+    posts::{IdType, PostsTable},
+    redis::RedisServer,
     tokens::{self, Token},
 };
+use tokio::time::timeout;
 
 use crate::support::{SECRET, World};
 
@@ -72,6 +83,44 @@ async fn requests_during_a_cycle_share_the_next_one() {
     let ((first, second), ()) = tokio::join!(asking, release);
     assert_eq!((first.status, second.status), (200, 200));
     world.assert_views("7", 2).await;
+}
+
+#[tokio::test]
+async fn those_who_wait_are_bounded_and_keep_no_probe_out() {
+    const CLIENTS: usize = 150;
+    const MAY_WAIT: usize = 64;
+    let postgres = PostgresServer::start().await;
+    let posts = PostsTable::with_ids(IdType::Bigint);
+    let world = World::with_stores(RedisServer::start().await, postgres.database().await, posts).await;
+    let daemon = world.patient_daemon().await;
+    let address = daemon.wait_for_listening("admin").await;
+    postgres.pause();
+    let token = tokens::admin(SECRET, "1");
+    let (refused, body) = (AtomicUsize::new(0), json!({}));
+    let asking = join_all((0..CLIENTS).map(|_| async {
+        let answer = Client::without_keep_alive(address).post_json(PATH, Some(&token), &body).await;
+        if answer.status == 503 {
+            assert_eq!((answer.header("retry-after"), answer.body.contains("ожидающих")), ("1", true), "{answer:?}");
+            refused.fetch_add(1, Relaxed);
+        }
+        answer.status
+    }));
+    let probing = async {
+        eventually("all but those who may wait are refused", SOON, || async { refused.load(Relaxed) == CLIENTS - MAY_WAIT })
+            .await;
+        for path in ["/livez", "/metrics"] {
+            let answer = timeout(Duration::from_secs(2), Client::without_keep_alive(address).get(path)).await;
+            assert_eq!(answer.unwrap_or_else(|_| panic!("no answer to {path}")).status, 200);
+        }
+        // Refused is only who could wait.
+        let stranger = Client::without_keep_alive(address).post_json(PATH, None, &body).await;
+        assert_eq!(stranger.status, 401);
+        postgres.resume();
+    };
+    let (statuses, ()) = tokio::join!(asking, probing);
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), MAY_WAIT, "{statuses:?}");
+    // Their places are free again.
+    assert_eq!(Client::new(address).post_json(PATH, Some(&token), &body).await.status, 200);
 }
 
 #[tokio::test]

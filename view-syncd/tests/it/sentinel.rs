@@ -1,9 +1,9 @@
 //! Redis behind sentinels: both programs find the primary, and find it again, whichever of the sentinels are there.
 
-use testkit::{SOON, eventually, http::Client, postgres, process::Daemon, sentinel::ReplicatedRedis, traffic};
+use testkit::{SOON, eventually, http::Client, process::Daemon, sentinel::ReplicatedRedis, traffic};
 
 use crate::{
-    site::{INGEST_WORKERS, Site, disconnect, view_ingest, view_syncd},
+    site::{self, INGEST_WORKERS, Site, disconnect, view_ingest, view_syncd},
     support::SECRET,
 };
 
@@ -45,7 +45,8 @@ async fn complains(daemon: &Daemon, complaint: &str) -> String {
 async fn a_service_that_the_sentinels_do_not_know_is_named() {
     let redis = ReplicatedRedis::builder().password("sesame").start().await;
     let url = redis.url_of_service("veiws");
-    let database = postgres::shared().await.database().await;
+    // What is wrong with the tables would be told before.
+    let (database, ..) = site::database(&url).await;
     let complaint = "the sentinels know no primary of the service";
 
     let ingest = view_ingest(&url).start();

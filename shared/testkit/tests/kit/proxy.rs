@@ -1,12 +1,13 @@
 //! Outages on demand.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use testkit::proxy::Proxy;
 use testkit::{SOON, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -53,6 +54,22 @@ async fn a_broken_network_cuts_and_refuses_until_it_is_restored() {
         assert_eq!(&exchange(&mut stream).await.unwrap(), b"ping");
     }
     assert_eq!(proxy.accepted(), 4);
+}
+
+#[tokio::test]
+async fn nobody_gets_the_port_of_a_broken_network() {
+    let (target, _received) = echo().await;
+    let proxy = Proxy::start(target).await;
+    for _ in 0..3 {
+        proxy.break_networking().await;
+        // With SO_REUSEADDR, as every server, and without, as a client that the system chooses a port for.
+        assert_eq!(TcpListener::bind(proxy.address()).await.unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(TcpSocket::new_v4().unwrap().bind(proxy.address()).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(TcpStream::connect(proxy.address()).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        proxy.restore().await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(&exchange(&mut stream).await.unwrap(), b"ping");
+    }
 }
 
 #[tokio::test]

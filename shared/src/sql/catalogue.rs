@@ -1,0 +1,68 @@
+//! The statements that ask PostgreSQL's catalogue what the application's tables look like and what this role may do with them. The
+//! catalogue may be read by everybody, so none of them needs a right of its own.
+
+/// Describes the table `$2` of the schema `$1`, or of the search path where that is NULL, as one JSON object: what
+/// `postgres::schema::catalogue::Table` reads. No row where there is no such table.
+///
+/// One statement, so that what it tells is of one moment. An index on an expression has a NULL among its columns. A foreign key to a
+/// partitioned table has a constraint for each partition too, which are left out.
+pub const TABLE: &str = "\
+-- catalogue
+SELECT jsonb_build_object(
+  'schema', n.nspname, 'table', c.relname, 'kind', c.relkind::text, 'role', current_user::text,
+  'schema_rights', (SELECT coalesce(jsonb_agg(privilege), '[]') FROM unnest('{USAGE,CREATE}'::text[]) AS privilege
+    WHERE has_schema_privilege(n.oid, privilege)),
+  'hides_rows', row_security_active(c.oid),
+  'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'name', a.attname, 'type_name', t.typname, 'modifier', a.atttypmod, 'declared', format_type(a.atttypid, a.atttypmod),
+      'is_required', (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL,
+      'is_generated', a.attgenerated <> '' OR a.attidentity = 'a',
+      'rights', (SELECT coalesce(jsonb_agg(privilege), '[]') FROM unnest('{SELECT,INSERT,UPDATE,REFERENCES}'::text[]) AS privilege
+        WHERE has_column_privilege(c.oid, a.attnum, privilege)),
+      'forbidden_sequence', (SELECT min(s.oid::regclass::text) FROM pg_catalog.pg_attrdef default_value
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = default_value.oid
+          AND d.refclassid = 'pg_catalog.pg_class'::regclass
+        JOIN pg_catalog.pg_class s ON s.oid = d.refobjid
+        WHERE default_value.adrelid = c.oid AND default_value.adnum = a.attnum
+          AND CASE s.relkind WHEN 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE') ELSE false END)
+    ) ORDER BY a.attnum), '[]')
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+  'indexes', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'name', i.indexrelid::regclass::text,
+      'columns', (SELECT jsonb_agg(a.attname ORDER BY key.place)
+        FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS key(number, place)
+        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = key.number
+        WHERE key.place <= i.indnkeyatts),
+      'is_unique', i.indisunique, 'is_valid', i.indisvalid AND i.indisready, 'is_immediate', i.indimmediate,
+      'is_partial', i.indpred IS NOT NULL
+    ) ORDER BY i.indexrelid), '[]')
+    FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)),
+  'foreign_keys', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'name', k.conname, 'schema', other_schema.nspname, 'table', other.relname,
+      'columns', (SELECT jsonb_agg(jsonb_build_array(mine.attname, theirs.attname))
+        FROM unnest(k.conkey, k.confkey) AS key(mine, theirs)
+        JOIN pg_catalog.pg_attribute mine ON mine.attrelid = k.conrelid AND mine.attnum = key.mine
+        JOIN pg_catalog.pg_attribute theirs ON theirs.attrelid = k.confrelid AND theirs.attnum = key.theirs)
+    ) ORDER BY k.oid), '[]')
+    FROM pg_catalog.pg_constraint k
+    JOIN pg_catalog.pg_class other ON other.oid = k.confrelid
+    JOIN pg_catalog.pg_namespace other_schema ON other_schema.oid = other.relnamespace
+    LEFT JOIN pg_catalog.pg_constraint parent ON parent.oid = k.conparentid
+    WHERE k.contype = 'f' AND k.conrelid = c.oid AND parent.conrelid IS DISTINCT FROM c.oid)
+)::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = (
+  SELECT CASE WHEN $1::text IS NULL THEN to_regclass(quote_ident($2::text))::oid
+    ELSE (SELECT named.oid FROM pg_catalog.pg_class named JOIN pg_catalog.pg_namespace owning ON owning.oid = named.relnamespace
+      WHERE owning.nspname = $1::text::name AND named.relname = $2::text::name) END
+)";
+
+/// Finds a schema that has a table named `$1` and that this role may not look into, so that the search path leaves it out: its name, and
+/// the role's.
+pub const HIDDEN_TABLE: &str = "\
+-- catalogue: hidden table
+SELECT n.nspname::text, current_user::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = $1::text::name AND c.relkind IN ('r', 'p') AND NOT has_schema_privilege(n.oid, 'USAGE')
+ORDER BY n.nspname <> 'public', n.nspname LIMIT 1";
