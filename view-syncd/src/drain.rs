@@ -126,6 +126,8 @@ impl Engine {
             // That nothing is to be stored says nothing about what was in the way.
             self.prove_stores().await?;
         }
+        // Looked up anew now and then: somebody may have taken a right away, or an index.
+        self.database.schema().await?;
         Ok(Drained::Idle)
     }
 
