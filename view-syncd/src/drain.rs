@@ -92,6 +92,7 @@ impl Engine {
         }
         self.measure_outbox().await?;
         let retried = self.retry_held().await?;
+        self.offer_when_due().await?;
         let limit = self.first_batch();
         if self.gathered.entries.is_empty() {
             self.gathered = self.held.next_part();
