@@ -13,6 +13,7 @@ mod large;
 mod least_rights;
 mod migrate;
 mod outages;
+mod owner;
 mod preconditions;
 mod prefixes;
 mod read_only;
