@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 mod acknowledge;
+mod counts;
 mod crash;
+mod crowd;
 mod daemon;
 mod drain;
 mod end_to_end;
