@@ -208,6 +208,12 @@ impl<'a, P: PairList> Insert<'a, P> {
                 self.work.push(range);
                 Ok(())
             }
+            // The lock of the post itself was waited for, and more of its pairs would wait for it as long, one after the other.
+            DatabaseError::Locked(_) if self.options.patience.is_some() => {
+                let posts = self.pairs.range(range).filter_map(|(post, ..)| PostId::parse(post).ok());
+                self.outcome.held.extend(posts.map(|post| (post, Held::Locked)));
+                Ok(())
+            }
             DatabaseError::Locked(_) | DatabaseError::Refused(_) => self.search(range, error).await,
             _ => {
                 self.work.push(range);

@@ -119,6 +119,7 @@ async fn counts_are_true_while_others_scan_beside_the_leader() {
     let standby = busy(&world).start();
     standby.wait_for_line("another view-syncd leads").await;
     let operators = Client::new(standby.wait_for_listening("admin").await);
+    eventually("the standby is ready", SOON, async || operators.get("/readyz").await.status == 200).await;
     let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
     let until = Instant::now() + LOAD;
     let (token, body) = (tokens::admin(SECRET, "1"), json!({}));
