@@ -14,6 +14,7 @@ mod http_api;
 mod large;
 mod least_rights;
 mod migrate;
+mod not_seen;
 mod outages;
 mod preconditions;
 mod prefixes;
