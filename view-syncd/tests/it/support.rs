@@ -152,6 +152,11 @@ impl World {
         self.redis.hget(self.keys.meta(&PostId::parse(post).unwrap()), "author").await.unwrap()
     }
 
+    /// Whether the hash of a post has a field.
+    pub(crate) async fn redis_field(&self, post: &str, field: &str) -> bool {
+        self.redis.hexists(self.keys.meta(&PostId::parse(post).unwrap()), field).await.unwrap()
+    }
+
     /// The count in PostgreSQL, which must agree with the ledger.
     pub(crate) async fn stored(&self, post: &str) -> i64 {
         let count = self.posts.views_count(&self.sql, post).await;
