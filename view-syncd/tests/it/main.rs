@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 mod acknowledge;
+mod beside;
 mod changed_posts;
 mod counts;
 mod crash;
@@ -16,6 +17,8 @@ mod large;
 mod least_rights;
 mod migrate;
 mod not_seen;
+mod old_data;
+mod older_answers;
 mod outages;
 mod preconditions;
 mod prefixes;
