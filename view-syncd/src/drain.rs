@@ -198,6 +198,7 @@ impl Engine {
         if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
             let entries = committed.entry_ids();
             self.delete_entries(&entries, committed.link).await?;
+            failpoints::at("drain::too_early");
         }
         let store = self.store.clone();
         let mut storing = store.begin(&pairs, None);

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use shared::{
+    failpoints,
     ids::{PostId, ViewerId},
     keys::field,
     ledger,
@@ -51,6 +52,7 @@ impl Engine {
                 }
                 cursor = next;
             };
+            failpoints::at("fallen::before");
             // Whoever is in the set was in the outbox before. So whoever is not there now is in the ledger by now, or nowhere.
             let Some(waiting) = self.waiting_viewers(&post).await? else { return Ok(false) };
             let in_ledger = ledger::viewers_among(&self.database, &post, &members).await?;
