@@ -165,7 +165,7 @@ async fn nothing_brings_a_hash_back_that_has_expired() {
     assert_eq!(settle(&world, ["5-0", "6-0"], 3, 5, 8).await, Settled::Done);
     let mut commands = Commands::default();
     scripts::raced(&mut commands, &world.keys, &post(), "5-0", 1);
-    scripts::take_out(&mut commands, &world.keys, &post(), &viewers(&["1"]).iter().collect::<Vec<_>>());
+    scripts::take_out(&mut commands, &world.keys, &post(), &viewers(&["1"]).iter().collect::<Vec<_>>(), 1);
     replies(&world, &commands).await;
     assert!(!world.exists(world.keys.meta(&post())).await);
     assert_eq!(world.redis.scard::<i64, _>(world.keys.views(&post())).await.unwrap(), 0);
