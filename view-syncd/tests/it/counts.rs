@@ -8,6 +8,7 @@ use testkit::{
     SOON, eventually,
     http::Client,
     process::{Daemon, DaemonBuilder},
+    proxy::Proxy,
     tokens,
 };
 use tokio::time::{Instant, sleep};
@@ -149,4 +150,34 @@ async fn counts_are_true_while_others_lock_a_post() {
         eventually("the post goes on", SOON, async || world.posts.views_count(&world.sql, "7").await > stored).await;
     }
     settles(&world, &crowd.stop().await).await;
+}
+
+/// One of two processes loses Redis again and again, and goes past it, while the acknowledgements of the drain are slow.
+#[tokio::test]
+async fn counts_are_true_while_one_process_goes_past_redis() {
+    let (world, _ingests, addresses) = site::<1>().await;
+    let slow = Proxy::to_port(world.server.port()).await;
+    let flaky = Proxy::to_port(world.server.port()).await;
+    let url = |proxy: &Proxy| format!("redis://127.0.0.1:{}/0", proxy.port());
+    let _syncd = busy(&world).env("REDIS_URL", url(&slow)).env("SYNC_INTERVAL", "1h").start();
+    let (other, _) = ready(world.ingest_program().env("REDIS_URL", url(&flaky))).await;
+    slow.delay(std::time::Duration::from_millis(20));
+    let addresses = [addresses[0], other.wait_for_listening("public").await];
+    let crowd = Crowd::start_lagging(&addresses, &POSTS, CLIENTS);
+    let until = Instant::now() + LOAD;
+    while Instant::now() < until {
+        flaky.break_networking().await;
+        sleep(std::time::Duration::from_millis(100)).await;
+        flaky.restore().await;
+        sleep(std::time::Duration::from_millis(400)).await;
+    }
+    let seen = crowd.stop().await;
+    seen.is_true();
+    eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
+    // Without any scan.
+    for post in POSTS {
+        let stored = world.stored(post).await;
+        eventually("the counts agree", SOON, async || world.live(post).await == stored).await;
+    }
+    settles(&world, &seen).await;
 }
