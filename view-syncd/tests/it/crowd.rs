@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::support::SECRET;
 
 /// How long a crowd is busy.
-pub(crate) const LOAD: Duration = Duration::from_secs(8);
+pub(crate) const LOAD: Duration = Duration::from_secs(5);
 /// Those who only read.
 const READERS: usize = 4;
 /// Above the ids that tests give to authors.
