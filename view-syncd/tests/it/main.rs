@@ -20,6 +20,7 @@ mod not_seen;
 mod old_data;
 mod older_answers;
 mod outages;
+mod owner;
 mod preconditions;
 mod prefixes;
 mod read_only;
