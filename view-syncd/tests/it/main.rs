@@ -30,6 +30,7 @@ mod scan_cost;
 mod sentinel;
 mod settings;
 mod site;
+mod spellings;
 mod support;
 mod systemd;
 mod tls;
