@@ -141,7 +141,7 @@ impl Engine {
     /// What the tables look like, looked up anew where an id seems not to fit: the application may have given a column another type.
     pub(crate) async fn schema_for(&self, batch: &Gathered) -> Result<Arc<Schema>, Failure> {
         let schema = self.database.schema().await?;
-        if batch.fits(&schema) { Ok(schema) } else { Ok(self.database.schema_for_refusal().await?) }
+        if batch.fits(&schema) { Ok(schema) } else { Ok(self.database.schema_to_give_up().await?) }
     }
 
     /// Stores and settles what has been gathered and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before

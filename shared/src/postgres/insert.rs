@@ -211,7 +211,7 @@ impl<'a, P: PairList> Insert<'a, P> {
                 self.work.push(range);
                 Ok(())
             }
-            // It was waited for, and that is enough.
+            // The lock of the post itself was waited for, and more of its pairs would wait for it as long, one after the other.
             DatabaseError::Locked(_) if self.options.patience.is_some() => {
                 let posts = self.pairs.range(range).filter_map(|(post, ..)| PostId::parse(post).ok());
                 self.outcome.held.extend(posts.map(|post| (post, Held::Locked)));

@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 mod acknowledge;
+mod beside;
+mod changed_posts;
+mod counts;
 mod crash;
+mod crowd;
 mod daemon;
 mod drain;
 mod end_to_end;
@@ -12,6 +16,9 @@ mod http_api;
 mod large;
 mod least_rights;
 mod migrate;
+mod not_seen;
+mod old_data;
+mod older_answers;
 mod outages;
 mod owner;
 mod preconditions;
@@ -23,6 +30,7 @@ mod scan_cost;
 mod sentinel;
 mod settings;
 mod site;
+mod spellings;
 mod support;
 mod systemd;
 mod tls;
