@@ -34,7 +34,8 @@ pub mod field {
     pub const ACKED: &str = "acked";
     /// The last entry of the outbox up to which the post's pairs are acknowledged.
     pub const SETTLED: &str = "settled";
-    /// How many pairs in the outbox `recorded` does not count, because two processes have recorded their viewers at once.
+    /// How many pairs in which entries of the outbox `recorded` does not count, because two processes have recorded their viewers at once:
+    /// `5-1=2 7-0=1`.
     pub const REPEATED: &str = "repeated";
     /// How often PostgreSQL has been found to have fewer views of the post than it had, since the set was compared with the ledger.
     pub const FALLEN: &str = "fallen";

@@ -130,7 +130,8 @@ impl Engine {
             }
             let mut fields = meta.iter();
             let mut number = || fields.next().and_then(Reply::number).unwrap_or(0);
-            let (recorded, acked, repeated) = (number(), number(), number());
+            let (recorded, acked) = (number(), number());
+            let repeated = fields.next().map_or(0, repeated_pairs);
             let settled = fields.next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
             let settled = settled.unwrap_or(EntryId { ms: 0, sequence: 0 });
             let waiting = place_of(post).and_then(|place| outbox.entries.span_behind(place, settled));
@@ -144,4 +145,10 @@ impl Engine {
         }
         Ok(true)
     }
+}
+
+/// How many pairs [`field::REPEATED`] names in all.
+fn repeated_pairs(list: Reply<'_>) -> i64 {
+    let Reply::Text(list) = list else { return 0 };
+    list.split(' ').filter_map(|item| item.split_once('=')?.1.parse::<i64>().ok()).sum()
 }

@@ -39,10 +39,46 @@ pub struct Meta {
     pub acked: i8,
     /// `settled`: the last entry up to which the post is acknowledged.
     pub settled: Id,
-    /// `repeated`: pairs behind that which `recorded` does not count, because another process has recorded the viewer.
-    pub repeated: i8,
+    /// `repeated`: entries behind that whose pair `recorded` does not count, because another process has recorded the viewer.
+    pub repeated: Repeated,
     /// `fallen`: how often PostgreSQL has been found to have fewer views than before, since the set was last compared with the ledger.
     pub fallen: u8,
+}
+
+/// A few entries, in their order behind zeros.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Repeated(pub [Id; 4]);
+
+impl Repeated {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> i8 {
+        // There are only ever a few.
+        self.0.iter().filter(|id| **id > 0).count() as i8
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many there are up to an entry.
+    #[must_use]
+    pub fn up_to(&self, last: Id) -> i8 {
+        self.0.iter().filter(|id| **id > 0 && **id <= last).count() as i8
+    }
+
+    fn add(&mut self, id: Id) {
+        assert_eq!(std::mem::replace(&mut self.0[0], id), 0, "more repeated pairs than expected");
+        self.0.sort_unstable();
+    }
+
+    /// Removes as many, the oldest first.
+    fn remove(&mut self, number: i8) {
+        let oldest = self.0.iter_mut().filter(|id| **id > 0).take(usize::try_from(number).unwrap_or(0));
+        oldest.for_each(|id| *id = 0);
+    }
 }
 
 /// An entry of the outbox. Batches are of one view each.
@@ -111,8 +147,9 @@ impl Redis {
     pub fn drift(&self, variant: Variant) -> i8 {
         let waiting = self.unsettled();
         self.meta.map_or(0, |meta| {
+            let repeated = meta.repeated.len();
             // Pairs that are not there cannot be repeated. They were settled while there was no hash.
-            let repeated = if variant == Variant::RepairTrustsRepeated { meta.repeated } else { meta.repeated.min(waiting) };
+            let repeated = if variant == Variant::RepairTrustsRepeated { repeated } else { repeated.min(waiting) };
             meta.recorded + repeated - meta.acked - waiting
         })
     }

@@ -80,7 +80,7 @@ fn state(world: &World) -> String {
         || "none".to_owned(),
         |meta| {
             let persisted = meta.persisted.map_or_else(|| "?".to_owned(), |count| count.to_string());
-            let repeated = if meta.repeated == 0 { String::new() } else { format!(" repeated {}", meta.repeated) };
+            let repeated = if meta.repeated.is_empty() { String::new() } else { format!(" repeated {:?}", meta.repeated.0) };
             format!("{persisted}+{}-{}={}{repeated}", meta.recorded, meta.acked, meta.live())
         },
     );

@@ -56,6 +56,8 @@ pub enum Variant {
     RepeatedBySurplus,
     /// `settle.lua` knows repeated pairs only by what the count lacks.
     RepeatedByCount,
+    /// `settle.lua` knows repeated pairs by both, whichever are more.
+    RepeatedByEither,
     /// `settle.lua` sees that PostgreSQL has lost views only by a count that is smaller than before.
     FallsByCount,
     /// `hydrate.lua` writes the count although something is waiting.

@@ -45,13 +45,22 @@ for i = 1, #KEYS do
     replies[i] = settled
   else
     local recorded, acked, persisted = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[4])
-    -- Pairs that `recorded` does not count, because two processes have recorded their viewers at once. They are among these where the count
-    -- has grown by less, or where more would be acknowledged than was recorded.
-    local repeated = tonumber(known[5]) or 0
-    local surplus = acked + number - recorded
-    local unseen = persisted and number - (count - persisted) or 0
-    local again = math.max(0, math.min(math.max(unseen, surplus), repeated))
-    surplus = math.max(surplus - again, 0)
+    -- Pairs that `recorded` does not count, because two processes have recorded their viewers at once (see raced.lua).
+    local again, later = 0, {}
+    for id, pairs in string.gmatch(known[5] or '', '(%S+)=(%d+)') do
+      if behind(id, last) then
+        later[#later + 1] = {id, tonumber(pairs)}
+      else
+        again = again + tonumber(pairs)
+      end
+    end
+    again = math.min(again, number)
+    local surplus = math.max(acked + number - again - recorded, 0)
+    -- The last of several entries stands for all of them. What is too much in an earlier one is of those.
+    for _, item in ipairs(later) do
+      local here = math.min(surplus, item[2], number - again)
+      again, surplus, item[2] = again + here, surplus - here, item[2] - here
+    end
     local fell = persisted and math.min(before, count) < persisted
     if surplus > 0 and ARGV[1] ~= 'final' then
       replies[i] = 3
@@ -67,8 +76,12 @@ for i = 1, #KEYS do
       elseif acked == recorded then
         fields[5], fields[6] = 'persisted', count
       end
-      if again > 0 then
-        fields[#fields + 1], fields[#fields + 2] = 'repeated', repeated - again
+      if again > 0 or (known[5] or '') ~= '' then
+        local left = {}
+        for _, item in ipairs(later) do
+          left[#left + 1] = item[2] > 0 and item[1] .. '=' .. item[2] or nil
+        end
+        fields[#fields + 1], fields[#fields + 2] = 'repeated', table.concat(left, ' ')
       end
       if fell then
         fields[#fields + 1], fields[#fields + 2] = 'fallen', 1

@@ -96,10 +96,29 @@ async fn an_increment_that_is_on_its_way_is_waited_for_and_one_that_is_lost_is_n
 #[tokio::test]
 async fn pairs_that_two_processes_have_recorded_at_once_are_not_waited_for() {
     let world = World::new().await;
-    set_meta(&world, &[("author", "50"), ("recorded", "2"), ("persisted", "0"), ("repeated", "3")]).await;
+    set_meta(&world, &[("author", "50"), ("recorded", "2"), ("persisted", "0"), ("repeated", "5-1=2 7-0=1")]).await;
     assert_eq!(settle_after(&world, "5-1", "5-1", 4, 0, 2, false).await, Settled::Done);
     assert_eq!(world.meta("7").await, [2, 2, 2]);
-    assert_eq!(field(&world, "repeated").await.as_deref(), Some("1"));
+    assert_eq!(field(&world, "repeated").await.as_deref(), Some("7-0=1"));
+    // The last entry of a process stands for all of its entries.
+    assert_eq!(settle_after(&world, "6-0", "6-0", 1, 2, 2, false).await, Settled::Done);
+    assert_eq!((world.meta("7").await, field(&world, "repeated").await.as_deref()), ([2, 2, 2], Some("")));
+}
+
+#[tokio::test]
+async fn pairs_that_are_refused_are_not_taken_for_such_that_are_recorded_twice_later() {
+    let world = World::new().await;
+    set_meta(&world, &[("author", "50"), ("recorded", "5"), ("persisted", "0")]).await;
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    scripts::raced(&mut commands, &world.keys, &post(), "9-0", 1);
+    Link::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
+    // Two of three are stored. The fourth is in a later entry, and once more in the one behind it.
+    assert_eq!(settle_after(&world, "5-1", "5-3", 3, 0, 2, false).await, Settled::Done);
+    assert_eq!((world.meta("7").await, world.live("7").await), ([2, 4, 3], 3));
+    assert_eq!(settle_after(&world, "8-0", "8-0", 1, 2, 3, false).await, Settled::Done);
+    assert_eq!((world.meta("7").await, world.live("7").await), ([3, 4, 4], 3));
+    assert_eq!(settle_after(&world, "9-0", "9-0", 1, 3, 3, false).await, Settled::Done);
+    assert_eq!((world.meta("7").await, world.live("7").await), ([3, 4, 4], 3));
 }
 
 #[tokio::test]

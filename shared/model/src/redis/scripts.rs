@@ -72,14 +72,14 @@ impl Redis {
         }
         // There are only ever a few entries.
         let pairs = entries.len() as i8;
-        let repeated = meta.repeated_among(pairs, count, variant);
+        let repeated = meta.repeated_among(pairs, last.id, count, variant);
         let number = pairs - repeated;
         let surplus = (meta.acked + number - meta.recorded).max(0);
         if surplus > 0 && !is_final && variant != Variant::NoGrace {
             return Settled::Short;
         }
         meta.acked += if variant == Variant::AckedUncapped { number } else { number - surplus };
-        meta.repeated -= repeated;
+        meta.repeated.remove(repeated);
         meta.settled = last.id;
         let before = meta.persisted;
         meta.persisted = match before {
@@ -104,7 +104,7 @@ impl Redis {
             Variant::RacedSubtracted => {}
             // The pair has been acknowledged like any other.
             _ if meta.settled >= id && variant != Variant::RacedBlindly => meta.acked -= 1,
-            _ => meta.repeated += 1,
+            _ => meta.repeated.add(id),
         }
         meta.recorded -= 1;
     }
@@ -120,15 +120,16 @@ impl Redis {
 }
 
 impl Meta {
-    /// How many of as many pairs are known to be repetitions: PostgreSQL had them before, or `recorded` does not count them.
-    fn repeated_among(&self, pairs: i8, count: i8, variant: Variant) -> i8 {
+    /// How many of as many pairs, up to an entry, are repetitions that `recorded` does not count.
+    fn repeated_among(&self, pairs: i8, last: Id, count: i8, variant: Variant) -> i8 {
         let by_count = self.persisted.map_or(0, |persisted| pairs - (count - persisted));
         let by_surplus = self.acked + pairs - self.recorded;
         let found = match variant {
             Variant::RepeatedByCount => by_count,
             Variant::RepeatedBySurplus => by_surplus,
-            _ => by_count.max(by_surplus),
+            Variant::RepeatedByEither => by_count.max(by_surplus),
+            _ => self.repeated.up_to(last),
         };
-        found.clamp(0, self.repeated)
+        found.clamp(0, self.repeated.len())
     }
 }

@@ -67,6 +67,7 @@ impl World {
     fn each_id(&mut self, visit: &mut impl FnMut(&mut Id)) {
         self.redis.outbox.iter_mut().for_each(|entry| visit(&mut entry.id));
         self.redis.meta.iter_mut().for_each(|meta| visit(&mut meta.settled));
+        self.redis.meta.iter_mut().flat_map(|meta| &mut meta.repeated.0).for_each(&mut *visit);
         self.daemons.iter_mut().for_each(|daemon| daemon.each_id(visit));
         self.ingests.iter_mut().for_each(|ingest| ingest.each_id(visit));
     }
