@@ -245,7 +245,7 @@ async fn a_count_that_the_application_lowers_takes_nobody_out_of_the_set() {
         // Said once: the next scan has nothing to compare.
         engine.cycle().await.unwrap();
         assert_eq!(world.live("7").await, count);
-        assert!(!world.redis_field("7", "fallen").await);
+        assert!(!world.has_fallen("7").await);
     }
     world.record("7", &["9999"]).await;
     engine.drain(Urgency::AtOnce).await.unwrap();

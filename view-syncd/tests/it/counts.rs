@@ -175,9 +175,9 @@ async fn counts_are_true_while_one_process_goes_past_redis() {
         // Now nothing reaches Redis, now it does everything and nobody hears of it.
         round += 1;
         if round % 2 == 0 {
-            flaky.break_networking().await
+            flaky.break_networking().await;
         } else {
-            flaky.swallow_replies()
+            flaky.swallow_replies();
         }
         sleep(std::time::Duration::from_millis(100)).await;
         flaky.restore().await;

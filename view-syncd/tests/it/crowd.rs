@@ -194,8 +194,9 @@ impl Shared {
             turn += 1;
             let client = &clients[turn % clients.len()];
             let post = all[turn / clients.len() % all.len()];
-            let path = if turn % 3 == 0 { format!("/posts/views?ids={ids}") } else { format!("/posts/{}/views", post.id) };
-            let asked = if turn % 3 == 0 { all.clone() } else { vec![post] };
+            let path =
+                if turn.is_multiple_of(3) { format!("/posts/views?ids={ids}") } else { format!("/posts/{}/views", post.id) };
+            let asked = if turn.is_multiple_of(3) { all.clone() } else { vec![post] };
             let before: Vec<i64> = asked.iter().map(|post| post.acknowledged.load(SeqCst)).collect();
             let answer = client.try_request("GET", &path, &[], "").await;
             self.check(answer, &asked, &before);

@@ -158,9 +158,10 @@ impl World {
         self.redis.hget(self.keys.meta(&PostId::parse(post).unwrap()), "author").await.unwrap()
     }
 
-    /// Whether the hash of a post has a field.
-    pub(crate) async fn redis_field(&self, post: &str, field: &str) -> bool {
-        self.redis.hexists(self.keys.meta(&PostId::parse(post).unwrap()), field).await.unwrap()
+    /// Whether it is noted that PostgreSQL has fewer views of a post than it had.
+    pub(crate) async fn has_fallen(&self, post: &str) -> bool {
+        let meta = self.keys.meta(&PostId::parse(post).unwrap());
+        self.redis.hget::<Option<i64>, _, _>(meta, "fallen").await.unwrap().is_some_and(|falls| falls > 0)
     }
 
     /// The count in PostgreSQL, which must agree with the ledger.
