@@ -20,7 +20,15 @@ use fred::{
     interfaces::{ClientLike, EventInterface},
 };
 use prometheus_client::metrics::gauge::Gauge;
-use shared::redis::requirements::{self, Notices, Report};
+use shared::{
+    keys::Keys,
+    redis::{
+        link::Link,
+        requirements::{self, Notices, Report},
+        resp::{Commands, Replies, Reply},
+    },
+    scripts,
+};
 use tokio::sync::{Notify, watch};
 
 use super::REDIS_TIMEOUT;
@@ -32,6 +40,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How soon a connection is opened anew that was so within the last [`INTERVAL`]. The client library's connections may do well where links
 /// do not (for want of room for another client, say), and no batch is helped by a reconnection with each try.
 const RECONNECTION_PAUSE: Duration = Duration::from_secs(1);
+
+/// The code of the error where the user lacks a right.
+const NO_PERMISSION: &str = "NOPERM";
 
 /// What a Redis must be, for the whole process.
 #[derive(Clone)]
@@ -61,6 +72,7 @@ impl Terms {
 /// Stands before one connection to Redis.
 pub(crate) struct Gate {
     redis: Client,
+    keys: Keys,
     terms: Terms,
     open: AtomicBool,
     /// Grows whenever something is wrong with the connection: an answer from before that is worth nothing.
@@ -75,9 +87,10 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(redis: Client, terms: Terms) -> Self {
+    pub(crate) fn new(redis: Client, keys: Keys, terms: Terms) -> Self {
         Self {
             redis,
+            keys,
             terms,
             open: AtomicBool::new(false),
             events: AtomicU64::new(0),
@@ -144,6 +157,20 @@ impl Gate {
         if last.is_none_or(|last| last.elapsed() >= INTERVAL) {
             self.distrust();
         }
+    }
+
+    /// Whether the server proves that it takes writes, over a connection of its own. A user who may not do what the proof takes is believed.
+    pub(crate) async fn takes_writes(&self) -> bool {
+        let prove = async {
+            let mut link = Link::open(&self.redis).await.ok()?;
+            let (mut commands, mut replies) = (Commands::default(), Replies::default());
+            scripts::prove_writable(&mut commands, &self.keys);
+            link.exchange(&commands, &mut replies).await.ok()?;
+            let refusal =
+                replies.iter().find_map(|reply| if let Reply::Error(text) = reply { Some(text.to_owned()) } else { None });
+            Some(refusal.is_none_or(|text| text.starts_with(NO_PERMISSION)))
+        };
+        matches!(tokio::time::timeout(REDIS_TIMEOUT, prove).await, Ok(Some(true)))
     }
 
     fn reconnected(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests, but not the functions that they share")]
 
 mod auth;
+mod away;
 mod batch;
 mod counts;
 mod fallback;
+mod fallback_faults;
+mod fallback_locks;
 mod first_touch;
 mod ids;
 mod keys;
