@@ -1,13 +1,21 @@
 //! The ways in which Redis is away, for what has to be so in each of them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use testkit::{
     SOON, eventually,
+    http::Client,
     posts::{IdType, PostsTable},
     redis::RedisServer,
 };
+use tokio::task::JoinHandle;
 
 use crate::{
     outbox::set_maxmemory,
@@ -81,4 +89,33 @@ pub(crate) async fn views(app: &Ingest, views: impl IntoIterator<Item = (String,
 #[track_caller]
 pub(crate) fn assert_at_once(took: Duration, what: &str) {
     assert!(took < AT_ONCE, "{what}: {took:?}");
+}
+
+/// Asks all the time whether the program is ready.
+pub(crate) struct Polls {
+    over: Arc<AtomicBool>,
+    answers: JoinHandle<Vec<u16>>,
+}
+
+impl Polls {
+    pub(crate) fn begin(client: &Client) -> Self {
+        let (client, over) = (client.clone(), Arc::new(AtomicBool::new(false)));
+        let is_over = Arc::clone(&over);
+        let answers = tokio::spawn(async move {
+            let mut answers = Vec::new();
+            while !is_over.load(Relaxed) {
+                answers.push(client.get("/readyz").await.status);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            answers
+        });
+        Self { over, answers }
+    }
+
+    /// Demands that all answers since the beginning had this status.
+    pub(crate) async fn assert_all(self, status: u16) {
+        self.over.store(true, Relaxed);
+        let answers = self.answers.await.unwrap();
+        assert!(answers.iter().all(|answer| *answer == status), "{answers:?}");
+    }
 }

@@ -1,22 +1,14 @@
 //! Redis away, and a PostgreSQL that refuses rows: each refused view fails alone, and only what refuses all is an outage.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use testkit::{
     SOON, eventually,
-    http::Client,
     posts::{ledger_count, ledger_viewers},
 };
-use tokio::task::JoinHandle;
 
 use crate::{
-    away::{Away, assert_at_once, durable_world, views},
+    away::{Away, Polls, assert_at_once, durable_world, views},
     support::{Ingest, World},
 };
 
@@ -24,38 +16,9 @@ use crate::{
 const REFUSE_ONE: &str = "create function refuse() returns trigger language plpgsql as
     $$ begin if new.user_id = 'robot' then raise exception 'no robots'; end if; return new; end $$;
     create trigger refuse before insert on post_views for each row execute function refuse()";
-const REFUSE_ALL: &str = "create function refuse() returns trigger language plpgsql as
+pub(crate) const REFUSE_ALL: &str = "create function refuse() returns trigger language plpgsql as
     $$ begin raise exception 'closed for maintenance'; end $$;
     create trigger refuse before insert on post_views for each row execute function refuse()";
-
-/// Asks all the time whether the program is ready.
-struct Polls {
-    over: Arc<AtomicBool>,
-    answers: JoinHandle<Vec<u16>>,
-}
-
-impl Polls {
-    fn begin(client: &Client) -> Self {
-        let (client, over) = (client.clone(), Arc::new(AtomicBool::new(false)));
-        let is_over = Arc::clone(&over);
-        let answers = tokio::spawn(async move {
-            let mut answers = Vec::new();
-            while !is_over.load(Relaxed) {
-                answers.push(client.get("/readyz").await.status);
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            answers
-        });
-        Self { over, answers }
-    }
-
-    /// Demands that all answers since the beginning had this status.
-    async fn assert_all(self, status: u16) {
-        self.over.store(true, Relaxed);
-        let answers = self.answers.await.unwrap();
-        assert!(answers.iter().all(|answer| *answer == status), "{answers:?}");
-    }
-}
 
 async fn world() -> World {
     let world = durable_world().await;

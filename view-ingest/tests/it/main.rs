@@ -20,6 +20,7 @@ mod outbox;
 mod postgres_away;
 mod postgres_read_only;
 mod preconditions;
+mod readiness;
 mod recording;
 mod redis_away;
 mod redis_refuses;
