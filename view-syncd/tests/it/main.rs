@@ -22,6 +22,7 @@ mod scan_cost;
 mod sentinel;
 mod settings;
 mod site;
+mod spelling;
 mod support;
 mod systemd;
 mod tls;
