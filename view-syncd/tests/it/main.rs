@@ -15,6 +15,7 @@ mod migrate;
 mod outages;
 mod preconditions;
 mod prefixes;
+mod racing;
 mod read_only;
 mod requirements;
 mod scan;
