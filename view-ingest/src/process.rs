@@ -74,12 +74,12 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let notices = Arc::new(Notices::default());
     let terms = Terms {
         allow_eviction: settings.redis.allow_eviction,
-        has_substitute: database.is_some(),
+        database: database.clone(),
+        keys: settings.redis.keys.clone(),
         notices: Arc::clone(&notices),
         unfit: metrics.redis_unfit.clone(),
     };
-    let gates: Vec<_> =
-        clients.iter().map(|redis| Arc::new(Gate::new(redis.clone(), settings.redis.keys.clone(), terms.clone()))).collect();
+    let gates: Vec<_> = clients.iter().map(|redis| Arc::new(Gate::new(redis.clone(), terms.clone()))).collect();
     let health = Arc::new(Health::new(gates.clone()));
     let readiness = Arc::new(health.readiness());
 

@@ -10,6 +10,7 @@ use indexmap::IndexSet;
 use shared::{
     failpoints,
     ids::PostId,
+    keys::field,
     redis::{
         self,
         resp::{Commands, Replies},
@@ -18,7 +19,7 @@ use shared::{
 };
 
 use crate::{
-    engine::{Engine, refusal},
+    engine::{Engine, Failure, refusal},
     outbox::{Entries, EntryId, Span, now_ms},
 };
 
@@ -60,6 +61,13 @@ impl Engine {
     pub(crate) async fn settle_posts(&mut self, entries: &Entries, mut posts: Vec<Acked>, link: u64) -> Result<(), Error> {
         let since = Instant::now();
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        if failpoints::is_broken(failpoints::COUNT_BEFORE_ACK) && !posts.is_empty() {
+            for acked in &posts {
+                commands.command("HSET", 3).parts(&self.keys.meta_parts(&acked.post)).text(field::PERSISTED).number(acked.views);
+            }
+            self.line.exchange_over(link, &commands, &mut replies).await?;
+            tokio::time::sleep(SHORT_PAUSE).await;
+        }
         let mut is_final = false;
         while !posts.is_empty() {
             let mut again = Vec::new();
@@ -120,7 +128,10 @@ impl Engine {
     }
 
     /// Removes the keys of posts that do not exist. Whoever has viewed them is counted nowhere.
-    pub(crate) async fn remove_posts(&self, posts: &[PostId]) -> Result<(), Error> {
+    pub(crate) async fn remove_posts(&mut self, posts: &[PostId]) -> Result<(), Failure> {
+        if !posts.is_empty() {
+            self.check_owner().await?;
+        }
         for chunk in posts.chunks(CHUNK) {
             let pipeline = self.redis.pipeline();
             for post in chunk {

@@ -86,15 +86,17 @@ impl Engine {
     }
 
     async fn try_drain(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
-        if !self.health.is_well() {
+        if !self.is_well() {
             // What can only be read would be stored, never acknowledged, and stored again.
             self.watch.writable(&self.redis).await?;
         }
+        self.check_owner().await?;
         self.measure_outbox().await?;
         let retried = self.retry_held().await?;
+        self.offer_when_due().await?;
         let limit = self.first_batch();
         if self.gathered.entries.is_empty() {
-            self.gathered = self.held.next_part();
+            self.gathered = self.held.next_part(self.owned);
         }
         if !self.held.is_full() {
             self.gathered.read_on(&mut self.line, &self.keys, limit).await?;
@@ -126,6 +128,8 @@ impl Engine {
             // That nothing is to be stored says nothing about what was in the way.
             self.prove_stores().await?;
         }
+        // Looked up anew now and then: somebody may have taken a right away, or an index.
+        self.database.schema().await?;
         Ok(Drained::Idle)
     }
 
@@ -137,7 +141,7 @@ impl Engine {
     /// What the tables look like, looked up anew where an id seems not to fit: the application may have given a column another type.
     pub(crate) async fn schema_for(&self, batch: &Gathered) -> Result<Arc<Schema>, Failure> {
         let schema = self.database.schema().await?;
-        if batch.fits(&schema) { Ok(schema) } else { Ok(self.database.schema_for_refusal().await?) }
+        if batch.fits(&schema) { Ok(schema) } else { Ok(self.database.schema_to_give_up().await?) }
     }
 
     /// Stores and settles what has been gathered and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before
@@ -150,6 +154,9 @@ impl Engine {
         let was_stopping = self.stop.is_requested();
         for batches_left in (0..MOST_BATCHES).rev() {
             let started = Instant::now();
+            if before.is_some() {
+                self.check_owner().await?;
+            }
             let mut batch = std::mem::take(&mut self.gathered);
             let schema = self.schema_for(&batch).await?;
             batch.prepare(&schema);
@@ -191,6 +198,7 @@ impl Engine {
         if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
             let entries = committed.entry_ids();
             self.delete_entries(&entries, committed.link).await?;
+            failpoints::at("drain::too_early");
         }
         let store = self.store.clone();
         let mut storing = store.begin(&pairs, None);

@@ -18,6 +18,7 @@ use tokio_postgres::Row;
 use self::arrays::Arrays;
 use super::{COMMIT, Database, DatabaseError, Refusal, schema::Schema};
 use crate::{
+    failpoints,
     ids::{PostId, ViewerId},
     ledger::{Sent, Spelling, canonical_author},
 };
@@ -27,6 +28,8 @@ use crate::{
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// The same once a lock has been met, and the pairs that wait for it are looked for.
 const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(10);
+/// As long waits who makes that mistake on purpose (see [`failpoints`]).
+const WRONG_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a statement that gave way to another transaction is repeated.
 const CONFLICT_ATTEMPTS: u32 = 8;
 /// The pause before such a repetition; it grows with each.
@@ -276,8 +279,10 @@ impl<'a, P: PairList> Insert<'a, P> {
             None if self.has_met_lock => SEARCH_LOCK_TIMEOUT,
             None => LOCK_TIMEOUT,
         };
+        let lock_timeout = if failpoints::is_broken(failpoints::WAIT_FOR_LOCKS) { WRONG_LOCK_TIMEOUT } else { lock_timeout };
         let statements = &schema.statements;
-        let statement = if self.options.patience.is_some() { &statements.insert_waiting } else { &statements.insert };
+        let waits = self.options.patience.is_some() || failpoints::is_broken(failpoints::WAIT_FOR_LOCKS);
+        let statement = if waits { &statements.insert_waiting } else { &statements.insert };
         let begin = self.database.begin(lock_timeout, self.options.begin);
         let rows = self.database.transact(&begin, statement, &arrays.params(&self.options.names_new), COMMIT).await?;
         let mut missing: HashSet<PostId> = arrays.posts.iter().copied().collect();

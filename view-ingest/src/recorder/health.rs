@@ -129,6 +129,11 @@ impl Health {
         join_all(self.gates.iter().map(|gate| gate.wait())).await;
     }
 
+    /// Has every Redis looked at again.
+    fn look_again(&self) {
+        self.gates.iter().for_each(|gate| gate.look_again());
+    }
+
     /// Whether Redis is there and is what it has to be, which does not tell that it takes writes: it may be full.
     fn redis_seems_well(&self) -> bool {
         self.gates.iter().all(|gate| gate.is_open())
@@ -181,7 +186,8 @@ pub(crate) async fn first_look(database: Option<&Database>) -> Option<String> {
 }
 
 /// Looks now and then whether PostgreSQL's tables are as they are needed (not everything that goes wrong with them is an error of a statement, and
-/// nobody else would notice), and where nobody knows of a store that takes views, whether one does.
+/// nobody else would notice), and where nobody knows of a store that takes views, whether one does. And PostgreSQL is asked who it is, by which the
+/// gates tell whether the keys in Redis are this database's.
 pub(crate) async fn watch_stores(health: Arc<Health>, database: Option<Arc<Database>>, unfit: Gauge) {
     let mut interval = ticks::every(LOOK_OUT_INTERVAL);
     let mut told = None;
@@ -189,6 +195,10 @@ pub(crate) async fn watch_stores(health: Arc<Health>, database: Option<Arc<Datab
         interval.tick().await;
         if let Some(database) = &database {
             watch_tables(database, &unfit, &mut told).await;
+            let before = database.known_owner();
+            if told.is_none() && database.owner().await.is_ok_and(|owner| before != Some(owner)) {
+                health.look_again();
+            }
         }
         health.look_out(database.as_deref()).await;
     }

@@ -71,6 +71,38 @@ async fn one_viewer_whom_a_check_refuses_is_refused_alone() {
     }
 }
 
+#[tokio::test]
+async fn a_partition_that_is_missing_and_a_count_that_is_full_refuse_their_posts_alone() {
+    let partition = "alter table post_views rename to other;
+        create table post_views (like other including defaults, primary key (post_id, user_id)) partition by list (post_id);
+        create table some partition of post_views for values in ('q', 'past-0', 'past-1', 'past-2', 'past-3', 'past-4', 'past-5',
+            'past-6', 'past-7');
+        insert into post_views values ('q', 'old')";
+    for (rule, old, end) in [
+        (partition, "503", "create table rest partition of post_views default"),
+        ("update posts set views_count = 2147483647 where id = 'p'", "duplicate 2147483647", "update posts set views_count = 1"),
+    ] {
+        let world = world().await;
+        world.sql().batch_execute(rule).await.unwrap();
+        let app = world.ingest().await;
+        Away::Dead.begin(&world, &app).await;
+        eventually("it is ready", SOON, || async { app.admin.get("/readyz").await.status == 200 }).await;
+        let polls = Polls::begin(&app.admin);
+        let everyone =
+            named("viewer", 50).into_iter().flat_map(|viewer| ["p", "q"].map(|post| (viewer.clone(), post.to_owned())));
+        for (number, verdict) in views(&app, everyone).await.0.iter().enumerate() {
+            let expected = if number % 2 == 0 { "503" } else { "counted" };
+            assert!(verdict.starts_with(expected), "{number} {verdict}");
+        }
+        assert_eq!(app.verdict("old", "p").await, old);
+        assert!(app.verdict("author", "p").await.starts_with("own"));
+        app.count("p").await;
+        polls.assert_all(200).await;
+        world.sql().batch_execute(end).await.unwrap();
+        assert!(app.verdict("viewer-0", "p").await.starts_with("counted"));
+    }
+}
+
 /// A rule that came later refuses the row of somebody who was stored before.
 #[tokio::test]
 async fn a_viewer_who_is_stored_is_a_duplicate_although_a_rule_refuses_him_by_now() {
@@ -91,12 +123,21 @@ async fn a_viewer_who_is_stored_is_a_duplicate_although_a_rule_refuses_him_by_no
 
 #[tokio::test]
 async fn a_foreign_key_that_half_of_the_viewers_miss_refuses_just_these() {
+    assert_strangers_refused("").await;
+}
+
+#[tokio::test]
+async fn so_does_one_that_is_checked_at_the_end() {
+    assert_strangers_refused("deferrable initially deferred").await;
+}
+
+async fn assert_strangers_refused(when: &str) {
     let world = world().await;
     let users = "create table users (id text primary key);
         insert into users select unnest(array['old']);
         insert into users select 'user-' || i from generate_series(0, 499) i;
         alter table post_views add foreign key (user_id) references users (id)";
-    world.sql().batch_execute(users).await.unwrap();
+    world.sql().batch_execute(&format!("{users} {when}")).await.unwrap();
     let app = world.ingest().await;
     world.sql().execute("insert into users values ($1)", &[&app.address.to_string()]).await.unwrap();
     Away::Dead.begin(&world, &app).await;
@@ -158,6 +199,12 @@ async fn a_rule_that_refuses_everybody_is_an_outage_until_it_is_gone() {
                 "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'closed'; end $$;
                 create trigger refuse before update on posts for each row execute function refuse()",
                 "drop trigger refuse on posts",
+            ),
+            (
+                "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'closed'; end $$;
+                create constraint trigger refuse after insert on post_views deferrable initially deferred
+                    for each row execute function refuse()",
+                "drop trigger refuse on post_views",
             ),
         ] {
             let world = world().await;

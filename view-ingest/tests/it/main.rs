@@ -17,6 +17,7 @@ mod link;
 mod load_balancer;
 mod operators;
 mod outbox;
+mod owner;
 mod pooler;
 mod postgres_away;
 mod postgres_read_only;

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use shared::{
+    failpoints,
     ids::{PostId, ViewerId},
     keys::field,
     ledger,
@@ -29,6 +30,7 @@ impl Engine {
     /// Compares the sets of such posts with the ledger.
     pub(super) async fn restore_fallen(&mut self, scanned: &mut Scanned) -> Result<(), Failure> {
         for post in std::mem::take(&mut scanned.fallen) {
+            self.check_owner().await?;
             if self.restore_set(post, scanned).await? {
                 tracing::info!(%post, "the set of a post has been made from the ledger again, which has fewer views than it had");
             }
@@ -50,6 +52,7 @@ impl Engine {
                 }
                 cursor = next;
             };
+            failpoints::at("fallen::before");
             // Whoever is in the set was in the outbox before. So whoever is not there now is in the ledger by now, or nowhere.
             let Some(waiting) = self.waiting_viewers(&post).await? else { return Ok(false) };
             let in_ledger = ledger::viewers_among(&self.database, &post, &members).await?;
@@ -92,7 +95,7 @@ impl Engine {
 
     /// The viewers of a post that the outbox has; nothing where it is too long to be read.
     async fn waiting_viewers(&mut self, post: &PostId) -> Result<Option<HashSet<ViewerId>>, Failure> {
-        let mut outbox = Gathered::default();
+        let mut outbox = Gathered::over(self.owned);
         outbox.read_on(&mut self.line, &self.keys, MOST_WAITING).await?;
         if !outbox.is_at_end {
             return Ok(None);

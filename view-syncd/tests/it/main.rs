@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 mod acknowledge;
+mod beside;
+mod changed_posts;
+mod counts;
 mod crash;
+mod crowd;
 mod daemon;
 mod drain;
 mod end_to_end;
@@ -12,7 +16,11 @@ mod http_api;
 mod large;
 mod least_rights;
 mod migrate;
+mod not_seen;
+mod old_data;
+mod older_answers;
 mod outages;
+mod owner;
 mod preconditions;
 mod prefixes;
 mod racing;

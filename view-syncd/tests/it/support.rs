@@ -1,6 +1,6 @@
 //! What most of these tests need: both stores, a posts table with a ledger, and what view-ingest would do.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, sync::Arc};
 
 use fred::{
     clients::Client as Redis,
@@ -10,9 +10,11 @@ use fred::{
 use prometheus_client::registry::Registry;
 use shared::{ids::PostId, keys::Keys};
 use testkit::{
+    SOON, eventually,
+    http::Client,
     postgres::{self, Database},
     posts::{IdType, PostsTable, ledger_count},
-    process::{Daemon, DaemonBuilder},
+    process::{Daemon, DaemonBuilder, sibling_binary},
     redis::RedisServer,
 };
 use view_syncd::{
@@ -31,7 +33,7 @@ pub(crate) const SECRET: &str = "a secret for tests only";
 
 /// Two stores of one's own.
 pub(crate) struct World {
-    pub(crate) server: RedisServer,
+    pub(crate) server: Arc<RedisServer>,
     pub(crate) redis: Redis,
     pub(crate) keys: Keys,
     pub(crate) database: Database,
@@ -50,10 +52,16 @@ impl World {
         Self::with_stores(server, database, PostsTable::with_ids(IdType::Bigint)).await
     }
 
-    pub(crate) async fn with_stores(server: RedisServer, database: Database, posts: PostsTable) -> Self {
-        let sql = database.client().await;
-        posts.create(&sql).await;
-        let world = Self { redis: server.client().await, keys: Keys::default(), server, database, sql, posts };
+    pub(crate) async fn with_stores(server: impl Into<Arc<RedisServer>>, database: Database, posts: PostsTable) -> Self {
+        posts.create(&database.client().await).await;
+        Self::over(server, database, posts).await
+    }
+
+    /// With a posts table that is there.
+    pub(crate) async fn over(server: impl Into<Arc<RedisServer>>, database: Database, posts: PostsTable) -> Self {
+        let server = server.into();
+        let (redis, sql) = (server.client().await, database.client().await);
+        let world = Self { redis, keys: Keys::default(), server, database, sql, posts };
         let migrated = world.command("migrate").start();
         assert!(migrated.wait_exit().await.success(), "{:?}", migrated.output());
         world
@@ -84,6 +92,21 @@ impl World {
         self.program().env("JWT_SECRET", SECRET)
     }
 
+    /// view-ingest beside these stores.
+    pub(crate) fn ingest_program(&self) -> DaemonBuilder {
+        Daemon::builder(sibling_binary("view-ingest"))
+            .env("REDIS_URL", self.server.url())
+            .env("DATABASE_URL", self.database.url())
+            .env("JWT_SECRET", SECRET)
+            .env("VIEW_INGEST_LISTEN", "127.0.0.1:0")
+            .env("VIEW_INGEST_ADMIN_LISTEN", "127.0.0.1:0")
+    }
+
+    /// view-ingest, started and ready, and a client of it.
+    pub(crate) async fn ingest(&self) -> (Daemon, Client) {
+        ready(self.ingest_program()).await
+    }
+
     /// The daemon, started and done with its first cycle, with a linger that never ends by itself.
     pub(crate) async fn patient_daemon(&self) -> Daemon {
         let daemon = self.daemon().env("SYNC_LINGER", "1h").start();
@@ -94,7 +117,7 @@ impl World {
     /// An engine whose steps the test takes itself.
     pub(crate) async fn engine(&self, flags: &[&str]) -> Engine {
         let posts = ["--posts-table", &self.posts.table, "--author-column", &self.posts.author_column];
-        engine(&self.server.url(), &self.database, &[&posts, flags].concat()).await
+        engine(&self.server.url(), &self.database.url(), &[&posts, flags].concat()).await
     }
 
     /// Does what view-ingest does with viewers of a post that it knows: outbox first, then the set and `recorded`.
@@ -133,6 +156,11 @@ impl World {
 
     pub(crate) async fn author(&self, post: &str) -> Option<String> {
         self.redis.hget(self.keys.meta(&PostId::parse(post).unwrap()), "author").await.unwrap()
+    }
+
+    /// Whether the hash of a post has a field.
+    pub(crate) async fn redis_field(&self, post: &str, field: &str) -> bool {
+        self.redis.hexists(self.keys.meta(&PostId::parse(post).unwrap()), field).await.unwrap()
     }
 
     /// The count in PostgreSQL, which must agree with the ledger.
@@ -174,6 +202,14 @@ impl World {
     }
 }
 
+/// Starts a view-ingest, and waits until it is ready.
+pub(crate) async fn ready(program: DaemonBuilder) -> (Daemon, Client) {
+    let daemon = program.start();
+    let client = Client::new(daemon.wait_for_listening("public").await);
+    eventually("view-ingest is ready", SOON, || async { client.get("/readyz").await.status == 200 }).await;
+    (daemon, client)
+}
+
 /// Drains until nothing is left, and nothing waits for a lock.
 pub(crate) async fn drain_held(engine: &mut Engine) {
     loop {
@@ -186,9 +222,8 @@ pub(crate) async fn drain_held(engine: &mut Engine) {
 }
 
 /// An engine whose steps the test takes itself.
-pub(crate) async fn engine(redis_url: &str, database: &Database, flags: &[&str]) -> Engine {
-    let database_url = database.url();
-    let args = ["view-syncd", "sync", "--redis-url", redis_url, "--database-url", &database_url];
+pub(crate) async fn engine(redis_url: &str, database_url: &str, flags: &[&str]) -> Engine {
+    let args = ["view-syncd", "sync", "--redis-url", redis_url, "--database-url", database_url];
     let settings = cli::read(args.iter().chain(flags).map(OsString::from)).expect("the settings are right");
     let (command, common) = settings.into_parts();
     assert!(matches!(command, Command::Sync));

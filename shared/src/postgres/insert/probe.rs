@@ -56,7 +56,8 @@ impl Database {
     /// [`DatabaseError`] when the server is away.
     pub async fn takes_pairs(&self) -> Result<bool, DatabaseError> {
         let schema = self.schema().await?;
-        let begin = self.begin(SEARCH_LOCK_TIMEOUT, "");
+        // What is checked at the end of a transaction that is kept is checked here, too.
+        let begin = self.begin(SEARCH_LOCK_TIMEOUT, " SET CONSTRAINTS ALL IMMEDIATE");
         let statements = &schema.statements;
         let candidates = match self.transact(&begin, &statements.probe_candidates, &[], ROLLBACK).await {
             Ok(candidates) => candidates,
