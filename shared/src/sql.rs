@@ -71,6 +71,8 @@ pub struct Statements {
     pub insert: String,
     /// The same, but waits for locks. Meant for a single post, and a short deadline.
     pub insert_waiting: String,
+    /// For each foreign key of the ledger's viewers, by its name: gives those of the viewers `$1`, each as a text, whom it does not find.
+    pub strangers: Vec<(String, String)>,
     /// Gives up to sixteen pairs, as texts, that could be in the ledger and are not: viewers, users and authors that exist, with posts that
     /// exist.
     pub probe_candidates: String,
@@ -119,6 +121,17 @@ pub struct CastTypes<'a> {
     pub viewer_declared: &'a str,
 }
 
+/// A foreign key of the ledger's viewers alone, to where the role may read.
+#[derive(Debug, Clone)]
+pub struct UserKey {
+    /// The constraint's name.
+    pub name: String,
+    /// The table that it leads to.
+    pub table: TableName,
+    /// The column there, quoted.
+    pub column: String,
+}
+
 /// The canonical spelling of an author: that of [`crate::ids::ViewerId`], in SQL.
 fn canonical(author: &str) -> String {
     let uuid = "'^([0-9a-fA-F]{32}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'";
@@ -126,10 +139,10 @@ fn canonical(author: &str) -> String {
 }
 
 impl Statements {
-    /// Writes the statements for the posts table `posts`, whose real schema is `schema`. `users` are the tables and (quoted) columns in which a
-    /// viewer of the ledger has to be.
+    /// Writes the statements for the posts table `posts`, whose real schema is `schema`. `users` are the foreign keys of the ledger's viewers
+    /// that lead to something readable.
     #[must_use]
-    pub fn new(schema: &str, posts: &PostsSettings, types: &CastTypes<'_>, users: &[(TableName, String)]) -> Self {
+    pub fn new(schema: &str, posts: &PostsSettings, types: &CastTypes<'_>, users: &[UserKey]) -> Self {
         let table = TableName { schema: Some(schema.to_owned()), table: posts.table.table.clone() };
         let ledger = format!("{}.{}", quote(schema), quote(LEDGER_TABLE));
         let (id, count) = (&posts.id, &posts.count);
@@ -175,12 +188,24 @@ LEFT JOIN counted ON counted.id = known.id
 LEFT JOIN added ON added.post_id = known.id"
             )
         };
-        let mut others: String =
-            users.iter().map(|(users, column)| format!("UNION (SELECT u.{column}::{viewer} FROM {users} u LIMIT 16) ")).collect();
+        let mut others: String = users
+            .iter()
+            .map(|UserKey { table, column, .. }| format!("UNION (SELECT u.{column}::{viewer} FROM {table} u LIMIT 16) "))
+            .collect();
         if authors_are_viewers {
             others +=
                 &format!("UNION (SELECT p.{author} FROM {table} p WHERE p.{author} IS NOT NULL LIMIT 16)", author = posts.author);
         }
+        let strangers = users.iter().map(|UserKey { name, table, column }| {
+            let statement = format!(
+                "\
+-- strangers
+SELECT wanted.viewer::text FROM unnest($1::{viewer_sent}[]::{viewer}[]) AS wanted(viewer)
+WHERE NOT EXISTS (SELECT FROM {table} u WHERE u.{column} = wanted.viewer)"
+            );
+            (name.clone(), statement)
+        });
+        let strangers = strangers.collect();
         let probe_candidates = format!(
             "\
 -- probe candidates
@@ -266,6 +291,7 @@ CREATE TABLE IF NOT EXISTS {ledger} (
         Self {
             insert,
             insert_waiting,
+            strangers,
             probe_candidates,
             probe,
             hydrate,

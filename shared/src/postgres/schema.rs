@@ -21,7 +21,7 @@ use crate::{
     ids::{PostId, ViewerId, is_canonical_uuid},
     settings::PostsSettings,
     sql::{
-        CastTypes, LEDGER_TABLE, Statements,
+        CastTypes, LEDGER_TABLE, Statements, UserKey,
         identifier::{TableName, quote},
     },
 };
@@ -81,7 +81,7 @@ impl Schema {
         let Layout { id, author, count, post_type, author_type, viewer_type, .. } = layout;
         let users = found.iter().flat_map(|ledger| &ledger.foreign_keys).filter_map(|key| {
             let column = key.readable_target_of("user_id")?;
-            Some((key.table(), quote(column)))
+            Some(UserKey { name: key.name.clone(), table: key.table(), column: quote(column) })
         });
         let types = CastTypes {
             post: post_type.cast(),

@@ -75,11 +75,11 @@ async fn one_viewer_whom_a_check_refuses_is_refused_alone() {
 async fn a_partition_that_is_missing_and_a_count_that_is_full_refuse_their_posts_alone() {
     let partition = "alter table post_views rename to other;
         create table post_views (like other including defaults, primary key (post_id, user_id)) partition by list (post_id);
-        create table some partition of post_views for values in ('q', 'past-0', 'past-1', 'past-2', 'past-3', 'past-4', 'past-5',
+        create table part partition of post_views for values in ('q', 'past-0', 'past-1', 'past-2', 'past-3', 'past-4', 'past-5',
             'past-6', 'past-7');
         insert into post_views values ('q', 'old')";
     for (rule, old, end) in [
-        (partition, "503", "create table rest partition of post_views default"),
+        (partition, "503", "create table others partition of post_views default"),
         ("update posts set views_count = 2147483647 where id = 'p'", "duplicate 2147483647", "update posts set views_count = 1"),
     ] {
         let world = world().await;
