@@ -6,6 +6,7 @@
 
 mod arrays;
 mod probe;
+mod strangers;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -116,6 +117,8 @@ pub struct Insert<'a, P> {
     options: Options,
     /// What is still to be done, the next at the end.
     work: Vec<Range<usize>>,
+    /// The places of refused pairs that are within what is still to be done.
+    left_out: HashSet<usize>,
     outcome: Outcome,
     /// Whether the table takes pairs, as far as is known.
     is_proven: bool,
@@ -135,6 +138,7 @@ impl<'a, P: PairList> Insert<'a, P> {
             pairs,
             options,
             work,
+            left_out: HashSet::new(),
             outcome: Outcome::default(),
             is_proven: false,
             refusals: 0,
@@ -198,8 +202,20 @@ impl<'a, P: PairList> Insert<'a, P> {
         outcome
     }
 
+    /// Ends it. Returns what became of all posts, also of those that have pairs left to do (so that a post may have stored pairs and be held,
+    /// too), and the places of these pairs.
+    pub fn end(self) -> (Outcome, Vec<Range<usize>>) {
+        (self.outcome, self.work)
+    }
+
     fn post_at(&self, place: usize) -> Option<PostId> {
         self.pairs.range(place..place + 1).next().and_then(|(post, ..)| PostId::parse(post).ok())
+    }
+
+    /// The pairs of a range, with their places, but for those that are left out.
+    fn rest(&self, range: &Range<usize>) -> impl Iterator<Item = (usize, Sent<'a>)> + Clone + Send + use<'a, '_, P> {
+        let left_out = &self.left_out;
+        range.clone().zip(self.pairs.range(range.clone())).filter(|(place, _)| !left_out.contains(place))
     }
 
     async fn fail(&mut self, range: Range<usize>, error: DatabaseError) -> Result<(), DatabaseError> {
@@ -211,10 +227,9 @@ impl<'a, P: PairList> Insert<'a, P> {
                 self.work.push(range);
                 Ok(())
             }
-            // The lock of the post itself was waited for, and more of its pairs would wait for it as long, one after the other.
-            DatabaseError::Locked(_) if self.options.patience.is_some() => {
-                let posts = self.pairs.range(range).filter_map(|(post, ..)| PostId::parse(post).ok());
-                self.outcome.held.extend(posts.map(|post| (post, Held::Locked)));
+            // Whether it is the post or one of its pairs that is locked, only a statement tells that waits for no post.
+            DatabaseError::Locked(_) if self.options.patience.take().is_some() => {
+                self.work.push(range);
                 Ok(())
             }
             DatabaseError::Locked(_) | DatabaseError::Refused(_) => self.search(range, error).await,
@@ -228,6 +243,17 @@ impl<'a, P: PairList> Insert<'a, P> {
     /// Goes on after a statement was refused: by halves, once it is known that the table takes other pairs.
     async fn search(&mut self, range: Range<usize>, error: DatabaseError) -> Result<(), DatabaseError> {
         self.has_met_lock |= matches!(error, DatabaseError::Locked(_));
+        if range.len() > 1
+            && let Some(refusal) = error.refusal()
+        {
+            match self.leave_strangers_out(&range, refusal).await {
+                Ok(false) => {}
+                result => {
+                    self.work.push(range);
+                    return result.map(drop);
+                }
+            }
+        }
         if !self.is_proven
             && let Err(error) = self.prove(&range, error.clone()).await
         {
@@ -256,7 +282,8 @@ impl<'a, P: PairList> Insert<'a, P> {
         let schema = self.database.schema().await?;
         let (mut spelling, mut only) = (spelling, only);
         loop {
-            let arrays = Arrays::new(&schema, self.pairs.range(range.clone()), spelling, only.as_ref())?;
+            let pairs = self.rest(&range).map(|(_, pair)| pair);
+            let arrays = Arrays::new(&schema, pairs, spelling, only.as_ref())?;
             let mut missing = self.send(&arrays, &schema).await?;
             let next = spelling.next();
             let may_differ = |post: &PostId| next.is_some() && Spelling::may_differ(&schema, post);
