@@ -11,6 +11,7 @@ mod failover;
 mod http_api;
 mod large;
 mod least_rights;
+mod locks;
 mod migrate;
 mod outages;
 mod preconditions;
