@@ -37,6 +37,12 @@ pub fn begin(lock_timeout: Duration, statement_timeout: Duration, more: &str) ->
     )
 }
 
+/// Bounds how long a transaction waits for a lock.
+#[must_use]
+pub fn limit_locks(timeout: Duration) -> String {
+    format!("-- limit locks\nSET LOCAL lock_timeout = {}", timeout.as_millis())
+}
+
 /// The statements that name the application's table and columns. Posts go in as their places in a list of ids, and come out by them:
 /// the database may spell an id otherwise.
 #[derive(Debug, Clone)]

@@ -91,6 +91,11 @@ impl Committed {
         self.outcome.held.keys().chain(pair_locked).chain(left_out)
     }
 
+    /// Whether a post is about to be settled.
+    fn settles(&self, sorted: &Sorted, place: u32) -> bool {
+        sorted.acked.iter().any(|acked| acked.place == place)
+    }
+
     /// The ids of all entries.
     pub(crate) fn entry_ids(&self) -> Vec<EntryId> {
         self.entries.iter().map(|(id, _)| id).collect()
@@ -130,6 +135,9 @@ impl Engine {
 
         // The dead before the deletion of their entries: none may be lost. The keys after it: what is deleted brings no key back.
         let letters = letters(batch, &sorted, is_last);
+        if batch.pair_locked.iter().any(|place| batch.settles(&sorted, *place)) {
+            self.offer_soon();
+        }
         let dead = letters.iter().filter(|letter| letter.reason != NO_SUCH_POST).count() as u64;
         self.bury(letters).await?;
         batch.settled.extend(sorted.acked.iter().map(|acked| acked.place).chain(sorted.missing.iter().copied()));

@@ -92,6 +92,7 @@ impl Engine {
         }
         self.measure_outbox().await?;
         let retried = self.retry_held().await?;
+        self.offer_when_due().await?;
         let limit = self.first_batch();
         if self.gathered.entries.is_empty() {
             self.gathered = self.held.next_part();
@@ -126,6 +127,8 @@ impl Engine {
             // That nothing is to be stored says nothing about what was in the way.
             self.prove_stores().await?;
         }
+        // Looked up anew now and then: somebody may have taken a right away, or an index.
+        self.database.schema().await?;
         Ok(Drained::Idle)
     }
 

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
+    time::Instant,
 };
 
 use fred::{
@@ -86,6 +87,8 @@ pub struct Engine {
     pub(crate) progress: Progress,
     /// Whether this process is the one that drains. Another one's counts in PostgreSQL may be ahead of what Redis has been told.
     pub(crate) drains: bool,
+    /// When dead letters are offered again before the next cycle, because locks were in the way of some.
+    pub(crate) offer_at: Option<Instant>,
     /// Up to which dead letter they have been offered again.
     pub(crate) offered_to: Option<EntryId>,
     /// What has been read from the outbox and waits for company.
@@ -121,6 +124,7 @@ impl Engine {
             store: Store::new(Arc::clone(&stores.database), progress.clone()),
             progress,
             drains: true,
+            offer_at: None,
             offered_to: None,
             gathered: Gathered::default(),
             held: HeldPosts::default(),

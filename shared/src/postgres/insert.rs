@@ -208,6 +208,12 @@ impl<'a, P: PairList> Insert<'a, P> {
                 self.work.push(range);
                 Ok(())
             }
+            // It was waited for, and that is enough.
+            DatabaseError::Locked(_) if self.options.patience.is_some() => {
+                let posts = self.pairs.range(range).filter_map(|(post, ..)| PostId::parse(post).ok());
+                self.outcome.held.extend(posts.map(|post| (post, Held::Locked)));
+                Ok(())
+            }
             DatabaseError::Locked(_) | DatabaseError::Refused(_) => self.search(range, error).await,
             _ => {
                 self.work.push(range);

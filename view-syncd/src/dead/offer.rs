@@ -23,6 +23,9 @@ use crate::{
 /// How long letters are offered in one cycle. The next one goes on from there.
 const CYCLE_TIME: Duration = Duration::from_secs(5);
 
+/// How soon a letter is offered again for which a lock was in the way.
+const SOON: Duration = Duration::from_secs(5);
+
 /// Which letters are offered.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Selection {
@@ -52,10 +55,24 @@ pub(crate) struct Offered {
 }
 
 impl Engine {
+    /// Has letters offered again before the next cycle.
+    pub(crate) fn offer_soon(&mut self) {
+        self.offer_at.get_or_insert_with(|| Instant::now() + SOON);
+    }
+
+    /// Offers letters again, where that is due before the next cycle.
+    pub(crate) async fn offer_when_due(&mut self) -> Result<(), Failure> {
+        if self.offer_at.is_some_and(|at| Instant::now() >= at) {
+            self.offer_passing().await?;
+        }
+        Ok(())
+    }
+
     /// Offers some of the letters whose reason may have passed.
     pub(crate) async fn offer_passing(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         let mut stored = 0;
+        self.offer_at = None;
         loop {
             let page = self.dead_letters(self.offered_to, None).await?;
             let Some(last) = page.last().map(|letter| letter.id) else {
@@ -136,6 +153,9 @@ impl Engine {
         let known: HashMap<PostId, Option<i64>> =
             self.look(&posts, &mut Scanned::default()).await?.into_iter().map(|(post, look)| (post, look.persisted)).collect();
         let outcome = self.store.run(&pairs).await?;
+        if outcome.refused.iter().any(|refused| refused.refusal.is_lock()) || !outcome.held.is_empty() {
+            self.offer_soon();
+        }
         let refused: HashSet<(PostId, ViewerId)> =
             outcome.refused.iter().filter_map(|refused| pairs.ids(refused.place)).collect();
 

@@ -1,10 +1,11 @@
 use testkit::{
     postgres,
     posts::{IdType, PostsTable},
+    process::Daemon,
     redis::RedisServer,
 };
 
-use crate::support::World;
+use crate::support::{PROGRAM, World};
 
 /// The declared types of the ledger's ids, and what happens to views when their post is deleted.
 async fn ledger(world: &World, table: &str) -> (String, String, String) {
@@ -84,4 +85,26 @@ async fn a_migration_without_postgresql_fails() {
     let program = world.command("migrate").env("DATABASE_URL", nobody).start();
     assert_eq!(program.wait_exit().await.code(), Some(1));
     assert!(!program.output().join("\n").contains("hidden"), "{:?}", program.output());
+}
+
+#[tokio::test]
+async fn nobody_waits_long_behind_a_migration_that_waits_for_a_lock() {
+    let database = testkit::postgres::shared().await.database().await;
+    let (holder, site) = (database.client().await, database.client().await);
+    let posts = PostsTable::with_ids(IdType::Bigint);
+    posts.create(&holder).await;
+    posts.insert_post(&holder, "1", "9").await;
+    holder.batch_execute("begin; update posts set views_count = 5").await.unwrap();
+    let program = Daemon::builder(PROGRAM).arg("migrate").env("DATABASE_URL", database.url()).start();
+    program.wait_for_line("the posts are locked by others").await;
+    for post in 2..=6 {
+        // The site's own writes pass, at the latest when the migration steps back.
+        let insert = format!("set statement_timeout = 3000; insert into posts (id) values ({post})");
+        site.batch_execute(&insert).await.unwrap();
+    }
+    assert!(program.is_running(), "{:?}", program.output());
+    holder.batch_execute("commit").await.unwrap();
+    assert!(program.wait_exit().await.success(), "{:?}", program.output());
+    let ledger = site.query_one("select count(*) from post_views", &[]).await.unwrap();
+    assert_eq!(ledger.get::<_, i64>(0), 0);
 }

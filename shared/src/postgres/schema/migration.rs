@@ -1,10 +1,19 @@
 //! Creating the ledger.
 
+use std::time::Duration;
+
 use super::{Purpose, Schema};
 use crate::{
     postgres::{Database, DatabaseError},
-    sql::identifier::TableName,
+    sql::{self, identifier::TableName},
 };
+
+/// How long a lock is waited for at a time.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long others are let pass between two tries.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is tried.
+const LOCK_TRIES: u32 = 300;
 
 /// What a migration has found or done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +41,27 @@ impl Database {
         Ok(Migrated { ledger: schema.ledger, created: true })
     }
 
+    /// Creates the ledger. Its foreign key takes a lock on the posts that waits for everybody who writes there, and while it waits, everybody else
+    /// waits behind it. So it waits for no more than a second at a time, and lets others pass in between.
     async fn create_ledger(&self, schema: &Schema) -> Result<(), DatabaseError> {
+        let mut tries = 1;
+        loop {
+            match self.try_create_ledger(schema).await {
+                Err(DatabaseError::Locked(_)) if tries < LOCK_TRIES => {
+                    tracing::info!(tries, "the posts are locked by others: trying again");
+                    tries += 1;
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_create_ledger(&self, schema: &Schema) -> Result<(), DatabaseError> {
         let mut connection = self.connection().await?;
         let transaction = connection.transaction().await?;
-        transaction.batch_execute(crate::sql::MIGRATION_LOCK).await?;
+        transaction.batch_execute(&sql::limit_locks(LOCK_TIMEOUT)).await?;
+        transaction.batch_execute(sql::MIGRATION_LOCK).await?;
         transaction.batch_execute(&schema.statements.create_ledger).await?;
         Ok(transaction.commit().await?)
     }
