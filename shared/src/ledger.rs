@@ -1,5 +1,7 @@
 //! What is asked of PostgreSQL, in the project's own terms: which posts there are, and what is known of them.
 
+mod look;
+
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
@@ -10,6 +12,7 @@ use std::{
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
+pub use self::look::{Seen, look};
 use crate::{
     ids::{PostId, ViewerId},
     postgres::{

@@ -58,12 +58,16 @@ pub struct Statements {
     pub insert: String,
     /// The same, but waits for locks. Meant for a single post, and a short deadline.
     pub insert_waiting: String,
-    /// Gives up to sixteen pairs, as texts, that could be in the ledger and are not: viewers and authors that exist, with posts that exist.
+    /// Gives up to sixteen pairs, as texts, that could be in the ledger and are not: viewers, users and authors that exist, with posts that
+    /// exist.
     pub probe_candidates: String,
-    /// Stores the pair `$1`, `$2`, given as texts, for a transaction that is rolled back.
+    /// Stores the pair `$1`, `$2`, given as texts, and counts it, for a transaction that is rolled back.
     pub probe: String,
     /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place, author, count, and its viewers where they are at most `$3`.
     pub hydrate: String,
+    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place, author, count, and those of the viewers `$4[j]` (of the post
+    /// at the place `$3[j]`) whom the ledger has with it.
+    pub look: String,
     /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place and count.
     pub counts: String,
     /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place and those of the viewers `$3` that the ledger has with it.
@@ -109,9 +113,10 @@ fn canonical(author: &str) -> String {
 }
 
 impl Statements {
-    /// Writes the statements for the posts table `posts`, whose real schema is `schema`.
+    /// Writes the statements for the posts table `posts`, whose real schema is `schema`. `users` are the tables and (quoted) columns in which a
+    /// viewer of the ledger has to be.
     #[must_use]
-    pub fn new(schema: &str, posts: &PostsSettings, types: &CastTypes<'_>) -> Self {
+    pub fn new(schema: &str, posts: &PostsSettings, types: &CastTypes<'_>, users: &[(TableName, String)]) -> Self {
         let table = TableName { schema: Some(schema.to_owned()), table: posts.table.table.clone() };
         let ledger = format!("{}.{}", quote(schema), quote(LEDGER_TABLE));
         let (id, count) = (&posts.id, &posts.count);
@@ -157,25 +162,30 @@ LEFT JOIN counted ON counted.id = known.id
 LEFT JOIN added ON added.post_id = known.id"
             )
         };
-        let authors = if authors_are_viewers {
-            format!("UNION (SELECT p.{author} FROM {table} p WHERE p.{author} IS NOT NULL LIMIT 16)", author = posts.author)
-        } else {
-            String::new()
-        };
+        let mut others: String =
+            users.iter().map(|(users, column)| format!("UNION (SELECT u.{column}::{viewer} FROM {users} u LIMIT 16) ")).collect();
+        if authors_are_viewers {
+            others += &format!("UNION (SELECT p.{author} FROM {table} p WHERE p.{author} IS NOT NULL LIMIT 16)", author = posts.author);
+        }
         let probe_candidates = format!(
             "\
 -- probe candidates
 WITH some_posts AS (
   SELECT p.{id} AS id FROM {table} p LIMIT 32
 ), some_viewers AS (
-  (SELECT v.user_id AS viewer FROM {ledger} v LIMIT 16) {authors} UNION SELECT {made_up_viewer}
+  (SELECT v.user_id AS viewer FROM {ledger} v LIMIT 16) {others} UNION SELECT {made_up_viewer}
 )
 SELECT some_posts.id::text, some_viewers.viewer::text FROM some_posts, some_viewers
 WHERE NOT EXISTS (SELECT FROM {ledger} v WHERE v.post_id = some_posts.id AND v.user_id = some_viewers.viewer)
 ORDER BY random() LIMIT 16"
         );
         let probe = format!(
-            "-- probe\nINSERT INTO {ledger} (post_id, user_id, viewed_at) VALUES ($1::text::{post}, $2::text::{viewer}, now()) RETURNING 1"
+            "\
+-- probe
+WITH inserted AS (
+  INSERT INTO {ledger} (post_id, user_id, viewed_at) VALUES ($1::text::{post}, $2::text::{viewer}, now()) RETURNING post_id
+)
+UPDATE {table} p SET {count} = coalesce(p.{count}, 0) + 1 FROM inserted WHERE p.{id} = inserted.post_id RETURNING 1"
         );
         let hydrate = format!(
             "\
@@ -189,6 +199,21 @@ FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {t
 -- counts
 SELECT named.place, coalesce(p.{count}, 0)::int8
 FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {table} p ON p.{id} = named.id"
+        );
+        let look = format!(
+            "\
+-- look
+WITH named AS MATERIALIZED (
+  SELECT named.place, p.{id} AS id, {author} AS author, coalesce(p.{count}, 0)::int8 AS views
+  FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {table} p ON p.{id} = named.id
+), stored AS (
+  SELECT pair.place, array_agg(v.user_id::text) AS viewers
+  FROM unnest($3::int4[], $4::{viewer_sent}[]::{viewer}[]) AS pair(place, viewer) JOIN named ON named.place = pair.place
+  JOIN {ledger} v ON v.post_id = named.id AND v.user_id = pair.viewer
+  GROUP BY pair.place
+)
+SELECT named.place, named.author, named.views, coalesce(stored.viewers, '{{}}')
+FROM named LEFT JOIN stored ON stored.place = named.place"
         );
         let viewers_among = format!(
             "\
@@ -224,6 +249,6 @@ CREATE TABLE IF NOT EXISTS {ledger} (
 )"
         );
         let (insert, insert_waiting) = (insert(" SKIP LOCKED"), insert(""));
-        Self { insert, insert_waiting, probe_candidates, probe, hydrate, counts, viewers_among, unlocked, compare, create_ledger }
+        Self { insert, insert_waiting, probe_candidates, probe, hydrate, look, counts, viewers_among, unlocked, compare, create_ledger }
     }
 }

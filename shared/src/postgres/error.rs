@@ -6,8 +6,6 @@ use tokio_postgres::error::SqlState;
 
 use super::schema::SchemaError;
 
-const NO_ANSWER: &str = "no answer in time";
-
 /// Why PostgreSQL did not do what it was asked to, by what follows from it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DatabaseError {
@@ -72,11 +70,7 @@ impl DatabaseError {
     /// Nothing came back in time.
     #[must_use]
     pub fn no_answer() -> Self {
-        Self::Unavailable(NO_ANSWER.to_owned())
-    }
-
-    pub(super) fn is_no_answer(&self) -> bool {
-        matches!(self, Self::Unavailable(text) if text == NO_ANSWER)
+        Self::Unavailable("no answer in time".to_owned())
     }
 
     pub(super) fn is_read_only(&self) -> bool {

@@ -195,6 +195,12 @@ impl<'a, P: PairList> Insert<'a, P> {
         outcome
     }
 
+    /// Ends it. Returns what became of all posts, also of those that have pairs left to do (so that a post may have stored pairs and be held,
+    /// too), and the places of these pairs.
+    pub fn end(self) -> (Outcome, Vec<Range<usize>>) {
+        (self.outcome, self.work)
+    }
+
     fn post_at(&self, place: usize) -> Option<PostId> {
         self.pairs.range(place..place + 1).next().and_then(|(post, ..)| PostId::parse(post).ok())
     }
@@ -208,10 +214,9 @@ impl<'a, P: PairList> Insert<'a, P> {
                 self.work.push(range);
                 Ok(())
             }
-            // It was waited for, and that is enough.
-            DatabaseError::Locked(_) if self.options.patience.is_some() => {
-                let posts = self.pairs.range(range).filter_map(|(post, ..)| PostId::parse(post).ok());
-                self.outcome.held.extend(posts.map(|post| (post, Held::Locked)));
+            // Whether it is the post or one of its pairs that is locked, only a statement tells that waits for no post.
+            DatabaseError::Locked(_) if self.options.patience.take().is_some() => {
+                self.work.push(range);
                 Ok(())
             }
             DatabaseError::Locked(_) | DatabaseError::Refused(_) => self.search(range, error).await,

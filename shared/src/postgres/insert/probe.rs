@@ -1,12 +1,16 @@
 //! Whether the table takes pairs at all: asked when the server has refused a statement, lest a fault of the table be taken for one of pairs.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
+    ops::Range,
+};
 
 use super::{Insert, PairList, SEARCH_LOCK_TIMEOUT, Spelling};
 use crate::postgres::{Database, DatabaseError};
 
-/// How many of one's own pairs are tried alone.
-const OWN_PAIRS: usize = 4;
+/// How many of one's own pairs are tried alone. Where half of them are bad, that all of these are is one case in 256.
+const OWN_PAIRS: usize = 8;
 /// The end of a transaction that is only to show whether it could be done.
 const ROLLBACK: &str = "ROLLBACK";
 
@@ -37,13 +41,8 @@ impl<P: PairList> Insert<'_, P> {
 
 /// Some places of a range, others each time: what was looked at in vain must not be all that is ever looked at.
 fn some_places(range: &Range<usize>) -> HashSet<usize> {
-    let random = uuid::Uuid::new_v4().as_u128();
-    (0..OWN_PAIRS)
-        .map(|number| {
-            let random = usize::try_from((random >> (number * 30)) & 0x3fff_ffff).unwrap_or(0);
-            range.start + random % range.len()
-        })
-        .collect()
+    let (random, length) = (RandomState::new(), range.len() as u64);
+    (0..OWN_PAIRS).filter_map(|number| usize::try_from(random.hash_one(number) % length).ok()).map(|place| range.start + place).collect()
 }
 
 impl Database {
