@@ -63,6 +63,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     metrics::register_unfit(&mut registry, &stores.watch.unfit);
     let mut engine = Engine::new(&stores, settings.work, metrics.clone(), stop.clone());
     let health = engine.health();
+    metrics::register_oldest(&mut registry, health.clone());
     let mut leadership = leader::campaign(Arc::clone(&stores.database), metrics);
     let readiness = Arc::new(readiness(health, leadership.clone()));
     let route = admin_api::route(daemon.verifier, requester.clone());
@@ -229,7 +230,7 @@ impl Schedule {
             Ok(Drained::Held(until)) => *until,
             Ok(Drained::Stored { .. }) => now,
             Err(failure) => {
-                let pause = stores::next_pause(&mut self.pauses);
+                let pause = stores::pause_after(failure, &mut self.pauses);
                 tracing::warn!("the outbox cannot be drained: {failure}");
                 now + pause
             }

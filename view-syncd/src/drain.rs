@@ -157,7 +157,8 @@ impl Engine {
             let schema = self.schema_for(&batch).await?;
             batch.prepare(&schema);
             last = batch.entries.last().unwrap_or(last);
-            let goes_on = batch.size >= limit && batches_left > 0 && self.stop.is_requested() == was_stopping;
+            let may_go_on = batches_left > 0 && self.stop.is_requested() == was_stopping && !self.held.is_overdue();
+            let goes_on = may_go_on && batch.size >= limit;
             self.gathered = batch.behind();
             failpoints::at("drain::before_commit");
             let (committed, settled) = self.store_batch(batch, before.take(), goes_on, &schema).await?;

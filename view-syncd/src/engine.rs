@@ -65,7 +65,8 @@ impl Failure {
             Self::Database(error @ (DatabaseError::Refused(_) | DatabaseError::Locked(_))) => {
                 format!("PostgreSQL takes no views at all: {error}")
             }
-            Self::Database(_) => "PostgreSQL is away".to_owned(),
+            Self::Database(DatabaseError::Unavailable(text)) => format!("PostgreSQL is away: {text}"),
+            Self::Database(error @ DatabaseError::Conflict(_)) => error.to_string(),
             Self::Stopped => "shutting down".to_owned(),
         }
     }
@@ -152,7 +153,7 @@ impl Engine {
     /// Forgets what has been read of the outbox: it is to be read again from its start.
     pub(crate) fn forget_outbox(&mut self) {
         self.gathered = Gathered::default();
-        self.held = HeldPosts::default();
+        self.held = std::mem::take(&mut self.held).forgotten();
     }
 
     /// Notes for operators how a step of the drain ended. Only what was really stored, or that there is nothing to store, makes it well again.
@@ -162,7 +163,15 @@ impl Engine {
         self.health.note_held(self.held.len(), self.held.oldest());
         match result {
             Ok(Drained::Waiting(_)) => {}
-            Ok(_) => {
+            Ok(Drained::Held(_)) => {
+                self.held.forget_before();
+                // Nothing was stored that would show that it is well again.
+                self.health.note_only_held();
+            }
+            Ok(drained) => {
+                if *drained == Drained::Idle {
+                    self.held.forget_before();
+                }
                 self.metrics.redis_up.set(1);
                 self.metrics.postgres_up.set(1);
                 self.health.note_drain(None);
@@ -176,6 +185,8 @@ impl Engine {
         self.progress.made();
         match result {
             Ok(_) => self.health.note_cycle(None),
+            // Where it was the drain that failed, it is a drain that shows that it is well again.
+            Err(_) if !self.health.is_well() => {}
             Err(failure) => self.note_failure(failure, Health::note_cycle),
         }
     }
@@ -210,17 +221,14 @@ impl Engine {
             return Err(refusal(Some(reply)).into());
         }
         self.database.ping().await?;
-        if self.database.takes_pairs().await? {
-            return Ok(());
-        }
-        Err(DatabaseError::Unavailable("it takes no pair at all".to_owned()).into())
+        self.database.refuses_all().await?.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Notes how long the outbox is, and how old its oldest entry.
     pub(crate) async fn measure_outbox(&mut self) -> Result<(), Failure> {
         let (length, oldest) = outbox::measure(&mut self.line, &self.keys).await?;
         self.metrics.outbox_entries.set(length);
-        self.metrics.oldest_entry.set(self.health.note_oldest(oldest).map_or(0.0, |age| age.as_secs_f64()));
+        self.health.note_oldest(oldest);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use shared::postgres::{
-    Database, DatabaseError,
+    Database, DatabaseError, Refusal,
     insert::{Insert, Options, Outcome, PairList},
 };
 
@@ -78,8 +78,8 @@ impl Storing<'_> {
         let statement_pairs = &self.store.statement_pairs;
         match &result {
             Ok(_) => statement_pairs.store(statement_pairs.load(Relaxed).saturating_mul(2), Relaxed),
-            Err(DatabaseError::Unavailable(_)) => {
-                // Perhaps it was too much for the time limit. Should PostgreSQL merely be away, the number rises again soon.
+            Err(error) if is_too_much(error) => {
+                // Should PostgreSQL merely be away, the number rises again soon.
                 let tried = self.largest.min(statement_pairs.load(Relaxed));
                 statement_pairs.store((tried / 2).max(LEAST_STATEMENT_PAIRS), Relaxed);
             }
@@ -98,4 +98,9 @@ impl Storing<'_> {
         outcome.refused.extend(second.refused);
         outcome
     }
+}
+
+/// Whether a statement may have been too much for the time limit, or for the server's memory.
+fn is_too_much(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::Unavailable(_)) || error.refusal().is_some_and(Refusal::is_of_server)
 }

@@ -25,8 +25,8 @@ use crate::{
 /// How long a statement waits for a lock that it cannot pass over: one on the table, on a row that a foreign key of the application's leads to,
 /// on a ledger's row that somebody has not committed yet. It holds the posts' rows meanwhile, so this is far below `deadlock_timeout`.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
-/// The same once a lock has been met, and the pairs that wait for it are looked for.
-const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(10);
+/// The same once a lock has been met, and the pairs that wait for it are looked for: there may be hundreds.
+const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
 /// How often a statement that gave way to another transaction is repeated.
 const CONFLICT_ATTEMPTS: u32 = 8;
 /// The pause before such a repetition; it grows with each.
@@ -116,6 +116,8 @@ pub struct Insert<'a, P> {
     outcome: Outcome,
     /// Whether the table takes pairs, as far as is known.
     is_proven: bool,
+    /// Whether the table has taken a pair since this began.
+    was_proven: bool,
     /// Refused pairs since a pair was taken.
     refusals: usize,
     conflicts: u32,
@@ -134,6 +136,7 @@ impl<'a, P: PairList> Insert<'a, P> {
             work,
             outcome: Outcome::default(),
             is_proven: false,
+            was_proven: false,
             refusals: 0,
             conflicts: 0,
             has_met_lock: false,
@@ -230,6 +233,10 @@ impl<'a, P: PairList> Insert<'a, P> {
     /// Goes on after a statement was refused: by halves, once it is known that the table takes other pairs.
     async fn search(&mut self, range: Range<usize>, error: DatabaseError) -> Result<(), DatabaseError> {
         self.has_met_lock |= matches!(error, DatabaseError::Locked(_));
+        if error.refusal().is_some_and(Refusal::is_of_server) {
+            self.work.push(range);
+            return Err(error);
+        }
         if !self.is_proven
             && let Err(error) = self.prove(&range, error.clone()).await
         {
@@ -241,10 +248,10 @@ impl<'a, P: PairList> Insert<'a, P> {
             return Ok(());
         }
         let Some(refusal) = error.refusal().cloned() else { return Err(error) };
-        self.outcome.refused.push(Refused { place: range.start, refusal });
         self.refusals += 1;
-        // The table may have become one that takes nothing, long after it took the first.
-        self.is_proven = !self.refusals.is_multiple_of(DOUBTFUL_REFUSALS);
+        // The table may have become one that takes nothing, long after it took the first. That a row is missing is no fault of the table.
+        self.is_proven = refusal.is_of_reference() || !self.refusals.is_multiple_of(DOUBTFUL_REFUSALS);
+        self.outcome.refused.push(Refused { place: range.start, refusal });
         Ok(())
     }
 
@@ -271,15 +278,18 @@ impl<'a, P: PairList> Insert<'a, P> {
 
     /// Sends one statement. Returns the posts that were not found.
     async fn send(&mut self, arrays: &Arrays<'_>, schema: &Schema) -> Result<HashSet<PostId>, DatabaseError> {
-        let lock_timeout = match self.options.patience {
-            Some(patience) => patience,
-            None if self.has_met_lock => SEARCH_LOCK_TIMEOUT,
-            None => LOCK_TIMEOUT,
-        };
+        let lock_timeout = if self.has_met_lock { SEARCH_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
         let statements = &schema.statements;
-        let statement = if self.options.patience.is_some() { &statements.insert_waiting } else { &statements.insert };
-        let begin = self.database.begin(lock_timeout, self.options.begin);
-        let rows = self.database.transact(&begin, statement, &arrays.params(&self.options.names_new), COMMIT).await?;
+        let begin = match self.options.patience {
+            // With nothing else held, so that it is in nobody's way. What holds the row then waits for nothing as long.
+            Some(patience) => {
+                let lock = statements.lock(&Spelling::all(schema, &arrays.posts), lock_timeout);
+                self.database.begin(patience, &format!("{}; {lock}", self.options.begin))
+            }
+            None => self.database.begin(lock_timeout, self.options.begin),
+        };
+        let params = arrays.params(&self.options.names_new);
+        let rows = self.database.transact(&begin, &statements.insert, &params, COMMIT).await?;
         let mut missing: HashSet<PostId> = arrays.posts.iter().copied().collect();
         for row in &rows {
             let Some(post) = usize::try_from(row.get::<_, i32>(0)).ok().and_then(|place| arrays.posts.get(place)) else {
@@ -300,7 +310,7 @@ impl<'a, P: PairList> Insert<'a, P> {
         }
         let (views, added): (i64, i64) = (row.get(3), row.get(4));
         if added > 0 {
-            (self.is_proven, self.refusals) = (true, 0);
+            (self.is_proven, self.was_proven, self.refusals) = (true, true, 0);
         }
         let stored = self.outcome.stored.entry(post).or_default();
         // A later statement has seen what an earlier one did.

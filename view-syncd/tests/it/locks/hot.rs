@@ -82,7 +82,11 @@ async fn a_hot_post_that_is_locked_waits_alone() {
 #[tokio::test]
 async fn a_thousand_posts_that_one_statement_locks_are_stored_when_it_is_done() {
     let world = World::new().await;
-    world.sql.batch_execute("insert into posts (id, author_id) select id, 999999 from generate_series(1, 1010) id").await.unwrap();
+    world
+        .sql
+        .batch_execute("insert into posts (id, author_id) select id, 999999 from generate_series(1, 1010) id")
+        .await
+        .unwrap();
     let (_daemon, _) = daemon(&world).await;
     let application = Application::begins(&world, "update posts set author_id = author_id where id <= 1000").await;
     for viewer in ["1", "2"] {

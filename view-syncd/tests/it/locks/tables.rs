@@ -2,9 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use fred::types::{ClusterHash, CustomCommand};
 use fred::interfaces::ClientLike;
-use testkit::{eventually, postgres::PostgresServer, posts::{IdType, PostsTable}, redis::RedisServer};
+use fred::types::{ClusterHash, CustomCommand};
+use testkit::{
+    eventually,
+    postgres::PostgresServer,
+    posts::{IdType, PostsTable},
+    redis::RedisServer,
+};
 
 use super::{Application, SECONDS, count, daemon, posts, readiness, stored, updates_at_once};
 use crate::support::World;
