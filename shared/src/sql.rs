@@ -210,7 +210,7 @@ UPDATE {table} p SET {count} = coalesce(p.{count}, 0) + 1 FROM inserted WHERE p.
             "\
 -- probe known
 WITH known AS MATERIALIZED (
-  SELECT some.post_id, some.user_id FROM (SELECT v.post_id, v.user_id FROM {ledger} v LIMIT 100) some ORDER BY random() LIMIT 1
+  SELECT few.post_id, few.user_id FROM (SELECT v.post_id, v.user_id FROM {ledger} v LIMIT 100) few ORDER BY random() LIMIT 1
 ), again AS (
   INSERT INTO {ledger} (post_id, user_id, viewed_at) SELECT known.post_id, known.user_id, now() FROM known ON CONFLICT DO NOTHING
 )

@@ -31,8 +31,8 @@ const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
 const CONFLICT_ATTEMPTS: u32 = 8;
 /// The pause before such a repetition; it grows with each.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
-/// As many pairs are refused one after the other before it is asked again whether the table takes any.
-const DOUBTFUL_REFUSALS: usize = 16;
+/// As many pairs are refused before it is asked again whether the table takes any: it may have become one that takes none.
+const MOST_DOUBTFUL: usize = 16;
 
 /// Pairs, sorted by post and viewer and free of repetitions, each of them acceptable for the columns' types.
 pub trait PairList: Sync {
@@ -114,12 +114,10 @@ pub struct Insert<'a, P> {
     /// What is still to be done, the next at the end.
     work: Vec<Range<usize>>,
     outcome: Outcome,
-    /// Whether the table takes pairs, as far as is known.
-    is_proven: bool,
     /// Whether the table has taken a pair since this began.
-    was_proven: bool,
-    /// Refused pairs since a pair was taken.
-    refusals: usize,
+    is_proven: bool,
+    /// Refused pairs, while it is not known that the table took pairs afterwards, too.
+    doubtful: Vec<Refused>,
     conflicts: u32,
     has_met_lock: bool,
 }
@@ -136,8 +134,7 @@ impl<'a, P: PairList> Insert<'a, P> {
             work,
             outcome: Outcome::default(),
             is_proven: false,
-            was_proven: false,
-            refusals: 0,
+            doubtful: Vec::new(),
             conflicts: 0,
             has_met_lock: false,
         }
@@ -148,6 +145,16 @@ impl<'a, P: PairList> Insert<'a, P> {
     /// # Errors
     /// [`DatabaseError`], when the server is away or the table takes no pair. What is done so far is committed, and can be taken.
     pub async fn run(&mut self, until: Option<Instant>, mut step: impl FnMut()) -> Result<bool, DatabaseError> {
+        let result = match self.work_off(until, &mut step).await {
+            Ok(()) => self.confirm().await,
+            Err(error) => Err(error),
+        };
+        // Where something went wrong, nothing is known of these.
+        self.work.extend(self.doubtful.drain(..).map(|refused| refused.place..refused.place + 1));
+        result.map(|()| self.work.is_empty())
+    }
+
+    async fn work_off(&mut self, until: Option<Instant>, step: &mut impl FnMut()) -> Result<(), DatabaseError> {
         while let Some(range) = self.work.pop() {
             let most = self.options.statement_pairs;
             if most > 0 && range.len() > most {
@@ -164,7 +171,7 @@ impl<'a, P: PairList> Insert<'a, P> {
                 break;
             }
         }
-        Ok(self.work.is_empty())
+        Ok(())
     }
 
     /// Takes what became of the posts of which no pair is left to do. A post's outcome is taken once.
@@ -237,21 +244,35 @@ impl<'a, P: PairList> Insert<'a, P> {
             self.work.push(range);
             return Err(error);
         }
-        if !self.is_proven
-            && let Err(error) = self.prove(&range, error.clone()).await
-        {
+        if !self.is_proven {
+            let proven = self.prove(&range, error).await;
+            // Also where it takes pairs: it may have begun to do so only after it has refused these.
             self.work.push(range);
-            return Err(error);
+            return proven;
         }
         if range.len() > 1 {
             self.work.extend(halves(&range));
             return Ok(());
         }
         let Some(refusal) = error.refusal().cloned() else { return Err(error) };
-        self.refusals += 1;
-        // The table may have become one that takes nothing, long after it took the first. That a row is missing is no fault of the table.
-        self.is_proven = refusal.is_of_reference() || !self.refusals.is_multiple_of(DOUBTFUL_REFUSALS);
-        self.outcome.refused.push(Refused { place: range.start, refusal });
+        let refused = Refused { place: range.start, refusal };
+        if refused.refusal.is_of_reference() {
+            // That another row is missing is no fault of the table.
+            self.outcome.refused.push(refused);
+            return Ok(());
+        }
+        self.doubtful.push(refused);
+        if self.doubtful.len() >= MOST_DOUBTFUL { self.confirm().await } else { Ok(()) }
+    }
+
+    /// Makes sure that the table takes pairs still, so that those that it has refused are bad.
+    async fn confirm(&mut self) -> Result<(), DatabaseError> {
+        if let Some(last) = self.doubtful.last() {
+            let error = DatabaseError::Refused(last.refusal.clone());
+            let range = last.place..last.place + 1;
+            self.prove(&range, error).await?;
+            self.outcome.refused.append(&mut self.doubtful);
+        }
         Ok(())
     }
 
@@ -310,7 +331,7 @@ impl<'a, P: PairList> Insert<'a, P> {
         }
         let (views, added): (i64, i64) = (row.get(3), row.get(4));
         if added > 0 {
-            (self.is_proven, self.was_proven, self.refusals) = (true, true, 0);
+            self.is_proven = true;
         }
         let stored = self.outcome.stored.entry(post).or_default();
         // A later statement has seen what an earlier one did.

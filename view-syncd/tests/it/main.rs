@@ -25,4 +25,5 @@ mod settings;
 mod site;
 mod support;
 mod systemd;
+mod table_faults;
 mod tls;

@@ -36,9 +36,9 @@ impl<P: PairList> Insert<'_, P> {
             }
         }
         // A pair that is there shows less than one that is not: what looks at rows when they are stored does not see it.
-        let knows_enough = self.was_proven || error.refusal().is_some_and(Refusal::is_of_row);
+        let knows_enough = self.is_proven || error.refusal().is_some_and(Refusal::is_of_row);
         if self.database.refuses_all().await?.is_none() || (knows_enough && self.database.takes_known_pairs().await?) {
-            (self.is_proven, self.was_proven) = (true, true);
+            self.is_proven = true;
             return Ok(());
         }
         Err(error)
