@@ -1,6 +1,6 @@
 //! What `view-ingest` and `view-syncd` have in common.
 //!
-//! The map: [`ids`] and [`keys`] say what is counted and where it lies in Redis; [`settings`] reads flags and environment;
+//! The map: [`ids`] and [`keys`] say what is counted and where it lies in Redis, [`owner`] whose it is; [`settings`] reads flags and environment;
 //! [`auth`] checks tokens; [`redis`] and [`scripts`] speak with Redis, [`postgres`], [`ledger`] and [`sql`] with PostgreSQL;
 //! [`admin`], [`respond`], [`readiness`], [`telemetry`], [`notify`], [`signals`] and [`ticks`] are what a process needs to be
 //! operated; [`failpoints`] are where it is made to die in a proof.
@@ -12,6 +12,7 @@ pub mod ids;
 pub mod keys;
 pub mod ledger;
 pub mod notify;
+pub mod owner;
 pub mod postgres;
 pub mod readiness;
 pub mod redis;

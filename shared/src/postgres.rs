@@ -6,6 +6,7 @@
 mod error;
 pub mod insert;
 mod lent;
+mod owner;
 pub mod schema;
 
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio_postgres::{Row, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use self::error::{DatabaseError, Refusal};
-use self::{lent::Lent, schema::cache::SchemaCache};
+use self::{lent::Lent, owner::KnownOwner, schema::cache::SchemaCache};
 use crate::{
     settings::{DatabaseSettings, PostsSettings},
     sql,
@@ -35,6 +36,7 @@ pub struct Database {
     tls: MakeRustlsConnect,
     posts: PostsSettings,
     schema: SchemaCache,
+    owner: KnownOwner,
     statement_timeout: Duration,
 }
 
@@ -58,13 +60,14 @@ impl Database {
         let tls = crate::tls::postgres_connector(settings.verify)?;
         let manager =
             Manager::from_config(settings.config.clone(), tls.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        let schema = SchemaCache::default();
+        let (schema, owner) = (SchemaCache::default(), KnownOwner::default());
         // Where a connection leads is known when it has been asked.
-        let suspect = schema.suspicion();
+        let (suspect, doubt) = (schema.suspicion(), owner.doubts());
         let pool = Pool::builder(manager)
             .max_size(connections)
             .post_create(Hook::sync_fn(move |_, _| {
                 suspect();
+                doubt();
                 Ok(())
             }))
             .runtime(Runtime::Tokio1)
@@ -74,7 +77,7 @@ impl Database {
                 recycle: Some(statement_timeout),
             })
             .build()?;
-        Ok(Self { pool, tls, posts, schema, statement_timeout })
+        Ok(Self { pool, tls, posts, schema, owner, statement_timeout })
     }
 
     /// Takes a connection out of the pool, opening one where none is idle.

@@ -1,6 +1,7 @@
 //! The connection to Redis: it reconnects for ever, waits for nothing without a deadline, and says in the log when it comes and goes.
 
 pub mod link;
+pub mod ownership;
 pub mod requirements;
 pub mod resp;
 mod sentinels;

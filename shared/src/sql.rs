@@ -19,6 +19,19 @@ pub const LEADER_SESSION: &str = "\
 -- leader session
 SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; SET tcp_user_timeout = 7000";
 
+/// The system identifier and the object id of the database, which together are those of no other database.
+pub const SERVER: &str = "\
+-- server
+SELECT system_identifier || '/' || (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+FROM pg_catalog.pg_control_system()";
+
+/// What stands in for [`SERVER`] where the system identifier is not to be had: the name and the object id of the database, and the object
+/// id of the posts table (`$1`, quoted).
+pub const SERVER_WITHOUT_IDENTIFIER: &str = "\
+-- server without identifier
+SELECT datname || ':' || coalesce(to_regclass($1)::oid::int8, 0) || '/' || oid
+FROM pg_catalog.pg_database WHERE datname = current_database()";
+
 /// Takes the lock of the leader over the ledger `$1`, or tells that another session holds it. The number is the project's own.
 pub const TRY_TO_LEAD: &str = "-- try to lead\nSELECT pg_try_advisory_lock(722643, hashtext($1))";
 

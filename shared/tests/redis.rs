@@ -24,7 +24,8 @@ async fn every_primary_of_a_cluster_is_looked_at() {
     let (first_client, second_client) = (first.client().await, second.client().await);
     command(&first_client, &["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]).await;
     command(&second_client, &["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]).await;
-    command(&first_client, &["CLUSTER", "MEET", "127.0.0.1", &second.port().to_string()]).await;
+    let [port, cluster_port] = [second.port(), second.cluster_port()].map(|port| port.to_string());
+    command(&first_client, &["CLUSTER", "MEET", "127.0.0.1", &port, &cluster_port]).await;
     for client in [&first_client, &second_client] {
         eventually("the cluster is whole", SOON, async || {
             let slots = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);

@@ -114,7 +114,8 @@ impl Metrics {
         registry.register("bypassed_views", "Views stored in PostgreSQL while Redis was away", metrics.bypassed.clone());
         let help = "Recorders that write to PostgreSQL because Redis is away; 0 when Redis takes all views";
         registry.register("recorders_in_fallback", help, metrics.in_fallback.clone());
-        let help = "1 where views are not safe in Redis, or it is too old, as the log says; else 0";
+        let help =
+            "1 where views are not safe in Redis, it is too old or its keys are another database's, as the log says; else 0";
         registry.register("redis_unfit", help, metrics.redis_unfit.clone());
         let help = "1 where PostgreSQL's tables are not as they are needed, as the log says; else 0";
         registry.register("postgres_unfit", help, metrics.postgres_unfit.clone());

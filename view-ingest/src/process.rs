@@ -72,7 +72,8 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let notices = Arc::new(Notices::default());
     let terms = Terms {
         allow_eviction: settings.redis.allow_eviction,
-        has_substitute: database.is_some(),
+        database: database.clone(),
+        keys: settings.redis.keys.clone(),
         notices: Arc::clone(&notices),
         unfit: metrics.redis_unfit.clone(),
     };

@@ -18,7 +18,7 @@ use shared::{
 };
 
 use crate::{
-    engine::{Engine, refusal},
+    engine::{Engine, Failure, refusal},
     outbox::{Entries, EntryId, Span, now_ms},
 };
 
@@ -120,7 +120,10 @@ impl Engine {
     }
 
     /// Removes the keys of posts that do not exist. Whoever has viewed them is counted nowhere.
-    pub(crate) async fn remove_posts(&self, posts: &[PostId]) -> Result<(), Error> {
+    pub(crate) async fn remove_posts(&mut self, posts: &[PostId]) -> Result<(), Failure> {
+        if !posts.is_empty() {
+            self.check_owner().await?;
+        }
         for chunk in posts.chunks(CHUNK) {
             let pipeline = self.redis.pipeline();
             for post in chunk {

@@ -61,6 +61,8 @@ enum Subcommands {
     Sync,
     /// Create the ledger table in PostgreSQL and exit
     Migrate,
+    /// Make this database the owner of the keys in Redis, whose they were before, and exit
+    Claim,
     /// Show, offer again or remove the views that could not be stored
     #[command(subcommand)]
     Dead(dead::Action),
@@ -75,6 +77,8 @@ pub enum Command {
     Sync,
     /// Create the ledger.
     Migrate,
+    /// Become the owner of the keys.
+    Claim,
     /// See to the views that could not be stored.
     Dead(dead::Action),
 }
@@ -195,6 +199,7 @@ impl Args {
             Some(Subcommands::Dead(action)) => Some(Command::Dead(action.clone())),
             Some(Subcommands::Sync) => Some(Command::Sync),
             Some(Subcommands::Migrate) => Some(Command::Migrate),
+            Some(Subcommands::Claim) => Some(Command::Claim),
             None => {
                 let verifier = self.keys.read(p)?;
                 let daemon = DaemonSettings { admin_listen, interval, shutdown_timeout, verifier };
@@ -227,7 +232,9 @@ mod tests {
 
     #[test]
     fn the_commands_need_no_key_and_take_flags_on_either_side() {
-        for args in [["sync", "--database-url", DATABASE], ["--database-url", DATABASE, "migrate"]] {
+        for args in
+            [["sync", "--database-url", DATABASE], ["--database-url", DATABASE, "migrate"], ["claim", "--database-url", DATABASE]]
+        {
             assert!(check(&args).is_ok(), "{args:?}");
         }
     }

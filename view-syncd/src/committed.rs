@@ -127,6 +127,10 @@ impl Engine {
         if is_last {
             self.look_for_unknown(batch, &mut sorted, &spans).await?;
         }
+        if !sorted.missing.is_empty() {
+            // Perhaps a new connection has led to another database, which has never had them.
+            self.check_owner().await?;
+        }
         let pairs = |places: &mut dyn Iterator<Item = u32>| -> u64 {
             places.filter_map(|place| spans[place as usize]).map(|span| span.pairs).sum()
         };

@@ -46,6 +46,7 @@ impl Engine {
     }
 
     async fn try_cycle(&mut self) -> Result<Synced, Failure> {
+        self.check_owner().await?;
         self.drain_or_wait().await?;
         self.go_on()?;
         if self.drains {

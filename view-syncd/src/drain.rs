@@ -86,16 +86,17 @@ impl Engine {
     }
 
     async fn try_drain(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
-        if !self.health.is_well() {
+        if !self.is_well() {
             // What can only be read would be stored, never acknowledged, and stored again.
             self.watch.writable(&self.redis).await?;
         }
+        self.check_owner().await?;
         self.measure_outbox().await?;
         let retried = self.retry_held().await?;
         self.offer_when_due().await?;
         let limit = self.first_batch();
         if self.gathered.entries.is_empty() {
-            self.gathered = self.held.next_part();
+            self.gathered = self.held.next_part(self.owned);
         }
         if !self.held.is_full() {
             self.gathered.read_on(&mut self.line, &self.keys, limit).await?;
@@ -153,6 +154,9 @@ impl Engine {
         let was_stopping = self.stop.is_requested();
         for batches_left in (0..MOST_BATCHES).rev() {
             let started = Instant::now();
+            if before.is_some() {
+                self.check_owner().await?;
+            }
             let mut batch = std::mem::take(&mut self.gathered);
             let schema = self.schema_for(&batch).await?;
             batch.prepare(&schema);

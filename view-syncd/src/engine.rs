@@ -17,6 +17,7 @@ use fred::{
 use shared::{
     ids::PostId,
     keys::Keys,
+    owner::Foreign,
     postgres::{Database, DatabaseError},
     redis::resp::{Commands, Replies, Reply},
     scripts,
@@ -45,6 +46,9 @@ pub enum Failure {
     /// PostgreSQL is away, or its tables are not as they should be.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The keys in Redis are not this database's to take from.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     /// The process is about to stop.
     #[error("the process is about to stop")]
     Stopped,
@@ -67,6 +71,7 @@ impl Failure {
             }
             Self::Database(DatabaseError::Unavailable(text)) => format!("PostgreSQL is away: {text}"),
             Self::Database(error @ DatabaseError::Conflict(_)) => error.to_string(),
+            Self::Foreign(_) => "the keys in Redis belong to another database".to_owned(),
             Self::Stopped => "shutting down".to_owned(),
         }
     }
@@ -79,6 +84,8 @@ pub struct Engine {
     pub(crate) keys: Keys,
     /// Whole pipelines to the same server.
     pub(crate) line: Line,
+    /// The link over which the keys were last found to be ours. What is over another one has to be looked at again.
+    pub(crate) owned: u64,
     pub(crate) watch: RedisWatch,
     pub(crate) database: Arc<Database>,
     pub(crate) settings: WorkSettings,
@@ -116,6 +123,7 @@ impl Engine {
             redis: stores.redis.clone(),
             keys: stores.keys.clone(),
             line: Line::new(stores.redis.clone(), connections),
+            owned: 0,
             watch: stores.watch.clone(),
             database: Arc::clone(&stores.database),
             settings,
@@ -194,9 +202,14 @@ impl Engine {
     fn note_failure(&self, failure: &Failure, note: impl Fn(&Health, Option<String>)) {
         match failure {
             Failure::Stopped => return,
-            Failure::Redis(_) => self.metrics.redis_up.set(0),
-            Failure::Database(_) => self.metrics.postgres_up.set(0),
-        };
+            Failure::Foreign(_) => {}
+            Failure::Redis(_) => {
+                self.metrics.redis_up.set(0);
+            }
+            Failure::Database(_) => {
+                self.metrics.postgres_up.set(0);
+            }
+        }
         note(&self.health, Some(failure.obstacle()));
     }
 
@@ -204,11 +217,17 @@ impl Engine {
     pub async fn stand_by(&mut self) {
         self.forget_outbox();
         let result: Result<(), Failure> = async {
+            self.check_owner().await?;
             self.measure_outbox().await?;
-            if self.health.is_well() { Ok(self.database.ping().await?) } else { self.prove_stores().await }
+            if self.is_well() { Ok(self.database.ping().await?) } else { self.prove_stores().await }
         }
         .await;
         self.note_drained(&result.map(|()| Drained::Idle));
+    }
+
+    /// Whether nothing was in the way when it was last seen.
+    pub(crate) fn is_well(&self) -> bool {
+        self.health.is_well() && !self.watch.is_clustered()
     }
 
     /// Makes sure that both stores take what they would be given.

@@ -60,6 +60,10 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
                 tokio::time::sleep_until(next.into()).await;
             }
             Ok(_) => (pauses, held_until) = (stores::pauses(), None),
+            Err(failure @ Failure::Foreign(_)) => {
+                tracing::error!("nothing is drained, and everything stays in Redis: {failure}");
+                return ExitCode::FAILURE;
+            }
             Err(failure) => {
                 tracing::warn!("the outbox cannot be drained: {failure}");
                 tokio::time::sleep(stores::pause_after(&failure, &mut pauses)).await;

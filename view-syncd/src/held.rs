@@ -121,11 +121,11 @@ impl HeldPosts {
         self.posts.values().map(|held| (held.since, held.why)).min_by_key(|(since, _)| *since)
     }
 
-    /// What is to be gathered next: from the start where nothing is held, for nothing that is there has been settled.
-    pub(crate) fn next_part(&self) -> Gathered {
+    /// What is to be gathered next: from the start where nothing is held, for nothing that is there has been settled, and over a certain link.
+    pub(crate) fn next_part(&self, link: u64) -> Gathered {
         match self.read_to.filter(|_| !self.posts.is_empty()) {
             Some(read_to) => Gathered::after(read_to, self.link),
-            None => Gathered::default(),
+            None => Gathered::over(link),
         }
     }
 

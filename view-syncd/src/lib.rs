@@ -1,7 +1,8 @@
 //! Brings views from Redis into PostgreSQL.
 //!
 //! The path of a batch: [`outbox`] reads it, [`drain`] decides what becomes of each pair, `store` puts it into PostgreSQL, `dead` keeps
-//! what PostgreSQL can never take, `committed` and `acknowledge` settle it in Redis, `publish` tells the world. [`cycle`] is a drain, a [`scan`] (with `union` and
+//! what PostgreSQL can never take, `committed` and `acknowledge` settle it in Redis, `publish` tells the world. `ownership`
+//! makes sure that all of it is ours to take. [`cycle`] is a drain, a [`scan`] (with `union` and
 //! `repair`), and a drain. [`daemon`] does all of this for ever; [`commands`] does some of it once.
 
 mod acknowledge;
@@ -21,6 +22,7 @@ pub mod leader;
 mod line;
 pub mod metrics;
 pub mod outbox;
+mod ownership;
 mod pairs;
 mod publish;
 mod repair;

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             Command::Daemon(daemon) => daemon::run(settings.sync, *daemon).await,
             Command::Sync => commands::sync::run(settings.sync).await,
             Command::Dead(action) => commands::dead::run(settings.sync, action).await,
+            Command::Claim => commands::claim::run(settings.sync).await,
             Command::Migrate => commands::migrate::run(settings.sync).await,
         }
     });

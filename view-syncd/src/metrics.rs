@@ -76,7 +76,7 @@ pub struct Metrics {
 
 /// Registers the gauge of a Redis that is not as it is needed.
 pub(crate) fn register_unfit(registry: &mut Registry, unfit: &Gauge) {
-    let help = "1 where views are not safe in Redis, or it is too old, as the log says; else 0";
+    let help = "1 where views are not safe in Redis, it is too old or its keys are another database's, as the log says; else 0";
     registry.sub_registry_with_prefix("view_syncd").register("redis_unfit", help, unfit.clone());
 }
 

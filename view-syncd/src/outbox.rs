@@ -123,7 +123,8 @@ pub(crate) struct Gathered {
     pub(crate) size: usize,
     /// When the first of them was read.
     pub(crate) since: Option<Instant>,
-    /// By which link they were read. Another one may lead to another server, which has other entries of the same ids.
+    /// By which link they were read or, while there are none, are to be read; zero for any. Another one may lead to another server, which
+    /// has other entries of the same ids.
     pub(crate) link: u64,
     /// What is to be read.
     part: Part,
@@ -149,6 +150,11 @@ struct Part {
 }
 
 impl Gathered {
+    /// Nothing yet, to be read over a certain link.
+    pub(crate) fn over(link: u64) -> Self {
+        Self { link, ..Self::default() }
+    }
+
     /// What is to be gathered behind an entry, over the link by which that one was read.
     pub(crate) fn after(entry: EntryId, link: u64) -> Self {
         Self { part: Part { after: Some(entry), ..Part::default() }, link, ..Self::default() }
@@ -176,7 +182,6 @@ impl Gathered {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         while self.size < limit && !self.is_prepared {
             let last = self.read_to.or(self.part.after);
-            let is_first = last.is_none() && self.part.from.is_none();
             let start = match (last, self.part.from) {
                 (Some(last), _) => format!("({last}"),
                 (None, Some(from)) => from.to_string(),
@@ -185,7 +190,7 @@ impl Gathered {
             let end = self.part.until.map_or_else(|| "+".to_owned(), |until| until.to_string());
             commands.clear();
             commands.command("XRANGE", 5).text(keys.outbox()).text(&start).text(&end).text("COUNT").number(PAGE_ENTRIES as i64);
-            if is_first {
+            if self.link == 0 {
                 line.exchange(&commands, &mut replies).await?;
                 self.link = line.number();
             } else {

@@ -37,6 +37,7 @@ impl Engine {
         if posts.is_empty() || !self.drains {
             return Ok(());
         }
+        self.check_owner().await?;
         let posts: Vec<PostId> = posts.into_iter().collect();
         let Some(first) = self.drifts(&posts).await? else { return Ok(()) };
         if first.is_empty() {

@@ -64,6 +64,7 @@ impl Engine {
         let mut scanned = Scanned::default();
         // Counts of a standby may be old, and would be written over younger ones.
         self.database.ping().await?;
+        self.check_owner().await?;
         let (mut walk, mut pace) = (Walk::new(self.keys.clone()), Pace::new());
         let mut drained = Instant::now();
         while let Some(page) = self.next_page(&mut walk, &mut pace).await? {
@@ -181,8 +182,9 @@ impl Engine {
         if missing.is_empty() {
             return Ok(());
         }
-        // A standby may only not know them yet.
+        // A standby may only not know them yet, and another database never will.
         self.database.ping().await?;
+        self.check_owner().await?;
         let foreign = missing.iter().filter(|post| looks.get(*post).is_some_and(|look| look.members > look.recorded)).copied();
         self.keep_members(foreign.collect(), scanned).await?;
         self.remove_posts(missing).await?;

@@ -1,6 +1,12 @@
 //! Redis and PostgreSQL: connecting, and waiting until both can be worked with.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use fred::{
@@ -12,7 +18,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use shared::{
     keys::Keys,
     postgres::{Database, DatabaseError},
-    redis::requirements::{self, Notices, Report},
+    redis::{
+        ownership,
+        requirements::{self, Notices, Report},
+    },
 };
 
 use crate::{
@@ -63,6 +72,10 @@ pub enum NotReady {
 pub struct RedisWatch {
     allow_eviction: bool,
     notices: Arc<Notices>,
+    /// Whether the keys belong to another database.
+    foreign: Arc<AtomicBool>,
+    /// Whether it was in cluster mode when it was last asked.
+    clustered: Arc<AtomicBool>,
     /// Whether views are not safe in Redis, for operators.
     pub(crate) unfit: Gauge,
 }
@@ -80,7 +93,24 @@ impl RedisWatch {
 
     fn note(&self, report: &Report) {
         self.notices.tell(report);
-        self.unfit.set(i64::from(report.refusal.is_some()));
+        self.clustered.store(report.is_clustered, Relaxed);
+        self.set_unfit();
+    }
+
+    /// Whether it was in cluster mode when it was last asked.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.clustered.load(Relaxed)
+    }
+
+    /// Notes whether the keys belong to another database.
+    pub(crate) fn note_owner(&self, foreign: bool) {
+        if self.foreign.swap(foreign, Relaxed) != foreign {
+            self.set_unfit();
+        }
+    }
+
+    fn set_unfit(&self) {
+        self.unfit.set(i64::from(self.foreign.load(Relaxed) || self.notices.refusal().is_some()));
     }
 
     /// Looks again with each new connection: Redis may have been started anew with other settings. A daemon that runs only says so,
@@ -99,7 +129,9 @@ impl RedisWatch {
 }
 
 fn writable(report: &Report) -> Result<(), Error> {
-    report.pause.map_or(Ok(()), |why| Err(Error::new(ErrorKind::Unknown, why)))
+    // One that may evict views is emptied all the same. This one cannot be: what is stored of it could not be acknowledged.
+    let clustered = report.is_clustered.then_some("it is in cluster mode");
+    report.pause.or(clustered).map_or(Ok(()), |why| Err(Error::new(ErrorKind::Unknown, why)))
 }
 
 impl Stores {
@@ -120,20 +152,36 @@ impl Stores {
         Ok(Self { redis, keys, database: Arc::new(database), watch })
     }
 
-    /// Asks both stores once.
+    /// Asks both stores once, and whose the keys are. Where they are nobody's, they become this ledger's.
     ///
     /// # Errors
     /// [`NotReady`].
     pub async fn check(&self) -> Result<(), NotReady> {
+        self.check_unowned().await?;
+        let owner = self.database.owner().await.map_err(not_ready)?;
+        match ownership::take(&self.redis, &self.keys, &owner).await {
+            Ok(taken) => taken.map_err(|foreign| NotReady::Setup(foreign.to_string())),
+            Err(error) if ownership::is_forbidden(&error) => {
+                let key = self.keys.owner();
+                Err(NotReady::Setup(format!(
+                    "Redis does not let this account use {key}: allow it GET and SET of that key ({error})"
+                )))
+            }
+            Err(error) => Err(NotReady::Away(error.into())),
+        }
+    }
+
+    /// Asks both stores once, whosever the keys are.
+    async fn check_unowned(&self) -> Result<(), NotReady> {
         let redis = self.ask_redis().await;
         if let Err(NotReady::Setup(_)) = redis {
             return redis;
         }
         // Also where Redis is away: what is wrong with PostgreSQL is not cured by waiting for Redis.
-        match self.ask_database().await {
+        match self.ask_database().await.map_err(not_ready) {
             Ok(()) => redis,
-            Err(DatabaseError::Setup(text)) => Err(NotReady::Setup(text)),
-            Err(error) => redis.and(Err(NotReady::Away(error.into()))),
+            Err(setup @ NotReady::Setup(_)) => Err(setup),
+            Err(away) => redis.and(Err(away)),
         }
     }
 
@@ -156,21 +204,39 @@ impl Stores {
     ///
     /// # Errors
     /// The text of [`NotReady::Setup`].
-    pub async fn wait(&self, mut before_each_pause: impl FnMut(Duration)) -> Result<(), String> {
-        let mut pauses = pauses();
-        loop {
-            match self.check().await {
-                Ok(()) => {
-                    self.watch.follow(&self.redis);
-                    return Ok(());
-                }
-                Err(NotReady::Setup(text)) => return Err(text),
-                Err(NotReady::Away(failure)) => {
-                    let pause = next_pause(&mut pauses);
-                    tracing::warn!("waiting: {failure}");
-                    before_each_pause(pause);
-                    tokio::time::sleep(pause).await;
-                }
+    pub async fn wait(&self, before_each_pause: impl FnMut(Duration)) -> Result<(), String> {
+        wait(async || self.check().await, before_each_pause).await?;
+        self.watch.follow(&self.redis);
+        Ok(())
+    }
+
+    /// Waits for both stores, for ever, whosever the keys are.
+    ///
+    /// # Errors
+    /// The text of [`NotReady::Setup`].
+    pub(crate) async fn wait_unowned(&self) -> Result<(), String> {
+        wait(async || self.check_unowned().await, |_| ()).await
+    }
+}
+
+fn not_ready(error: DatabaseError) -> NotReady {
+    match error {
+        DatabaseError::Setup(text) => NotReady::Setup(text),
+        error => NotReady::Away(error.into()),
+    }
+}
+
+async fn wait(check: impl AsyncFn() -> Result<(), NotReady>, mut before_each_pause: impl FnMut(Duration)) -> Result<(), String> {
+    let mut pauses = pauses();
+    loop {
+        match check().await {
+            Ok(()) => return Ok(()),
+            Err(NotReady::Setup(text)) => return Err(text),
+            Err(NotReady::Away(failure)) => {
+                let pause = next_pause(&mut pauses);
+                tracing::warn!("waiting: {failure}");
+                before_each_pause(pause);
+                tokio::time::sleep(pause).await;
             }
         }
     }

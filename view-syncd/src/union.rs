@@ -54,6 +54,7 @@ impl Engine {
         if differing.is_empty() {
             return Ok(());
         }
+        self.check_owner().await?;
         let mut members = Members::default();
         let posts = differing.iter().map(|(post, _)| *post).collect();
         let read = self.store_sets(posts, &mut members, scanned).await?;

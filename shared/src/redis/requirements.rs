@@ -15,11 +15,19 @@ use fred::{
 /// with 6.2 (`SMISMEMBER`), but what it records has to be brought on by view-syncd.
 const OLDEST: (u32, u32) = (7, 0);
 
+/// What is said of a node of a cluster.
+const CLUSTERED: &str = "Redis is in cluster mode (cluster-enabled yes), where a view cannot be acknowledged in one step: give the address of \
+    a server without it (cluster-enabled no); Redis Cluster is not supported";
+
 /// What is known of a Redis, or of all primaries of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Why views must not be entrusted to it, and what to do about that. Waiting does not help.
     pub refusal: Option<String>,
+    /// Why the keys in it are not this installation's to use, and what to do about that.
+    pub foreign: Option<String>,
+    /// Whether it is a node of a cluster that is spoken to as if it were alone: what is recorded there cannot be settled.
+    pub is_clustered: bool,
     /// Why it takes no writes for now. That passes, or it is another server's turn.
     pub pause: Option<&'static str>,
     /// Whether that is because it is a replica: then there is a primary somewhere, or will be.
@@ -58,7 +66,9 @@ async fn look_at(redis: &impl ClientLike, allow_eviction: bool, prefix: &str, re
     let info = Info(&info);
     report.pause = report.pause.or_else(|| info.pause());
     report.is_replica |= info.is_replica();
-    let refusal = info.too_old().or_else(|| info.eviction().filter(|_| !allow_eviction));
+    report.is_clustered |= !redis.is_clustered() && info.is_clustered();
+    let clustered = report.is_clustered.then(|| CLUSTERED.to_owned());
+    let refusal = info.too_old().or(clustered).or_else(|| info.eviction().filter(|_| !allow_eviction));
     report.refusal = report.refusal.take().or_else(|| refusal.map(|text| format!("{prefix}{text}")));
     if info.is_without_append_only_file() {
         let warning = match save_points(redis).await {
@@ -140,6 +150,10 @@ impl Info<'_> {
         self.field("role") == Some("slave")
     }
 
+    fn is_clustered(&self) -> bool {
+        self.field("redis_mode") == Some("cluster") || self.field("cluster_enabled") == Some("1")
+    }
+
     fn is_without_append_only_file(&self) -> bool {
         self.field("aof_enabled") == Some("0")
     }
@@ -163,6 +177,12 @@ impl Notices {
                 None => tracing::info!("Redis is now as it is needed"),
             }
         }
+        if last.foreign != report.foreign {
+            match &report.foreign {
+                Some(text) => tracing::error!("{text}"),
+                None => tracing::info!("the keys in Redis are no longer another database's"),
+            }
+        }
         for warning in report.warnings.iter().filter(|warning| !last.warnings.contains(warning)) {
             tracing::warn!("{warning}");
         }
@@ -172,6 +192,12 @@ impl Notices {
             _ => {}
         }
         last.clone_from(report);
+    }
+
+    /// Why the keys are not this installation's to use, as last told.
+    #[must_use]
+    pub fn foreign(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).foreign.clone()
     }
 
     /// Why views must not be entrusted to Redis, as last told.
@@ -205,6 +231,16 @@ mod tests {
             assert!(text.contains(version) && text.contains("7.0"), "{text}");
         }
         assert_eq!(Info("server_name:valkey\r\nredis_version:7.2.4\r\nvalkey_version:8.0.1\r\n").too_old(), None);
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_is_known_by_either_field() {
+        for info in ["redis_mode:cluster\r\n", "# Cluster\r\ncluster_enabled:1\r\n"] {
+            assert!(Info(info).is_clustered(), "{info}");
+        }
+        for info in ["", "redis_mode:standalone\r\ncluster_enabled:0\r\n", "redis_mode:sentinel\r\n"] {
+            assert!(!Info(info).is_clustered(), "{info}");
+        }
     }
 
     #[test]

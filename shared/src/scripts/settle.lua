@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Acknowledges the pairs of posts that a batch of the outbox has and PostgreSQL has taken or refused for good: a post's count and the number of
 -- its acknowledged pairs move in one step, for all entries of the batch that name it.
 --

@@ -14,6 +14,7 @@ use crate::ports;
 use crate::server::{READY, Server, StartError, wait_for_exit};
 use crate::supervisor::{Supervisor, quoted};
 use crate::tls::Certificates;
+use crate::{SOON, eventually};
 
 /// A socket's path is limited to 107 bytes and must be reachable for the server's user, so a long or private `TMPDIR`
 /// is no place for it.
@@ -106,6 +107,23 @@ impl PostgresServer {
     pub async fn database(&self) -> Database {
         let name = format!("test_{}", uuid::Uuid::new_v4().simple());
         self.client().await.batch_execute(&format!("create database {name}")).await.expect("cannot create a database");
+        Database::new(self.endpoint.clone(), name)
+    }
+
+    /// Copies a database, with all that is in it. Connections to it end: a database that is in use is not copied.
+    pub async fn copy(&self, original: &Database) -> Database {
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        let client = self.client().await;
+        let statements = [
+            format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}'", original.name()),
+            format!("create database {name} template {}", original.name()),
+        ];
+        // The server takes a moment to notice that they are gone.
+        eventually("the database is copied", SOON, async || {
+            client.simple_query(&statements[0]).await.expect("cannot end connections");
+            client.batch_execute(&statements[1]).await
+        })
+        .await;
         Database::new(self.endpoint.clone(), name)
     }
 

@@ -21,6 +21,7 @@ const SENTINEL_READY: &str = "+monitor master";
 pub struct RedisServer {
     server: Server,
     port: u16,
+    cluster_port: u16,
     tls_port: Option<u16>,
     password: Option<String>,
     sentinel: bool,
@@ -69,6 +70,11 @@ impl RedisServer {
     /// The port without TLS.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port on which the nodes of a cluster speak with each other, where the server is in cluster mode.
+    pub fn cluster_port(&self) -> u16 {
+        self.cluster_port
     }
 
     /// The server's process, while it runs.
@@ -163,16 +169,20 @@ impl RedisBuilder {
     pub async fn start(self) -> RedisServer {
         let mut last_error = String::new();
         for _ in 0..START_ATTEMPTS {
-            let port = ports::free();
+            // The default cluster port, 10000 above the other one, may be taken by then.
+            let (port, cluster_port) = (ports::free(), ports::free());
             let tls_port = self.certificates.is_some().then(ports::free);
             let supervisor = Supervisor::new("redis", &std::env::temp_dir());
             let file = supervisor.folder().join("redis.conf");
-            let lines = self.config(supervisor.folder(), port, tls_port);
+            let lines = self.config(supervisor.folder(), [port, cluster_port], tls_port);
             std::fs::write(&file, lines).expect("cannot write redis.conf");
             let (mode, ready) = if self.sentinel { (" --sentinel", SENTINEL_READY) } else { ("", READY) };
             let server = Server::new(supervisor, format!(r#"redis-server "$folder/redis.conf"{mode}"#), ready);
             match server.start().await {
-                Ok(()) => return RedisServer { server, port, tls_port, password: self.password, sentinel: self.sentinel },
+                Ok(()) => {
+                    let Self { password, sentinel, .. } = self;
+                    return RedisServer { server, port, cluster_port, tls_port, password, sentinel };
+                }
                 Err(error) if error.is_port_taken() => last_error = error.0,
                 Err(StartError(message)) => panic!("{message}"),
             }
@@ -180,7 +190,7 @@ impl RedisBuilder {
         panic!("no port was free for Redis: {last_error}");
     }
 
-    fn config(&self, folder: &Path, port: u16, tls_port: Option<u16>) -> String {
+    fn config(&self, folder: &Path, [port, cluster_port]: [u16; 2], tls_port: Option<u16>) -> String {
         let mut lines = format!(
             "bind 127.0.0.1\nport {port}\ndir \"{}\"\nsave \"\"\nappendonly no\nenable-debug-command local\n",
             folder.display()
@@ -193,6 +203,9 @@ impl RedisBuilder {
         }
         if let Some(password) = &self.password {
             lines += &format!("requirepass \"{password}\"\n");
+        }
+        if !self.sentinel {
+            lines += &format!("cluster-port {cluster_port}\n");
         }
         for (name, value) in &self.settings {
             lines += &format!("{name} {value}\n");

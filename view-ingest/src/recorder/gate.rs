@@ -17,10 +17,19 @@ use std::{
 
 use fred::{
     clients::Client,
+    error::Error,
     interfaces::{ClientLike, EventInterface},
 };
 use prometheus_client::metrics::gauge::Gauge;
-use shared::redis::requirements::{self, Notices, Report};
+use shared::{
+    keys::Keys,
+    owner::Owner,
+    postgres::Database,
+    redis::{
+        ownership,
+        requirements::{self, Notices, Report},
+    },
+};
 use tokio::sync::{Notify, watch};
 
 use super::REDIS_TIMEOUT;
@@ -32,15 +41,19 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How soon a connection is opened anew that was so within the last [`INTERVAL`]. The client library's connections may do well where links
 /// do not (for want of room for another client, say), and no batch is helped by a reconnection with each try.
 const RECONNECTION_PAUSE: Duration = Duration::from_secs(1);
+/// How long PostgreSQL may take to tell, for the first time, whose the keys must be.
+const OWNER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a Redis must be, for the whole process.
 #[derive(Clone)]
 pub(crate) struct Terms {
     /// Whether it may evict views.
     pub(crate) allow_eviction: bool,
-    /// Whether there is a database that can take the views instead. Without one, a Redis that may lose them is better than nothing, for
-    /// a view that is refused is lost for certain.
-    pub(crate) has_substitute: bool,
+    /// The database that can take the views instead, and whose the keys must be. Without one, a Redis that may lose views is better than
+    /// nothing, for a view that is refused is lost for certain.
+    pub(crate) database: Option<Arc<Database>>,
+    /// The names of all keys.
+    pub(crate) keys: Keys,
     /// What has been said about it.
     pub(crate) notices: Arc<Notices>,
     /// Whether it is not as it is needed, for operators.
@@ -50,11 +63,51 @@ pub(crate) struct Terms {
 impl Terms {
     fn note(&self, report: &Report) {
         self.notices.tell(report);
-        self.unfit.set(i64::from(report.refusal.is_some()));
+        self.unfit.set(i64::from(report.refusal.is_some() || report.foreign.is_some()));
     }
 
     fn are_met(&self, report: &Report) -> bool {
-        report.pause.is_none() && (report.refusal.is_none() || !self.has_substitute)
+        let is_fit = report.refusal.is_none() && report.foreign.is_none();
+        report.pause.is_none() && (is_fit || self.database.is_none())
+    }
+
+    /// Looks at the server, and at whose the keys are.
+    async fn inspect(&self, redis: &Client) -> Result<Report, Error> {
+        let mut report = requirements::inspect(redis, self.allow_eviction).await?;
+        if report.pause.is_some() || report.is_clustered {
+            // It would answer with an error, for which the client library gives the connection up. What was known stays known.
+            report.foreign = self.notices.foreign();
+            return Ok(report);
+        }
+        let Some(owner) = self.owner().await else { return Ok(report) };
+        match ownership::read(redis, &self.keys).await {
+            // Nobody's: a view-syncd makes them its ledger's.
+            Ok(None) => {}
+            Ok(Some(found)) => {
+                report.foreign = owner.check(&self.keys, &found).err().map(|foreign| foreign.to_string());
+                if let Some(database) = self.database.as_ref().filter(|_| report.foreign.is_some()) {
+                    // By the next look, PostgreSQL has been asked again.
+                    database.doubt_owner();
+                }
+            }
+            Err(error) if ownership::is_forbidden(&error) => {
+                let key = self.keys.owner();
+                report
+                    .warnings
+                    .push(format!("Redis does not let this account read {key}, so nobody can tell whose the keys are"));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(report)
+    }
+
+    /// Whose the keys must be. As long as PostgreSQL has never answered, nobody knows.
+    async fn owner(&self) -> Option<Owner> {
+        let database = self.database.as_ref()?;
+        if let Some(owner) = database.known_owner() {
+            return Some(owner);
+        }
+        tokio::time::timeout(OWNER_PATIENCE, database.owner()).await.ok()?.ok()
     }
 }
 
@@ -114,6 +167,11 @@ impl Gate {
         tokio::spawn(Arc::clone(self).keep());
     }
 
+    /// Has the server asked again: it is to be measured by something new.
+    pub(crate) fn look_again(&self) {
+        self.happened.notify_one();
+    }
+
     /// Counts what has happened to the connection. A link from before has no part in what the gate says now.
     pub(crate) fn events(&self) -> u64 {
         self.events.load(Ordering::Relaxed)
@@ -171,7 +229,7 @@ impl Gate {
         }
         let events = self.events.load(SeqCst);
         // An error is one of the connection, which the log has already.
-        let Ok(report) = requirements::inspect(&self.redis, self.terms.allow_eviction).await else { return };
+        let Ok(report) = self.terms.inspect(&self.redis).await else { return };
         self.terms.note(&report);
         self.open.store(self.terms.are_met(&report), SeqCst);
         if self.events.load(SeqCst) != events {

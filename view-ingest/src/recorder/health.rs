@@ -124,6 +124,11 @@ impl Health {
         join_all(self.gates.iter().map(|gate| gate.wait())).await;
     }
 
+    /// Has every Redis looked at again.
+    fn look_again(&self) {
+        self.gates.iter().for_each(|gate| gate.look_again());
+    }
+
     fn redis_takes_views(&self) -> bool {
         self.gates.iter().all(|gate| gate.is_open())
     }
@@ -145,7 +150,7 @@ pub(crate) async fn first_look(database: Option<&Database>) -> Option<String> {
 
 /// Asks PostgreSQL now and then while Redis is away: with no views coming in, nothing else would tell whether it could take them.
 /// Whether its tables are as they are needed it is asked now and then, too: not everything that goes wrong with them is an error of a
-/// statement, and nobody else would notice.
+/// statement, and nobody else would notice. And it is asked who it is, by which the gates tell whether the keys in Redis are this database's.
 pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>, unfit: Gauge) {
     let mut interval = ticks::every(PING_INTERVAL);
     let mut told = None;
@@ -165,6 +170,10 @@ pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>,
             }
             unfit.set(i64::from(trouble.is_some()));
             told = trouble;
+        }
+        let before = database.known_owner();
+        if set_up.is_ok() && database.owner().await.is_ok_and(|owner| before != Some(owner)) {
+            health.look_again();
         }
         let needed = !health.redis_takes_views();
         health.database_answered(needed && set_up.is_ok() && database.ping().await.is_ok());

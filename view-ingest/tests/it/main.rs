@@ -14,6 +14,7 @@ mod link;
 mod load_balancer;
 mod operators;
 mod outbox;
+mod owner;
 mod postgres_away;
 mod postgres_read_only;
 mod preconditions;

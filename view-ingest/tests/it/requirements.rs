@@ -79,6 +79,41 @@ async fn disguised(world: &World) -> Proxy {
 }
 
 #[tokio::test]
+async fn a_redis_in_cluster_mode_is_refused_with_what_to_do() {
+    let server = RedisServer::start_with(&[("cluster-enabled", "yes")]).await;
+    let world = World::with_redis(server).await;
+    let line = "Redis is in cluster mode (cluster-enabled yes), where a view cannot be acknowledged in one step: give the address of \
+        a server without it";
+    assert_refused(world.program(), line).await;
+    // With slots of its own it would even take some of the views, which nobody could acknowledge.
+    let cluster = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
+    let () = world.redis.custom(cluster, vec!["ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
+    assert_refused(world.program(), line).await;
+    assert_refused(world.program().env("ALLOW_EVICTION", "true"), line).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_in_cluster_mode_is_passed_by() {
+    let world = World::new().await;
+    world.post("p").await;
+    let app = world.ingest().await;
+    assert_eq!(app.verdict("ann", "p").await, "counted 1");
+    let config = world.server.folder().join("redis.conf");
+    let lines = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{lines}cluster-enabled yes\n")).unwrap();
+    world.server.restart().await;
+    app.daemon.wait_for_line("Redis is in cluster mode").await;
+    eventually("it is told", SOON, || async { app.metric(UNFIT).await == 1.0 }).await;
+    eventually("PostgreSQL takes views", SOON, || async { app.verdict("bob", "p").await.ends_with(" 1") }).await;
+    assert_eq!(ledger_count(world.sql(), "p").await, 1);
+
+    std::fs::write(&config, lines).unwrap();
+    world.server.restart().await;
+    app.daemon.wait_for_line("Redis is now as it is needed").await;
+    app.daemon.wait_for_line("Redis takes the views again").await;
+}
+
+#[tokio::test]
 async fn a_redis_without_persistence_is_told_of_once() {
     let line = "Redis keeps nothing on disk (appendonly no, and no save points)";
     let world = World::redis_alone().await;

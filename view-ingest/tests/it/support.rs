@@ -262,6 +262,11 @@ pub(crate) fn viewers(number: usize) -> Vec<String> {
 
 /// Creates the ledger, as `view-syncd migrate` does.
 pub(crate) async fn migrate(database: &Database, posts: &PostsTable) {
+    as_the_programs_know_it(database, posts).migrate().await.unwrap();
+}
+
+/// The database with its posts table, as both programs know it.
+pub(crate) fn as_the_programs_know_it(database: &Database, posts: &PostsTable) -> shared::postgres::Database {
     let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false };
     let column = |name: &str| ColumnName::parse(name).unwrap();
     let posts = PostsSettings {
@@ -270,6 +275,5 @@ pub(crate) async fn migrate(database: &Database, posts: &PostsTable) {
         author: column(&posts.author_column),
         count: column(&posts.count_column),
     };
-    let database = shared::postgres::Database::new(&settings, posts, 1, MIGRATION_TIMEOUT).unwrap();
-    database.migrate().await.unwrap();
+    shared::postgres::Database::new(&settings, posts, 1, MIGRATION_TIMEOUT).unwrap()
 }

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use shared::settings::EXIT_CONFIG;
 
+use super::PATIENCE;
 use crate::{
     cli::SyncSettings,
     dead::{Letter, Selection},
@@ -17,9 +18,6 @@ use crate::{
     stop::Stop,
     stores::Stores,
 };
-
-/// Stores that are away for longer than this are somebody else's to bring back.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be done with dead letters.
 #[derive(Debug, Clone, Subcommand)]

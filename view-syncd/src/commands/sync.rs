@@ -1,15 +1,13 @@
 //! `view-syncd sync`: one cycle, and its success as the exit status.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
 use shared::settings::EXIT_CONFIG;
 
+use super::PATIENCE;
 use crate::{cli::SyncSettings, engine::Engine, leader, metrics::Metrics, stop::Stop, stores::Stores};
-
-/// Stores that are away for longer than this are somebody else's to bring back.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs one cycle.
 ///

@@ -133,6 +133,7 @@ impl Engine {
         if letters.is_empty() {
             return Ok(Offered::default());
         }
+        self.check_owner().await?;
         let mut pairs = Pairs::default();
         let mut offered: Vec<(EntryId, PostId, ViewerId)> = Vec::with_capacity(letters.len());
         for letter in &letters {

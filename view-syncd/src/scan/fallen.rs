@@ -29,6 +29,7 @@ impl Engine {
     /// Compares the sets of such posts with the ledger.
     pub(super) async fn restore_fallen(&mut self, scanned: &mut Scanned) -> Result<(), Failure> {
         for post in std::mem::take(&mut scanned.fallen) {
+            self.check_owner().await?;
             if self.restore_set(post, scanned).await? {
                 tracing::info!(%post, "the set of a post has been made from the ledger again, which has fewer views than it had");
             }
@@ -92,7 +93,7 @@ impl Engine {
 
     /// The viewers of a post that the outbox has; nothing where it is too long to be read.
     async fn waiting_viewers(&mut self, post: &PostId) -> Result<Option<HashSet<ViewerId>>, Failure> {
-        let mut outbox = Gathered::default();
+        let mut outbox = Gathered::over(self.owned);
         outbox.read_on(&mut self.line, &self.keys, MOST_WAITING).await?;
         if !outbox.is_at_end {
             return Ok(None);

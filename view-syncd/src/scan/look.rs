@@ -119,9 +119,15 @@ impl Engine {
         Ok(sets)
     }
 
-    /// Sends commands over the line. Fails, too, where an error is about the server: no other reply is to be relied on then.
+    /// Sends commands over the link by which the keys were found to be ours; where that is gone, they are looked at again first. Fails, too, where an error is about the server: no other reply is to be relied on then.
     pub(super) async fn exchange(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), Failure> {
-        self.line.exchange(commands, replies).await?;
+        match self.line.exchange_over(self.owned, commands, replies).await {
+            Err(error) if *error.kind() == ErrorKind::Canceled => {
+                self.check_owner().await?;
+                self.line.exchange_over(self.owned, commands, replies).await?;
+            }
+            result => result?,
+        }
         self.progress.made();
         match replies.iter().find_map(refusal_of_the_server) {
             Some(text) => Err(Error::new(ErrorKind::Unknown, text.to_owned()).into()),

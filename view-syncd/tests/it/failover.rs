@@ -180,7 +180,7 @@ async fn an_entry_is_not_taken_for_the_old_primarys_entry_of_the_same_id() {
     let redis = ReplicatedRedis::start().await;
     let (database, sql, posts) = database(&redis.url()).await;
     posts.insert_post(&sql, "7", "999").await;
-    let mut engine = engine(&redis.url(), &database, &["--linger", "1h"]).await;
+    let mut engine = engine(&redis.url(), &database.url(), &["--linger", "1h"]).await;
     let old = redis.primary().await;
     let [_, replica] = redis.servers();
     let add = async |server: &RedisServer, viewer: &str| {
@@ -209,7 +209,7 @@ async fn a_primary_that_its_replicas_have_left_is_left_for_the_new_one() {
     let url = format!("redis://{}", proxy.address());
     let (database, sql, posts) = database(&old.url()).await;
     posts.insert_post(&sql, "7", "999").await;
-    let mut engine = engine(&url, &database, &[]).await;
+    let mut engine = engine(&url, &database.url(), &[]).await;
     assert_eq!(engine.drain(Urgency::AtOnce).await.unwrap(), Drained::Idle);
     for (server, viewer) in [(&old, "1"), (&new, "2")] {
         let _: String =

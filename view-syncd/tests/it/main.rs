@@ -14,6 +14,7 @@ mod least_rights;
 mod locks;
 mod migrate;
 mod outages;
+mod owner;
 mod preconditions;
 mod prefixes;
 mod read_only;

@@ -5,6 +5,7 @@ mod tables;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures_util::{StreamExt, stream};
+use shared::keys::Keys;
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -24,6 +25,8 @@ struct Stage {
     database: Database,
     sql: tokio_postgres::Client,
     redis_url: String,
+    /// Behind a prefix of its own: stages may share one Redis.
+    keys: Keys,
     role: String,
 }
 
@@ -37,7 +40,8 @@ impl Stage {
         // Roles belong to the server, and tests run side by side.
         let role = format!("role {}", NUMBER.fetch_add(1, Relaxed));
         sql.batch_execute(&format!(r#"create role "{role}" login"#)).await.unwrap();
-        let stage = Self { database, sql, redis_url: redis.url(), role };
+        let keys = Keys::with_prefix(&format!("{}:", database.name())).unwrap();
+        let stage = Self { database, sql, redis_url: redis.url(), keys, role };
         stage.execute(setup).await;
         stage
     }
@@ -52,6 +56,7 @@ impl Stage {
         Daemon::builder(PROGRAM)
             .args(command)
             .env("REDIS_URL", &self.redis_url)
+            .env("REDIS_PREFIX", self.keys.prefix())
             .env("DATABASE_URL", self.database.url())
             .env("JWT_SECRET", SECRET)
             .env("VIEW_SYNCD_ADMIN_LISTEN", "127.0.0.1:0")
@@ -105,7 +110,7 @@ async fn tables_of_the_applications_own_make_will_do() {
         assert!(migrated.wait_exit().await.success(), "{setup}: {:?}", migrated.output());
         let entry = vec![("1", "7"), ("1", "7"), ("1", "2")];
         let client = redis.client().await;
-        let () = fred::interfaces::StreamsInterface::xadd(&client, "views:outbox", false, None, "*", entry).await.unwrap();
+        let () = fred::interfaces::StreamsInterface::xadd(&client, stage.keys.outbox(), false, None, "*", entry).await.unwrap();
         assert_succeeds(stage.program(&["sync"]), setup).await;
         let counts = "select views_count::int8, (select count(*) from post_views) from posts";
         let row = stage.sql.query_one(counts, &[]).await.unwrap();

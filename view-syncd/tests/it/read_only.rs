@@ -159,10 +159,12 @@ async fn a_redis_that_is_a_replica_is_drained_again_when_it_is_none_any_more() {
     world.post("7").await;
     let (daemon, client) = daemon(&world, &world.database.url()).await;
     command(&world, &["REPLICAOF", "127.0.0.1", "1"]).await;
-    // What a replica holds can be stored, and not be acknowledged.
+    // What a replica holds can be stored, and not be acknowledged, but for the moment in which it takes writes.
+    daemon.signal("STOP");
     command(&world, &["CONFIG", "SET", "replica-read-only", "no"]).await;
     world.record("7", &["1", "2"]).await;
     command(&world, &["CONFIG", "SET", "replica-read-only", "yes"]).await;
+    daemon.signal("CONT");
     daemon.wait_for_line("it is a replica").await;
     becomes(&client, 503, "Redis is away").await;
     daemon.wait_for_nth_line(3, "the outbox cannot be drained").await;

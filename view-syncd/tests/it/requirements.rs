@@ -42,6 +42,55 @@ async fn a_redis_that_is_too_old_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_redis_in_cluster_mode_is_refused_with_what_to_do() {
+    let world = World::with_redis(RedisServer::start_with(&[("cluster-enabled", "yes")]).await).await;
+    let line = "Redis is in cluster mode (cluster-enabled yes), where a view cannot be acknowledged in one step: give the address of \
+        a server without it";
+    for slots in [false, true] {
+        if slots {
+            let cluster = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
+            let () = world.redis.custom(cluster, vec!["ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
+        }
+        for program in [world.daemon(), world.command("sync"), world.command("claim")] {
+            assert_refused(program, line).await;
+        }
+    }
+}
+
+/// It answers all that reads the outbox, and refuses what acknowledges: the views would be stored anew each second.
+#[tokio::test]
+async fn a_redis_that_comes_back_in_cluster_mode_is_not_drained() {
+    let world = World::with_redis(RedisServer::start().await).await;
+    world.post("7").await;
+    let daemon = world.daemon().env("SYNC_LINGER", "10ms").start();
+    let client = Client::new(daemon.wait_for_listening("admin").await);
+    daemon.wait_for_line("Sync completed").await;
+    let config = world.server.folder().join("redis.conf");
+    let lines = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{lines}cluster-enabled yes\n")).unwrap();
+    world.server.restart().await;
+    daemon.wait_for_line("Redis is in cluster mode").await;
+    eventually("the gauge tells", SOON, async || metric(&client, "view_syncd_redis_unfit").await.as_deref() == Some("1")).await;
+    let cluster = CustomCommand::new_static("CLUSTER", ClusterHash::FirstKey, false);
+    let add_slots = async || world.redis.custom::<(), _>(cluster.clone(), vec!["ADDSLOTSRANGE", "0", "16383"]).await;
+    eventually("the node has all slots", SOON, add_slots).await;
+    eventually("the node takes views", SOON, async || {
+        let fields = vec![("7", "1")];
+        fred::interfaces::StreamsInterface::xadd::<String, _, _, _, _>(&world.redis, "views:outbox", false, None, "*", fields)
+            .await
+    })
+    .await;
+    eventually("it is not ready", SOON, async || client.get("/readyz").await.status == 503).await;
+    let before = daemon.lines_with("it is in cluster mode").len();
+    daemon.wait_for_nth_line(before + 2, "it is in cluster mode").await;
+    assert_eq!((world.outbox_length().await, world.stored("7").await), (1, 0));
+
+    std::fs::write(&config, lines).unwrap();
+    world.server.restart().await;
+    eventually("it is ready", SOON, async || client.get("/readyz").await.status == 200).await;
+}
+
+#[tokio::test]
 async fn a_redis_without_persistence_is_told_of_once() {
     let world = World::new().await;
     let daemon = world.patient_daemon().await;

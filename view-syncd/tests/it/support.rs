@@ -1,6 +1,6 @@
 //! What most of these tests need: both stores, a posts table with a ledger, and what view-ingest would do.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, sync::Arc};
 
 use fred::{
     clients::Client as Redis,
@@ -31,7 +31,7 @@ pub(crate) const SECRET: &str = "a secret for tests only";
 
 /// Two stores of one's own.
 pub(crate) struct World {
-    pub(crate) server: RedisServer,
+    pub(crate) server: Arc<RedisServer>,
     pub(crate) redis: Redis,
     pub(crate) keys: Keys,
     pub(crate) database: Database,
@@ -50,10 +50,16 @@ impl World {
         Self::with_stores(server, database, PostsTable::with_ids(IdType::Bigint)).await
     }
 
-    pub(crate) async fn with_stores(server: RedisServer, database: Database, posts: PostsTable) -> Self {
-        let sql = database.client().await;
-        posts.create(&sql).await;
-        let world = Self { redis: server.client().await, keys: Keys::default(), server, database, sql, posts };
+    pub(crate) async fn with_stores(server: impl Into<Arc<RedisServer>>, database: Database, posts: PostsTable) -> Self {
+        posts.create(&database.client().await).await;
+        Self::over(server, database, posts).await
+    }
+
+    /// With a posts table that is there.
+    pub(crate) async fn over(server: impl Into<Arc<RedisServer>>, database: Database, posts: PostsTable) -> Self {
+        let server = server.into();
+        let (redis, sql) = (server.client().await, database.client().await);
+        let world = Self { redis, keys: Keys::default(), server, database, sql, posts };
         let migrated = world.command("migrate").start();
         assert!(migrated.wait_exit().await.success(), "{:?}", migrated.output());
         world
@@ -94,7 +100,7 @@ impl World {
     /// An engine whose steps the test takes itself.
     pub(crate) async fn engine(&self, flags: &[&str]) -> Engine {
         let posts = ["--posts-table", &self.posts.table, "--author-column", &self.posts.author_column];
-        engine(&self.server.url(), &self.database, &[&posts, flags].concat()).await
+        engine(&self.server.url(), &self.database.url(), &[&posts, flags].concat()).await
     }
 
     /// Does what view-ingest does with viewers of a post that it knows: outbox first, then the set and `recorded`.
@@ -186,9 +192,8 @@ pub(crate) async fn drain_held(engine: &mut Engine) {
 }
 
 /// An engine whose steps the test takes itself.
-pub(crate) async fn engine(redis_url: &str, database: &Database, flags: &[&str]) -> Engine {
-    let database_url = database.url();
-    let args = ["view-syncd", "sync", "--redis-url", redis_url, "--database-url", &database_url];
+pub(crate) async fn engine(redis_url: &str, database_url: &str, flags: &[&str]) -> Engine {
+    let args = ["view-syncd", "sync", "--redis-url", redis_url, "--database-url", database_url];
     let settings = cli::read(args.iter().chain(flags).map(OsString::from)).expect("the settings are right");
     let (command, common) = settings.into_parts();
     assert!(matches!(command, Command::Sync));

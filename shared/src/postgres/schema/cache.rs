@@ -62,9 +62,10 @@ impl Database {
     }
 
     /// A connection that ended while nobody used it is no error of anybody's, but the next one may lead to another server.
-    fn look_for_losses(&self) {
+    pub(in crate::postgres) fn look_for_losses(&self) {
         if !self.pool.retain(|connection, _| !connection.is_closed()).removed.is_empty() {
             self.schema.suspect();
+            self.doubt_owner();
         }
     }
 
