@@ -90,8 +90,9 @@ impl Engine {
             // What can only be read would be stored, never acknowledged, and stored again.
             self.watch.writable(&self.redis).await?;
         }
-        self.check_owner().await?;
+        // First: how long views have waited is told also where nothing else can be done.
         self.measure_outbox().await?;
+        self.check_owner().await?;
         let retried = self.retry_held().await?;
         self.offer_when_due().await?;
         let limit = self.first_batch();

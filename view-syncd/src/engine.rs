@@ -217,8 +217,8 @@ impl Engine {
     pub async fn stand_by(&mut self) {
         self.forget_outbox();
         let result: Result<(), Failure> = async {
-            self.check_owner().await?;
             self.measure_outbox().await?;
+            self.check_owner().await?;
             if self.is_well() { Ok(self.database.ping().await?) } else { self.prove_stores().await }
         }
         .await;

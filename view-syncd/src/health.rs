@@ -54,10 +54,12 @@ impl Health {
             Drain::OnlyHeld => Some(state.held(Duration::ZERO).unwrap_or_else(|| "nothing has been stored yet".to_owned())),
         };
         let obstacle = obstacle.or_else(|| state.cycle.clone()).or_else(|| state.held(HELD_PATIENCE))?;
-        Some(match state.oldest.map(age) {
-            Some(age) => format!("{obstacle}; the oldest entry of the outbox is {} s old", age.as_secs()),
-            None => obstacle,
-        })
+        Some(state.with_age(obstacle))
+    }
+
+    /// What is in the way where somebody else has found it, with the age of the oldest entry.
+    pub(crate) fn with_age(&self, obstacle: &str) -> String {
+        self.state().with_age(obstacle.to_owned())
     }
 
     /// Whether the drain got on when it was last seen.
@@ -102,6 +104,13 @@ impl Health {
 }
 
 impl State {
+    fn with_age(&self, obstacle: String) -> String {
+        match self.oldest.map(age) {
+            Some(age) => format!("{obstacle}; the oldest entry of the outbox is {} s old", age.as_secs()),
+            None => obstacle,
+        }
+    }
+
     /// What posts wait for, where the first of them has done so for longer than `patience`.
     fn held(&self, patience: Duration) -> Option<String> {
         let (posts, since, why) = self.held.filter(|(_, since, _)| since.elapsed() >= patience)?;

@@ -8,6 +8,7 @@ mod daemon;
 mod drain;
 mod end_to_end;
 mod failover;
+mod health;
 mod http_api;
 mod large;
 mod least_rights;
