@@ -117,10 +117,9 @@ fn readiness(health: Health, progress: Progress, leadership: Leadership) -> Read
     let role = leadership.clone();
     let obstacle = move || {
         let stalled = progress.age();
-        health
-            .obstacle()
-            .or_else(|| (!leadership.is_connected()).then(|| health.with_age("PostgreSQL is away")))
-            .or_else(|| (stalled >= STALLED).then(|| health.with_age(&format!("a store takes {} s for one step", stalled.as_secs()))))
+        health.obstacle().or_else(|| (!leadership.is_connected()).then(|| health.with_age("PostgreSQL is away"))).or_else(|| {
+            (stalled >= STALLED).then(|| health.with_age(&format!("a store takes {} s for one step", stalled.as_secs())))
+        })
     };
     Readiness::new(obstacle).with_role(move || role.role().as_str())
 }

@@ -250,7 +250,11 @@ async fn a_statement_that_takes_very_long_is_told() {
     let world = World::new().await;
     world.post("7").await;
     let (_daemon, client) = daemon(&world).await;
-    world.sql.batch_execute(&CLOSED.replace("raise exception 'closed for today'", "perform pg_sleep(18); return new")).await.unwrap();
+    world
+        .sql
+        .batch_execute(&CLOSED.replace("raise exception 'closed for today'", "perform pg_sleep(18); return new"))
+        .await
+        .unwrap();
     world.record("7", &["1"]).await;
     let unready = async || {
         let answer = client.get("/readyz").await;

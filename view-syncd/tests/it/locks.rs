@@ -58,19 +58,10 @@ async fn known(world: &World, post: i32) {
 #[track_caller]
 fn stored<'a>(world: &'a World, post: i32, views: i64, limit: Duration) -> impl Future<Output = ()> + 'a {
     let done = move || async move {
-        let (stored, meta) = (count(world, post).await, world.meta(&post.to_string()).await);
+        let (stored, meta) = (world.stored(&post.to_string()).await, world.meta(&post.to_string()).await);
         if stored == views && meta == [views, meta[1], meta[1]] { Ok(()) } else { Err((stored, meta)) }
     };
     eventually("the views of a post are stored and acknowledged", limit, done)
-}
-
-/// The count in PostgreSQL, which agrees with the ledger at any moment.
-async fn count(world: &World, post: i32) -> i64 {
-    let statement = "select views_count::bigint, (select count(*) from post_views where post_id = $1) from posts where id = $1";
-    let row = world.sql.query_one(statement, &[&i64::from(post)]).await.unwrap();
-    let (count, ledger): (i64, i64) = (row.get(0), row.get(1));
-    assert_eq!(count, ledger, "the count of post {post} disagrees with the ledger");
-    count
 }
 
 /// Whether another session updates a post without waiting.
@@ -163,7 +154,7 @@ async fn the_views_of_a_locked_post_keep_their_time() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     application.does("commit").await;
-    eventually("the views are stored", SECONDS, async || count(&world, 1).await == 5).await;
+    eventually("the views are stored", SECONDS, async || world.stored("1").await == 5).await;
     assert_eq!(times(&world, 1).await, sent);
 }
 
@@ -176,7 +167,7 @@ async fn a_post_that_is_deleted_while_its_views_wait_for_it_is_a_post_that_does_
     world.add_entry(vec![("1", "1"), ("2", "1")]).await;
     world.record("1", &["2"]).await;
     world.record("2", &["2"]).await;
-    eventually("the other post is stored", SECONDS, async || count(&world, 2).await == 2).await;
+    eventually("the other post is stored", SECONDS, async || world.stored("2").await == 2).await;
     eventually("only what names the locked post stays", SECONDS, async || world.outbox_length().await == 2).await;
     application.does("commit").await;
     eventually("nothing waits any more", SECONDS, async || world.outbox_length().await == 0).await;

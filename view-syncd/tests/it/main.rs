@@ -5,6 +5,7 @@
 mod acknowledge;
 mod crash;
 mod daemon;
+mod dead_letters;
 mod drain;
 mod end_to_end;
 mod failover;

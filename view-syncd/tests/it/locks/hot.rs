@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::eventually;
 
-use super::{Application, SECONDS, count, daemon, posts, readiness, stored, updates_at_once};
+use super::{Application, SECONDS, daemon, posts, readiness, stored, updates_at_once};
 use crate::support::World;
 
 /// As many viewers, from a number on.
@@ -100,7 +100,7 @@ async fn a_thousand_posts_that_one_statement_locks_are_stored_when_it_is_done() 
     eventually("the free posts are stored", SECONDS, stored).await;
     for viewer in 3..=20 {
         world.add_entry(vec![("1005", &viewer.to_string()), ("5", &viewer.to_string())]).await;
-        eventually("a free post is stored", SECONDS, async || count(&world, 1_005).await == viewer).await;
+        eventually("a free post is stored", SECONDS, async || world.stored("1005").await == viewer).await;
         updates_at_once(&world, 1_006).await;
     }
     application.does("commit").await;

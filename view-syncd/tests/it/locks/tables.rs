@@ -11,7 +11,7 @@ use testkit::{
     redis::RedisServer,
 };
 
-use super::{Application, SECONDS, count, daemon, posts, readiness, stored, updates_at_once};
+use super::{Application, SECONDS, daemon, posts, readiness, stored, updates_at_once};
 use crate::support::World;
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn what_waits_survives_the_loss_of_either_connection_and_of_the_process() 
     let application = Application::begins(&world, lock).await;
     world.record("1", &["1", "2"]).await;
     world.add_entry(vec![("2", "1"), ("1", "2")]).await;
-    eventually("the other post is stored", SECONDS, async || count(&world, 2).await == 1).await;
+    eventually("the other post is stored", SECONDS, async || world.stored("2").await == 1).await;
     readiness(&client, 503, SECONDS).await;
 
     let kill = CustomCommand::new_static("CLIENT", ClusterHash::FirstKey, false);
