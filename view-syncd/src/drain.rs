@@ -202,7 +202,7 @@ impl Engine {
             self.delete_entries(&entries, committed.link).await?;
         }
         let store = self.store.clone();
-        let mut storing = store.begin(&pairs, None);
+        let mut storing = store.begin(&pairs, false, None);
         let (mut result, beside) = tokio::join!(storing.run(), self.work_beside(before, goes_on, schema));
         let settled = beside?;
         loop {

@@ -295,7 +295,7 @@ impl Engine {
     async fn store_held_batch(&mut self, batch: Gathered, patience: Option<Duration>) -> Result<Committed, Failure> {
         let store = self.store.clone();
         let (mut committed, pairs) = Committed::new(batch, HashSet::new());
-        let mut storing = store.begin(&pairs, patience);
+        let mut storing = store.begin(&pairs, true, patience);
         loop {
             let result = storing.run().await;
             committed.take(storing.take_finished(), &pairs);

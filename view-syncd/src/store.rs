@@ -46,21 +46,22 @@ impl Store {
         Self { database, progress, statement_pairs: Arc::new(AtomicUsize::new(usize::MAX)) }
     }
 
-    /// Begins to store pairs that have been prepared. With `patience`, locks on posts are waited for.
-    pub(crate) fn begin<'a>(&'a self, pairs: &'a Pairs, patience: Option<Duration>) -> Storing<'a> {
+    /// Begins to store pairs that have been prepared. Of those who are held and tried again, each pair is looked at; with `patience`, locks on
+    /// posts are waited for.
+    pub(crate) fn begin<'a>(&'a self, pairs: &'a Pairs, is_retry: bool, patience: Option<Duration>) -> Storing<'a> {
         let middle = if pairs.len() < LEAST_SHARED_PAIRS { pairs.len() } else { pairs.end_of_post(pairs.len() / 2) };
         let statement_pairs = match self.statement_pairs.load(Relaxed) {
             usize::MAX => 0,
             pairs => pairs,
         };
-        let options = Options { names_new: false, patience, statement_pairs, begin: BEGIN };
+        let options = Options { names_new: false, patience, statement_pairs, begin: BEGIN, guesses: !is_retry };
         let part = |range| Insert::new(&self.database, pairs, range, options);
         Storing { store: self, parts: [part(0..middle), part(middle..pairs.len())], largest: middle.max(pairs.len() - middle) }
     }
 
     /// Stores pairs that have been prepared, to the end. When it fails, some of them may be stored, and repeating it changes nothing.
     pub(crate) async fn run(&self, pairs: &Pairs) -> Result<Outcome, DatabaseError> {
-        let mut storing = self.begin(pairs, None);
+        let mut storing = self.begin(pairs, true, None);
         while !storing.run().await? {}
         Ok(storing.take_finished())
     }

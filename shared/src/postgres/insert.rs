@@ -6,6 +6,7 @@
 
 mod arrays;
 mod probe;
+mod suspects;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +16,7 @@ use std::{
 
 use tokio_postgres::Row;
 
-use self::arrays::Arrays;
+use self::{arrays::Arrays, suspects::Suspects};
 use super::{COMMIT, Database, DatabaseError, Refusal, schema::Schema};
 use crate::{
     ids::{PostId, ViewerId},
@@ -104,6 +105,8 @@ pub struct Options {
     pub statement_pairs: usize,
     /// What the transaction is to begin with, beside its deadlines.
     pub begin: &'static str,
+    /// Whether all pairs of a viewer are refused for a lock when some of them were. Meant for those who try again, one by one.
+    pub guesses: bool,
 }
 
 /// Pairs on their way into PostgreSQL.
@@ -118,6 +121,7 @@ pub struct Insert<'a, P> {
     is_proven: bool,
     /// Refused pairs, while it is not known that the table took pairs afterwards, too.
     doubtful: Vec<Refused>,
+    suspects: Suspects,
     conflicts: u32,
     has_met_lock: bool,
 }
@@ -135,6 +139,7 @@ impl<'a, P: PairList> Insert<'a, P> {
             outcome: Outcome::default(),
             is_proven: false,
             doubtful: Vec::new(),
+            suspects: Suspects::default(),
             conflicts: 0,
             has_met_lock: false,
         }
@@ -250,12 +255,23 @@ impl<'a, P: PairList> Insert<'a, P> {
             self.work.push(range);
             return proven;
         }
-        if range.len() > 1 {
-            self.work.extend(halves(&range));
-            return Ok(());
-        }
+        let tried = range.clone().zip(self.pairs.range(range.clone())).filter(|(_, (_, viewer, _))| !self.suspects.has(viewer));
+        let tried: Vec<(usize, Sent<'_>)> = tried.take(2).collect();
+        let (place, viewer) = match tried[..] {
+            [(place, (_, viewer, _))] => (place, viewer),
+            [] => return Ok(()),
+            _ => {
+                self.work.extend(halves(&range));
+                return Ok(());
+            }
+        };
         let Some(refusal) = error.refusal().cloned() else { return Err(error) };
-        let refused = Refused { place: range.start, refusal };
+        if refusal.is_lock() && self.options.guesses && self.suspects.note(viewer) {
+            let others = self.work.iter().flat_map(|range| range.clone().zip(self.pairs.range(range.clone())));
+            let others = others.filter(|(_, (_, other, _))| *other == viewer);
+            self.outcome.refused.extend(others.map(|(place, _)| Refused { place, refusal: refusal.clone() }));
+        }
+        let refused = Refused { place, refusal };
         if refused.refusal.is_of_reference() {
             // That another row is missing is no fault of the table.
             self.outcome.refused.push(refused);
@@ -286,7 +302,11 @@ impl<'a, P: PairList> Insert<'a, P> {
         let schema = self.database.schema().await?;
         let (mut spelling, mut only) = (spelling, only);
         loop {
-            let arrays = Arrays::new(&schema, self.pairs.range(range.clone()), spelling, only.as_ref())?;
+            let pairs = self.pairs.range(range.clone()).filter(|(_, viewer, _)| !self.suspects.has(viewer));
+            let arrays = Arrays::new(&schema, pairs, spelling, only.as_ref())?;
+            if arrays.posts.is_empty() {
+                return Ok(());
+            }
             let mut missing = self.send(&arrays, &schema).await?;
             let next = spelling.next();
             let may_differ = |post: &PostId| next.is_some() && Spelling::may_differ(&schema, post);

@@ -108,3 +108,45 @@ async fn a_thousand_posts_that_one_statement_locks_are_stored_when_it_is_done() 
     let all: i64 = world.sql.query_one("select count(*) from post_views", &[]).await.unwrap().get(0);
     assert_eq!(all, 2 * 1_010 + 2 * 18);
 }
+
+#[tokio::test]
+async fn posts_that_wait_for_many_small_batches_are_exact() {
+    let world = World::new().await;
+    posts(&world, 1..=6).await;
+    let daemon = world.daemon().env("SYNC_LINGER", "20ms").env("SYNC_BATCH_SIZE", "70").start();
+    daemon.wait_for_line("Sync completed").await;
+    let mut applications = Vec::new();
+    for post in [1, 2, 3] {
+        let lock = format!("update posts set author_id = author_id where id = {post}");
+        applications.push(Application::begins(&world, &lock).await);
+    }
+    let views = async |from: i32| {
+        for viewer in from..from + 400 {
+            let all: Vec<String> = (1..=6).map(|post| post.to_string()).collect();
+            let viewer = viewer.to_string();
+            world.add_entry(all.iter().map(|post| (post.as_str(), viewer.as_str())).collect()).await;
+        }
+        for post in 1..=6 {
+            let meta = world.keys.meta(&shared::ids::PostId::parse(&post.to_string()).unwrap());
+            let () = fred::interfaces::HashesInterface::hincrby(&world.redis, meta, "recorded", 400).await.unwrap();
+        }
+    };
+    views(0).await;
+    for post in 4..=6 {
+        stored(&world, post, 400, SECONDS * 2).await;
+    }
+    // One after the other, while views go on.
+    for (released, application) in (1..=3).zip(applications) {
+        application.does("commit").await;
+        views(400 * released).await;
+        let total = 400 * (i64::from(released) + 1);
+        stored(&world, released, total, SECONDS * 2).await;
+        stored(&world, 5, total, SECONDS * 2).await;
+        daemon.signal("HUP");
+    }
+    for post in 1..=6 {
+        stored(&world, post, 1_600, SECONDS * 2).await;
+        assert_eq!(world.live(&post.to_string()).await, 1_600);
+    }
+    eventually("nothing waits any more", SECONDS, async || world.outbox_length().await == 0).await;
+}

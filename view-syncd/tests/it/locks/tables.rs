@@ -48,7 +48,7 @@ async fn a_pair_that_the_application_is_just_storing_keeps_no_other_one_waiting(
     for end in ["commit", "rollback"] {
         let world = World::new().await;
         posts(&world, 1..=5).await;
-        let (_daemon, client) = daemon(&world).await;
+        let (daemon, client) = daemon(&world).await;
         let insert = "insert into post_views values (1, 1, now()); update posts set views_count = views_count + 1 where id = 5";
         let application = Application::begins(&world, insert).await;
         for post in 1..=4 {
@@ -62,6 +62,10 @@ async fn a_pair_that_the_application_is_just_storing_keeps_no_other_one_waiting(
         let since = Instant::now();
         while since.elapsed() < Duration::from_secs(7) {
             assert_eq!(world.live("1").await, 3);
+            if since.elapsed().as_millis() % 5 == 0 {
+                // A scan has nothing to mend.
+                daemon.signal("HUP");
+            }
             updates_at_once(&world, 1).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -110,6 +114,40 @@ async fn a_locked_user_keeps_only_his_own_views_waiting() {
         stored(&world, post, 2, SECONDS).await;
     }
     assert_eq!(world.dead().await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_locked_user_who_has_viewed_a_thousand_posts_does_not_keep_others_waiting() {
+    let world = World::new().await;
+    let users = "insert into posts (id, author_id) select id, 999999 from generate_series(1, 1010) id;
+                 create table users (id bigint primary key); insert into users select generate_series(1, 99);
+                 alter table post_views add foreign key (user_id) references users";
+    world.sql.batch_execute(users).await.unwrap();
+    let (_daemon, client) = daemon(&world).await;
+    let application = Application::begins(&world, "select from users where id = 66 for update").await;
+    let ids: Vec<String> = (1..=1_000).map(|post| post.to_string()).collect();
+    for viewer in ["66", "1"] {
+        for chunk in ids.chunks(100) {
+            world.add_entry(chunk.iter().map(|post| (post.as_str(), viewer)).collect()).await;
+        }
+    }
+    let ledger = async |viewer: i64| -> i64 {
+        let statement = "select count(*) from post_views where user_id = $1 and post_id <= 1000";
+        world.sql.query_one(statement, &[&viewer]).await.unwrap().get(0)
+    };
+    eventually("the other viewer is stored", SECONDS * 2, async || ledger(1).await == 1_000).await;
+    for viewer in 1..=10 {
+        let started = Instant::now();
+        world.record("1010", &[&viewer.to_string()]).await;
+        eventually("another post is stored", SECONDS, async || world.stored("1010").await == viewer).await;
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+        updates_at_once(&world, 1_009).await;
+    }
+    readiness(&client, 503, SECONDS).await;
+    application.does("commit").await;
+    eventually("everything is acknowledged", SECONDS * 3, async || world.outbox_length().await == 0).await;
+    assert_eq!((ledger(66).await, world.dead().await.len()), (1_000, 0));
+    readiness(&client, 200, SECONDS).await;
 }
 
 #[tokio::test]
