@@ -36,7 +36,7 @@ pub mod field {
     pub const SETTLED: &str = "settled";
     /// How many pairs in the outbox `recorded` does not count, because two processes have recorded their viewers at once.
     pub const REPEATED: &str = "repeated";
-    /// There where PostgreSQL has fewer views of the post than it had, until the set has been compared with the ledger.
+    /// How often PostgreSQL has been found to have fewer views of the post than it had, since the set was compared with the ledger.
     pub const FALLEN: &str = "fallen";
 }
 

@@ -176,7 +176,7 @@ pub fn prepare(pairs: &mut Vec<Pair>) {
 /// # Errors
 /// [`DatabaseError`].
 pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<HashMap<PostId, KnownPost>, DatabaseError> {
-    let schema = schema_for(database, posts.iter()).await?;
+    let schema = database.schema_that(|schema| posts.iter().all(|post| schema.accepts_post(post))).await?;
     let rows = find(database, &schema, posts, &schema.statements.hydrate, &[&few]).await?;
     let known = rows.into_iter().map(|(post, row)| {
         let mut viewers: Vec<String> = row.get(3);
@@ -314,9 +314,11 @@ fn author_of(row: &Row, column: usize) -> String {
     row.get::<_, Option<&str>>(column).map(canonical_author).unwrap_or_default()
 }
 
-/// The schema to look posts up with. A post whose id does not fit the column does not exist, unless the column is no longer what it was.
+/// The schema to look for posts with of which all is given up that are not found. One whose id does not fit the column does not exist, unless the
+/// column is no longer what it was.
 async fn schema_for(database: &Database, mut posts: impl Iterator<Item = &PostId>) -> Result<Arc<Schema>, DatabaseError> {
-    database.schema_that(|schema| posts.all(|post| schema.accepts_post(post))).await
+    let schema = database.schema().await?;
+    if posts.all(|post| schema.accepts_post(post)) { Ok(schema) } else { database.schema_to_give_up().await }
 }
 
 /// Whether the ledger can hold a viewer, by the type of its column as it was last read. Where that is unknown, nothing speaks against it.

@@ -180,10 +180,11 @@ pub fn raced(commands: &mut Commands, keys: &Keys, post: &PostId, entry: &str, v
     commands.command("EVAL", 5).text(RACED).number(1).parts(&keys.meta_parts(post)).text(entry).number(viewers);
 }
 
-/// Writes the command that takes viewers out of a set whom neither the ledger nor the outbox has.
-pub fn take_out(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[&ViewerId]) {
-    commands.command("EVAL", 4 + viewers.len()).text(TAKE_OUT).number(2);
-    commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post));
+/// Writes the command that takes viewers out of a set whom neither the ledger nor the outbox has, and forgets `falls` of the notes that they may be
+/// there.
+pub fn take_out(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[&ViewerId], falls: i64) {
+    commands.command("EVAL", 5 + viewers.len()).text(TAKE_OUT).number(2);
+    commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post)).number(falls);
     for viewer in viewers {
         commands.text(viewer.as_str());
     }

@@ -10,6 +10,7 @@ use indexmap::IndexSet;
 use shared::{
     failpoints,
     ids::PostId,
+    keys::field,
     redis::{
         self,
         resp::{Commands, Replies},
@@ -60,6 +61,13 @@ impl Engine {
     pub(crate) async fn settle_posts(&mut self, entries: &Entries, mut posts: Vec<Acked>, link: u64) -> Result<(), Error> {
         let since = Instant::now();
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        if failpoints::is_broken(failpoints::COUNT_BEFORE_ACK) && !posts.is_empty() {
+            for acked in &posts {
+                commands.command("HSET", 3).parts(&self.keys.meta_parts(&acked.post)).text(field::PERSISTED).number(acked.views);
+            }
+            self.line.exchange_over(link, &commands, &mut replies).await?;
+            tokio::time::sleep(SHORT_PAUSE).await;
+        }
         let mut is_final = false;
         while !posts.is_empty() {
             let mut again = Vec::new();

@@ -91,6 +91,10 @@ impl Committed {
         self.outcome.held.keys().chain(pair_locked).chain(left_out)
     }
 
+    fn place_of(&self, post: &PostId) -> Option<u32> {
+        self.posts.get_index_of(post).and_then(|place| u32::try_from(place).ok())
+    }
+
     /// Whether a post is about to be settled.
     fn settles(&self, sorted: &Sorted, place: u32) -> bool {
         sorted.acked.iter().any(|acked| acked.place == place)
@@ -117,8 +121,15 @@ impl Engine {
     pub(crate) async fn settle(&mut self, batch: &mut Committed, is_last: bool) -> Result<(), Failure> {
         let spans = batch.entries.spans(batch.posts.len());
         let mut sorted = self.sort(batch, &spans);
+        let mut outcome = std::mem::take(&mut batch.outcome);
+        if !is_last {
+            // What waits does so until the batch is done. Forgotten here, it would seem to have nothing but refused pairs by then.
+            let waits = |post: &PostId| batch.place_of(post).is_some_and(|place| sorted.held.contains_key(&place));
+            let stored = outcome.stored.extract_if(|post, _| waits(post)).collect();
+            batch.outcome = Outcome { stored, held: outcome.held, ..Outcome::default() };
+        }
         let mut added = 0;
-        for (post, stored) in std::mem::take(&mut batch.outcome).stored {
+        for (post, stored) in outcome.stored {
             added += stored.added.unsigned_abs();
             if stored.added > 0 {
                 self.changed(post, stored.views);
@@ -242,7 +253,8 @@ impl Engine {
     }
 }
 
-/// Takes the letters of posts that are settled now. Those of a post that is held are forgotten: its pairs will be offered again.
+/// Takes the letters of posts that are settled now. Those of a post that is held when the batch is done are forgotten: its pairs will be offered
+/// again.
 fn letters(batch: &mut Committed, sorted: &Sorted, is_last: bool) -> Vec<DeadLetter> {
     let settled: HashSet<u32> = sorted.acked.iter().map(|acked| acked.place).chain(sorted.missing.iter().copied()).collect();
     let mut letters = Vec::new();
@@ -252,7 +264,7 @@ fn letters(batch: &mut Committed, sorted: &Sorted, is_last: bool) -> Vec<DeadLet
         match place {
             None => letters.push(letter),
             Some(place) if settled.contains(&place) => letters.push(letter),
-            Some(place) if !is_last && !sorted.held.contains_key(&place) => batch.dead.push((Some(place), letter)),
+            Some(place) if !is_last => batch.dead.push((Some(place), letter)),
             Some(_) => {}
         }
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::{
+    drain::{Drained, Urgency},
     engine::{Engine, Failure},
     outbox,
 };
@@ -11,6 +12,9 @@ use crate::{
 const LEADER_PATIENCE: Duration = Duration::from_secs(8);
 /// How often it is looked what it has done.
 const LEADER_POLL: Duration = Duration::from_millis(50);
+/// How long others may go on holding the locks of posts before these are errors of the cycle: applications lock their rows all the time, for a
+/// moment.
+const HELD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a cycle has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +59,25 @@ impl Engine {
         let scanned = self.scan().await?;
         tracing::info!("Found {} posts with views in Redis", scanned.found);
         self.drain_or_wait().await?;
+        self.wait_for_held().await?;
         self.repair(scanned.unsettled).await?;
         let held = self.held.len() as u64;
         if held > 0 {
             tracing::warn!(posts = held, "views wait for locks that others hold in PostgreSQL");
         }
         Ok(Synced { successful: scanned.successful.saturating_sub(held), errors: scanned.errors + held })
+    }
+
+    /// Gives views that wait for locks a little time.
+    async fn wait_for_held(&mut self) -> Result<(), Failure> {
+        let since = Instant::now();
+        while !self.held.is_empty() && since.elapsed() < HELD_PATIENCE {
+            if let Drained::Held(until) = self.drain(Urgency::AtOnce).await? {
+                tokio::time::sleep_until(until.into()).await;
+            }
+            self.go_on()?;
+        }
+        Ok(())
     }
 
     /// Has everything drained that is in the outbox now: by this process, or by the one that leads. Where that one does not get on, by

@@ -10,7 +10,10 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use fred::error::Error;
-use shared::redis::resp::{Commands, Replies, Reply};
+use shared::{
+    failpoints,
+    redis::resp::{Commands, Replies, Reply},
+};
 
 pub(crate) use self::{offer::Selection, read::Letter};
 use crate::engine::{Engine, refusal};
@@ -62,7 +65,7 @@ impl DeadLetter {
 impl Engine {
     /// Adds letters to the stream. Done before their entries are deleted from the outbox: a crash in between repeats letters and loses none.
     pub(crate) async fn bury(&mut self, mut letters: Vec<DeadLetter>) -> Result<(), Error> {
-        if letters.is_empty() {
+        if letters.is_empty() || failpoints::is_broken(failpoints::FORGET_THE_DEAD) {
             return Ok(());
         }
         let dropped = self.leave_out_surplus(&mut letters).await?;
@@ -83,6 +86,7 @@ impl Engine {
             }
             self.progress.made();
         }
+        failpoints::at("bury::after");
         self.tell(&letters, dropped);
         Ok(())
     }

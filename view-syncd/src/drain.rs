@@ -142,7 +142,7 @@ impl Engine {
     /// What the tables look like, looked up anew where an id seems not to fit: the application may have given a column another type.
     pub(crate) async fn schema_for(&self, batch: &Gathered) -> Result<Arc<Schema>, Failure> {
         let schema = self.database.schema().await?;
-        if batch.fits(&schema) { Ok(schema) } else { Ok(self.database.schema_for_refusal().await?) }
+        if batch.fits(&schema) { Ok(schema) } else { Ok(self.database.schema_to_give_up().await?) }
     }
 
     /// Stores and settles what has been gathered and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before
@@ -200,6 +200,7 @@ impl Engine {
         if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
             let entries = committed.entry_ids();
             self.delete_entries(&entries, committed.link).await?;
+            failpoints::at("drain::too_early");
         }
         let store = self.store.clone();
         let mut storing = store.begin(&pairs, false, None);

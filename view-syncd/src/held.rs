@@ -165,7 +165,7 @@ impl HeldPosts {
         match read_to {
             Some(read_to) => {
                 if let Some(held) = self.posts.get_mut(post) {
-                    held.first = EntryId { ms: read_to.ms, sequence: read_to.sequence.saturating_add(1) };
+                    held.first = read_to.next();
                 }
             }
             None => {

@@ -333,6 +333,21 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
+impl EntryId {
+    /// No entry has a lower id.
+    pub(crate) const FIRST: Self = Self { ms: 0, sequence: 0 };
+    /// No entry has a higher id.
+    pub(crate) const LAST: Self = Self { ms: u64::MAX, sequence: u64::MAX };
+
+    /// The id that follows.
+    pub(crate) fn next(self) -> Self {
+        match self.sequence.checked_add(1) {
+            Some(sequence) => Self { sequence, ..self },
+            None => Self { ms: self.ms.saturating_add(1), sequence: 0 },
+        }
+    }
+}
+
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.sequence)

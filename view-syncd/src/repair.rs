@@ -135,7 +135,8 @@ impl Engine {
             let settled = settled.unwrap_or(EntryId { ms: 0, sequence: 0 });
             let waiting = place_of(post).and_then(|place| outbox.entries.span_behind(place, settled));
             let pairs = waiting.map_or(0, |span| i64::try_from(span.pairs).unwrap_or(i64::MAX));
-            let drift = recorded + repeated - acked - pairs;
+            // `repeated` may be left over from an entry that was settled while there was no hash.
+            let drift = recorded + repeated.min(pairs) - acked - pairs;
             // The increment of a young entry may be on its way.
             if drift > 0 || (drift < 0 && waiting.is_none_or(|span| !is_young(span.last))) {
                 drifts.insert(*post, drift);

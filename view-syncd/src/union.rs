@@ -128,7 +128,7 @@ impl Engine {
         let (mut pairs, mut dead) = (std::mem::take(&mut members.pairs), std::mem::take(&mut members.dead));
         let mut schema = self.database.schema().await?;
         if !pairs.fits(&schema) {
-            schema = self.database.schema_for_refusal().await?;
+            schema = self.database.schema_to_give_up().await?;
         }
         dead.extend(pairs.prepare(&schema).into_iter().map(|(_, letter)| letter));
         let outcome = self.store.run(&pairs).await?;

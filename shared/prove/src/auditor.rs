@@ -1,4 +1,5 @@
-//! Looks again and again, in the midst of everything, whether each acknowledged view is in the outbox or in the ledger.
+//! Looks again and again, in the midst of everything, whether each acknowledged view is in the outbox, in the ledger, or a dead letter that is
+//! offered again.
 //!
 //! The end of a run alone would forgive too much: where a set says more than the outbox has told, the scan stores the whole set, and so
 //! repairs losses that it was not made for.
@@ -12,13 +13,13 @@ use std::{
 use fred::{interfaces::StreamsInterface, types::Value};
 use shared::keys::Keys;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::NoTls;
 
 use crate::{
+    application::connect,
     cluster::Cluster,
     history::History,
-    verify::{Pair, Violation, missing},
-    world::World,
+    verify::{Letter, Pair, Violation, missing},
+    world::{Post, World},
 };
 
 /// The pause between two looks.
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Audits until the time is over. Gives how many looks succeeded.
 pub(crate) async fn run(cluster: Arc<Cluster>, world: Arc<World>, history: Arc<History>, until: Instant) -> u64 {
-    let posts = world.authors();
+    let posts = world.by_id();
     let mut reported = BTreeSet::new();
     let mut looks = 0;
     while Instant::now() < until {
@@ -46,30 +47,50 @@ pub(crate) async fn run(cluster: Arc<Cluster>, world: Arc<World>, history: Arc<H
 }
 
 /// The pairs that are acknowledged and nowhere; nothing where a store is away.
-async fn look(cluster: &Cluster, posts: &BTreeMap<String, String>, history: &History) -> Option<Vec<Pair>> {
-    // In this order: what is acknowledged is in one of the two, and what has left the outbox is in the ledger.
+async fn look(cluster: &Cluster, posts: &BTreeMap<String, Post>, history: &History) -> Option<Vec<Pair>> {
+    // In this order: what is acknowledged is in one of the three, what has left the outbox is a dead letter or in the ledger, and what is no
+    // dead letter any more is in the ledger.
     let acknowledged = history.asked().acknowledged;
     let mut stored = outbox(cluster).await?;
+    stored.extend(letters(cluster).await?.into_iter().filter(Letter::is_on_its_way).map(|letter| letter.pair));
     stored.extend(ledger(cluster).await?);
     Some(missing(&acknowledged, posts, |pair| stored.contains(pair)))
 }
 
-async fn outbox(cluster: &Cluster) -> Option<BTreeSet<Pair>> {
-    let entries: Value = cluster.direct.xrange(Keys::default().outbox(), "-", "+", None).await.ok()?;
-    let mut pairs = BTreeSet::new();
-    for entry in entries.into_array() {
+/// The fields of all entries of a stream, with their values.
+async fn entries(cluster: &Cluster, stream: &str) -> Option<Vec<Vec<(String, String)>>> {
+    let entries: Value = cluster.direct.xrange(stream, "-", "+", None).await.ok()?;
+    let fields = |entry: Value| {
         let fields = entry.into_array().pop().map(Value::into_array).unwrap_or_default();
-        for pair in fields.chunks(2) {
-            let [post, viewer] = pair else { continue };
-            pairs.extend(post.as_string().zip(viewer.as_string()));
+        fields.chunks(2).filter_map(|field| field[0].as_string().zip(field.get(1)?.as_string())).collect()
+    };
+    Some(entries.into_array().into_iter().map(fields).collect())
+}
+
+async fn outbox(cluster: &Cluster) -> Option<BTreeSet<Pair>> {
+    Some(entries(cluster, Keys::default().outbox()).await?.into_iter().flatten().collect())
+}
+
+/// What is put aside in `views:dead`.
+pub(crate) async fn letters(cluster: &Cluster) -> Option<Vec<Letter>> {
+    let letter = |fields: Vec<(String, String)>| {
+        let mut letter = Letter::default();
+        for (name, value) in fields {
+            match name.as_str() {
+                "post" => letter.pair.0 = value,
+                "viewer" => letter.pair.1 = value,
+                "reason" => letter.reason = value,
+                "retry" => letter.may_pass = true,
+                _ => {}
+            }
         }
-    }
-    Some(pairs)
+        letter
+    };
+    Some(entries(cluster, Keys::default().dead()).await?.into_iter().map(letter).collect())
 }
 
 async fn ledger(cluster: &Cluster) -> Option<Vec<Pair>> {
-    let (client, connection) = tokio_postgres::connect(&cluster.database.url(), NoTls).await.ok()?;
-    tokio::spawn(connection);
+    let client = connect(cluster, "audit").await?;
     let rows = client.query("select post_id::text, user_id::text from post_views", &[]).await.ok()?;
     Some(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

@@ -1,6 +1,13 @@
 //! Everything that takes part: the stores, the programs, and a proxy on every connection between them.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+};
 
 use fred::clients::Client;
 use testkit::{
@@ -11,9 +18,13 @@ use testkit::{
     proxy::Proxy,
     redis::RedisServer,
 };
-use tokio::task::JoinSet;
+use tokio::{
+    process::{Child, Command},
+    task::JoinSet,
+};
 
 use crate::{
+    application,
     history::History,
     schedule::{self, INGESTS, Link, Program},
     unit::{Recipe, Unit},
@@ -24,6 +35,12 @@ use crate::{
 const REDIS_SETTINGS: [(&str, &str); 2] = [("appendonly", "yes"), ("appendfsync", "always")];
 /// A commit that was answered survives the death of all of the server's processes. (It need not survive the machine's.)
 const POSTGRES_SETTINGS: [(&str, &str); 1] = [("synchronous_commit", "on")];
+
+/// The role of the programs, as the README names it. It has what the README grants it, and no more.
+pub(crate) const ROLE: &str = "views";
+const README: &str = include_str!("../../../README.md");
+/// The first line of the README's grants.
+const GRANTS: &str = "-- after it, for view-ingest and view-syncd\n";
 
 /// How the daemons are set up: everything that takes its time takes less of it.
 const SHARED_SETTINGS: [(&str, &str); 1] = [("LOG_LEVEL", "info,fred=error")];
@@ -36,7 +53,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) seed: u64,
     /// The mistake that the programs are to make.
     pub(crate) broken: Option<&'a str>,
-    /// When the last failpoint may strike, in milliseconds since 1970.
+    /// When failpoints may strike, in milliseconds since 1970: view-ingest's, and all until when.
+    pub(crate) ingest_failpoints_from_ms: u128,
     pub(crate) failpoints_until_ms: u128,
 }
 
@@ -49,6 +67,7 @@ pub(crate) struct Cluster {
     pub(crate) direct: Client,
     pub(crate) proxies: BTreeMap<Link, Proxy>,
     pub(crate) units: BTreeMap<Program, Arc<Unit>>,
+    view_syncd: PathBuf,
     /// The real addresses: of view-ingest's listener for clients, of view-syncd's for operators.
     pub(crate) addresses: BTreeMap<Program, SocketAddr>,
 }
@@ -61,6 +80,10 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
+    pub(crate) fn redis_port(&self) -> u16 {
+        self.redis.port()
+    }
+
     /// Starts the stores, with the posts and an empty ledger.
     pub(crate) async fn lay(binaries: &Path, world: &World) -> Self {
         let (redis, postgres) =
@@ -70,8 +93,9 @@ impl Ground {
         let table = PostsTable::default();
         table.create(&client).await;
         for post in &world.posts {
-            table.insert_post(&client, &post.id, post.author.as_str()).await;
+            table.insert_post(&client, &post.id, post.authors[0].as_str()).await;
         }
+        client.batch_execute(application::SETUP).await.expect("cannot set up the application");
         let migration = Daemon::builder(binaries.join("view-syncd"))
             .arg("migrate")
             .env("DATABASE_URL", database.url())
@@ -79,8 +103,20 @@ impl Ground {
             .start();
         let exit = migration.wait_exit().await;
         assert!(exit.success(), "view-syncd migrate: {}", migration.output().join("\n"));
+        let grants = README.split(GRANTS).nth(1).and_then(|rest| rest.split("```").next()).expect("the README has the grants");
+        client.batch_execute(&format!("create role {ROLE} login; {grants}")).await.expect("cannot grant what the README grants");
         Self { redis, postgres, database }
     }
+}
+
+/// Has everything that Redis is told written into the history's folder, for as long as this lives.
+pub(crate) fn monitor(port: u16, history: &History) -> Child {
+    let file = File::create(history.folder().join("monitor.log")).expect("cannot write into a folder of our own");
+    // Redis may be killed, and is back some time later.
+    let script = format!("while :; do redis-cli -p {port} monitor; sleep 0.02; done 2>/dev/null");
+    let command =
+        Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).stdout(file).kill_on_drop(true).process_group(0).spawn();
+    command.expect("cannot start a shell")
 }
 
 impl Cluster {
@@ -94,6 +130,7 @@ impl Cluster {
             database,
             direct,
             proxies: BTreeMap::new(),
+            view_syncd: plan.binaries.join("view-syncd"),
             units: BTreeMap::new(),
             addresses: BTreeMap::new(),
         };
@@ -114,14 +151,16 @@ impl Cluster {
             Program::Ingest(_) => ("view-ingest", ["VIEW_INGEST_LISTEN", "VIEW_INGEST_ADMIN_LISTEN"], &INGEST_SETTINGS),
             Program::Syncd(_) => ("view-syncd", ["VIEW_SYNCD_ADMIN_LISTEN", "UNUSED_LISTEN"], &SYNCD_SETTINGS),
         };
+        let failpoints_from_ms = if name == "view-ingest" { plan.ingest_failpoints_from_ms } else { 0 };
         let through = |url: String, from: u16, to: u16| url.replace(&format!(":{from}/"), &format!(":{to}/"));
         let mut environment = vec![
             ("REDIS_URL".to_owned(), through(self.redis.url(), redis, to_redis.port())),
-            ("DATABASE_URL".to_owned(), through(self.database.url(), postgres, to_postgres.port())),
+            ("DATABASE_URL".to_owned(), through(self.role_url(), postgres, to_postgres.port())),
             ("JWT_SECRET".to_owned(), SECRET.to_owned()),
             (listen_names[0].to_owned(), listen.to_string()),
             (listen_names[1].to_owned(), admin.to_string()),
             ("FAILPOINTS_UNTIL".to_owned(), plan.failpoints_until_ms.to_string()),
+            ("FAILPOINTS_FROM".to_owned(), failpoints_from_ms.to_string()),
             ("BREAK".to_owned(), plan.broken.unwrap_or_default().to_owned()),
         ];
         let settings = SHARED_SETTINGS.iter().chain(settings);
@@ -140,6 +179,21 @@ impl Cluster {
     /// Starts the programs, each with somebody who starts it again.
     pub(crate) fn start(&self) -> JoinSet<()> {
         self.units.values().map(|unit| Arc::clone(unit).supervise()).collect()
+    }
+
+    /// Where the role of the programs reaches the database.
+    fn role_url(&self) -> String {
+        self.database.url().replace("postgres://postgres@", &format!("postgres://{ROLE}@"))
+    }
+
+    /// Runs one of view-syncd's commands, past all proxies.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> (ExitStatus, Vec<String>) {
+        let command = Daemon::builder(&self.view_syncd)
+            .args(arguments)
+            .env("DATABASE_URL", self.role_url())
+            .env("REDIS_URL", self.redis.url())
+            .start();
+        (command.wait_exit().await, command.output())
     }
 
     /// Where clients reach the view-ingests, through the proxies.

@@ -1,19 +1,27 @@
 //! The end of a run: everything is mended, everything settles, and everything is looked at.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use fred::{interfaces::StreamsInterface, types::Value as RedisValue};
-use serde_json::Value;
-use shared::keys::Keys;
+use fred::interfaces::{HashesInterface, SetsInterface, StreamsInterface};
+use serde_json::{Value, json};
+use shared::{
+    ids::PostId,
+    keys::{Keys, field},
+};
 use testkit::{http, tokens};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    auditor::letters,
     cluster::Cluster,
     history::History,
     schedule::{self, Program},
     verify::Found,
-    world::{SECRET, World},
+    world::{Nature, SECRET, World},
 };
 
 /// How long each step of settling may take.
@@ -23,8 +31,9 @@ const POLL: Duration = Duration::from_millis(100);
 const PAGE: usize = 50;
 const CYCLES: usize = 2;
 
-/// Waits until the programs have done their work: the outbox is empty, and two cycles have passed.
-pub(crate) async fn settle(cluster: &Cluster, history: &History) {
+/// Waits until the programs have done their work: the outbox is empty, two cycles have passed, and what was put aside has been offered again.
+/// Gives the posts that were created anew then.
+pub(crate) async fn settle(cluster: &Cluster, world: &World, history: &History) -> BTreeSet<String> {
     for proxy in cluster.proxies.values() {
         proxy.restore().await;
     }
@@ -36,39 +45,117 @@ pub(crate) async fn settle(cluster: &Cluster, history: &History) {
         .filter(|program| matches!(program, Program::Syncd(_)))
         .map(|program| cluster.addresses[&program])
         .collect();
-    let token = tokens::admin(SECRET, "admin");
     for cycle in 0..CYCLES {
-        let client = http::Client::new(syncds[cycle % syncds.len()]);
-        let ask = || async {
-            let answer = client.try_post_json("/posts/sync-views", Some(&token), &Value::Null).await;
-            answer.is_ok_and(|answer| answer.status == 200)
-        };
-        if !within_limit(ask).await {
-            history.violation("CYCLE: no full cycle succeeds although everything is well");
-        }
+        run_cycle(syncds[cycle % syncds.len()], history).await;
+    }
+    offer_dead(cluster, history).await;
+    let anew = create_anew(cluster, world, history).await;
+    // What came in by that is to be in the live counts as well, and what is gone in none.
+    for syncd in syncds {
+        run_cycle(syncd, history).await;
     }
     match outbox_length(cluster).await {
         Some(0) => {}
-        length => history.violation(format!("OUTBOX: not empty after two cycles: {length:?} entries")),
+        length => history.violation(format!("OUTBOX: not empty after all cycles: {length:?} entries")),
+    }
+    anew
+}
+
+/// Creates half of the fleeting posts anew, while nothing else happens.
+async fn create_anew(cluster: &Cluster, world: &World, history: &History) -> BTreeSet<String> {
+    let client = cluster.database.client().await;
+    let mut anew = BTreeSet::new();
+    for post in world.of(Nature::Fleeting).step_by(2) {
+        let (id, author) = (&post.id, &post.authors[0]);
+        history.deleted(id);
+        let script = format!(
+            "begin; delete from application_changes where post_id = '{id}'; delete from posts where id = '{id}'; \
+             insert into posts (id, author_id) values ('{id}', '{author}'); commit"
+        );
+        client.batch_execute(&script).await.expect("cannot create a post anew");
+        history.created(id);
+        anew.insert(id.clone());
+    }
+    anew
+}
+
+async fn run_cycle(syncd: std::net::SocketAddr, history: &History) {
+    let token = tokens::admin(SECRET, "admin");
+    let client = http::Client::new(syncd);
+    let ask = || async {
+        let answer = client.try_post_json("/posts/sync-views", Some(&token), &Value::Null).await;
+        answer.is_ok_and(|answer| answer.status == 200)
+    };
+    if !within_limit(ask).await {
+        history.violation("CYCLE: no full cycle succeeds although everything is well");
+    }
+}
+
+/// Has an operator offer all dead letters again: those that the cycles have not brought in, and those of posts that were deleted for a while.
+async fn offer_dead(cluster: &Cluster, history: &History) {
+    let dead = letters(cluster).await.expect("cannot read the dead letters");
+    let passing = dead.iter().filter(|letter| letter.may_pass).count();
+    history.say(format_args!("{} dead letters after the cycles, {passing} of them of reasons that pass", dead.len()));
+    let (exit, output) = cluster.command(&["dead", "retry"]).await;
+    let left = letters(cluster).await.expect("cannot read the dead letters").len();
+    history.say(format_args!("{} of them after `view-syncd dead retry`", left));
+    if exit.code() != Some(i32::from(left > 0)) {
+        history
+            .violation(format!("DEAD: `view-syncd dead retry` leaves {left} letters and ends so: {exit}: {}", output.join("; ")));
     }
 }
 
 /// Looks at everything.
-pub(crate) async fn look(cluster: &Cluster, world: &World) -> Found {
+pub(crate) async fn look(cluster: &Cluster, world: &World, anew: BTreeSet<String>) -> Found {
     let client = cluster.database.client().await;
     let rows = client.query("select post_id::text, user_id::text from post_views", &[]).await.expect("cannot read the ledger");
     let ledger = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let rows = client.query("select id::text, views_count::bigint from posts", &[]).await.expect("cannot read the posts");
     let counts = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let posts = world.authors();
+    let rows = client.query("select post_id::text, sum(number)::bigint from application_changes group by 1", &[]).await;
+    let added = rows.expect("cannot read the application's changes").iter().map(|row| (row.get(0), row.get(1))).collect();
+    let posts = world.by_id();
+    let mut sets = HashMap::new();
+    for post in posts.keys() {
+        let key = Keys::default().views(&PostId::parse(post).expect("the id was made by us"));
+        sets.insert(post.clone(), cluster.direct.smembers(key).await.expect("cannot read a set"));
+    }
     let mut live = Vec::new();
     for program in schedule::programs().filter(|program| matches!(program, Program::Ingest(_))) {
         live.push((program.to_string(), live_counts(&http::Client::new(cluster.addresses[&program]), world).await));
     }
-    let dead: Vec<(String, RedisValue)> =
-        cluster.direct.xrange(Keys::default().dead(), "-", "+", None).await.expect("cannot read the dead");
-    let dead = dead.iter().map(|(id, fields)| format!("{id}: {fields:?}")).collect();
-    Found { posts, ledger, counts, live, dead }
+    let dead = letters(cluster).await.expect("cannot read the dead letters");
+    Found { posts, ledger, counts, added, live, sets, anew, dead }
+}
+
+/// Looks who is taken for the author of posts whose author has changed: in Redis, and by asking in the name of each who was. Done last, for
+/// that counts.
+pub(crate) async fn look_at_authors(cluster: &Cluster, world: &World, history: &History) {
+    let client = cluster.database.client().await;
+    for post in world.of(Nature::Reauthored) {
+        let author: String = client
+            .query_one(&format!("select author_id::text from posts where id = '{}'", post.id), &[])
+            .await
+            .expect("cannot read an author")
+            .get(0);
+        let key = Keys::default().meta(&PostId::parse(&post.id).expect("the id was made by us"));
+        let known: Option<String> = cluster.direct.hget(key, field::AUTHOR).await.expect("cannot read a hash");
+        if known.as_ref().is_some_and(|known| *known != author) {
+            history.violation(format!("AUTHOR: post {}: it is by {author}, and Redis says {known:?}", post.id));
+        }
+        for program in schedule::programs().filter(|program| matches!(program, Program::Ingest(_))) {
+            let ingest = http::Client::new(cluster.addresses[&program]);
+            for candidate in &post.authors {
+                let token = tokens::hs256(SECRET, candidate);
+                let answer = ingest.try_post_json("/posts/view", Some(&token), &json!({ "postId": post.id })).await;
+                let body = answer.ok().and_then(|answer| serde_json::from_str::<Value>(&answer.body).ok()).unwrap_or_default();
+                if (body["status"] == "own") != (*candidate == author) {
+                    let text = format!("AUTHOR: post {}: it is by {author}, and {program} tells {candidate}: {body}", post.id);
+                    history.violation(text);
+                }
+            }
+        }
+    }
 }
 
 async fn live_counts(client: &http::Client, world: &World) -> HashMap<String, i64> {

@@ -1,11 +1,14 @@
 //! What happened: on the screen, in the folder that is kept when the proof fails, and as numbers for the end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{BufWriter, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -18,12 +21,23 @@ pub(crate) struct History {
     started: Instant,
     folder: PathBuf,
     state: Mutex<State>,
+    /// Counts in answers that were held against what was sent and acknowledged.
+    checked: AtomicU64,
+    had_policy: AtomicBool,
 }
 
 struct State {
     events: BufWriter<File>,
     operations: BufWriter<File>,
     asked: Asked,
+    /// Distinct viewers of each post that were sent.
+    sent: HashMap<String, i64>,
+    /// Views that are asked for at this moment.
+    under_way: Vec<Pair>,
+    /// How often a view of each post began to be asked for twice at once, and how often that ended.
+    repetitions: HashMap<String, (i64, i64)>,
+    /// Acknowledged views of each post that all counts have to have.
+    counted: HashMap<String, i64>,
     violations: Vec<Violation>,
     injected: BTreeMap<String, u64>,
     answers: BTreeMap<&'static str, u64>,
@@ -39,11 +53,16 @@ impl History {
             events: file("schedule.log"),
             operations: file("operations.jsonl"),
             asked: Asked::default(),
+            sent: HashMap::new(),
+            under_way: Vec::new(),
+            repetitions: HashMap::new(),
+            counted: HashMap::new(),
             violations: Vec::new(),
             injected: BTreeMap::new(),
             answers: BTreeMap::new(),
         };
-        Self { started: Instant::now(), folder, state: Mutex::new(state) }
+        let (checked, had_policy) = (AtomicU64::default(), AtomicBool::default());
+        Self { started: Instant::now(), folder, state: Mutex::new(state), checked, had_policy }
     }
 
     /// Where it is kept.
@@ -77,12 +96,93 @@ impl History {
 
     /// Notes what is about to be sent.
     pub(crate) fn attempted(&self, pairs: impl IntoIterator<Item = Pair>) {
-        self.lock().asked.attempted.extend(pairs);
+        let mut state = self.lock();
+        for pair in pairs {
+            if !state.asked.attempted.contains(&pair) {
+                *state.sent.entry(pair.0.clone()).or_default() += 1;
+                state.asked.attempted.insert(pair);
+            }
+        }
     }
 
-    /// Notes what a client was told to be counted.
-    pub(crate) fn acknowledged(&self, pairs: impl IntoIterator<Item = Pair>) {
-        self.lock().asked.acknowledged.extend(pairs);
+    /// Notes that views are about to be asked for.
+    pub(crate) fn begins(&self, viewer: Option<&str>, posts: &[String]) {
+        let mut state = self.lock();
+        for pair in posts.iter().filter_map(|post| Some((post.clone(), viewer?.to_owned()))) {
+            if state.under_way.contains(&pair) {
+                state.repetitions.entry(pair.0.clone()).or_default().0 += 1;
+            }
+            state.under_way.push(pair);
+        }
+    }
+
+    /// Notes that they are not under way any more.
+    pub(crate) fn ends(&self, viewer: Option<&str>, posts: &[String]) {
+        let mut state = self.lock();
+        for pair in posts.iter().filter_map(|post| Some((post.clone(), viewer?.to_owned()))) {
+            let place = state.under_way.iter().position(|other| *other == pair);
+            place.map(|place| state.under_way.swap_remove(place));
+            if state.under_way.contains(&pair) {
+                state.repetitions.entry(pair.0).or_default().1 += 1;
+            }
+        }
+    }
+
+    /// How many repetitions of a post's views have begun and how many have ended.
+    pub(crate) fn repetitions(&self, post: &str) -> (i64, i64) {
+        self.lock().repetitions.get(post).copied().unwrap_or_default()
+    }
+
+    /// How many distinct viewers of a post have been sent so far.
+    pub(crate) fn sent(&self, post: &str) -> i64 {
+        self.lock().sent.get(post).copied().unwrap_or(0)
+    }
+
+    /// Notes what a client was told to be counted, now or before. `is_counted` tells whether all later counts have to have it.
+    pub(crate) fn acknowledged(&self, pair: Pair, is_counted: bool) {
+        let mut state = self.lock();
+        if !state.asked.acknowledged.contains(&pair) {
+            if is_counted {
+                *state.counted.entry(pair.0.clone()).or_default() += 1;
+            }
+            state.asked.acknowledged.insert(pair);
+        }
+    }
+
+    /// How many of a post's acknowledged views all counts have to have.
+    pub(crate) fn counted(&self, post: &str) -> i64 {
+        self.lock().counted.get(post).copied().unwrap_or(0)
+    }
+
+    /// Notes that a view was new, of a post that the application deletes now and then: asked for then, in milliseconds.
+    pub(crate) fn new_view(&self, pair: Pair, began_ms: u128) {
+        self.lock().asked.new_views.insert(pair, began_ms);
+    }
+
+    /// Notes that the application is about to delete a post.
+    pub(crate) fn deleted(&self, post: &str) {
+        self.lock().asked.created_ms.insert(post.to_owned(), u128::MAX);
+    }
+
+    /// Notes that the post is there again.
+    pub(crate) fn created(&self, post: &str) {
+        let now_ms = self.now_ms();
+        self.lock().asked.created_ms.insert(post.to_owned(), now_ms);
+    }
+
+    /// Notes that a count was looked at.
+    pub(crate) fn checked(&self) {
+        self.checked.fetch_add(1, Relaxed);
+    }
+
+    /// Notes that row level security is about to be in effect.
+    pub(crate) fn note_policy(&self) {
+        self.had_policy.store(true, Relaxed);
+    }
+
+    /// Whether row level security has been in effect.
+    pub(crate) fn had_policy(&self) -> bool {
+        self.had_policy.load(Relaxed)
     }
 
     /// Notes that something was broken.
@@ -131,9 +231,10 @@ impl History {
         let injected = list(state.injected.iter().map(|(what, number)| (what.as_str(), *number)).collect());
         let answers = list(state.answers.iter().map(|(what, number)| (*what, *number)).collect());
         format!(
-            "injected:   {injected}\nrequests:   {answers}\nviews:      attempted {}, acknowledged {}",
+            "injected:   {injected}\nrequests:   {answers}\nviews:      attempted {}, acknowledged {}; {} counts were checked on the way",
             state.asked.attempted.len(),
-            state.asked.acknowledged.len()
+            state.asked.acknowledged.len(),
+            self.checked.load(Relaxed)
         )
     }
 

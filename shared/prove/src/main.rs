@@ -3,7 +3,9 @@
 //! An acknowledged view must be in the ledger, nothing else may be in the ledger but what was attempted, every count must be the number of
 //! its rows, and every live count must be the database's. `deploy/prove` builds the programs with failpoints and runs this.
 
+mod application;
 mod auditor;
+mod bounds;
 mod clients;
 mod cluster;
 mod faults;
@@ -24,9 +26,11 @@ use std::{
 };
 
 use clap::Parser;
-use tokio::time::{Instant, sleep_until};
+use shared::failpoints::{ACK_BEFORE_COMMIT, SET_BEFORE_OUTBOX};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
+    clients::Times,
     cluster::{Cluster, Ground, Plan},
     history::History,
     schedule::programs,
@@ -37,6 +41,12 @@ use crate::{
 const EXIT_NO_VERDICT: u8 = 2;
 /// How long a client goes on asking after everything is well.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+/// What the server's log says of a deadlock, whoever is its victim.
+const DEADLOCK: &str = "deadlock detected";
+const FOUND_OUT_POLL: Duration = Duration::from_millis(50);
+/// The first part of a run in which every count has to be true, in hundredths, and at most.
+const COUNTS_PERCENT: u32 = 30;
+const COUNTS_MOST: Duration = Duration::from_secs(60);
 
 /// Proves that no acknowledged view is lost or counted twice, whatever breaks. Exit status: 0 proven, 1 refuted, 2 no verdict.
 #[derive(Debug, Parser)]
@@ -48,12 +58,15 @@ struct Args {
     /// How long things break, in minutes; fractions are allowed
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// Has the programs make a mistake that must be found: ack-before-commit or set-before-outbox
-    #[arg(long, value_parser = [shared::failpoints::ACK_BEFORE_COMMIT, shared::failpoints::SET_BEFORE_OUTBOX])]
+    /// Has the programs make a mistake that must be found, and ends as soon as it is
+    #[arg(long, value_parser = shared::failpoints::MISTAKES)]
     broken: Option<String>,
     /// Where the programs are, built with the feature `failpoints` [default: beside this one]
     #[arg(long)]
     binaries: Option<PathBuf>,
+    /// Notes everything that Redis is told, too (with redis-cli)
+    #[arg(long)]
+    monitor: bool,
     /// Prints the schedule and runs nothing
     #[arg(long)]
     dry_run: bool,
@@ -66,17 +79,32 @@ fn main() -> ExitCode {
     let world = Arc::new(World::new(seed, duration));
     println!("seed:       {seed}   (again: deploy/prove --seed {seed} --minutes {})", args.minutes);
     if args.dry_run {
-        for event in schedule::schedule(seed, duration, world.posts.len()) {
-            println!("{:8.3} s  {event}", event.at.as_secs_f64());
-        }
+        tell_schedule(&args, seed, duration, &world);
         return ExitCode::SUCCESS;
     }
     let history = Arc::new(History::new(seed));
+    let posts = world.posts.iter().enumerate();
+    let posts: String =
+        posts.map(|(place, post)| format!("post {place}: {} {:?} {:?}\n", post.id, post.nature, post.authors)).collect();
+    history.append("posts.txt", &posts);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("no runtime");
     // In a task of its own, so that a panic of the proof leaves its history behind and is not mistaken for a verdict.
     let proof = runtime.block_on(async {
         let (world, history) = (Arc::clone(&world), Arc::clone(&history));
-        tokio::spawn(async move { prove(&args, seed, duration, &world, &history).await }).await
+        tokio::spawn(async move {
+            let proof = prove(&args, seed, duration, &world, &history);
+            if args.broken.is_none() {
+                return proof.await;
+            }
+            tokio::select! {
+                holds = proof => holds,
+                () = found_out(&history) => {
+                    println!("verdict:    REFUTED. The history is in {}", history.folder().display());
+                    false
+                }
+            }
+        })
+        .await
     });
     history.flush();
     match proof {
@@ -92,20 +120,55 @@ fn main() -> ExitCode {
     }
 }
 
+/// How long every count has to be true at the beginning. Mistakes that are found by what they lose need no such time.
+fn counts_until(broken: Option<&str>, duration: Duration) -> Duration {
+    match broken {
+        Some(ACK_BEFORE_COMMIT | SET_BEFORE_OUTBOX) => Duration::ZERO,
+        Some(_) => duration,
+        None => (duration * COUNTS_PERCENT / 100).min(COUNTS_MOST),
+    }
+}
+
+fn tell_schedule(args: &Args, seed: u64, duration: Duration, world: &World) {
+    let counts_until = counts_until(args.broken.as_deref(), duration);
+    let faults = schedule::schedule(seed, duration, counts_until, world.kept().len());
+    let mut lines: Vec<(Duration, String)> = faults.iter().map(|event| (event.at, event.to_string())).collect();
+    for lane in application::LANES {
+        lines.extend(application::deeds(seed, lane, duration, world).iter().map(|event| (event.at, event.to_string())));
+    }
+    lines.sort();
+    for (at, line) in lines {
+        println!("{:8.3} s  {line}", at.as_secs_f64());
+    }
+}
+
 async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, history: &Arc<History>) -> bool {
     let beside = || std::env::current_exe().expect("a program knows its path").parent().map(PathBuf::from).unwrap_or_default();
     let binaries = args.binaries.clone().unwrap_or_else(beside);
     let ground = Ground::lay(&binaries, world).await;
-    let events = schedule::schedule(seed, duration, world.posts.len());
+    let counts_until = counts_until(args.broken.as_deref(), duration);
+    let events = schedule::schedule(seed, duration, counts_until, world.kept().len());
     let started = Instant::now();
     let until = started + duration;
-    let failpoints_until_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() + duration.as_millis();
-    let plan = Plan { binaries: &binaries, seed, broken: args.broken.as_deref(), failpoints_until_ms };
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let plan = Plan {
+        binaries: &binaries,
+        seed,
+        broken: args.broken.as_deref(),
+        ingest_failpoints_from_ms: now_ms + counts_until.as_millis(),
+        failpoints_until_ms: now_ms + duration.as_millis(),
+    };
+    let _monitor = args.monitor.then(|| cluster::monitor(ground.redis_port(), history));
+    let counts_until_ms = history.now_ms() + counts_until.as_millis();
     let cluster = Arc::new(Cluster::build(ground, &plan, history).await);
     let supervisors = cluster.start();
-    let clients = clients::start(seed, world, history, &cluster.doors(), until, until + GIVE_UP_AFTER);
+    let times = Times { until, give_up_at: until + GIVE_UP_AFTER, counts_until_ms };
+    let clients = clients::start(seed, world, history, &cluster.doors(), times);
     let audit = tokio::spawn(auditor::run(Arc::clone(&cluster), Arc::clone(world), Arc::clone(history), until));
-    faults::run(events, started, &cluster, world, history).await;
+    let ((), longest_wait) = tokio::join!(
+        faults::run(events, started, &cluster, world, history),
+        application::run(seed, duration, started, &cluster, world, history)
+    );
     for program in programs() {
         cluster.units[&program].calm_down();
     }
@@ -114,18 +177,33 @@ async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, h
     clients.join_all().await;
     history.say("all clients are done");
     let looks = audit.await.expect("the audit does not end by itself");
-    finish::settle(&cluster, history).await;
-    let found = finish::look(&cluster, world).await;
+    let anew = finish::settle(&cluster, world, history).await;
+    let found = finish::look(&cluster, world, anew).await;
     let mut violations = verify::verify(&history.asked(), &found);
+    finish::look_at_authors(&cluster, world, history).await;
+    let log = cluster.postgres.log();
+    for line in log.lines().filter(|line| line.contains(DEADLOCK)) {
+        history.violation(format!("DEADLOCK: {line}"));
+    }
     for unit in cluster.units.values() {
         unit.save_output();
     }
     history.append("redis.log", &cluster.redis.log());
-    history.append("postgresql.log", &cluster.postgres.log());
+    history.append("postgresql.log", &log);
     finish::end(&cluster, supervisors, history).await;
     violations.extend(history.violations());
-    report::print(seed, looks, &found, &violations, history);
+    report::print(seed, looks, longest_wait, &found, &violations, history);
     violations.is_empty()
+}
+
+/// Waits until something is wrong that programs which make a mistake are to be found out by.
+async fn found_out(history: &History) {
+    while history.violations().is_empty() {
+        sleep(FOUND_OUT_POLL).await;
+    }
+    for violation in history.violations() {
+        println!("{violation}");
+    }
 }
 
 fn random_bytes() -> [u8; 4] {

@@ -1,5 +1,7 @@
 //! The verdict, and for what is wrong the story of its pair.
 
+use std::time::Duration;
+
 use crate::{
     history::History,
     verify::{Found, Violation},
@@ -9,18 +11,20 @@ use crate::{
 const PRINTED: usize = 20;
 
 /// Prints what was done and what came of it. Where something is wrong, the history says more.
-pub(crate) fn print(seed: u64, looks: u64, found: &Found, violations: &[Violation], history: &History) {
+pub(crate) fn print(seed: u64, looks: u64, longest_wait: Duration, found: &Found, violations: &[Violation], history: &History) {
     println!();
     println!("seed:       {seed}");
     println!("{}", history.summary());
     println!(
-        "ledger:     {} rows of {} posts; outbox and ledger were audited {looks} times on the way",
+        "ledger:     {} rows of {} posts; outbox, dead letters and ledger were audited {looks} times on the way",
         found.ledger.len(),
         found.posts.len()
     );
+    println!("stale:      {} members of sets of posts that were created anew in the midst of everything", found.stale());
+    println!("waits:      the application waited for the programs for {longest_wait:?} at the longest");
     if violations.is_empty() {
         println!(
-            "verdict:    holds: acknowledged ⊆ outbox ∪ ledger all the time, acknowledged ⊆ ledger ⊆ attempted at the end, every count equals its rows, every live count the database"
+            "verdict:    holds: acknowledged ⊆ outbox ∪ dead letters ∪ ledger all the time, acknowledged ⊆ ledger ⊆ attempted at the end, every count equals its rows, every live count the database"
         );
         return;
     }

@@ -1,8 +1,8 @@
 //! What is broken when: a list that follows from the seed alone.
 
-use std::{collections::HashMap, fmt, time::Duration};
+pub(crate) mod failpoint;
 
-use shared::failpoints::{ACK_BEFORE_COMMIT, SET_BEFORE_OUTBOX};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use crate::random::Random;
 
@@ -94,8 +94,9 @@ pub(crate) struct Event {
     pub(crate) fault: Fault,
 }
 
-/// The faults of a run in the order of their beginnings. No two of one target overlap, and all have ended when the time is over.
-pub(crate) fn schedule(seed: u64, duration: Duration, posts: usize) -> Vec<Event> {
+/// The faults of a run in the order of their beginnings. No two of one target overlap, and all have ended when the time is over. Before
+/// `counts_until`, there are only those after which every count has to be true.
+pub(crate) fn schedule(seed: u64, duration: Duration, counts_until: Duration, posts: usize) -> Vec<Event> {
     let mut random = Random::stream(seed, 1);
     let end_ms = millis(duration).saturating_sub(CALM_END_MS);
     let targets = targets();
@@ -111,6 +112,9 @@ pub(crate) fn schedule(seed: u64, duration: Duration, posts: usize) -> Vec<Event
         // The numbers are drawn whether they are needed or not, so that the end of the time does not change what comes before it.
         let (fault, lasts_ms) = fault(&mut random, target, posts);
         if busy_until.get(&target).is_some_and(|until| *until > now_ms) {
+            continue;
+        }
+        if now_ms < millis(counts_until) && !fault.spares_counts() {
             continue;
         }
         let lasts_ms = lasts_ms.min(end_ms - now_ms);
@@ -181,57 +185,6 @@ fn fault(random: &mut Random, target: Target, posts: usize) -> (Fault, u64) {
     }
 }
 
-/// The hand-over that a mistake has spoilt, for the program that makes it. A correct program dies there now and then, too; a wrong one
-/// does so all the time, so that a short run is enough to find it out.
-fn spoilt_by(mistake: &str, program: Program) -> Option<(&'static str, u64)> {
-    match (mistake, program) {
-        (ACK_BEFORE_COMMIT, Program::Syncd(_)) => Some(("drain::before_commit", 6)),
-        (SET_BEFORE_OUTBOX, Program::Ingest(_)) => Some(("record::between", 12)),
-        _ => None,
-    }
-}
-
-/// Where a program dies by itself: at the so-manieth hit of a point. Follows from the seed, the program, and how often it was started.
-pub(crate) fn failpoint(seed: u64, program: Program, start: u64, mistake: Option<&str>) -> Option<(&'static str, u64)> {
-    /// Name, and the highest number of hits: rarely hit points die early.
-    type Point = (&'static str, u64);
-    const INGEST: [Point; 14] = [
-        ("record::before", 150),
-        ("record::between", 50),
-        ("record::between", 150),
-        ("record::before_count", 150),
-        ("record::after", 150),
-        ("answer::before", 150),
-        ("answer::after", 300),
-        ("fallback::before", 20),
-        ("fallback::after", 5),
-        ("fallback::after", 20),
-        ("refresh::before", 20),
-        ("refresh::after", 20),
-        ("hydrate::before", 6),
-        ("hydrate::after", 12),
-    ];
-    const SYNCD: [Point; 8] = [
-        ("drain::before_commit", 12),
-        ("drain::after_commit", 12),
-        ("drain::after_commit", 4),
-        ("ack::before", 12),
-        ("ack::after", 12),
-        ("publish::before", 12),
-        ("union::after_commit", 2),
-        ("repair::before", 1),
-    ];
-    let (points, number): (&[Point], usize) = match program {
-        Program::Ingest(number) => (&INGEST, number),
-        Program::Syncd(number) => (&SYNCD, 100 + number),
-    };
-    let mut random = Random::stream(seed, 1_000 * (1 + number as u64) + start);
-    let point = points[random.place(points.len())];
-    let (name, most) = mistake.and_then(|mistake| spoilt_by(mistake, program)).unwrap_or(point);
-    let hits = random.between(1, most);
-    random.percent(90).then_some((name, hits))
-}
-
 /// Whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -267,6 +220,20 @@ impl fmt::Display for Link {
 }
 
 impl Fault {
+    /// Whether counts have to be true in spite of it (see `bounds.rs`).
+    fn spares_counts(self) -> bool {
+        match self {
+            // What was sent and not answered may have been done or not: the batch goes into PostgreSQL, and perhaps is in the outbox, too.
+            Self::Process(Process::Redis, _) | Self::Link(Link::ToRedis(Program::Ingest(_)), _) => false,
+            // Whoever dies, or sleeps for seconds, between entry and increment leaves a pair that no count has yet, or has twice.
+            Self::Process(Process::Program(Program::Ingest(_)), blow) => blow == Blow::Restart,
+            // Who has viewed a post is known again when it has been looked up.
+            Self::Forget(..) => false,
+            Self::Process(Process::Postgres | Process::Program(Program::Syncd(_)), _) => true,
+            Self::Link(Link::ToRedis(Program::Syncd(_)) | Link::ToPostgres(_) | Link::FromClients(_), _) => true,
+        }
+    }
+
     /// What kind of fault it is, for the count at the end.
     pub(crate) fn kind(&self) -> String {
         match self {
@@ -320,25 +287,26 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    fn faults(seed: u64, duration: Duration) -> Vec<Event> {
+        schedule(seed, duration, Duration::ZERO, 50)
+    }
+
     #[test]
     fn the_same_seed_gives_the_same_schedule_and_another_one_another() {
-        assert_eq!(schedule(7, MINUTE, 50), schedule(7, MINUTE, 50));
-        assert_ne!(schedule(7, MINUTE, 50), schedule(8, MINUTE, 50));
-        let points = |seed| (0..20).map(|start| failpoint(seed, Program::Ingest(1), start, None)).collect::<Vec<_>>();
-        assert_eq!(points(7), points(7));
-        assert_ne!(points(7), points(8));
+        assert_eq!(faults(7, MINUTE), faults(7, MINUTE));
+        assert_ne!(faults(7, MINUTE), faults(8, MINUTE));
     }
 
     #[test]
     fn a_longer_run_of_the_same_seed_begins_like_the_shorter_one() {
-        let (short, long) = (schedule(7, MINUTE / 4, 50), schedule(7, MINUTE, 50));
+        let (short, long) = (faults(7, MINUTE / 4), faults(7, MINUTE));
         let starts = |events: &[Event]| events.iter().map(|event| (event.at, event.fault)).collect::<Vec<_>>();
         assert_eq!(starts(&short), starts(&long)[..short.len()]);
     }
 
     #[test]
     fn every_kind_of_fault_comes_in_a_few_minutes_and_all_end_in_time() {
-        let events = schedule(1, 5 * MINUTE, 50);
+        let events = faults(1, 5 * MINUTE);
         let kinds: std::collections::BTreeSet<String> = events.iter().map(|event| event.fault.kind()).collect();
         assert_eq!(kinds.len(), 3 * 4 - 2 + 1 + 5, "{kinds:?}");
         assert!(events.iter().all(|event| event.at + event.lasts < 5 * MINUTE));
@@ -346,7 +314,7 @@ mod tests {
 
     #[test]
     fn no_process_or_link_is_broken_twice_at_once() {
-        let events = schedule(3, 5 * MINUTE, 50);
+        let events = faults(3, 5 * MINUTE);
         for (place, event) in events.iter().enumerate() {
             let same = |other: &&Event| match (event.fault, other.fault) {
                 (Fault::Process(one, _), Fault::Process(other, _)) => one == other,
@@ -356,5 +324,13 @@ mod tests {
             let next = events[place + 1..].iter().find(same);
             assert!(next.is_none_or(|next| next.at >= event.at + event.lasts), "{event} and {next:?}");
         }
+    }
+
+    #[test]
+    fn nothing_happens_to_counts_before_its_time() {
+        let events = schedule(5, 5 * MINUTE, MINUTE, 50);
+        let early = events.iter().filter(|event| event.at < MINUTE);
+        assert!(early.clone().count() > 20 && early.clone().all(|event| event.fault.spares_counts()));
+        assert!(events.iter().any(|event| !event.fault.spares_counts()));
     }
 }

@@ -15,7 +15,7 @@ use testkit::process::Daemon;
 
 use crate::{
     history::History,
-    schedule::{self, Program},
+    schedule::{Program, failpoint::failpoint},
 };
 
 /// The pause before a program that has ended by itself is started again.
@@ -24,6 +24,10 @@ const RESTART_PAUSE: Duration = Duration::from_millis(200);
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What a program says before it dies at a failpoint.
 const FAILPOINT_LINE: &str = "failpoint ";
+/// The exit status of a program that finds at its start that a store is not as it needs it.
+const EXIT_CONFIG: i32 = 78;
+/// What it says where the application hides rows.
+const POLICY_LINE: &str = "row level security hides rows";
 
 /// How a program is started.
 pub(crate) struct Recipe {
@@ -102,6 +106,14 @@ impl Unit {
             // A final flush without the stores says that it failed, and is right.
             Some(Wanted::Restart) if exit.code().is_some_and(|code| code <= 1) => Duration::ZERO,
             _ if died_at.is_some() => RESTART_PAUSE,
+            // As it must: an operator would start it again when the policy is gone.
+            _ if exit.code() == Some(EXIT_CONFIG)
+                && self.history.had_policy()
+                && output.iter().any(|line| line.contains(POLICY_LINE)) =>
+            {
+                self.history.say(format_args!("{} does not start while rows are hidden from it", self.program));
+                RESTART_PAUSE
+            }
             _ => {
                 let signal = exit.signal();
                 self.history.violation(format!("EXIT: {} ended by itself: {exit} (signal {signal:?})", self.program));
@@ -115,7 +127,7 @@ impl Unit {
         for (name, value) in &self.recipe.environment {
             builder = builder.env(name, value);
         }
-        let point = schedule::failpoint(self.recipe.seed, self.program, start, self.recipe.mistake.as_deref());
+        let point = failpoint(self.recipe.seed, self.program, start, self.recipe.mistake.as_deref());
         let point = point.filter(|_| !self.calm.load(Relaxed));
         if let Some((point, hit)) = point {
             self.history.say(format_args!("{} starts; it dies at hit {hit} of {point}", self.program));

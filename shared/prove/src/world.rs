@@ -1,6 +1,6 @@
 //! The posts and the people.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use testkit::tokens;
 
@@ -9,15 +9,44 @@ use crate::random::Random;
 /// The key of all tokens.
 pub(crate) const SECRET: &str = "the-secret-of-a-proof";
 
-const POSTS: usize = 60;
+/// Posts of each nature.
+const KEPT_POSTS: usize = 60;
+const COUNTED_POSTS: usize = 5;
+const REAUTHORED_POSTS: usize = 5;
+const FLEETING_POSTS: usize = 8;
 const UNKNOWN_POSTS: usize = 8;
+/// Who may become the author of a post whose author changes, its first one included.
+const AUTHORS: usize = 3;
 const FIRST_VIEWERS: u64 = 300;
 const NEW_VIEWERS_PER_SECOND: u64 = 25;
 
-/// A post that exists.
+/// What the application does with a post, beside locking its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// Nothing.
+    Kept,
+    /// It changes the count.
+    Counted,
+    /// It changes the author.
+    Reauthored,
+    /// It deletes the post and creates it anew.
+    Fleeting,
+}
+
+/// A post that exists, but for a fleeting one, which exists at the beginning and at the end.
+#[derive(Debug, Clone)]
 pub(crate) struct Post {
     pub(crate) id: String,
-    pub(crate) author: String,
+    pub(crate) nature: Nature,
+    /// Whoever may be its author at some time, the first one first.
+    pub(crate) authors: Vec<String>,
+}
+
+impl Post {
+    /// Whether a viewer may be the post's author, at some time.
+    pub(crate) fn may_be_by(&self, viewer: &str) -> bool {
+        self.authors.iter().any(|author| author == viewer)
+    }
 }
 
 /// A viewer, who may be an author as well.
@@ -28,10 +57,12 @@ pub(crate) struct Viewer {
 
 /// Everything that is asked about and everybody who asks. Follows from the seed.
 pub(crate) struct World {
+    /// The kept ones first.
     pub(crate) posts: Vec<Post>,
     /// Ids of posts that do not exist.
     pub(crate) unknown: Vec<String>,
     pub(crate) viewers: Vec<Viewer>,
+    places: BTreeMap<String, usize>,
 }
 
 impl World {
@@ -44,18 +75,61 @@ impl World {
                 Viewer { token: tokens::Token::new(&id).expires_in(7 * 24 * 3600).hs256(SECRET), id }
             })
             .collect();
-        let posts = (0..POSTS).map(|_| Post { id: random.uuid(), author: viewers[random.place(50)].id.clone() }).collect();
+        let mut posts = Vec::new();
+        for (nature, number) in [
+            (Nature::Kept, KEPT_POSTS),
+            (Nature::Counted, COUNTED_POSTS),
+            (Nature::Reauthored, REAUTHORED_POSTS),
+            (Nature::Fleeting, FLEETING_POSTS),
+        ] {
+            for _ in 0..number {
+                let id = random.uuid();
+                let mut authors = Vec::new();
+                while authors.len() < if nature == Nature::Reauthored { AUTHORS } else { 1 } {
+                    let author = &viewers[random.place(50)].id;
+                    if !authors.contains(author) {
+                        authors.push(author.clone());
+                    }
+                }
+                posts.push(Post { id, nature, authors });
+            }
+        }
         let unknown = (0..UNKNOWN_POSTS).map(|_| random.uuid()).collect();
-        Self { posts, unknown, viewers }
+        let places = posts.iter().enumerate().map(|(place, post)| (post.id.clone(), place)).collect();
+        Self { posts, unknown, viewers, places }
     }
 
-    /// The posts that exist, with their authors.
-    pub(crate) fn authors(&self) -> std::collections::BTreeMap<String, String> {
-        self.posts.iter().map(|post| (post.id.clone(), post.author.clone())).collect()
+    /// The posts of which the application changes nothing that matters here.
+    pub(crate) fn kept(&self) -> &[Post] {
+        &self.posts[..KEPT_POSTS]
     }
 
-    /// The author of a post that exists.
-    pub(crate) fn author(&self, post: &str) -> Option<&str> {
-        self.posts.iter().find(|known| known.id == post).map(|known| known.author.as_str())
+    /// The others.
+    pub(crate) fn changing(&self) -> &[Post] {
+        &self.posts[KEPT_POSTS..]
+    }
+
+    /// The posts of a nature.
+    pub(crate) fn of(&self, nature: Nature) -> impl Iterator<Item = &Post> {
+        self.posts.iter().filter(move |post| post.nature == nature)
+    }
+
+    /// All posts by their ids.
+    pub(crate) fn by_id(&self) -> BTreeMap<String, Post> {
+        self.posts.iter().map(|post| (post.id.clone(), post.clone())).collect()
+    }
+
+    /// A post that exists.
+    pub(crate) fn post(&self, id: &str) -> Option<&Post> {
+        self.places.get(id).map(|place| &self.posts[*place])
     }
 }
+
+/// Whether the application's triggers may refuse a viewer, or its transactions lock a view of his: his views may have to wait in
+/// `views:dead`, where no count has them. Three of sixteen viewers.
+pub(crate) fn may_be_refused(viewer: &str) -> bool {
+    viewer.starts_with(REFUSED_PREFIXES)
+}
+
+/// The first letters of the ids of such viewers.
+pub(crate) const REFUSED_PREFIXES: [char; 3] = ['3', '7', 'b'];

@@ -19,6 +19,7 @@ use tokio_postgres::Row;
 use self::{arrays::Arrays, suspects::Suspects};
 use super::{COMMIT, Database, DatabaseError, Refusal, schema::Schema};
 use crate::{
+    failpoints,
     ids::{PostId, ViewerId},
     ledger::{Sent, Spelling, canonical_author},
 };
@@ -28,6 +29,8 @@ use crate::{
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// The same once a lock has been met, and the pairs that wait for it are looked for: there may be hundreds.
 const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
+/// As long waits who makes that mistake on purpose (see [`failpoints`]).
+const WRONG_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a statement that gave way to another transaction is repeated.
 const CONFLICT_ATTEMPTS: u32 = 8;
 /// The pause before such a repetition; it grows with each.
@@ -321,7 +324,8 @@ impl<'a, P: PairList> Insert<'a, P> {
     async fn send(&mut self, arrays: &Arrays<'_>, schema: &Schema) -> Result<HashSet<PostId>, DatabaseError> {
         let lock_timeout = if self.has_met_lock { SEARCH_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
         let statements = &schema.statements;
-        let begin = match self.options.patience {
+        let wrong = failpoints::is_broken(failpoints::WAIT_FOR_LOCKS).then_some(WRONG_LOCK_TIMEOUT);
+        let begin = match wrong.or(self.options.patience) {
             // With nothing else held, so that it is in nobody's way. What holds the row then waits for nothing as long.
             Some(patience) => {
                 let lock = statements.lock(&Spelling::all(schema, &arrays.posts), lock_timeout);

@@ -37,7 +37,7 @@ for i = 1, #KEYS / 2 do
       if (known[1] or '') == expected and (ARGV[arg + 2] ~= 'quiet' or numbers[1] == numbers[2]) then
         fields = {'persisted', count}
         if tonumber(count) < (tonumber(expected) or 0) then
-          fields[3], fields[4] = 'fallen', 1
+          call('HINCRBY', meta, 'fallen', 1)
         end
       else
         done = false

@@ -122,6 +122,7 @@ async fn take_back_raced(stores: &Stores, lane: &mut Lane, groups: &[Group], ent
         }
     }
     if !lane.commands.is_empty() {
+        failpoints::at("raced::before");
         // The views are recorded either way. Should this be lost, the live count is too high until they are drained.
         lane.exchange(stores).await;
     }

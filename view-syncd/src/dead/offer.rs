@@ -7,6 +7,7 @@ use std::{
 };
 
 use shared::{
+    failpoints,
     ids::{PostId, ViewerId},
     postgres::{DatabaseError, insert::Outcome},
     scripts::Adjustment,
@@ -159,6 +160,7 @@ impl Engine {
         let known: HashMap<PostId, Option<i64>> =
             self.look(&posts, &mut Scanned::default()).await?.into_iter().map(|(post, look)| (post, look.persisted)).collect();
         let outcome = self.store.run(&pairs).await?;
+        failpoints::at("offer::after_commit");
         if outcome.refused.iter().any(|refused| refused.refusal.is_lock()) || !outcome.held.is_empty() {
             self.offer_soon();
         }

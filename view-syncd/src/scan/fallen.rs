@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use shared::{
+    failpoints,
     ids::{PostId, ViewerId},
     keys::field,
     ledger,
@@ -13,7 +14,7 @@ use shared::{
 use super::Scanned;
 use crate::{
     engine::{Engine, Failure, refusal},
-    outbox::Gathered,
+    outbox::{EntryId, Gathered},
 };
 
 /// Members that one `SSCAN` reads.
@@ -40,6 +41,7 @@ impl Engine {
 
     /// Takes out of a set whom the ledger lacks. Returns whether that could be done.
     async fn restore_set(&mut self, post: PostId, scanned: &mut Scanned) -> Result<bool, Failure> {
+        let Some(fallen) = self.falls(&post).await? else { return Ok(false) };
         let mut cursor = "0".to_owned();
         loop {
             let mut members = Vec::new();
@@ -51,22 +53,33 @@ impl Engine {
                 }
                 cursor = next;
             };
+            failpoints::at("fallen::before");
             // Whoever is in the set was in the outbox before. So whoever is not there now is in the ledger by now, or nowhere.
             let Some(waiting) = self.waiting_viewers(&post).await? else { return Ok(false) };
             let in_ledger = ledger::viewers_among(&self.database, &post, &members).await?;
             let lost: Vec<&ViewerId> =
                 members.iter().filter(|member| !in_ledger.contains(*member) && !waiting.contains(*member)).collect();
-            self.take_out(&post, &lost).await?;
+            if !lost.is_empty() {
+                self.take_out(&post, &lost, 0).await?;
+            }
             self.progress.made();
             if next == "0" {
                 break;
             }
             cursor = next;
         }
-        let (mut commands, mut replies) = (Commands::default(), Replies::default());
-        commands.command("HDEL", 2).parts(&self.keys.meta_parts(&post)).text(field::FALLEN);
-        self.exchange(&commands, &mut replies).await?;
+        // What has been noted meanwhile is for the next scan.
+        self.take_out(&post, &[], fallen).await?;
         Ok(true)
+    }
+
+    /// How often it has been noted that PostgreSQL had fewer views of a post than before.
+    async fn falls(&mut self, post: &PostId) -> Result<Option<i64>, Failure> {
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        commands.command("HMGET", 2).parts(&self.keys.meta_parts(post)).text(field::FALLEN);
+        self.exchange(&commands, &mut replies).await?;
+        let Some(Reply::List(fields)) = replies.iter().next() else { return Ok(None) };
+        Ok(Some(fields.iter().next().and_then(Reply::number).unwrap_or(0)))
     }
 
     async fn page_of_set(
@@ -91,22 +104,27 @@ impl Engine {
         Ok(Some((next.to_owned(), members.iter().filter_map(viewer).collect())))
     }
 
-    /// The viewers of a post that the outbox has; nothing where it is too long to be read.
+    /// The viewers of a post that are on their way to the ledger; nothing where they are too many to be read. Entries up to which the post is
+    /// settled may be there still, for the sake of other posts: who is in these was in the ledger.
     async fn waiting_viewers(&mut self, post: &PostId) -> Result<Option<HashSet<ViewerId>>, Failure> {
-        let mut outbox = Gathered::over(self.owned);
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        commands.command("HMGET", 2).parts(&self.keys.meta_parts(post)).text(field::SETTLED);
+        self.exchange(&commands, &mut replies).await?;
+        let Some(Reply::List(fields)) = replies.iter().next() else { return Ok(None) };
+        let settled = fields.iter().next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
+        let from = settled.map_or(EntryId::FIRST, EntryId::next);
+        let mut outbox = Gathered::of([*post].into(), from, EntryId::LAST, self.line.number());
         outbox.read_on(&mut self.line, &self.keys, MOST_WAITING).await?;
-        if !outbox.is_at_end {
-            return Ok(None);
-        }
-        Ok(Some(outbox.pairs.viewers_of(post)))
+        Ok(outbox.is_at_end.then(|| outbox.pairs.viewers_of(post)))
     }
 
     /// Takes viewers out of a set; both numbers of the post fall by as many, so that the live count stays what it is.
-    async fn take_out(&mut self, post: &PostId, lost: &[&ViewerId]) -> Result<(), Failure> {
+    /// Once they are compared, so many falls are forgotten.
+    async fn take_out(&mut self, post: &PostId, lost: &[&ViewerId], falls: i64) -> Result<(), Failure> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
-        for chunk in lost.chunks(REMOVED) {
+        for chunk in lost.chunks(REMOVED).chain(lost.is_empty().then_some(lost)) {
             commands.clear();
-            shared::scripts::take_out(&mut commands, &self.keys, post, chunk);
+            shared::scripts::take_out(&mut commands, &self.keys, post, chunk, falls);
             self.exchange(&commands, &mut replies).await?;
             if let Some(error @ Reply::Error(_)) = replies.iter().next() {
                 return Err(refusal(Some(error)).into());

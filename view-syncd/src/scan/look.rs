@@ -169,7 +169,7 @@ fn read(replies: [Option<Reply<'_>>; LOOK_COMMANDS]) -> Result<Look, String> {
         persisted,
         recorded: recorded.unwrap_or(0),
         acked: acked.unwrap_or(0),
-        fallen: fallen.is_some(),
+        fallen: fallen.is_some_and(|falls| falls > 0),
         immortal: ttl.number() == Some(FOR_EVER),
     })
 }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use fred::error::Error;
 use futures_util::future::join_all;
 use shared::{
+    failpoints,
     ids::PostId,
     ledger::{self, Truth},
     redis::resp::{Commands, Replies, Reply},
@@ -87,6 +88,7 @@ impl Engine {
             commands.clear();
             scripts::adjust(&mut commands, &self.keys, chunk, self.settings.view_ttl);
             self.exchange(&commands, &mut replies).await?;
+            failpoints::at("adjust::after");
             let reply = replies.iter().next();
             let Some(Reply::List(all)) = reply else { return Err(Failure::Redis(refusal(reply))) };
             for (adjustment, reply) in chunk.iter().zip(all.iter()) {

@@ -204,6 +204,31 @@ async fn counts_that_changed_are_published_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_post_that_is_locked_waits_although_the_rest_of_its_batch_is_settled_in_parts() {
+    let world = World::new().await;
+    world.post("7").await;
+    world.post("8").await;
+    // Each refusal takes its time, so that some posts are settled before all are done.
+    let refuse = "create function refuse() returns trigger language plpgsql as \
+        $$ begin perform pg_sleep(0.2); raise exception 'not now'; end $$; \
+        create trigger refuse before insert on post_views for each row when (new.user_id > 100) execute function refuse()";
+    world.sql.batch_execute(refuse).await.unwrap();
+    world.record("7", &["1", "2"]).await;
+    world.record("8", &["1", "2", "101", "102", "103", "104", "105", "106"]).await;
+    let application = world.database.client().await;
+    application.batch_execute("begin; select from posts where id = 7 for update").await.unwrap();
+
+    let mut engine = world.engine(&[]).await;
+    engine.drain(Urgency::AtOnce).await.unwrap();
+    assert_eq!((world.stored("7").await, world.stored("8").await), (0, 2));
+    assert_eq!(world.dead().await.len(), 6);
+    assert_eq!(world.meta("7").await, [0, 2, 0], "nothing of it is acknowledged");
+    application.batch_execute("rollback").await.unwrap();
+    drain_held(&mut engine).await;
+    world.assert_views("7", 2).await;
+}
+
+#[tokio::test]
 async fn an_application_that_locks_in_any_order_is_never_the_victim_of_a_deadlock() {
     let world = World::new().await;
     for post in 1..=10 {

@@ -6,29 +6,12 @@ use serde_json::json;
 use testkit::{
     SOON, eventually,
     http::{Client, Response},
-    process::{Daemon, sibling_binary},
     tokens,
 };
 
 use crate::support::{SECRET, World};
 
 const POST: &str = "7";
-
-/// A view-ingest beside the world's view-syncd.
-async fn ingest(world: &World) -> (Daemon, Client) {
-    let environment = [
-        ("REDIS_URL", world.server.url()),
-        ("DATABASE_URL", world.database.url()),
-        ("JWT_SECRET", SECRET.to_owned()),
-        ("VIEW_INGEST_LISTEN", "127.0.0.1:0".to_owned()),
-        ("VIEW_INGEST_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
-    ];
-    let program = Daemon::builder(sibling_binary("view-ingest"));
-    let daemon = environment.into_iter().fold(program, |program, (name, value)| program.env(name, value)).start();
-    let client = Client::new(daemon.wait_for_listening("public").await);
-    eventually("view-ingest is ready", SOON, || async { client.get("/readyz").await.status == 200 }).await;
-    (daemon, client)
-}
 
 async fn view(client: &Client, viewer: &str) -> Response {
     client.post_json("/posts/view", Some(&tokens::hs256(SECRET, viewer)), &json!({ "postId": POST })).await
@@ -55,7 +38,7 @@ async fn two_hundred_views_by_a_hundred_viewers_are_a_hundred_everywhere_and_for
     let world = World::new().await;
     world.post(POST).await;
     let syncd = world.daemon().env("SYNC_LINGER", "10ms").start();
-    let (ingest, client) = ingest(&world).await;
+    let (ingest, client) = world.ingest().await;
     assert_eq!(storm(&client).await, 100);
     settled(&world, 100).await;
     assert_eq!(live_count(&client).await, 100);
@@ -81,7 +64,7 @@ async fn views_go_on_into_postgresql_when_the_leader_dies() {
     leader.wait_for_line("this view-syncd leads").await;
     let standby = world.daemon().env("SYNC_LINGER", "10ms").start();
     standby.wait_for_line("another view-syncd leads").await;
-    let (_ingest, client) = ingest(&world).await;
+    let (_ingest, client) = world.ingest().await;
     assert_eq!(view(&client, "1").await.status, 200);
     settled(&world, 1).await;
     leader.kill9().await;

@@ -29,7 +29,6 @@ const NOT_MET: [&str; 4] = [
     // Of a drain that was in trouble, and of sets that PostgreSQL has fewer viewers of.
     "setrange",
     "srem",
-    "hdel",
 ];
 
 /// The README's blocks of a language, without their fences.

@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 mod acknowledge;
+mod beside;
+mod changed_posts;
+mod counts;
 mod crash;
+mod crowd;
 mod daemon;
 mod dead_letters;
 mod drain;
@@ -15,6 +19,9 @@ mod large;
 mod least_rights;
 mod locks;
 mod migrate;
+mod not_seen;
+mod old_data;
+mod older_answers;
 mod outages;
 mod owner;
 mod preconditions;

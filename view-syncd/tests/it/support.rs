@@ -10,9 +10,11 @@ use fred::{
 use prometheus_client::registry::Registry;
 use shared::{ids::PostId, keys::Keys};
 use testkit::{
+    SOON, eventually,
+    http::Client,
     postgres::{self, Database},
     posts::{IdType, PostsTable},
-    process::{Daemon, DaemonBuilder},
+    process::{Daemon, DaemonBuilder, sibling_binary},
     redis::RedisServer,
 };
 use view_syncd::{
@@ -90,6 +92,21 @@ impl World {
         self.program().env("JWT_SECRET", SECRET)
     }
 
+    /// view-ingest beside these stores.
+    pub(crate) fn ingest_program(&self) -> DaemonBuilder {
+        Daemon::builder(sibling_binary("view-ingest"))
+            .env("REDIS_URL", self.server.url())
+            .env("DATABASE_URL", self.database.url())
+            .env("JWT_SECRET", SECRET)
+            .env("VIEW_INGEST_LISTEN", "127.0.0.1:0")
+            .env("VIEW_INGEST_ADMIN_LISTEN", "127.0.0.1:0")
+    }
+
+    /// view-ingest, started and ready, and a client of it.
+    pub(crate) async fn ingest(&self) -> (Daemon, Client) {
+        ready(self.ingest_program()).await
+    }
+
     /// The daemon, started and done with its first cycle, with a linger that never ends by itself.
     pub(crate) async fn patient_daemon(&self) -> Daemon {
         let daemon = self.daemon().env("SYNC_LINGER", "1h").start();
@@ -141,6 +158,11 @@ impl World {
         self.redis.hget(self.keys.meta(&PostId::parse(post).unwrap()), "author").await.unwrap()
     }
 
+    /// Whether the hash of a post has a field.
+    pub(crate) async fn redis_field(&self, post: &str, field: &str) -> bool {
+        self.redis.hexists(self.keys.meta(&PostId::parse(post).unwrap()), field).await.unwrap()
+    }
+
     /// The count in PostgreSQL, which must agree with the ledger.
     pub(crate) async fn stored(&self, post: &str) -> i64 {
         let (count, rows) = self.posts.views_and_rows(&self.sql, post).await;
@@ -190,6 +212,14 @@ impl World {
         let reset = fred::types::CustomCommand::new_static("CONFIG", fred::types::ClusterHash::FirstKey, false);
         let () = self.redis.custom(reset, vec!["RESETSTAT"]).await.unwrap();
     }
+}
+
+/// Starts a view-ingest, and waits until it is ready.
+pub(crate) async fn ready(program: DaemonBuilder) -> (Daemon, Client) {
+    let daemon = program.start();
+    let client = Client::new(daemon.wait_for_listening("public").await);
+    eventually("view-ingest is ready", SOON, || async { client.get("/readyz").await.status == 200 }).await;
+    (daemon, client)
 }
 
 /// Drains until nothing is left, and nothing waits for a lock.

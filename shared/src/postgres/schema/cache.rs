@@ -61,6 +61,14 @@ impl Database {
         self.schema.for_refusal(|| self.load_schema(Purpose::Work)).await
     }
 
+    /// The same, to give up for good what does not fit: read anew in any case, as the type may have become another one this very moment.
+    ///
+    /// # Errors
+    /// As of [`schema`](Self::schema).
+    pub async fn schema_to_give_up(&self) -> Result<Arc<Schema>, DatabaseError> {
+        self.schema_no_older_than(Duration::ZERO).await
+    }
+
     /// A connection that ended while nobody used it is no error of anybody's, but the next one may lead to another server.
     pub(in crate::postgres) fn look_for_losses(&self) {
         if !self.pool.retain(|connection, _| !connection.is_closed()).removed.is_empty() {

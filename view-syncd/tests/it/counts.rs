@@ -1,0 +1,152 @@
+//! No answer is ever above the distinct viewers whose view has been sent, nor below those whose view had been acknowledged when it was asked
+//! for: while the drain acknowledges, whoever else drains or scans, and whatever dies.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+use testkit::{
+    SOON, eventually,
+    http::Client,
+    process::{Daemon, DaemonBuilder},
+    tokens,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    crowd::{Crowd, Habit, LOAD, Seen},
+    support::{SECRET, World, ready},
+};
+
+const POSTS: [&str; 2] = ["7", "8"];
+const CLIENTS: usize = 12;
+
+/// Both posts, and as many processes of view-ingest.
+async fn site<const N: usize>() -> (World, [Daemon; N], [SocketAddr; N]) {
+    let world = World::new().await;
+    for post in POSTS {
+        world.post(post).await;
+    }
+    let mut ingests = Vec::new();
+    for _ in 0..N {
+        let (ingest, _) = ready(world.ingest_program().env("VIEW_INGEST_WORKERS", "2")).await;
+        let address = ingest.wait_for_listening("public").await;
+        ingests.push((ingest, address));
+    }
+    let (daemons, addresses): (Vec<Daemon>, Vec<SocketAddr>) = ingests.into_iter().unzip();
+    (world, daemons.try_into().ok().unwrap(), addresses.try_into().unwrap())
+}
+
+/// A daemon that has many small batches.
+fn busy(world: &World) -> DaemonBuilder {
+    world.daemon().env("SYNC_LINGER", "10ms").env("SYNC_BATCH_SIZE", "100")
+}
+
+/// What must hold when the crowd is gone: nobody was lost, nobody counts twice, and every count says so.
+async fn settles(world: &World, seen: &Seen) {
+    seen.is_true();
+    eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
+    for _ in 0..2 {
+        let synced = world.command("sync").start();
+        assert!(synced.wait_exit().await.success(), "{:?}", synced.output());
+    }
+    for (post, sent, acknowledged) in &seen.posts {
+        let stored = world.stored(post).await;
+        assert!((*acknowledged..=*sent).contains(&stored), "{stored} views of {post} are stored: {seen:?}");
+        world.assert_views(post, stored).await;
+    }
+    assert_eq!(world.dead().await.len(), 0);
+}
+
+#[tokio::test]
+async fn counts_are_true_beside_a_busy_drain() {
+    let (world, _ingest, addresses) = site::<1>().await;
+    let _syncd = busy(&world).start();
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
+    sleep(LOAD).await;
+    settles(&world, &crowd.stop().await).await;
+}
+
+#[tokio::test]
+async fn counts_are_true_at_two_processes() {
+    let (world, _ingests, addresses) = site::<2>().await;
+    let _syncd = busy(&world).start();
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
+    sleep(LOAD).await;
+    settles(&world, &crowd.stop().await).await;
+}
+
+#[tokio::test]
+async fn counts_are_true_where_every_viewer_views_at_two_processes_at_once() {
+    let (world, _ingests, addresses) = site::<2>().await;
+    let _syncd = busy(&world).start();
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Twice);
+    sleep(LOAD).await;
+    settles(&world, &crowd.stop().await).await;
+}
+
+#[tokio::test]
+async fn counts_are_true_where_views_come_in_batches() {
+    let (world, _ingests, addresses) = site::<2>().await;
+    let _syncd = busy(&world).start();
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Batch);
+    sleep(LOAD).await;
+    settles(&world, &crowd.stop().await).await;
+}
+
+#[tokio::test]
+async fn counts_are_true_while_view_syncd_is_killed_again_and_again() {
+    let (world, _ingests, addresses) = site::<2>().await;
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
+    let until = Instant::now() + LOAD;
+    while Instant::now() < until {
+        let syncd = busy(&world).start();
+        syncd.wait_for_line("this view-syncd leads").await;
+        let stored = world.posts.views_count(&world.sql, POSTS[0]).await;
+        // Killed wherever it is when it has stored something.
+        eventually("it drains", SOON, async || world.posts.views_count(&world.sql, POSTS[0]).await > stored).await;
+        syncd.kill9().await;
+    }
+    let seen = crowd.stop().await;
+    let _syncd = busy(&world).start();
+    settles(&world, &seen).await;
+}
+
+#[tokio::test]
+async fn counts_are_true_while_others_scan_beside_the_leader() {
+    let (world, _ingests, addresses) = site::<2>().await;
+    let leader = busy(&world).env("SYNC_INTERVAL", "1s").start();
+    leader.wait_for_line("this view-syncd leads").await;
+    let standby = busy(&world).start();
+    standby.wait_for_line("another view-syncd leads").await;
+    let operators = Client::new(standby.wait_for_listening("admin").await);
+    eventually("the standby is ready", SOON, async || operators.get("/readyz").await.status == 200).await;
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
+    let until = Instant::now() + LOAD;
+    let (token, body) = (tokens::admin(SECRET, "1"), json!({}));
+    while Instant::now() < until {
+        let by_hand = world.command("sync").start();
+        let answer = operators.post_json("/posts/sync-views", Some(&token), &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert!(by_hand.wait_exit().await.success(), "{:?}", by_hand.output());
+        leader.signal("HUP");
+    }
+    settles(&world, &crowd.stop().await).await;
+}
+
+#[tokio::test]
+async fn counts_are_true_while_others_lock_a_post() {
+    let (world, _ingests, addresses) = site::<2>().await;
+    let _syncd = busy(&world).start();
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
+    let until = Instant::now() + LOAD;
+    let locker = world.database.client().await;
+    while Instant::now() < until {
+        locker.batch_execute("begin; select from posts where id = 7 for update").await.unwrap();
+        let stored = world.posts.views_count(&world.sql, "8").await;
+        eventually("the other post goes on", SOON, async || world.posts.views_count(&world.sql, "8").await > stored + 100).await;
+        locker.batch_execute("commit").await.unwrap();
+        let stored = world.posts.views_count(&world.sql, "7").await;
+        eventually("the post goes on", SOON, async || world.posts.views_count(&world.sql, "7").await > stored).await;
+    }
+    settles(&world, &crowd.stop().await).await;
+}

@@ -1,0 +1,181 @@
+//! A count that Redis has is never set back by an older answer of PostgreSQL's, nor raised by what the outbox has as well: whoever writes
+//! counts, against each other, in every order.
+
+use std::time::Duration;
+
+use fred::interfaces::{HashesInterface, KeysInterface, SetsInterface};
+use shared::{
+    ids::{PostId, ViewerId},
+    ledger::KnownPost,
+    redis::{
+        link::Link,
+        resp::{Commands, Replies, Reply},
+    },
+    scripts::{self, Adjustment, Settled, Settlement},
+};
+
+use crate::support::World;
+
+const TTL: Duration = Duration::from_secs(3_600);
+
+fn post() -> PostId {
+    PostId::parse("7").unwrap()
+}
+
+fn viewers(names: &[&str]) -> Vec<ViewerId> {
+    names.iter().map(|name| ViewerId::parse(name).unwrap()).collect()
+}
+
+fn known(views: i64, viewers: &[&str]) -> KnownPost {
+    KnownPost { author: "50".to_owned(), views, viewers: viewers.iter().map(|viewer| (*viewer).to_owned()).collect() }
+}
+
+async fn refresh(world: &World, known: &KnownPost, missed: &[&str]) {
+    scripts::refresh(&world.redis, &world.keys, &post(), known, &viewers(missed), TTL).await.unwrap();
+}
+
+async fn set_meta(world: &World, fields: &[(&str, &str)]) {
+    let () = world.redis.hset(world.keys.meta(&post()), fields.to_vec()).await.unwrap();
+}
+
+async fn replies(world: &World, commands: &Commands) -> Replies {
+    let mut replies = Replies::default();
+    Link::open(&world.redis).await.unwrap().exchange(commands, &mut replies).await.unwrap();
+    replies
+}
+
+async fn adjust(world: &World, adjustment: Adjustment) -> i64 {
+    let mut commands = Commands::default();
+    scripts::adjust(&mut commands, &world.keys, &[adjustment], TTL);
+    let replies = replies(world, &commands).await;
+    let Some(Reply::List(all)) = replies.iter().next() else { panic!("{replies:?}") };
+    all.iter().next().and_then(Reply::number).unwrap()
+}
+
+async fn settle(world: &World, entries: [&str; 2], pairs: u64, before: i64, views: i64) -> Settled {
+    let [first, last] = entries.map(str::to_owned);
+    let mut commands = Commands::default();
+    scripts::settle(&mut commands, &world.keys, &[Settlement { post: post(), first, last, pairs, views, before }], false);
+    let replies = replies(world, &commands).await;
+    let Some(Reply::List(all)) = replies.iter().next() else { panic!("{replies:?}") };
+    all.iter().next().and_then(scripts::settled).unwrap()
+}
+
+/// Three viewers in the outbox, of a post of which five are in PostgreSQL.
+async fn three_wait(world: &World) {
+    world.record("7", &["11", "12", "13"]).await;
+    set_meta(world, &[("author", "50"), ("persisted", "5"), ("settled", "4-0")]).await;
+}
+
+#[tokio::test]
+async fn what_the_outbox_has_is_not_counted_twice_after_views_past_redis() {
+    let world = World::new().await;
+    three_wait(&world).await;
+    // PostgreSQL has the three by now, which nobody has acknowledged yet, and two more that went past Redis.
+    refresh(&world, &known(10, &[]), &["21", "22"]).await;
+    assert_eq!(world.live("7").await, 10);
+    // And what has acknowledged them read the count before the two were there.
+    assert_eq!(settle(&world, ["5-0", "5-0"], 3, 5, 8).await, Settled::Done);
+    assert_eq!(world.live("7").await, 10);
+    assert_eq!(world.meta("7").await, [10, 5, 5]);
+}
+
+#[tokio::test]
+async fn a_scan_writes_no_count_over_one_that_came_after_its_look() {
+    let world = World::new().await;
+    three_wait(&world).await;
+    let look = Adjustment { known: Some(5), views: Some(6), ..Adjustment::of(post()) };
+    // The drain was faster: six of PostgreSQL's and two of the three make eight.
+    assert_eq!(settle(&world, ["5-0", "5-0"], 3, 5, 8).await, Settled::Done);
+    assert_eq!(adjust(&world, look.clone()).await, 0);
+    assert_eq!(world.meta("7").await, [8, 3, 3]);
+    // A look before there was any count.
+    assert_eq!(adjust(&world, Adjustment { known: None, ..look.clone() }).await, 0);
+    assert_eq!(world.meta("7").await, [8, 3, 3]);
+    // And one that is right, twice.
+    let right = Adjustment { known: Some(8), views: Some(9), ..look };
+    assert_eq!((adjust(&world, right.clone()).await, adjust(&world, right).await), (1, 0));
+    assert_eq!(world.meta("7").await, [9, 3, 3]);
+}
+
+#[tokio::test]
+async fn where_another_process_drains_nothing_is_written_that_it_may_have_to_settle() {
+    let world = World::new().await;
+    three_wait(&world).await;
+    let quiet = Adjustment { known: Some(5), views: Some(8), is_quiet: true, ..Adjustment::of(post()) };
+    assert_eq!(adjust(&world, quiet.clone()).await, 0);
+    assert_eq!((world.meta("7").await, world.live("7").await), ([5, 3, 0], 8));
+    // Its author is, all the same.
+    let author = Adjustment { author: Some("51".to_owned()), ..quiet };
+    adjust(&world, author).await;
+    assert_eq!(world.author("7").await.as_deref(), Some("51"));
+    assert_eq!(world.meta("7").await, [5, 3, 0]);
+}
+
+#[tokio::test]
+async fn an_older_look_up_neither_lowers_nor_raises_what_is_known() {
+    let world = World::new().await;
+    three_wait(&world).await;
+    for views in [0, 4, 8, 100] {
+        scripts::hydrate(&world.redis, &world.keys, &post(), &known(views, &["1", "2"]), TTL).await.unwrap();
+        assert_eq!(world.meta("7").await, [5, 3, 0]);
+    }
+    for views in [0, 4] {
+        refresh(&world, &known(views, &[]), &[]).await;
+        assert_eq!(world.meta("7").await, [5, 3, 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_union_corrects_what_still_differs_and_nothing_else() {
+    let world = World::new().await;
+    world.record("7", &["1", "2"]).await;
+    set_meta(&world, &[("author", "50"), ("persisted", "2"), ("acked", "2")]).await;
+    world.add_by_hand("7", &["3"]).await;
+    let union = Adjustment { known: Some(2), views: Some(3), is_quiet: true, recorded: 1, acked: 1, ..Adjustment::of(post()) };
+    assert_eq!(adjust(&world, union.clone()).await, 1);
+    assert_eq!(world.meta("7").await, [3, 3, 3]);
+    // Two daemons unite the same set: the second finds nothing to correct.
+    assert_eq!(adjust(&world, union).await, 0);
+    assert_eq!(world.meta("7").await, [3, 3, 3]);
+}
+
+#[tokio::test]
+async fn nothing_brings_a_hash_back_that_has_expired() {
+    let world = World::new().await;
+    let one_of_each = Adjustment {
+        known: Some(5),
+        views: Some(6),
+        author: Some("51".to_owned()),
+        recorded: 1,
+        acked: 1,
+        ..Adjustment::of(post())
+    };
+    world.add_by_hand("7", &["1"]).await;
+    for adjustment in [
+        one_of_each.clone(),
+        Adjustment { recorded: 0, ..one_of_each.clone() },
+        Adjustment { views: None, author: None, recorded: 0, ..one_of_each.clone() },
+        Adjustment { known: None, ..one_of_each },
+        Adjustment::of(post()),
+    ] {
+        assert_eq!(adjust(&world, adjustment.clone()).await, 0, "{adjustment:?}");
+        assert!(!world.exists(world.keys.meta(&post())).await, "{adjustment:?}");
+    }
+    assert_eq!(settle(&world, ["5-0", "6-0"], 3, 5, 8).await, Settled::Done);
+    let mut commands = Commands::default();
+    scripts::raced(&mut commands, &world.keys, &post(), "5-0", 1);
+    scripts::take_out(&mut commands, &world.keys, &post(), &viewers(&["1"]).iter().collect::<Vec<_>>());
+    replies(&world, &commands).await;
+    assert!(!world.exists(world.keys.meta(&post())).await);
+    assert_eq!(world.redis.scard::<i64, _>(world.keys.views(&post())).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_set_without_a_hash_gets_a_time_to_live() {
+    let world = World::new().await;
+    world.add_by_hand("7", &["1"]).await;
+    assert_eq!(adjust(&world, Adjustment::of(post())).await, 0);
+    let ttl: i64 = world.redis.ttl(world.keys.views(&post())).await.unwrap();
+    assert!((3_590..=3_600).contains(&ttl), "{ttl}");
+}
