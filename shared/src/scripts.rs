@@ -5,16 +5,23 @@
 
 use std::time::Duration;
 
-use fred::{clients::Client, error::Error, interfaces::LuaInterface, types::Value};
+use fred::{
+    clients::Client,
+    error::Error,
+    interfaces::{HashesInterface, LuaInterface},
+    types::Value,
+};
 
 use crate::{
     ids::{PostId, ViewerId},
-    keys::Keys,
+    keys::{Keys, field},
     ledger::KnownPost,
     redis::resp::{Commands, Reply},
 };
 
 const HYDRATE: &str = include_str!("scripts/hydrate.lua");
+/// What it replies when it has done its work.
+const HYDRATED: i64 = 1;
 const SETTLE: &str = include_str!("scripts/settle.lua");
 const ADJUST: &str = include_str!("scripts/adjust.lua");
 const RACED: &str = include_str!("scripts/raced.lua");
@@ -25,11 +32,12 @@ const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
 /// # Errors
 /// Redis's error.
 pub async fn hydrate(redis: &Client, keys: &Keys, post: &PostId, known: &KnownPost, ttl: Duration) -> Result<(), Error> {
-    put(redis, keys, post, known, &[], "", ttl).await
+    let args = [known.author.as_str().into(), known.views.into(), "".into(), "".into(), 0.into()];
+    put(redis, keys, post, args, &[], &known.viewers, ttl).await.map(drop)
 }
 
-/// Brings a post that PostgreSQL has taken views of past Redis up to date, with those of the viewers that are known to be in the ledger.
-/// Repeating it changes nothing.
+/// Brings a post up to date of which PostgreSQL has taken the views of `viewers` past Redis. `seen` is the count that Redis had before
+/// PostgreSQL was asked. Returns whether that was done; it is not where Redis has another count by now. Repeating it changes nothing.
 ///
 /// # Errors
 /// Redis's error.
@@ -38,29 +46,39 @@ pub async fn refresh(
     keys: &Keys,
     post: &PostId,
     known: &KnownPost,
+    seen: Option<&str>,
     viewers: &[ViewerId],
     ttl: Duration,
-) -> Result<(), Error> {
-    put(redis, keys, post, known, viewers, "refresh", ttl).await
+) -> Result<bool, Error> {
+    let past = i64::try_from(viewers.len()).unwrap_or(i64::MAX);
+    let seen = seen.unwrap_or_default();
+    let args = [known.author.as_str().into(), known.views.into(), "refresh".into(), seen.into(), past.into()];
+    Ok(put(redis, keys, post, args, viewers, &known.viewers, ttl).await? == HYDRATED)
+}
+
+/// Returns the count that Redis has of a post, in its own words.
+///
+/// # Errors
+/// Redis's error.
+pub async fn persisted(redis: &Client, keys: &Keys, post: &PostId) -> Result<Option<String>, Error> {
+    redis.hget(keys.meta(post), field::PERSISTED).await
 }
 
 async fn put(
     redis: &Client,
     keys: &Keys,
     post: &PostId,
-    known: &KnownPost,
-    viewers: &[ViewerId],
-    mode: &str,
+    first: [Value; 5],
+    past: &[ViewerId],
+    viewers: &[String],
     ttl: Duration,
-) -> Result<(), Error> {
-    let mut args: Vec<Value> = Vec::with_capacity(4 + known.viewers.len() + viewers.len());
+) -> Result<i64, Error> {
+    let mut args: Vec<Value> = Vec::with_capacity(1 + first.len() + past.len() + viewers.len());
     args.push(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).into());
-    args.push(known.author.as_str().into());
-    args.push(known.views.into());
-    args.push(mode.into());
-    args.extend(known.viewers.iter().map(|viewer| Value::from(viewer.as_str())));
+    args.extend(first);
+    args.extend(past.iter().map(|viewer| Value::from(viewer.as_str())));
     args.extend(viewers.iter().map(|viewer| Value::from(viewer.as_str())));
-    redis.eval::<(), _, _, _>(HYDRATE, vec![keys.views(post), keys.meta(post)], args).await
+    redis.eval(HYDRATE, vec![keys.views(post), keys.meta(post)], args).await
 }
 
 /// What is to be acknowledged of a post.
@@ -78,6 +96,8 @@ pub struct Settlement {
     pub views: i64,
     /// The count before these pairs.
     pub before: i64,
+    /// The count that Redis had when PostgreSQL was asked for the other two once more, in Redis's own words.
+    pub seen: Option<String>,
 }
 
 /// What became of a [`Settlement`].
@@ -91,6 +111,8 @@ pub enum Settled {
     Short,
     /// Entries up to this one were settled before, and some behind it were not.
     UpTo(String),
+    /// Redis has this count, which is more than PostgreSQL had before these pairs: PostgreSQL is to be asked once more.
+    Doubtful(String),
 }
 
 /// Writes the command that acknowledges pairs of posts. With `is_final`, increments of `recorded` that are missing are taken to be lost.
@@ -98,13 +120,14 @@ pub enum Settled {
 /// Repeating it changes nothing, on the server that the entries were read from: it must not be sent over a connection that may lead to
 /// another one.
 pub fn settle(commands: &mut Commands, keys: &Keys, settlements: &[Settlement], is_final: bool) {
-    commands.command("EVAL", 3 + 6 * settlements.len()).text(SETTLE).number(settlements.len() as i64);
+    commands.command("EVAL", 3 + 7 * settlements.len()).text(SETTLE).number(settlements.len() as i64);
     for settlement in settlements {
         commands.parts(&keys.meta_parts(&settlement.post));
     }
     commands.text(if is_final { "final" } else { "" });
-    for Settlement { first, last, pairs, views, before, .. } in settlements {
+    for Settlement { first, last, pairs, views, before, seen, .. } in settlements {
         commands.text(first).text(last).number(i64::try_from(*pairs).unwrap_or(i64::MAX)).number(*views).number(*before);
+        commands.text(seen.as_deref().unwrap_or_default());
     }
 }
 
@@ -121,7 +144,10 @@ pub fn settled(reply: Reply<'_>) -> Option<Settled> {
         Reply::Integer(0 | 1) => Some(Settled::Done),
         Reply::Integer(2) => Some(Settled::Fallen),
         Reply::Integer(3) => Some(Settled::Short),
-        Reply::Text(id) => Some(Settled::UpTo(id.to_owned())),
+        Reply::Text(text) => Some(match text.strip_prefix('p') {
+            Some(count) => Settled::Doubtful(count.to_owned()),
+            None => Settled::UpTo(text.to_owned()),
+        }),
         _ => None,
     }
 }

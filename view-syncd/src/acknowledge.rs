@@ -1,7 +1,7 @@
 //! Acknowledging in Redis what PostgreSQL has taken or refused for good: the numbers of each post in one step, then the entries.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use shared::{
     failpoints,
     ids::PostId,
     keys::field,
+    ledger,
     redis::{
         self,
         resp::{Commands, Replies},
@@ -35,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A post that is to be acknowledged.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Acked {
     /// The post.
     pub(crate) post: PostId,
@@ -47,18 +48,26 @@ pub(crate) struct Acked {
     pub(crate) views: i64,
     /// Its count before its new pairs.
     pub(crate) before: i64,
+    /// The count that Redis had when PostgreSQL was asked for these once more.
+    seen: Option<String>,
 }
 
 impl Acked {
+    /// A post at a place, with its count now and its count before its new pairs.
+    pub(crate) fn new(post: PostId, place: u32, span: Span, views: i64, before: i64) -> Self {
+        Self { post, place, span, views, before, seen: None }
+    }
+
     fn settlement(&self) -> Settlement {
         let Self { post, span, views, before, .. } = *self;
-        Settlement { post, first: span.first.to_string(), last: span.last.to_string(), pairs: span.pairs, views, before }
+        let (first, last, seen) = (span.first.to_string(), span.last.to_string(), self.seen.clone());
+        Settlement { post, first, last, pairs: span.pairs, views, before, seen }
     }
 }
 
 impl Engine {
     /// Settles the numbers of posts, over the link by which the entries were read.
-    pub(crate) async fn settle_posts(&mut self, entries: &Entries, mut posts: Vec<Acked>, link: u64) -> Result<(), Error> {
+    pub(crate) async fn settle_posts(&mut self, entries: &Entries, mut posts: Vec<Acked>, link: u64) -> Result<(), Failure> {
         let since = Instant::now();
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         if failpoints::is_broken(failpoints::COUNT_BEFORE_ACK) && !posts.is_empty() {
@@ -70,7 +79,7 @@ impl Engine {
         }
         let mut is_final = false;
         while !posts.is_empty() {
-            let mut again = Vec::new();
+            let (mut again, mut doubtful) = (Vec::new(), Vec::new());
             let mut youngest = EntryId { ms: 0, sequence: 0 };
             for chunk in posts.chunks(SCRIPT_POSTS) {
                 let settlements: Vec<Settlement> = chunk.iter().map(Acked::settlement).collect();
@@ -81,20 +90,23 @@ impl Engine {
                 failpoints::at("ack::after");
                 self.progress.made();
                 let reply = replies.iter().next();
-                let Some(redis::resp::Reply::List(all)) = reply else { return Err(refusal(reply)) };
+                let Some(redis::resp::Reply::List(all)) = reply else { return Err(refusal(reply).into()) };
                 for (acked, reply) in chunk.iter().zip(all.iter()) {
                     match scripts::settled(reply) {
                         Some(Settled::Done) => {}
                         Some(Settled::Fallen) => tracing::info!(post = %acked.post, "PostgreSQL has fewer views than it had"),
                         Some(Settled::Short) => {
                             youngest = youngest.max(acked.span.last);
-                            again.push(*acked);
+                            again.push(acked.clone());
                         }
+                        Some(Settled::Doubtful(count)) => doubtful.push(Acked { seen: Some(count), ..acked.clone() }),
                         Some(Settled::UpTo(id)) => again.extend(rest_of(acked, entries, &id)),
-                        None => return Err(refusal(Some(reply))),
+                        None => return Err(refusal(Some(reply)).into()),
                     }
                 }
             }
+            self.ask_again(&mut doubtful).await?;
+            again.extend(doubtful);
             posts = again;
             if youngest.ms > 0 {
                 // By the clock of Redis, or by our own where the two disagree.
@@ -103,6 +115,22 @@ impl Engine {
                     tokio::time::sleep(SHORT_PAUSE).await;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Asks PostgreSQL once more for the counts of posts of which Redis has more views than PostgreSQL had before the new ones.
+    async fn ask_again(&self, doubtful: &mut [Acked]) -> Result<(), Failure> {
+        let posts: Vec<PostId> = doubtful.iter().map(|acked| acked.post).collect();
+        if posts.is_empty() {
+            return Ok(());
+        }
+        let counts: HashMap<PostId, i64> = ledger::counts(&self.database, &posts).await?;
+        for acked in doubtful {
+            // One that was deleted this moment has its turn with the next scan.
+            let views = counts.get(&acked.post).copied().unwrap_or(acked.views);
+            // What others have stored since was not there before either.
+            (acked.before, acked.views) = (views - (acked.views - acked.before), views);
         }
         Ok(())
     }
@@ -157,7 +185,7 @@ pub(crate) fn is_young(entry: EntryId) -> bool {
 /// What is left of a post when entries up to this one have been settled by somebody else.
 fn rest_of(acked: &Acked, entries: &Entries, id: &str) -> Option<Acked> {
     let span = entries.span_behind(acked.place, id.parse().ok()?)?;
-    Some(Acked { span, ..*acked })
+    Some(Acked { span, ..acked.clone() })
 }
 
 /// The distinct posts that an entry names.

@@ -184,7 +184,7 @@ impl Engine {
             } else if batch.pair_locked.contains(&place) && !self.held.is_past_patience(post) {
                 sorted.held.insert(place, Why::PairLocked);
             } else if let Some(stored) = outcome.stored.get(post) {
-                sorted.acked.push(Acked { post: *post, place, span, views: stored.views, before: stored.views - stored.added });
+                sorted.acked.push(Acked::new(*post, place, span, stored.views, stored.views - stored.added));
             } else if outcome.missing.contains(post) {
                 sorted.missing.insert(place);
             } else {
@@ -206,7 +206,7 @@ impl Engine {
         let counts = ledger::counts(&self.database, &posts).await?;
         for (place, post) in unknown.into_iter().zip(posts) {
             match (counts.get(&post), spans[place as usize]) {
-                (Some(views), Some(span)) => sorted.acked.push(Acked { post, place, span, views: *views, before: *views }),
+                (Some(views), Some(span)) => sorted.acked.push(Acked::new(post, place, span, *views, *views)),
                 _ => {
                     sorted.missing.insert(place);
                 }

@@ -2,7 +2,9 @@
 
 use stateright::{Model, Property};
 
-use crate::{daemon::DaemonAction, ingest::IngestAction, properties, setup::Setup, viewers::Viewers, world::World};
+use crate::{
+    daemon::DaemonAction, ingest::IngestAction, postgres::Row, properties, setup::Setup, viewers::Viewers, world::World,
+};
 
 /// Anything that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,14 @@ pub enum Action {
     HashExpires,
     /// Both expire.
     BothExpire,
+    /// A policy hides the post's row.
+    Hide,
+    /// The policy is lifted.
+    Show,
+    /// The application deletes the post.
+    Delete,
+    /// The application deletes the post and creates it anew, or PostgreSQL is restored from a backup that does not have its viewers.
+    Reset,
 }
 
 impl Model for Setup {
@@ -28,25 +38,34 @@ impl Model for Setup {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        // What comes after a wrong answer is of no interest.
+        if world.wrong.is_some() {
+            return;
+        }
         for place in 0..self.ingests {
-            let own = world.ingest_actions(place, self.variant, self.database_away, self.ingests_die);
-            actions.extend(own.into_iter().map(|action| Action::Ingest(place, action)));
+            actions.extend(world.ingest_actions(place, self).into_iter().map(|action| Action::Ingest(place, action)));
         }
         for place in 0..self.daemons {
             actions.extend(world.daemon_actions(place, self).into_iter().map(|action| Action::Syncd(place, action)));
         }
-        if world.left.expiries > 0 {
+        let left = &world.left;
+        if left.expiries > 0 {
             let (set, hash) = (!world.redis.set.is_empty(), world.redis.meta.is_some());
             actions.extend(set.then_some(Action::SetExpires));
             actions.extend(hash.then_some(Action::HashExpires));
             actions.extend((set && hash).then_some(Action::BothExpire));
         }
+        let row = world.postgres.row;
+        actions.extend((left.policies > 0 && row == Row::Seen).then_some(Action::Hide));
+        actions.extend((row == Row::Hidden).then_some(Action::Show));
+        actions.extend((left.deletions > 0 && row != Row::Deleted).then_some(Action::Delete));
+        actions.extend((left.resets > 0 && row == Row::Seen && !world.postgres.ledger.is_empty()).then_some(Action::Reset));
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
         let mut world = world.clone();
         match action {
-            Action::Ingest(place, action) => world.ingest(place, action, self.variant),
+            Action::Ingest(place, action) => world.ingest(place, action, self),
             Action::Syncd(place, action) => world.daemon(place, action, self),
             Action::SetExpires | Action::HashExpires | Action::BothExpire => {
                 world.left.expiries -= 1;
@@ -56,6 +75,19 @@ impl Model for Setup {
                 if action != Action::SetExpires {
                     world.redis.meta = None;
                 }
+            }
+            Action::Hide => {
+                world.left.policies -= 1;
+                world.postgres.row = Row::Hidden;
+            }
+            Action::Show => world.postgres.row = Row::Seen,
+            Action::Delete => {
+                world.left.deletions -= 1;
+                world.postgres.erase(Row::Deleted);
+            }
+            Action::Reset => {
+                world.left.resets -= 1;
+                world.postgres.erase(Row::Seen);
             }
         }
         world.normalize(self);

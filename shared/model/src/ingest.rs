@@ -1,8 +1,12 @@
 //! A process of view-ingest: check, first touch, record, answer; and straight into PostgreSQL where Redis does not answer.
 
+mod steps;
+
 use crate::{
     postgres::Known,
-    setup::Variant,
+    redis::Id,
+    setup::Setup,
+    variant::Variant,
     viewers::{Viewer, Viewers},
     world::World,
 };
@@ -30,7 +34,7 @@ pub enum Step {
     Hydrate(Viewer, Known),
     /// To check again.
     CheckAgain(Viewer),
-    /// To have the next command of the record pipeline executed; or, after the last one, to read the replies and to answer.
+    /// To have the next command of the record pipelines executed; or, after the last one, to read the replies and to answer.
     Record(Pipeline),
     /// To store the view in PostgreSQL.
     Store(Viewer),
@@ -38,15 +42,30 @@ pub enum Step {
     Refresh(Known),
 }
 
-/// A record pipeline on its way.
+/// The two pipelines that record a view, as one: what follows `XADD` is sent when that has been answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pipeline {
     /// Who views.
     pub viewer: Viewer,
-    /// How many of its commands have been executed.
+    /// How many of the commands have been executed.
     pub executed: usize,
     /// Whether Redis has refused `XADD`.
     pub refused: Option<Refused>,
+    /// The outbox's entry; zero before `XADD`.
+    pub entry: Id,
+    /// Whether another process was first to put the viewer into the set.
+    pub raced: bool,
+    /// What the answer will be made of, and measured by.
+    pub seen: Seen,
+}
+
+/// What the check has seen, until the answer is known. Only where counts are looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seen {
+    /// `persisted` less `acked`, later with `recorded` added; nothing where `persisted` is unknown.
+    pub count: Option<i8>,
+    /// How many viewers had been acknowledged.
+    pub acknowledged: i8,
 }
 
 /// What is known of a pipeline whose `XADD` was refused.
@@ -58,7 +77,7 @@ pub enum Refused {
     ButInSet,
 }
 
-/// A command of the record pipeline.
+/// A command of the record pipelines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// `XADD` to the outbox.
@@ -67,6 +86,14 @@ pub enum Command {
     Set,
     /// `HINCRBY` of `recorded`.
     Recorded,
+}
+
+/// The commands of the record pipelines, in their order.
+pub(crate) fn commands(variant: Variant) -> [Command; 3] {
+    match variant {
+        Variant::SetBeforeOutbox => [Command::Set, Command::Outbox, Command::Recorded],
+        _ => [Command::Outbox, Command::Set, Command::Recorded],
+    }
 }
 
 /// What a process of view-ingest does, or what befalls it.
@@ -86,17 +113,19 @@ pub enum IngestAction {
     HydrateUnheard,
     /// It checks once more, after the first touch.
     CheckAgain,
-    /// Redis executes the next command of the pipeline.
+    /// Redis executes the next command of a pipeline.
     Execute,
+    /// It has the replies, and takes out of `recorded` again whom another process has recorded.
+    Correct,
     /// It has the replies, and answers.
     Answer,
     /// The connection breaks, and the rest of the pipeline with it.
     Break,
     /// It has waited long enough, but Redis will execute the rest of the pipeline.
     GiveUp,
-    /// The client library sends the whole pipeline again.
+    /// The client library sends everything again.
     SendAgain,
-    /// Redis refuses `XADD`, but executes what follows.
+    /// Redis refuses `XADD`, and would execute what follows.
     Refuse,
     /// Having the replies to such a pipeline, it takes out of the set and the hash again what has got there.
     TakeBack,
@@ -120,22 +149,13 @@ pub enum IngestAction {
     ExecuteAdrift,
 }
 
-/// The commands of the record pipeline, in their order.
-pub(crate) fn commands(variant: Variant) -> [Command; 3] {
-    match variant {
-        Variant::SetBeforeOutbox => [Command::Set, Command::Outbox, Command::Recorded],
-        _ => [Command::Outbox, Command::Set, Command::Recorded],
-    }
-}
-
 impl World {
     /// What a process may do next.
-    pub(crate) fn ingest_actions(&self, place: usize, variant: Variant, database_away: bool, die: bool) -> Vec<IngestAction> {
+    pub(crate) fn ingest_actions(&self, place: usize, setup: &Setup) -> Vec<IngestAction> {
         use IngestAction as Do;
+        let Setup { variant, database_away, ingests_die, .. } = *setup;
         let Ingest { step, bypassed, adrift } = &self.ingests[place];
         let (left, mut actions) = (&self.left, Vec::new());
-        // A second pipeline in the same state would only wait behind the first.
-        let may_give_up = left.lost_replies > 0 && adrift.is_none();
         match step {
             Step::Idle => {
                 for viewer in (0..left.requests.len()).filter(|viewer| left.requests[*viewer] > 0) {
@@ -152,16 +172,19 @@ impl World {
             Step::Hydrate(..) => actions.extend([Do::Hydrate, Do::HydrateUnheard]),
             Step::CheckAgain(_) => actions.push(Do::CheckAgain),
             Step::Record(pipeline) => {
-                let last = commands(variant).len();
+                let is_under_way = pipeline.executed < commands(variant).len();
+                // A second pipeline in the same state would only wait behind the first.
+                let may_drift = is_under_way && adrift.is_none();
                 actions.push(match pipeline.refused {
-                    _ if pipeline.executed < last => Do::Execute,
+                    _ if is_under_way => Do::Execute,
                     Some(_) => Do::TakeBack,
+                    None if pipeline.raced && variant != Variant::RacedLeft => Do::Correct,
                     None => Do::Answer,
                 });
                 actions.extend((left.lost_replies > 0).then_some(Do::Break));
                 actions.extend((left.lost_replies > 0 && pipeline.executed > 0).then_some(Do::SendAgain));
-                actions.extend((may_give_up && pipeline.executed < last).then_some(Do::GiveUp));
-                actions.extend((die && may_give_up && pipeline.executed < last).then_some(Do::DieWithPipelineSent));
+                actions.extend((left.lost_replies > 0 && may_drift).then_some(Do::GiveUp));
+                actions.extend((ingests_die && left.orphans > 0 && may_drift).then_some(Do::DieWithPipelineSent));
                 actions.extend((left.refusals > 0 && pipeline.executed == 0).then_some(Do::Refuse));
             }
             Step::Store(_) => {
@@ -171,135 +194,22 @@ impl World {
             Step::Refresh(_) => actions.extend([Do::Refresh, Do::RefreshUnheard]),
         }
         actions.extend(adrift.map(|_| Do::ExecuteAdrift));
-        actions.extend((die && (*step != Step::Idle || !bypassed.is_empty())).then_some(Do::Die));
+        actions.extend((ingests_die && (*step != Step::Idle || !bypassed.is_empty())).then_some(Do::Die));
         actions
-    }
-
-    /// Has a process do something.
-    pub(crate) fn ingest(&mut self, place: usize, action: IngestAction, variant: Variant) {
-        use IngestAction as Do;
-        let step = self.ingests[place].step;
-        let next = match (action, step) {
-            (Do::Check(viewer), _) => {
-                self.request(viewer);
-                if variant == Variant::AnswerBeforeRecord {
-                    self.acknowledged.add(viewer);
-                }
-                if self.redis.has_author() { self.verdict(viewer) } else { Step::LookUp(viewer) }
-            }
-            (Do::CheckFails(viewer), _) => {
-                self.request(viewer);
-                self.left.bypasses -= 1;
-                Step::Store(viewer)
-            }
-            (Do::LookUp, Step::LookUp(viewer)) => Step::Hydrate(viewer, self.postgres.look_up()),
-            (Do::LookUpFails, Step::LookUp(viewer)) => Step::CheckAgain(viewer),
-            (Do::Hydrate | Do::HydrateUnheard, Step::Hydrate(viewer, known)) => {
-                self.redis.hydrate(known, false);
-                if action == Do::Hydrate { Step::CheckAgain(viewer) } else { step }
-            }
-            (Do::CheckAgain, Step::CheckAgain(viewer)) => self.verdict(viewer),
-            (Do::Execute, Step::Record(pipeline)) => Step::Record(self.execute(pipeline, variant)),
-            (Do::Answer, Step::Record(pipeline)) => {
-                self.acknowledged.add(pipeline.viewer);
-                Step::Idle
-            }
-            (Do::Break, Step::Record(pipeline)) => {
-                self.left.lost_replies -= 1;
-                Step::Store(pipeline.viewer)
-            }
-            (Do::GiveUp | Do::DieWithPipelineSent, Step::Record(pipeline)) => {
-                self.left.lost_replies -= 1;
-                self.ingests[place].adrift = Some(pipeline);
-                if action == Do::GiveUp { Step::Store(pipeline.viewer) } else { self.die(place) }
-            }
-            (Do::SendAgain, Step::Record(pipeline)) => {
-                self.left.lost_replies -= 1;
-                Step::Record(Pipeline { executed: 0, refused: None, ..pipeline })
-            }
-            (Do::Refuse, Step::Record(pipeline)) => {
-                self.left.refusals -= 1;
-                if variant != Variant::OnePipeline {
-                    self.ingests[place].step = Step::Store(pipeline.viewer);
-                    return;
-                }
-                Step::Record(Pipeline { executed: 1, refused: Some(Refused::Alone), ..pipeline })
-            }
-            (Do::TakeBack, Step::Record(pipeline)) => {
-                if pipeline.refused == Some(Refused::ButInSet) {
-                    self.redis.set.remove(pipeline.viewer);
-                }
-                self.redis.meta().recorded -= 1;
-                Step::Store(pipeline.viewer)
-            }
-            (Do::Store | Do::StoreUnheard, Step::Store(viewer)) => {
-                let added = self.postgres.store([viewer].into_iter().collect(), variant);
-                if action == Do::Store {
-                    self.acknowledged.add(viewer);
-                    if added > 0 {
-                        self.ingests[place].bypassed.add(viewer);
-                    }
-                }
-                Step::Idle
-            }
-            (Do::StoreFails, _) => Step::Idle,
-            (Do::CatchUp, _) => Step::Refresh(self.postgres.look_up()),
-            (Do::Refresh | Do::RefreshUnheard, Step::Refresh(known)) => {
-                let viewers = known.viewers.with(self.ingests[place].bypassed);
-                self.redis.hydrate(Known { viewers, ..known }, true);
-                if action == Do::Refresh {
-                    self.ingests[place].bypassed = Viewers::default();
-                    Step::Idle
-                } else {
-                    step
-                }
-            }
-            (Do::Die, _) => self.die(place),
-            (Do::ExecuteAdrift, _) => {
-                let adrift = self.ingests[place].adrift.map(|pipeline| self.execute(pipeline, variant));
-                self.ingests[place].adrift = adrift.filter(|pipeline| pipeline.executed < commands(variant).len());
-                step
-            }
-            (action, step) => unreachable!("{action:?} at {step:?}"),
-        };
-        self.ingests[place].step = next;
-    }
-
-    fn request(&mut self, viewer: Viewer) {
-        self.left.requests[viewer] -= 1;
-        self.attempted.add(viewer);
-    }
-
-    /// What follows from a check: a duplicate is answered at once.
-    fn verdict(&mut self, viewer: Viewer) -> Step {
-        if self.redis.set.has(viewer) {
-            self.acknowledged.add(viewer);
-            return Step::Idle;
-        }
-        Step::Record(Pipeline { viewer, executed: 0, refused: None })
-    }
-
-    fn execute(&mut self, pipeline: Pipeline, variant: Variant) -> Pipeline {
-        let Pipeline { viewer, executed, mut refused } = pipeline;
-        match commands(variant)[executed] {
-            Command::Outbox => self.redis.xadd(viewer),
-            Command::Set => {
-                if self.redis.set.add(viewer) {
-                    refused = refused.map(|_| Refused::ButInSet);
-                }
-            }
-            Command::Recorded => self.redis.meta().recorded += 1,
-        }
-        Pipeline { viewer, executed: executed + 1, refused }
-    }
-
-    fn die(&mut self, place: usize) -> Step {
-        self.ingests[place].bypassed = Viewers::default();
-        Step::Idle
     }
 }
 
 impl Ingest {
+    /// Shows all ids to somebody.
+    pub(crate) fn each_id(&mut self, visit: &mut impl FnMut(&mut Id)) {
+        if let Step::Record(pipeline) = &mut self.step {
+            visit(&mut pipeline.entry);
+        }
+        if let Some(pipeline) = &mut self.adrift {
+            visit(&mut pipeline.entry);
+        }
+    }
+
     /// The same with the two viewers' names exchanged.
     pub(crate) fn exchange_viewers(&mut self) {
         match &mut self.step {

@@ -1,17 +1,33 @@
 //! PostgreSQL: the ledger and the count of one post.
 
 use crate::{
-    setup::Variant,
+    variant::Variant,
     viewers::{VIEWERS, Viewers},
 };
 
-/// What PostgreSQL holds. What is committed stays.
+/// What PostgreSQL holds. What is committed stays, unless the application takes it away.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Postgres {
+    /// The post's row.
+    pub row: Row,
     /// The viewers in the ledger.
     pub ledger: Viewers,
     /// How often each viewer has been added to the post's count. The code knows only the sum.
     pub counted: [i8; VIEWERS],
+    /// The viewers that were in the ledger when the application deleted the post, or set it back.
+    pub erased: Viewers,
+}
+
+/// A post's row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Row {
+    /// It is there.
+    #[default]
+    Seen,
+    /// It is there, but a policy hides it. Sessions with `row_security=off` get an error.
+    Hidden,
+    /// It is not there.
+    Deleted,
 }
 
 /// What a look-up for a first touch gives.
@@ -23,6 +39,17 @@ pub struct Known {
     pub viewers: Viewers,
 }
 
+/// What PostgreSQL says when it is asked for a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// This.
+    Post(Known),
+    /// There is no such post.
+    NoPost,
+    /// An error.
+    Error,
+}
+
 impl Postgres {
     /// The post's count.
     #[must_use]
@@ -30,20 +57,36 @@ impl Postgres {
         self.counted.iter().sum()
     }
 
-    /// The look-up of a first touch.
+    /// Looks the post up.
     #[must_use]
-    pub fn look_up(&self) -> Known {
-        Known { count: self.count(), viewers: self.ledger }
+    pub fn look_up(&self, variant: Variant) -> Answer {
+        match self.row {
+            Row::Seen => Answer::Post(Known { count: self.count(), viewers: self.ledger }),
+            Row::Hidden if variant == Variant::UnseenIsDeleted => Answer::NoPost,
+            Row::Hidden => Answer::Error,
+            Row::Deleted => Answer::NoPost,
+        }
     }
 
-    /// The drain's statement: adds pairs that are new to the ledger, and their number to the count. Gives that number.
-    pub fn store(&mut self, pairs: Viewers, variant: Variant) -> i8 {
-        let before = self.count();
-        for viewer in pairs.each() {
-            if self.ledger.add(viewer) || variant == Variant::CountsRepeats {
-                self.counted[viewer] += 1;
+    /// The statement of the drain and of views past Redis: adds pairs that are new to the ledger, and their number to the count.
+    pub fn store(&mut self, pairs: Viewers, variant: Variant) -> Answer {
+        let answer = self.look_up(variant);
+        if let Answer::Post(_) = answer {
+            for viewer in pairs.each() {
+                if self.ledger.add(viewer) || variant == Variant::CountsRepeats {
+                    self.counted[viewer] += 1;
+                }
             }
+            return self.look_up(variant);
         }
-        self.count() - before
+        answer
+    }
+
+    /// The application takes the post's viewers and its count away, and perhaps the row.
+    pub fn erase(&mut self, row: Row) {
+        self.erased.add_all(self.ledger);
+        self.ledger = Viewers::default();
+        self.counted = [0; VIEWERS];
+        self.row = row;
     }
 }

@@ -2,25 +2,39 @@
 
 use stateright::Property;
 
-use crate::{redis::Meta, setup::Setup, viewers::Viewers, world::World};
+use crate::{
+    postgres::Row,
+    redis::Meta,
+    setup::{Bounds, Setup},
+    viewers::Viewers,
+    world::{World, Wrong},
+};
 
-/// An answered view is stored.
-pub const ACKNOWLEDGED: &str = "every acknowledged view is in the ledger or in the outbox";
+/// An answered view is stored, unless the application has taken it away.
+pub const ACKNOWLEDGED: &str = "every acknowledged view is in the ledger, in the outbox or among the dead letters";
 /// The set does not lie.
-pub const SET: &str = "everybody in the set is in the ledger or in the outbox";
+pub const SET: &str = "everybody in the set is in the ledger, in the outbox or among the dead letters";
 /// Nothing is invented.
 pub const ATTEMPTED: &str = "the ledger holds only views that somebody sent";
 /// The count is right.
 pub const COUNT: &str = "the count is the number of the ledger's rows";
 /// Nobody counts double.
 pub const ONCE: &str = "nobody is counted twice";
+/// Counts are never too high.
+pub const ABOVE: &str = "no answer is above the number of viewers who have sent a view";
+/// Counts are never too low.
+pub const BELOW: &str = "no answer is below the number of viewers acknowledged before it was asked";
 /// Rest brings everything into order.
 pub const REST: &str =
     "at rest, after a cycle, the live count is that of PostgreSQL and every acknowledged view is in the ledger";
 /// Rest brings even a hash into order that the scan, which goes from set to set, does not come across.
 pub const LONE: &str = "at rest, after a cycle, the live count of a post without a set is that of PostgreSQL";
+/// Whom PostgreSQL has lost is no duplicate for long.
+pub const STRANGERS: &str = "at rest, after a cycle, the set has nobody whom the ledger lacks";
+/// Nobody else is taken for lost.
+pub const KEPT: &str = "who is acknowledged is in the set, unless PostgreSQL has lost him";
 /// The cap works.
-pub const CAP: &str = "acked never passes recorded, unless the scan is correcting them";
+pub const CAP: &str = "at rest with an empty outbox, acked does not pass recorded";
 /// The acknowledgement is exact.
 pub const CALM: &str = "without mishaps to view-ingest or the keys, the count is true as soon as the outbox is empty";
 /// Everything can be drained.
@@ -36,11 +50,13 @@ pub(crate) fn all() -> Vec<Property<Setup>> {
         Property::always(ATTEMPTED, |_, world: &World| world.postgres.ledger.all_in(world.attempted)),
         Property::always(COUNT, |_, world: &World| world.postgres.count() == world.postgres.ledger.len()),
         Property::always(ONCE, |_, world: &World| world.postgres.counted.iter().all(|times| *times <= 1)),
-        Property::always(REST, |setup, world: &World| !world.is_at_rest() || world.settles(setup)),
-        Property::always(LONE, |setup, world: &World| !world.is_at_rest() || world.settles_alone(setup)),
-        Property::always(CAP, |setup: &Setup, world: &World| {
-            setup.scans > 0 || world.redis.meta.is_none_or(|meta| meta.acked <= meta.recorded)
-        }),
+        Property::always(ABOVE, |setup, world: &World| world.misleads(setup) != Some(Wrong::Above)),
+        Property::always(BELOW, |setup, world: &World| world.misleads(setup) != Some(Wrong::Below)),
+        Property::always(REST, |setup, world: &World| !world.can_settle() || world.settles(setup)),
+        Property::always(LONE, |setup, world: &World| !world.can_settle() || world.settles_alone(setup)),
+        Property::always(STRANGERS, |setup, world: &World| !world.can_settle() || world.knows_the_set(setup)),
+        Property::always(KEPT, |setup, world: &World| !setup.is_kept() || world.is_kept()),
+        Property::always(CAP, |setup, world: &World| !setup.is_capped() || world.is_capped()),
         Property::always(CALM, |setup: &Setup, world: &World| !setup.is_calm() || world.is_exact()),
         Property::sometimes(ALL_DRAINED, |setup: &Setup, world: &World| {
             let everybody = setup.requests.iter().filter(|requests| **requests > 0).count();
@@ -53,9 +69,26 @@ pub(crate) fn all() -> Vec<Property<Setup>> {
 }
 
 impl World {
-    /// Whoever is in the ledger or in the outbox.
+    /// Whoever is in the ledger, in the outbox or among the dead letters, or whom the application has taken out of the ledger.
     fn stored(&self) -> Viewers {
-        self.postgres.ledger.with(self.redis.waiting())
+        self.postgres.ledger.with(self.redis.listed()).with(self.redis.dead).with(self.postgres.erased)
+    }
+
+    /// What is wrong with the count that was told to a viewer, or that a reader would be told now.
+    ///
+    /// Whoever reads a post that Redis has no author of has it looked up first, and is told what Redis has afterwards; unless PostgreSQL
+    /// does not answer.
+    fn misleads(&self, setup: &Setup) -> Option<Wrong> {
+        let bounds =
+            setup.bounds.map(|bounds| if bounds.exact_at_rest && !self.is_recording() { Bounds::EXACT } else { bounds })?;
+        let is_readable = self.redis.has_author() || setup.database_away || self.postgres.row == Row::Hidden;
+        let read = || self.judge(self.redis.answer(), self.acknowledged.len(), bounds);
+        self.wrong.or_else(|| if is_readable { read() } else { None })
+    }
+
+    /// Whether a cycle may be expected to bring everything into order.
+    fn can_settle(&self) -> bool {
+        self.is_at_rest() && self.postgres.row != Row::Hidden
     }
 
     /// Whether one cycle puts everything right that has a set.
@@ -65,8 +98,11 @@ impl World {
         let in_order = |meta: Meta| {
             meta.live() == settled.postgres.count() && meta.acked == meta.recorded && redis.set.len() == meta.recorded
         };
+        let lost = settled.postgres.erased;
+        // Of a post that does not exist, letters are all that is left.
+        let dead = if settled.postgres.row == Row::Deleted { redis.dead } else { Viewers::default() };
         redis.outbox.is_empty()
-            && settled.acknowledged.all_in(settled.postgres.ledger)
+            && settled.acknowledged.all_in(settled.postgres.ledger.with(lost).with(dead))
             && (redis.set.is_empty() || redis.meta.is_some_and(in_order))
     }
 
@@ -77,13 +113,26 @@ impl World {
         !settled.redis.set.is_empty() || settled.redis.meta.is_none_or(|meta| !meta.author || meta.live() == count)
     }
 
-    /// Whether the hash agrees with the other keys without any scan: at rest with an empty outbox `persisted` is the count, and what is waiting
-    /// is never counted too low.
+    /// Whether after one cycle everybody in the set is in the ledger.
+    fn knows_the_set(&self, setup: &Setup) -> bool {
+        let settled = self.after_a_cycle(setup);
+        settled.redis.set.all_in(settled.postgres.ledger)
+    }
+
+    /// Whether the set has everybody whom it should have.
+    fn is_kept(&self) -> bool {
+        self.acknowledged.without(self.postgres.erased).all_in(self.redis.set)
+    }
+
+    /// Whether, at rest with an empty outbox, no more is acknowledged than was recorded.
+    fn is_capped(&self) -> bool {
+        !self.is_at_rest() || !self.redis.outbox.is_empty() || self.redis.meta.is_none_or(|meta| meta.acked <= meta.recorded)
+    }
+
+    /// Whether, at rest with an empty outbox, hash and PostgreSQL agree without any scan.
     fn is_exact(&self) -> bool {
         let Some(meta) = &self.redis.meta else { return true };
-        let waiting = self.redis.outbox.len() as i8;
-        let at_rest = self.is_at_rest() && waiting == 0;
-        (!at_rest || meta.persisted == Some(self.postgres.count()))
-            && (self.is_recording() || meta.recorded - meta.acked >= waiting)
+        !(self.is_at_rest() && self.redis.outbox.is_empty())
+            || (meta.persisted == Some(self.postgres.count()) && meta.recorded == meta.acked)
     }
 }

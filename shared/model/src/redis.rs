@@ -1,8 +1,10 @@
-//! Redis: the keys of one post and the outbox, and the scripts that the code runs there.
+//! Redis: the keys of one post, the outbox and the dead letters.
 
+mod scripts;
+
+pub use self::scripts::{Counted, Settled, Settlement};
 use crate::{
-    postgres::Known,
-    setup::Variant,
+    variant::Variant,
     viewers::{Viewer, Viewers},
 };
 
@@ -15,7 +17,14 @@ pub struct Redis {
     pub meta: Option<Meta>,
     /// `views:outbox`, oldest first.
     pub outbox: Vec<Entry>,
+    /// The id of the entry that was added last.
+    pub last: Id,
+    /// `views:dead`. Letters are never dropped here.
+    pub dead: Viewers,
 }
+
+/// The id of an entry. Only its place among the others matters. Zero comes before all of them.
+pub type Id = u8;
 
 /// The meta hash.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,19 +37,22 @@ pub struct Meta {
     pub recorded: i8,
     /// `acked`, likewise.
     pub acked: i8,
+    /// `settled`: the last entry up to which the post is acknowledged.
+    pub settled: Id,
+    /// `repeated`: pairs behind that which `recorded` does not count, because another process has recorded the viewer.
+    pub repeated: i8,
+    /// `fallen`: how often PostgreSQL has been found to have fewer views than before, since the set was last compared with the ledger.
+    pub fallen: u8,
 }
 
 /// An entry of the outbox. Batches are of one view each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Entry {
-    /// Its place in the stream; [`GONE`] in the memory of a daemon when somebody has deleted it.
-    pub id: u8,
+    /// Its id.
+    pub id: Id,
     /// Who viewed the post.
     pub viewer: Viewer,
 }
-
-/// The id of an entry that is no longer in the outbox.
-pub const GONE: u8 = 0;
 
 impl Meta {
     /// The live count.
@@ -62,46 +74,64 @@ impl Redis {
         self.meta.get_or_insert_default()
     }
 
+    /// What view-ingest tells somebody who asks for the count. Where nobody knows PostgreSQL's, the set is counted.
+    #[must_use]
+    pub fn answer(&self) -> i8 {
+        let meta = self.meta.unwrap_or_default();
+        if meta.persisted.is_none() { self.set.len() } else { meta.live().max(0) }
+    }
+
     /// The viewers in the outbox.
     #[must_use]
-    pub fn waiting(&self) -> Viewers {
+    pub fn listed(&self) -> Viewers {
         self.outbox.iter().map(|entry| entry.viewer).collect()
     }
 
+    /// Those of them who are not settled: entries stay for a while when they are, for other posts' sake perhaps a long one.
+    #[must_use]
+    pub fn waiting(&self, variant: Variant) -> Viewers {
+        let settled = if variant == Variant::PurgeTrustsSettled { 0 } else { self.settled() };
+        self.outbox.iter().filter(|entry| entry.id > settled).map(|entry| entry.viewer).collect()
+    }
+
+    fn settled(&self) -> Id {
+        self.meta.unwrap_or_default().settled
+    }
+
+    /// How many entries are not settled.
+    #[must_use]
+    pub fn unsettled(&self) -> i8 {
+        let settled = self.settled();
+        // There are only ever a few entries.
+        self.outbox.iter().filter(|entry| entry.id > settled).count() as i8
+    }
+
+    /// By how much a hash has recorded more than it has acknowledged and the outbox holds. One that has expired has no drift.
+    #[must_use]
+    pub fn drift(&self, variant: Variant) -> i8 {
+        let waiting = self.unsettled();
+        self.meta.map_or(0, |meta| {
+            // Pairs that are not there cannot be repeated. They were settled while there was no hash.
+            let repeated = if variant == Variant::RepairTrustsRepeated { meta.repeated } else { meta.repeated.min(waiting) };
+            meta.recorded + repeated - meta.acked - waiting
+        })
+    }
+
     /// `XADD`.
-    pub fn xadd(&mut self, viewer: Viewer) {
-        let id = self.outbox.last().map_or(0, |entry| entry.id) + 1;
-        self.outbox.push(Entry { id, viewer });
+    pub fn xadd(&mut self, viewer: Viewer) -> Id {
+        self.last += 1;
+        self.outbox.push(Entry { id: self.last, viewer });
+        self.last
     }
 
-    /// `hydrate.lua`.
-    pub fn hydrate(&mut self, known: Known, refresh: bool) {
-        if !refresh && self.has_author() {
-            return;
-        }
-        let added = self.set.add_all(known.viewers);
-        let meta = self.meta();
-        meta.recorded += added;
-        meta.acked += added;
-        meta.persisted = meta.persisted.max(Some(known.count));
-        meta.author = true;
+    /// `XDEL`.
+    pub fn xdel(&mut self, entries: &[Entry]) {
+        self.outbox.retain(|entry| entries.iter().all(|gone| gone.id != entry.id));
     }
 
-    /// `ack.lua`. Gives nothing back, because the code does nothing with it.
-    pub fn ack(&mut self, ids: &[u8], count: i8, variant: Variant) {
-        let mut deleted = 0;
-        for id in ids {
-            let before = self.outbox.len();
-            self.outbox.retain(|entry| entry.id != *id);
-            let gone = self.outbox.len() < before;
-            deleted += i8::from(gone || variant == Variant::AckCountsRepeats);
-        }
-        let Some(meta) = &mut self.meta else { return };
-        if deleted == 0 {
-            return;
-        }
-        let all = meta.acked + deleted;
-        meta.acked = if variant == Variant::AckedUncapped { all } else { meta.acked.max(all.min(meta.recorded)) };
-        meta.persisted = Some(if variant == Variant::PersistedIncremented { meta.persisted.unwrap_or(0) + count } else { count });
+    /// `UNLINK` of both keys.
+    pub fn remove_keys(&mut self) {
+        self.set = Viewers::default();
+        self.meta = None;
     }
 }

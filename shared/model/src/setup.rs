@@ -1,6 +1,6 @@
 //! What is checked: how large the world is, what may go wrong in it, and in what the protocol differs from the code, if in anything.
 
-use crate::viewers::VIEWERS;
+use crate::{variant::Variant, viewers::VIEWERS};
 
 /// A protocol to be checked, and the world it is checked in.
 ///
@@ -11,61 +11,69 @@ pub struct Setup {
     pub variant: Variant,
     /// Processes of view-ingest, at most two.
     pub ingests: usize,
-    /// Processes of view-syncd that all believe to lead, at most two.
+    /// Processes of view-syncd, at most two.
     pub daemons: usize,
+    /// How many of these, from the first on, believe to lead. The others stand by: they scan when they are asked to.
+    pub leaders: usize,
     /// How often each viewer's client sends its view, whatever the answers.
     pub requests: [u8; VIEWERS],
     /// How often keys expire: the set, the hash, or both at once.
     pub expiries: u8,
-    /// How often the reply to a pipeline is lost. What of it Redis executes before, after or not at all, and whether the client library sends it
-    /// again, is left to chance.
+    /// How often the reply to a pipeline is lost while its process lives. What of it Redis executes before, after or not at all, and whether
+    /// the client library sends it again, is left to chance.
     pub lost_replies: u8,
+    /// How often a process of view-ingest dies and Redis executes the rest of its pipeline.
+    pub orphans: u8,
     /// How often Redis is unreachable for one process, so that a view goes straight into PostgreSQL.
     pub bypasses: u8,
     /// How often Redis refuses an `XADD` (`OOM`) and would take what follows, because memory has become free in between.
     pub refusals: u8,
     /// How often view-syncd begins to scan, or to look for drifts, while everything else goes on.
     pub scans: u8,
+    /// How often a policy hides the post's row from the project's role. Whether it is lifted again is left to chance.
+    pub policies: u8,
+    /// How often the application deletes the post.
+    pub deletions: u8,
+    /// How often PostgreSQL is set back, or the post is created anew: its viewers and its count are gone.
+    pub resets: u8,
+    /// How often PostgreSQL refuses a pair that it will take later.
+    pub bad_pairs: u8,
     /// Whether processes of view-ingest die.
     pub ingests_die: bool,
+    /// Whether processes of view-syncd die, or fail in the middle of something.
+    pub daemons_die: bool,
     /// Whether PostgreSQL may fail to answer a first touch.
     pub database_away: bool,
     /// Whether a statement's count may be older than its end, because it waited for another one with the same pairs.
     pub slow_statements: bool,
     /// Whether the scan finds hashes whose post has no set.
     pub scan_finds_lone_hashes: bool,
+    /// Whether Redis may serve others between the `SADD` and the `HINCRBY` of one pipeline, because it has received only a part of it.
+    pub torn_pipelines: bool,
+    /// Whether entries may be settled whose view-ingest has not finished recording them, because it was held up.
+    pub overtaking: bool,
+    /// Whether a pipeline that nobody waits for may be executed when the grace is over.
+    pub late_pipelines: bool,
+    /// How far counts may be off; nothing where they are not looked at.
+    pub bounds: Option<Bounds>,
     /// Whether states that differ only by the names of processes and viewers count as one. Traces name the wrong process then.
     pub symmetric: bool,
 }
 
-/// How the protocol differs from the code.
+/// By how much an answer may be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Variant {
+pub struct Bounds {
+    /// By how much it may be above the number of viewers who have sent a view.
+    pub above: i8,
+    /// By how much it may be below the number of viewers who had been acknowledged before it was asked for.
+    pub below: i8,
+    /// Whether it must be exact all the same while no view is being recorded.
+    pub exact_at_rest: bool,
+}
+
+impl Bounds {
     /// Not at all.
-    AsBuilt,
-    /// `SADD` comes before `XADD`.
-    SetBeforeOutbox,
-    /// Entries are deleted from the outbox when they have been read, before COMMIT.
-    DeleteBeforeCommit,
-    /// The client is answered before anything is written.
-    AnswerBeforeRecord,
-    /// `ack.lua` counts all the entries that it is given, not only those that it deletes.
-    AckCountsRepeats,
-    /// `ack.lua` lets `acked` pass `recorded`.
-    AckedUncapped,
-    /// `ack.lua` adds what the statement has added to `persisted`, instead of setting the count.
-    PersistedIncremented,
-    /// The statement adds all of its pairs to the post's count, not only those that are new.
-    CountsRepeats,
-    /// The scan does not write the count of PostgreSQL.
-    NoRefresh,
-    /// The scan does not unite a set that differs with the ledger.
-    NoUnion,
-    /// Drifts are not repaired.
-    NoRepair,
-    /// What follows `XADD` is sent in one pipeline with it, and so may be executed although that was refused. The viewers are taken out of
-    /// the sets again afterwards.
-    OnePipeline,
+    pub const EXACT: Self = Self { above: 0, below: 0, exact_at_rest: true };
 }
 
 impl Setup {
@@ -74,24 +82,48 @@ impl Setup {
         variant: Variant::AsBuilt,
         ingests: 2,
         daemons: 2,
+        leaders: 2,
         requests: [1; VIEWERS],
         expiries: 0,
         lost_replies: 0,
+        orphans: 0,
         bypasses: 0,
         refusals: 0,
         scans: 0,
+        policies: 0,
+        deletions: 0,
+        resets: 0,
+        bad_pairs: 0,
         ingests_die: true,
+        daemons_die: true,
         database_away: false,
         slow_statements: false,
         scan_finds_lone_hashes: true,
+        torn_pipelines: true,
+        overtaking: true,
+        late_pipelines: false,
+        bounds: None,
         symmetric: true,
     };
+
+    /// Whether nothing happens by which somebody may be missing in the set who has been acknowledged.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.expiries + self.lost_replies + self.bypasses + self.refusals + self.deletions + self.policies == 0
+    }
+
+    /// Whether nothing happens by which more may be acknowledged than recorded, until a scan puts it right: a process that takes back what it
+    /// has recorded twice, in a hash that is not the one that it was recorded in.
+    #[must_use]
+    pub fn is_capped(&self) -> bool {
+        self.scans == 0 && (self.ingests < 2 || self.expiries + self.deletions == 0)
+    }
 
     /// Whether nothing happens that only a scan puts right again.
     #[must_use]
     pub fn is_calm(&self) -> bool {
-        !self.ingests_die
-            && self.expiries + self.lost_replies + self.bypasses + self.refusals + self.scans == 0
-            && !self.database_away
+        let mishaps = [self.expiries, self.lost_replies, self.orphans, self.bypasses, self.refusals, self.scans];
+        let in_postgres = [self.policies, self.deletions, self.resets, self.bad_pairs];
+        !self.ingests_die && !self.database_away && mishaps.iter().chain(&in_postgres).all(|budget| *budget == 0)
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     actions::Action,
     daemon::DaemonAction,
     ingest::{Command, Ingest, IngestAction, Pipeline, Step, commands},
+    redis::Entry,
     setup::Setup,
     viewers::name,
     world::World,
@@ -35,12 +36,16 @@ fn step(setup: &Setup, before: &World, action: Action) -> String {
         }
         Action::Syncd(place, action @ (DaemonAction::Go | DaemonAction::GoUnheard)) => {
             let unheard = if action == DaemonAction::Go { "" } else { ", but the reply is lost" };
-            format!("view-syncd {}: {:?}{unheard}", place + 1, before.daemons[place])
+            format!("view-syncd {}: {:?}{unheard}", place + 1, before.daemons[place].task)
         }
         Action::Syncd(place, action) => format!("view-syncd {}: {action:?}", place + 1),
         Action::SetExpires => "the set expires".to_owned(),
         Action::HashExpires => "the hash expires".to_owned(),
         Action::BothExpire => "set and hash expire".to_owned(),
+        Action::Hide => "a policy hides the row".to_owned(),
+        Action::Show => "the policy is lifted".to_owned(),
+        Action::Delete => "the application deletes the post".to_owned(),
+        Action::Reset => "the application creates the post anew".to_owned(),
     }
 }
 
@@ -64,19 +69,27 @@ fn ingest_step(setup: &Setup, before: &Ingest, action: IngestAction) -> String {
     }
 }
 
+fn entries(entries: &[Entry]) -> String {
+    let names: Vec<&str> = entries.iter().map(|entry| name(entry.viewer)).collect();
+    format!("[{}]", names.join(" "))
+}
+
 fn state(world: &World) -> String {
     let World { redis, postgres, acknowledged, .. } = world;
     let hash = redis.meta.map_or_else(
         || "none".to_owned(),
         |meta| {
             let persisted = meta.persisted.map_or_else(|| "?".to_owned(), |count| count.to_string());
-            format!("{persisted}+{}-{}={}", meta.recorded, meta.acked, meta.live())
+            let repeated = if meta.repeated == 0 { String::new() } else { format!(" repeated {}", meta.repeated) };
+            format!("{persisted}+{}-{}={}{repeated}", meta.recorded, meta.acked, meta.live())
         },
     );
+    let dead = if redis.dead.is_empty() { String::new() } else { format!(" dead {:?}", redis.dead) };
     format!(
-        "set {:?} hash {hash} outbox {:?} | ledger {:?} count {} | acknowledged {acknowledged:?}",
+        "set {:?} hash {hash} outbox {}{dead} | {:?} ledger {:?} count {} | acknowledged {acknowledged:?}",
         redis.set,
-        redis.waiting(),
+        entries(&redis.outbox),
+        postgres.row,
         postgres.ledger,
         postgres.count(),
     )

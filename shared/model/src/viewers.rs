@@ -34,6 +34,19 @@ impl Viewers {
         self.len() - before
     }
 
+    /// Takes all of another set out; gives how many of them were there.
+    pub fn remove_all(&mut self, others: Self) -> i8 {
+        let before = self.len();
+        self.0 &= !others.0;
+        before - self.len()
+    }
+
+    /// Those who are not among the others.
+    #[must_use]
+    pub fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
     /// Whether a viewer is among them.
     #[must_use]
     pub fn has(self, viewer: Viewer) -> bool {

@@ -1,11 +1,13 @@
 //! Everything at one moment: the stores, the processes, and what the clients know.
 
+mod normal;
+
 use crate::{
-    daemon::{Daemon, DaemonAction},
-    ingest::{Ingest, Step},
+    daemon::{Daemon, DaemonAction, Task},
+    ingest::{Ingest, Pipeline, Step},
     postgres::Postgres,
-    redis::{GONE, Redis},
-    setup::Setup,
+    redis::Redis,
+    setup::{Bounds, Setup},
     viewers::{VIEWERS, Viewers},
 };
 
@@ -24,8 +26,19 @@ pub struct World {
     pub attempted: Viewers,
     /// Who has been told that the view is counted, or was counted before.
     pub acknowledged: Viewers,
+    /// What was wrong with the answer to a view.
+    pub wrong: Option<Wrong>,
     /// What may still happen.
     pub left: Left,
+}
+
+/// What is wrong with a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wrong {
+    /// It is above the number of viewers who have sent a view.
+    Above,
+    /// It is below the number of viewers who had been acknowledged before it was asked for.
+    Below,
 }
 
 /// What may still happen, as in [`Setup`].
@@ -34,9 +47,14 @@ pub struct Left {
     pub(crate) requests: [u8; VIEWERS],
     pub(crate) expiries: u8,
     pub(crate) lost_replies: u8,
+    pub(crate) orphans: u8,
     pub(crate) bypasses: u8,
     pub(crate) refusals: u8,
     pub(crate) scans: u8,
+    pub(crate) policies: u8,
+    pub(crate) deletions: u8,
+    pub(crate) resets: u8,
+    pub(crate) bad_pairs: u8,
 }
 
 impl World {
@@ -47,9 +65,14 @@ impl World {
             requests: setup.requests,
             expiries: setup.expiries,
             lost_replies: setup.lost_replies,
+            orphans: setup.orphans,
             bypasses: setup.bypasses,
             refusals: setup.refusals,
             scans: setup.scans,
+            policies: setup.policies,
+            deletions: setup.deletions,
+            resets: setup.resets,
+            bad_pairs: setup.bad_pairs,
         };
         Self { left, ..Self::default() }
     }
@@ -58,86 +81,56 @@ impl World {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.ingests.iter().all(|ingest| ingest.step == Step::Idle && ingest.adrift.is_none())
-            && self.daemons.iter().all(|daemon| *daemon == Daemon::Idle)
+            && self.daemons.iter().all(|daemon| daemon.task == Task::Idle)
     }
 
-    /// Whether a record pipeline is on its way.
+    /// Whether a view is being recorded.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.ingests.iter().any(|ingest| matches!(ingest.step, Step::Record(_)) || ingest.adrift.is_some())
     }
 
-    /// A world at rest after one process of view-syncd has run a cycle: drain, scan, drain, repair.
+    /// A world at rest after one process of view-syncd has run a cycle: drain, scan, drain, repair, the dead once more.
     #[must_use]
     pub fn after_a_cycle(&self, setup: &Setup) -> Self {
         let mut world = self.clone();
-        world.finish(DaemonAction::Read, setup);
+        world.drain(setup);
         if world.is_scanned(setup) {
             world.finish(DaemonAction::Look, setup);
-            world.finish(DaemonAction::Read, setup);
+            world.drain(setup);
             world.finish(DaemonAction::Drift, setup);
+        }
+        world.finish(DaemonAction::ReadDead, setup);
+        if world.is_scanned(setup) {
+            world.finish(DaemonAction::Look, setup);
         }
         world
     }
 
+    fn drain(&mut self, setup: &Setup) {
+        self.finish(DaemonAction::Read(self.redis.outbox.len()), setup);
+    }
+
     fn finish(&mut self, action: DaemonAction, setup: &Setup) {
         self.daemon(0, action, setup);
-        while self.daemons[0] != Daemon::Idle {
+        while self.daemons[0].task != Task::Idle {
             self.daemon(0, DaemonAction::Go, setup);
         }
     }
 
-    /// Brings states that mean the same into one form: the ids of entries matter only by their order, and by whether they are there; and
-    /// it is all the same which process or viewer is called by which name.
-    pub(crate) fn normalize(&mut self, setup: &Setup) {
-        let ids: Vec<u8> = self.redis.outbox.iter().map(|entry| entry.id).collect();
-        let new_id = |old: u8| match ids.iter().position(|id| *id == old) {
-            // There are only ever a few entries.
-            Some(place) => place as u8 + 1,
-            None => GONE,
-        };
-        for daemon in &mut self.daemons {
-            daemon.renumber(&new_id, setup.variant);
+    /// What is wrong with a count that is told now to somebody who asked when so many had been acknowledged.
+    #[must_use]
+    pub fn judge(&self, count: i8, acknowledged: i8, bounds: Bounds) -> Option<Wrong> {
+        if count > self.attempted.len() + bounds.above {
+            return Some(Wrong::Above);
         }
-        for entry in &mut self.redis.outbox {
-            entry.id = new_id(entry.id);
-        }
-        if !setup.symmetric {
-            return;
-        }
-        // Processes that are not there stay at the end, because idle ones sort first and cannot be told from them.
-        let idle_last = |world: &mut Self| {
-            world.ingests[..setup.ingests].sort_unstable();
-            world.daemons[..setup.daemons].sort_unstable();
-        };
-        idle_last(self);
-        // Where only one of them has a client there is nothing to gain.
-        if setup.requests.contains(&0) {
-            return;
-        }
-        let mut exchanged = self.clone();
-        exchanged.exchange_viewers();
-        idle_last(&mut exchanged);
-        if exchanged < *self {
-            *self = exchanged;
-        }
+        (count < acknowledged - bounds.below).then_some(Wrong::Below)
     }
 
-    fn exchange_viewers(&mut self) {
-        self.redis.set = self.redis.set.exchanged();
-        for entry in &mut self.redis.outbox {
-            entry.viewer ^= 1;
-        }
-        self.postgres.ledger = self.postgres.ledger.exchanged();
-        self.postgres.counted.reverse();
-        self.left.requests.reverse();
-        self.attempted = self.attempted.exchanged();
-        self.acknowledged = self.acknowledged.exchanged();
-        for ingest in &mut self.ingests {
-            ingest.exchange_viewers();
-        }
-        for daemon in &mut self.daemons {
-            daemon.exchange_viewers();
-        }
+    /// Judges the answer to a view whose replies are all there.
+    pub(crate) fn measure(&mut self, pipeline: &mut Pipeline, bounds: Bounds) {
+        let seen = std::mem::take(&mut pipeline.seen);
+        let count = seen.count.map_or(self.redis.set.len(), |count| count - i8::from(pipeline.raced));
+        self.wrong = self.wrong.or(self.judge(count.max(0), seen.acknowledged, bounds));
     }
 }

@@ -1,28 +1,45 @@
--- Puts what PostgreSQL knows of a post into Redis, unless somebody has done so already, or brings it up to date.
+-- Puts what PostgreSQL knows of a post into Redis, unless somebody has done so already, or brings it up to date after views past Redis.
 --
 -- KEYS: 1 the set of viewers, 2 the meta hash
--- ARGV: 1 TTL in seconds, 2 author (may be empty), 3 count in PostgreSQL, 4 "refresh" or "", 5... viewers known to the ledger
--- Returns 1 when it was put there, 0 when it was there.
+-- ARGV: 1 TTL in seconds, 2 author (may be empty), 3 count in PostgreSQL, 4 "refresh" or "", 5 the count that Redis had when PostgreSQL was asked
+--       (empty for none; only looked at for "refresh"), 6 how many of the following viewers were stored past Redis: these come first,
+--       7... viewers known to the ledger
+-- Returns 1 when it was put there, 0 when it was there, 2 when nothing was done because Redis has another count by now.
 --
 -- Viewers that come from the ledger are recorded and acknowledged at once: the live count stays what it is, and the size of the
 -- set stays equal to `recorded`, by which the scan tells whether somebody else has written to the set.
-if ARGV[4] ~= 'refresh' and redis.call('HEXISTS', KEYS[2], 'author') == 1 then
+local refreshes = ARGV[4] == 'refresh'
+if not refreshes and redis.call('HEXISTS', KEYS[2], 'author') == 1 then
   return 0
 end
-local added = 0
-for first = 5, #ARGV, 1000 do
-  added = added + redis.call('SADD', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
+local before = redis.call('HGET', KEYS[2], 'persisted') or ''
+if refreshes and before ~= ARGV[5] then
+  return 2
 end
+local function add(first, last)
+  local added = 0
+  for start = first, last, 1000 do
+    added = added + redis.call('SADD', KEYS[1], unpack(ARGV, start, math.min(start + 999, last)))
+  end
+  return added
+end
+local past = add(7, 6 + ARGV[6])
+local added = past + add(7 + ARGV[6], #ARGV)
 if added > 0 then
   redis.call('HINCRBY', KEYS[2], 'recorded', added)
   redis.call('HINCRBY', KEYS[2], 'acked', added)
 end
-local known = redis.call('HMGET', KEYS[2], 'persisted', 'recorded', 'acked')
--- A count that is there is kept unless it is smaller: what was read from PostgreSQL may be older than what a drain has put here since. And it
--- may hold what the outbox still has of the post, which then would count twice: the drain brings the count together with the acknowledgement.
-local is_settled = (known[2] or '0') == (known[3] or '0')
-if tonumber(known[1] or -1) < tonumber(ARGV[3]) and (is_settled or ARGV[4] == 'refresh') then
-  redis.call('HSET', KEYS[2], 'persisted', ARGV[3])
+-- A count that is there is never lowered: what was read from PostgreSQL may be older than what a drain has put here since. And it may hold what
+-- the outbox still has of the post, which then would count twice: the drain brings the count together with the acknowledgement. So where
+-- something is pending, only those are added of whom Redis has not heard at all.
+local known = redis.call('HMGET', KEYS[2], 'recorded', 'acked')
+local persisted, count = tonumber(before), tonumber(ARGV[3])
+local now = persisted and math.max(persisted, math.min(persisted + past, count))
+if (known[1] or '0') == (known[2] or '0') then
+  now = math.max(persisted or count, count)
+end
+if now and now ~= persisted then
+  redis.call('HSET', KEYS[2], 'persisted', now)
 end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 redis.call('EXPIRE', KEYS[2], ARGV[1])

@@ -3,16 +3,18 @@
 -- its acknowledged pairs move in one step, for all entries of the batch that name it.
 --
 -- KEYS: the meta hashes of the posts
--- ARGV: 1 "final" where no increment of `recorded` can be on its way any more, else ""; then for each hash 5: the ids of the first and of the last
---       entry that name the post, how many of its pairs are in the entries from the one to the other, the count in PostgreSQL, and the count
---       before these pairs
+-- ARGV: 1 "final" where no increment of `recorded` can be on its way any more, else ""; then for each hash 6: the ids of the first and of the last
+--       entry that name the post, how many of its pairs are in the entries from the one to the other, the count in PostgreSQL, the count
+--       before these pairs, and the count that Redis had when PostgreSQL was asked for these two once more (empty where it was not)
 -- Returns for each hash:
 --   0       nothing to do: the hash is gone, or is no hash, or all of these entries have been settled before
 --   1       settled
 --   2       settled, and PostgreSQL had fewer views than it had before
 --   3       nothing is changed: `recorded` lacks some of the pairs, whose increment is on its way, or was lost
 --   an id   nothing is changed: entries up to this one have been settled before, and some behind it have not
--- Example: EVAL … 1 {post:7:views}:meta "" 5-1 9-0 12 40 28
+--   p<n>    nothing is changed: Redis has the count n, which is more than PostgreSQL had before these pairs. Either PostgreSQL has fewer views
+--           than it had, or Redis has heard of some that were stored after these: PostgreSQL is to be asked for its count once more
+-- Example: EVAL … 1 {post:7:views}:meta "" 5-1 9-0 12 40 28 ""
 --
 -- Repeating it, or running it twice at once, changes nothing: `settled` says up to which entry a post is settled.
 local call, pcall = redis.call, redis.pcall
@@ -30,7 +32,7 @@ end
 
 local replies = {}
 for i = 1, #KEYS do
-  local meta, arg = KEYS[i], 5 * i - 3
+  local meta, arg = KEYS[i], 6 * i - 4
   local first, last, number, count, before = ARGV[arg], ARGV[arg + 1], tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3]), tonumber(ARGV[arg + 4])
   local known = pcall('HMGET', meta, 'recorded', 'acked', 'settled', 'persisted', 'repeated', 'author')
   local settled = not known.err and known[3]
@@ -50,8 +52,11 @@ for i = 1, #KEYS do
     local unseen = persisted and number - (count - persisted) or 0
     local again = math.max(0, math.min(math.max(unseen, surplus), repeated))
     surplus = math.max(surplus - again, 0)
+    local fell = persisted and math.min(before, count) < persisted
     if surplus > 0 and ARGV[1] ~= 'final' then
       replies[i] = 3
+    elseif fell and ARGV[arg + 5] ~= known[4] then
+      replies[i] = 'p' .. known[4]
     else
       acked = acked + number - again - surplus
       local fields = {'acked', acked, 'settled', last}
@@ -65,7 +70,6 @@ for i = 1, #KEYS do
       if again > 0 then
         fields[#fields + 1], fields[#fields + 2] = 'repeated', repeated - again
       end
-      local fell = math.min(before, count) < (persisted or 0)
       if fell then
         fields[#fields + 1], fields[#fields + 2] = 'fallen', 1
       end

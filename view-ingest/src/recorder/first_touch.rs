@@ -2,15 +2,17 @@
 //! A post that was viewed past Redis is brought up to date the same way.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use fred::error::{Error, ErrorKind};
 use futures_util::future::join_all;
 use shared::{
     failpoints,
-    ids::PostId,
+    ids::{PostId, ViewerId},
     ledger::{self, KnownPost},
     postgres::Database,
     scripts,
@@ -25,6 +27,8 @@ const MAX_POSTS: usize = 64;
 const MAX_QUERIES: usize = 4;
 /// A post with at most this many viewers gets them back from the ledger, so that one who returns is a duplicate at once.
 const FEW_VIEWERS: i64 = 1_000;
+/// How often a post is brought up to date that others change at the same time.
+const REFRESH_TRIES: u32 = 5;
 /// After PostgreSQL has failed, it is left alone for this long: nobody waits for a database that is known to be away.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -122,20 +126,22 @@ impl FirstTouches {
 
 async fn touch(stores: &Stores, database: &Database, wanted: Vec<Wanted>) -> Touched {
     let ids: Vec<PostId> = wanted.iter().map(|wanted| wanted.post).collect();
+    // Before PostgreSQL is asked: what changes in Redis from here on is younger than its answer.
+    let wanted: Vec<Looked> = join_all(wanted.into_iter().map(|wanted| look(stores, wanted))).await;
     let known = match ledger::look_up(database, &ids, FEW_VIEWERS).await {
         Ok(known) => known,
         Err(error) => {
             tracing::warn!(%error, posts = ids.len(), "cannot look posts up: their views are accepted unseen");
             stores.metrics.touched_unavailable.inc_by(ids.len() as u64);
-            let posts = wanted.into_iter().map(|wanted| (wanted, Found::Unknown)).collect();
+            let posts = wanted.into_iter().map(|looked| (looked.wanted, Found::Unknown)).collect();
             return Touched { posts, answer: Answer::Failed };
         }
     };
     stores.metrics.touched_found.inc_by(known.len() as u64);
     stores.metrics.touched_missing.inc_by((ids.len() - known.len()) as u64);
-    let put = wanted.into_iter().map(|wanted| async {
+    let put = wanted.into_iter().map(|Looked { wanted, seen }| async {
         let found = match known.get(&wanted.post) {
-            Some(post) => put(stores, &wanted, post).await,
+            Some(post) => put(stores, database, &wanted, seen, post).await,
             None => Found::No,
         };
         (wanted, found)
@@ -143,12 +149,32 @@ async fn touch(stores: &Stores, database: &Database, wanted: Vec<Wanted>) -> Tou
     Touched { posts: join_all(put).await, answer: Answer::Given }
 }
 
-async fn put(stores: &Stores, wanted: &Wanted, known: &KnownPost) -> Found {
+/// A post that is to be looked up, and the count that Redis has of it, where that matters.
+struct Looked {
+    wanted: Wanted,
+    seen: Result<Option<String>, Error>,
+}
+
+async fn look(stores: &Stores, wanted: Wanted) -> Looked {
+    let seen = match wanted.missed {
+        Some(_) => scripts::persisted(&stores.redis, &stores.keys, &wanted.post).await,
+        None => Ok(None),
+    };
+    Looked { wanted, seen }
+}
+
+async fn put(
+    stores: &Stores,
+    database: &Database,
+    wanted: &Wanted,
+    seen: Result<Option<String>, Error>,
+    known: &KnownPost,
+) -> Found {
     let (redis, keys, post, ttl) = (&stores.redis, &stores.keys, &wanted.post, stores.view_ttl);
     failpoints::at(if wanted.missed.is_none() { "hydrate::before" } else { "refresh::before" });
     let result = match &wanted.missed {
         None => scripts::hydrate(redis, keys, post, known, ttl).await,
-        Some(missed) => scripts::refresh(redis, keys, post, known, &missed.viewers, ttl).await,
+        Some(missed) => refresh(stores, database, post, &missed.viewers, seen, known).await,
     };
     failpoints::at(if wanted.missed.is_none() { "hydrate::after" } else { "refresh::after" });
     match result {
@@ -158,4 +184,28 @@ async fn put(stores: &Stores, wanted: &Wanted, known: &KnownPost) -> Found {
             Found::Refused
         }
     }
+}
+
+/// Brings a post up to date of which views went past Redis, by an answer of PostgreSQL's that is younger than what Redis has.
+async fn refresh(
+    stores: &Stores,
+    database: &Database,
+    post: &PostId,
+    viewers: &[ViewerId],
+    seen: Result<Option<String>, Error>,
+    known: &KnownPost,
+) -> Result<(), Error> {
+    let (redis, keys, ttl) = (&stores.redis, &stores.keys, stores.view_ttl);
+    let (mut seen, mut known) = (seen?, Cow::Borrowed(known));
+    for _ in 0..REFRESH_TRIES {
+        if scripts::refresh(redis, keys, post, &known, seen.as_deref(), viewers, ttl).await? {
+            return Ok(());
+        }
+        seen = scripts::persisted(redis, keys, post).await?;
+        match ledger::look_up(database, &[*post], FEW_VIEWERS).await {
+            Ok(mut found) => known = found.remove(post).map_or(known, Cow::Owned),
+            Err(error) => return Err(Error::new(ErrorKind::Unknown, error.to_string())),
+        }
+    }
+    Err(Error::new(ErrorKind::Unknown, "it changes all the time"))
 }

@@ -21,7 +21,21 @@ async fn settle(world: &World, first: &str, last: &str, pairs: u64, views: i64, 
 
 /// The same with the count before these pairs.
 async fn settle_after(world: &World, first: &str, last: &str, pairs: u64, before: i64, views: i64, is_final: bool) -> Settled {
-    let settlement = Settlement { post: post(), first: first.to_owned(), last: last.to_owned(), pairs, views, before };
+    let settled = settle_once(world, [first, last], pairs, [before, views], None, is_final).await;
+    // PostgreSQL says the same when it is asked once more.
+    let Settled::Doubtful(seen) = settled else { return settled };
+    settle_once(world, [first, last], pairs, [before, views], Some(seen), is_final).await
+}
+
+async fn settle_once(
+    world: &World,
+    [first, last]: [&str; 2],
+    pairs: u64,
+    [before, views]: [i64; 2],
+    seen: Option<String>,
+    is_final: bool,
+) -> Settled {
+    let settlement = Settlement { post: post(), first: first.to_owned(), last: last.to_owned(), pairs, views, before, seen };
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     scripts::settle(&mut commands, &world.keys, &[settlement], is_final);
     Link::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();

@@ -8,6 +8,7 @@ use testkit::{
     SOON, eventually,
     http::Client,
     process::{Daemon, DaemonBuilder},
+    proxy::Proxy,
     tokens,
 };
 use tokio::time::{Instant, sleep};
@@ -45,6 +46,11 @@ fn busy(world: &World) -> DaemonBuilder {
 async fn settles(world: &World, seen: &Seen) {
     seen.is_true();
     eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
+    // Without any scan.
+    for post in POSTS {
+        let stored = world.stored(post).await;
+        eventually("the counts agree", SOON, async || world.live(post).await == stored).await;
+    }
     for _ in 0..2 {
         let synced = world.command("sync").start();
         assert!(synced.wait_exit().await.success(), "{:?}", synced.output());
@@ -149,4 +155,84 @@ async fn counts_are_true_while_others_lock_a_post() {
         eventually("the post goes on", SOON, async || world.posts.views_count(&world.sql, "7").await > stored).await;
     }
     settles(&world, &crowd.stop().await).await;
+}
+
+/// One of two processes loses Redis again and again, and goes past it, while the acknowledgements of the drain are slow.
+#[tokio::test]
+async fn counts_are_true_while_one_process_goes_past_redis() {
+    let (world, _ingests, addresses) = site::<1>().await;
+    let slow = Proxy::to_port(world.server.port()).await;
+    let flaky = Proxy::to_port(world.server.port()).await;
+    let url = |proxy: &Proxy| format!("redis://127.0.0.1:{}/0", proxy.port());
+    let _syncd = busy(&world).env("REDIS_URL", url(&slow)).env("SYNC_INTERVAL", "1h").start();
+    let (other, _) = ready(world.ingest_program().env("REDIS_URL", url(&flaky))).await;
+    slow.delay(std::time::Duration::from_millis(20));
+    let addresses = [addresses[0], other.wait_for_listening("public").await];
+    let crowd = Crowd::start_lagging(&addresses, &POSTS, CLIENTS);
+    let mut round = 0;
+    let until = Instant::now() + LOAD;
+    while Instant::now() < until {
+        // Now nothing reaches Redis, now it does everything and nobody hears of it.
+        round += 1;
+        if round % 2 == 0 {
+            flaky.break_networking().await
+        } else {
+            flaky.swallow_replies()
+        }
+        sleep(std::time::Duration::from_millis(100)).await;
+        flaky.restore().await;
+        sleep(std::time::Duration::from_millis(400)).await;
+    }
+    settles(&world, &crowd.stop().await).await;
+}
+
+/// Nobody has looked the posts up, as PostgreSQL was away from view-ingest, and view-syncd drains them all the same.
+#[tokio::test]
+async fn counts_are_true_of_posts_that_could_not_be_looked_up() {
+    let (world, _ingests, _addresses) = site::<0>().await;
+    let port = testkit::postgres::shared().await.port();
+    let proxy = Proxy::to_port(port).await;
+    let url = world.database.url().replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+    let (ingest, client) = ready(world.ingest_program().env("DATABASE_URL", url)).await;
+    let syncd = busy(&world).env("SYNC_INTERVAL", "1h").start();
+    syncd.wait_for_line("Sync completed").await;
+    proxy.break_networking().await;
+    let crowd = Crowd::start(&[ingest.wait_for_listening("public").await], &POSTS, CLIENTS, Habit::Once);
+    eventually("it drains", SOON, async || world.posts.views_count(&world.sql, POSTS[0]).await > 100).await;
+    assert_eq!(world.author(POSTS[0]).await, None);
+    proxy.restore().await;
+    for post in POSTS {
+        eventually("the post is looked up", SOON, async || world.author(post).await.is_some()).await;
+    }
+    sleep(LOAD / 2).await;
+    let seen = crowd.stop().await;
+    seen.is_true();
+    eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
+    for (post, _, acknowledged) in &seen.posts {
+        let told = client.get(&format!("/posts/{post}/views")).await.json();
+        assert_eq!(told["viewsCount"], *acknowledged);
+    }
+    settles(&world, &seen).await;
+}
+
+#[tokio::test]
+async fn counts_are_true_while_others_lock_a_post_and_view_syncd_is_killed() {
+    let (world, _ingests, addresses) = site::<2>().await;
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
+    let until = Instant::now() + LOAD;
+    let locker = world.database.client().await;
+    while Instant::now() < until {
+        let syncd = busy(&world).start();
+        syncd.wait_for_line("this view-syncd leads").await;
+        locker.batch_execute("begin; select from posts where id = 7 for update").await.unwrap();
+        let stored = world.posts.views_count(&world.sql, "8").await;
+        eventually("the other post goes on", SOON, async || world.posts.views_count(&world.sql, "8").await > stored + 200).await;
+        locker.batch_execute("commit").await.unwrap();
+        let stored = world.posts.views_count(&world.sql, "7").await;
+        eventually("the post goes on", SOON, async || world.posts.views_count(&world.sql, "7").await > stored).await;
+        syncd.kill9().await;
+    }
+    let seen = crowd.stop().await;
+    let _syncd = busy(&world).start();
+    settles(&world, &seen).await;
 }

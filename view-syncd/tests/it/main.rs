@@ -33,6 +33,7 @@ mod scan_cost;
 mod sentinel;
 mod settings;
 mod site;
+mod spellings;
 mod support;
 mod systemd;
 mod table_faults;

@@ -30,8 +30,9 @@ fn known(views: i64, viewers: &[&str]) -> KnownPost {
     KnownPost { author: "50".to_owned(), views, viewers: viewers.iter().map(|viewer| (*viewer).to_owned()).collect() }
 }
 
-async fn refresh(world: &World, known: &KnownPost, missed: &[&str]) {
-    scripts::refresh(&world.redis, &world.keys, &post(), known, &viewers(missed), TTL).await.unwrap();
+/// Brings the post up to date after views past Redis, where Redis still has the count `seen`.
+async fn refresh(world: &World, known: &KnownPost, seen: &str, missed: &[&str]) -> bool {
+    scripts::refresh(&world.redis, &world.keys, &post(), known, Some(seen), &viewers(missed), TTL).await.unwrap()
 }
 
 async fn set_meta(world: &World, fields: &[(&str, &str)]) {
@@ -52,10 +53,11 @@ async fn adjust(world: &World, adjustment: Adjustment) -> i64 {
     all.iter().next().and_then(Reply::number).unwrap()
 }
 
-async fn settle(world: &World, entries: [&str; 2], pairs: u64, before: i64, views: i64) -> Settled {
-    let [first, last] = entries.map(str::to_owned);
+/// Acknowledges pairs, with the counts before and after them, and the count that Redis had when PostgreSQL was asked once more.
+async fn settle(world: &World, entries: [&str; 2], pairs: u64, [before, views]: [i64; 2], seen: Option<&str>) -> Settled {
+    let ([first, last], seen) = (entries.map(str::to_owned), seen.map(str::to_owned));
     let mut commands = Commands::default();
-    scripts::settle(&mut commands, &world.keys, &[Settlement { post: post(), first, last, pairs, views, before }], false);
+    scripts::settle(&mut commands, &world.keys, &[Settlement { post: post(), first, last, pairs, views, before, seen }], false);
     let replies = replies(world, &commands).await;
     let Some(Reply::List(all)) = replies.iter().next() else { panic!("{replies:?}") };
     all.iter().next().and_then(scripts::settled).unwrap()
@@ -72,12 +74,52 @@ async fn what_the_outbox_has_is_not_counted_twice_after_views_past_redis() {
     let world = World::new().await;
     three_wait(&world).await;
     // PostgreSQL has the three by now, which nobody has acknowledged yet, and two more that went past Redis.
-    refresh(&world, &known(10, &[]), &["21", "22"]).await;
-    assert_eq!(world.live("7").await, 10);
-    // And what has acknowledged them read the count before the two were there.
-    assert_eq!(settle(&world, ["5-0", "5-0"], 3, 5, 8).await, Settled::Done);
-    assert_eq!(world.live("7").await, 10);
-    assert_eq!(world.meta("7").await, [10, 5, 5]);
+    assert!(refresh(&world, &known(10, &[]), "5", &["21", "22"]).await);
+    assert_eq!((world.live("7").await, world.meta("7").await), (10, [7, 5, 2]));
+    // Repeating it changes nothing.
+    assert!(refresh(&world, &known(10, &[]), "7", &["21", "22"]).await);
+    assert_eq!(world.meta("7").await, [7, 5, 2]);
+    // Whoever acknowledges the three has read the count before the two were there. He asks again, and is not told that PostgreSQL has lost any.
+    assert_eq!(settle(&world, ["5-0", "5-0"], 3, [5, 8], None).await, Settled::Doubtful("7".to_owned()));
+    assert_eq!(world.meta("7").await, [7, 5, 2]);
+    assert_eq!(settle(&world, ["5-0", "5-0"], 3, [7, 10], Some("7")).await, Settled::Done);
+    assert_eq!((world.live("7").await, world.meta("7").await), (10, [10, 5, 5]));
+}
+
+#[tokio::test]
+async fn several_processes_that_went_past_redis_tell_it_each_their_own() {
+    let world = World::new().await;
+    three_wait(&world).await;
+    // Of five that are new in PostgreSQL, two are one process's, one another's, and two are in the outbox.
+    assert!(refresh(&world, &known(10, &[]), "5", &["21", "22"]).await);
+    assert!(!refresh(&world, &known(10, &[]), "5", &["31"]).await, "it has to look again");
+    assert!(refresh(&world, &known(10, &[]), "7", &["31"]).await);
+    assert_eq!(world.live("7").await, 11, "five, three that went past Redis, and three that wait");
+    assert_eq!(settle(&world, ["5-0", "5-0"], 3, [8, 11], None).await, Settled::Done);
+    assert_eq!(world.meta("7").await, [11, 6, 6]);
+}
+
+#[tokio::test]
+async fn who_was_stored_before_the_post_was_looked_up_anew_counts_once() {
+    let world = World::new().await;
+    // Redis has forgotten everything, and somebody has looked the post up since: the count has everybody in it.
+    scripts::hydrate(&world.redis, &world.keys, &post(), &known(2_000, &[]), TTL).await.unwrap();
+    assert!(refresh(&world, &known(2_000, &[]), "2000", &["21", "22"]).await);
+    assert_eq!((world.live("7").await, world.meta("7").await), (2_000, [2_000, 2, 2]));
+    // Whom one process cannot name any more is in the count.
+    assert!(refresh(&world, &known(2_005, &[]), "2000", &[]).await);
+    assert_eq!(world.live("7").await, 2_005);
+}
+
+#[tokio::test]
+async fn a_post_that_is_viewed_past_redis_and_unknown_to_it_gets_everything() {
+    let world = World::new().await;
+    let done = scripts::refresh(&world.redis, &world.keys, &post(), &known(2, &["21", "22"]), None, &viewers(&["21"]), TTL).await;
+    assert!(done.unwrap());
+    assert_eq!(world.meta("7").await, [2, 2, 2]);
+    assert_eq!(world.author("7").await.as_deref(), Some("50"));
+    let ttl: i64 = world.redis.ttl(world.keys.meta(&post())).await.unwrap();
+    assert!((3_590..=3_600).contains(&ttl), "{ttl}");
 }
 
 #[tokio::test]
@@ -86,7 +128,7 @@ async fn a_scan_writes_no_count_over_one_that_came_after_its_look() {
     three_wait(&world).await;
     let look = Adjustment { known: Some(5), views: Some(6), ..Adjustment::of(post()) };
     // The drain was faster: six of PostgreSQL's and two of the three make eight.
-    assert_eq!(settle(&world, ["5-0", "5-0"], 3, 5, 8).await, Settled::Done);
+    assert_eq!(settle(&world, ["5-0", "5-0"], 3, [5, 8], None).await, Settled::Done);
     assert_eq!(adjust(&world, look.clone()).await, 0);
     assert_eq!(world.meta("7").await, [8, 3, 3]);
     // A look before there was any count.
@@ -120,8 +162,13 @@ async fn an_older_look_up_neither_lowers_nor_raises_what_is_known() {
         scripts::hydrate(&world.redis, &world.keys, &post(), &known(views, &["1", "2"]), TTL).await.unwrap();
         assert_eq!(world.meta("7").await, [5, 3, 0]);
     }
-    for views in [0, 4] {
-        refresh(&world, &known(views, &[]), &[]).await;
+    for views in [0, 4, 8] {
+        assert!(refresh(&world, &known(views, &[]), "5", &[]).await);
+        assert_eq!(world.meta("7").await, [5, 3, 0]);
+        assert!(
+            !refresh(&world, &known(views, &["1", "2"]), "4", &["3"]).await,
+            "Redis has another count than when it was looked at"
+        );
         assert_eq!(world.meta("7").await, [5, 3, 0]);
     }
 }
@@ -162,10 +209,10 @@ async fn nothing_brings_a_hash_back_that_has_expired() {
         assert_eq!(adjust(&world, adjustment.clone()).await, 0, "{adjustment:?}");
         assert!(!world.exists(world.keys.meta(&post())).await, "{adjustment:?}");
     }
-    assert_eq!(settle(&world, ["5-0", "6-0"], 3, 5, 8).await, Settled::Done);
+    assert_eq!(settle(&world, ["5-0", "6-0"], 3, [5, 8], None).await, Settled::Done);
     let mut commands = Commands::default();
     scripts::raced(&mut commands, &world.keys, &post(), "5-0", 1);
-    scripts::take_out(&mut commands, &world.keys, &post(), &viewers(&["1"]).iter().collect::<Vec<_>>());
+    scripts::take_out(&mut commands, &world.keys, &post(), &viewers(&["1"]).iter().collect::<Vec<_>>(), 1);
     replies(&world, &commands).await;
     assert!(!world.exists(world.keys.meta(&post())).await);
     assert_eq!(world.redis.scard::<i64, _>(world.keys.views(&post())).await.unwrap(), 0);

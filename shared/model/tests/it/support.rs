@@ -5,15 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{
-    properties,
-    setup::{Setup, Variant},
-    trace,
-};
+use model::{properties, setup::Setup, trace, variant::Variant};
 use stateright::{Checker, HasDiscoveries, Model};
 
 /// Nothing here takes longer, even on a slow machine. Whatever is cut off by it has not been checked, and fails.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// What must be reachable: otherwise nothing of interest has happened in the states that were checked.
 const REACHABLE: [&str; 2] = [properties::ALL_DRAINED, properties::ALL_SENT];

@@ -1,0 +1,134 @@
+//! The scripts that the code runs in Redis.
+
+use super::{Entry, Id, Meta, Redis};
+use crate::{postgres::Known, variant::Variant, viewers::Viewers};
+
+/// What `settle.lua` is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Settlement<'a> {
+    /// The entries that name the post.
+    pub entries: &'a [Entry],
+    /// The count in PostgreSQL.
+    pub count: Counted,
+    /// Whether no increment of `recorded` can be on its way any more.
+    pub is_final: bool,
+}
+
+/// What a statement that stores pairs says of the post's count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Counted {
+    /// What it is now.
+    pub views: i8,
+    /// What it was before.
+    pub before: i8,
+}
+
+/// What `settle.lua` replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// All of the entries are settled.
+    Done,
+    /// Those up to this one were settled before, and nothing is changed.
+    UpTo(Id),
+    /// More pairs than were recorded: an increment is on its way, or was lost. Nothing is changed.
+    Short,
+}
+
+impl Redis {
+    /// `hydrate.lua`.
+    pub fn hydrate(&mut self, known: Known, refresh: bool, variant: Variant) {
+        if !refresh && self.has_author() {
+            return;
+        }
+        let added = self.set.add_all(known.viewers);
+        let meta = self.meta();
+        meta.recorded += added;
+        meta.acked += added;
+        let known = match variant {
+            Variant::HydrateWritesPending => Some(known.count),
+            Variant::PendingLeftUncounted => (refresh || meta.recorded == meta.acked).then_some(known.count),
+            _ if refresh => Some(known.count),
+            // The count may hold what is waiting, or be older than what is acknowledged. But all viewers are in the set now, so that those who
+            // are acknowledged are all of PostgreSQL's.
+            _ => Some(meta.acked),
+        };
+        meta.persisted = meta.persisted.max(known);
+        meta.author = true;
+    }
+
+    /// `settle.lua`: count and acknowledged pairs move in one step.
+    pub fn settle(&mut self, settlement: Settlement<'_>, variant: Variant) -> Settled {
+        let Settlement { entries, count: Counted { views: count, before: counted_before }, is_final } = settlement;
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Settled::Done };
+        // A hash that has expired is not brought back to life.
+        let Some(meta) = &mut self.meta else { return Settled::Done };
+        if variant != Variant::SettlesRepeats {
+            if meta.settled >= last.id {
+                return Settled::Done;
+            }
+            if meta.settled >= first.id {
+                return Settled::UpTo(meta.settled);
+            }
+        }
+        // There are only ever a few entries.
+        let pairs = entries.len() as i8;
+        let repeated = meta.repeated_among(pairs, count, variant);
+        let number = pairs - repeated;
+        let surplus = (meta.acked + number - meta.recorded).max(0);
+        if surplus > 0 && !is_final && variant != Variant::NoGrace {
+            return Settled::Short;
+        }
+        meta.acked += if variant == Variant::AckedUncapped { number } else { number - surplus };
+        meta.repeated -= repeated;
+        meta.settled = last.id;
+        let before = meta.persisted;
+        meta.persisted = match before {
+            _ if variant == Variant::PersistedIncremented => Some(before.unwrap_or(0) + count),
+            _ if variant == Variant::CountUnbounded => Some(count),
+            // As many pairs cannot have added more rows. What has is settled later.
+            Some(before) => Some(count.min(before + number)),
+            // Nobody has looked the post up. Whoever does will know better.
+            None if variant != Variant::PendingLeftUncounted => None,
+            None => (meta.recorded == meta.acked).then_some(count),
+        };
+        let lowest = if variant == Variant::FallsByCount { count } else { count.min(counted_before) };
+        meta.fallen += u8::from(before.is_some_and(|before| lowest < before));
+        Settled::Done
+    }
+
+    /// What a process does that finds its viewer in the set already: `recorded` counts viewers, not pairs.
+    pub fn repeated(&mut self, id: Id, variant: Variant) {
+        let Some(meta) = &mut self.meta else { return };
+        match variant {
+            Variant::RacedLeft => return,
+            Variant::RacedSubtracted => {}
+            // The pair has been acknowledged like any other.
+            _ if meta.settled >= id && variant != Variant::RacedBlindly => meta.acked -= 1,
+            _ => meta.repeated += 1,
+        }
+        meta.recorded -= 1;
+    }
+
+    /// `take_out.lua`: takes viewers out of the set whom neither the ledger nor the outbox has.
+    pub fn take_out(&mut self, strangers: Viewers) {
+        let removed = self.set.remove_all(strangers);
+        if let Some(meta) = &mut self.meta {
+            meta.recorded -= removed;
+            meta.acked -= removed;
+        }
+    }
+}
+
+impl Meta {
+    /// How many of as many pairs are known to be repetitions: PostgreSQL had them before, or `recorded` does not count them.
+    fn repeated_among(&self, pairs: i8, count: i8, variant: Variant) -> i8 {
+        let by_count = self.persisted.map_or(0, |persisted| pairs - (count - persisted));
+        let by_surplus = self.acked + pairs - self.recorded;
+        let found = match variant {
+            Variant::RepeatedByCount => by_count,
+            Variant::RepeatedBySurplus => by_surplus,
+            _ => by_count.max(by_surplus),
+        };
+        found.clamp(0, self.repeated)
+    }
+}
