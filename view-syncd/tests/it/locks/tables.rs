@@ -62,7 +62,7 @@ async fn a_pair_that_the_application_is_just_storing_keeps_no_other_one_waiting(
         let since = Instant::now();
         while since.elapsed() < Duration::from_secs(7) {
             assert_eq!(world.live("1").await, 3);
-            if since.elapsed().as_millis() % 5 == 0 {
+            if since.elapsed().as_millis().is_multiple_of(5) {
                 // A scan has nothing to mend.
                 daemon.signal("HUP");
             }
