@@ -111,6 +111,16 @@ impl Spelling {
         matches!(schema.post_type, IdType::Text { .. }) && post.as_str().len() == 36 && Uuid::try_parse(post.as_str()).is_ok()
     }
 
+    /// The ids of posts in all spellings that the database may have.
+    pub(crate) fn all(schema: &Schema, posts: &[PostId]) -> Vec<String> {
+        let spellings = |post: &PostId| {
+            let next = |spelling: &Self| spelling.next().filter(|_| Self::may_differ(schema, post));
+            let id = post.as_str();
+            std::iter::successors(Some(Self::Canonical), next).map(|spelling| spelling.of(id).into_owned()).collect::<Vec<_>>()
+        };
+        posts.iter().flat_map(spellings).collect()
+    }
+
     /// An id in this spelling.
     pub(crate) fn of(self, id: &str) -> Cow<'_, str> {
         match self {
