@@ -26,6 +26,8 @@ const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 const FAILPOINT_LINE: &str = "failpoint ";
 /// The exit status of a program that finds at its start that a store is not as it needs it.
 const EXIT_CONFIG: i32 = 78;
+/// The exit status of a program that was told twice to stop.
+const EXIT_AT_ONCE: i32 = 143;
 /// What it says where the application hides rows.
 const POLICY_LINE: &str = "row level security hides rows";
 
@@ -104,7 +106,7 @@ impl Unit {
         match wanted {
             Some(Wanted::Kill(down)) => down,
             // A final flush without the stores says that it failed, and is right.
-            Some(Wanted::Restart) if exit.code().is_some_and(|code| code <= 1) => Duration::ZERO,
+            Some(Wanted::Restart) if exit.code().is_some_and(|code| code <= 1 || code == EXIT_AT_ONCE) => Duration::ZERO,
             _ if died_at.is_some() => RESTART_PAUSE,
             // As it must: an operator would start it again when the policy is gone.
             _ if exit.code() == Some(EXIT_CONFIG)

@@ -16,8 +16,8 @@ const LEAST_MS: u64 = 50;
 /// Deeds of one lane follow each other, so that the application never waits for itself within a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
-    /// Transactions that hold rows.
-    Rows,
+    /// Transactions that hold rows of every other post, from this place on: no two lanes have a post in common.
+    Rows(usize),
     /// Short transactions that change something.
     Values,
     /// What is done to whole tables.
@@ -25,7 +25,7 @@ pub(crate) enum Lane {
 }
 
 /// All of them.
-pub(crate) const LANES: [Lane; 3] = [Lane::Rows, Lane::Values, Lane::Tables];
+pub(crate) const LANES: [Lane; 4] = [Lane::Rows(0), Lane::Rows(1), Lane::Values, Lane::Tables];
 
 /// How a transaction takes its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +81,9 @@ pub(crate) struct Event {
 /// The deeds of a lane in their order. None begins before the one before it is to have ended.
 pub(crate) fn deeds(seed: u64, lane: Lane, duration: Duration, world: &World) -> Vec<Event> {
     let (purpose, gap_ms) = match lane {
-        Lane::Rows => (11, (20, 300)),
-        Lane::Values => (12, (100, 700)),
-        Lane::Tables => (13, (200, 1_200)),
+        Lane::Rows(first) => (11 + first as u64, (20, 300)),
+        Lane::Values => (21, (100, 700)),
+        Lane::Tables => (22, (300, 1_200)),
     };
     let mut random = Random::stream(seed, purpose);
     let end_ms = millis(duration).saturating_sub(CALM_END_MS);
@@ -92,7 +92,7 @@ pub(crate) fn deeds(seed: u64, lane: Lane, duration: Duration, world: &World) ->
     loop {
         now_ms += random.between(gap_ms.0, gap_ms.1);
         let (deed, lasts_ms) = match lane {
-            Lane::Rows => rows(&mut random, world),
+            Lane::Rows(first) => rows(&mut random, world, first),
             Lane::Values => values(&mut random, world),
             Lane::Tables => tables(&mut random),
         };
@@ -109,51 +109,52 @@ pub(crate) fn deeds(seed: u64, lane: Lane, duration: Duration, world: &World) ->
 /// Mostly a moment, now and then some seconds.
 fn while_held(random: &mut Random) -> u64 {
     match random.place(10) {
-        0..6 => random.between(50, 400),
-        6..9 => random.between(400, 1_500),
-        _ => random.between(1_500, 6_000),
+        0..6 => random.between(50, 300),
+        6..9 => random.between(300, 1_200),
+        _ => random.between(1_200, 6_000),
     }
 }
 
-fn rows(random: &mut Random, world: &World) -> (Deed, u64) {
-    let choice = random.place(10);
+fn rows(random: &mut Random, world: &World, first: usize) -> (Deed, u64) {
+    let choice = random.place(20);
     let lasts_ms = while_held(random);
     let commits = random.percent(70);
     let number = match choice {
-        4..6 => random.between(5, 40),
-        6..8 => random.between(2, 6),
+        7..10 => random.between(5, 25),
+        10..16 => random.between(2, 6),
         _ => 1,
     };
     let mut posts: Vec<usize> = Vec::new();
     for _ in 0..number {
         // One of ten is a post of which the application changes something else, too.
         let post = if random.percent(10) { random.place(world.posts.len()) } else { random.skewed_place(world.kept().len()) };
-        if !posts.contains(&post) {
+        let post = post - post % 2 + first;
+        if post < world.posts.len() && !posts.contains(&post) {
             posts.push(post);
         }
     }
     posts.sort_by_key(|post| &world.posts[*post].id);
     let hold = |how, posts| Deed::Hold { how, posts, commits };
     let deed = match choice {
-        0..2 => hold(Hold::Update, posts),
-        2..3 => hold(Hold::ForUpdate, posts),
-        3..4 => hold(Hold::Again, posts),
-        4..6 => hold(Hold::Bulk, posts),
-        6..7 => hold(Hold::LowThenHigh, posts),
-        7..8 => hold(Hold::HighThenLow, posts.into_iter().rev().collect()),
-        _ => view(random, world, commits),
+        0..3 => hold(Hold::Update, posts),
+        3..5 => hold(Hold::ForUpdate, posts),
+        5..7 => hold(Hold::Again, posts),
+        7..10 => hold(Hold::Bulk, posts),
+        10..13 => hold(Hold::LowThenHigh, posts),
+        13..16 => hold(Hold::HighThenLow, posts.into_iter().rev().collect()),
+        _ => view(random, world, first, commits),
     };
     (deed, lasts_ms)
 }
 
 /// A view of a viewer who may be refused anyway. It is committed only where the application changes the count, too: no count has it.
-fn view(random: &mut Random, world: &World, commits: bool) -> Deed {
+fn view(random: &mut Random, world: &World, first: usize, commits: bool) -> Deed {
     let viewers: Vec<usize> = (0..world.viewers.len()).filter(|viewer| may_be_refused(&world.viewers[*viewer].id)).collect();
     let viewer = viewers[random.place(viewers.len())];
     let is_counted = |post: &usize| world.posts[*post].nature == Nature::Counted;
-    let counted: Vec<usize> = (0..world.posts.len()).filter(is_counted).collect();
+    let counted: Vec<usize> = (first..world.posts.len()).step_by(2).filter(is_counted).collect();
     let (among_counted, among_kept) = (counted[random.place(counted.len())], random.skewed_place(world.kept().len()));
-    Deed::View { post: if commits { among_counted } else { among_kept }, viewer, commits }
+    Deed::View { post: if commits { among_counted } else { among_kept - among_kept % 2 + first }, viewer, commits }
 }
 
 fn values(random: &mut Random, world: &World) -> (Deed, u64) {
@@ -173,15 +174,14 @@ fn values(random: &mut Random, world: &World) -> (Deed, u64) {
 }
 
 fn tables(random: &mut Random) -> (Deed, u64) {
-    let lasts_ms = random.between(200, 2_500);
+    let (short_ms, long_ms) = (random.between(200, 1_500), random.between(300, 2_500));
     let prefix = REFUSED_PREFIXES[random.place(REFUSED_PREFIXES.len())];
-    let deed = match random.place(10) {
-        0..2 => Deed::Policy(Table::Posts),
-        2..3 => Deed::Policy(Table::Ledger),
-        3..6 => Deed::Refusal(None),
-        _ => Deed::Refusal(Some(prefix)),
-    };
-    (deed, lasts_ms)
+    match random.place(20) {
+        0..3 => (Deed::Policy(Table::Posts), short_ms),
+        3..5 => (Deed::Policy(Table::Ledger), short_ms),
+        5..9 => (Deed::Refusal(None), short_ms),
+        _ => (Deed::Refusal(Some(prefix)), long_ms),
+    }
 }
 
 impl Deed {
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn what_is_committed_to_the_ledger_is_of_posts_whose_count_is_the_application_s() {
         let world = World::new(3, MINUTE);
-        for event in deeds(3, Lane::Rows, 10 * MINUTE, &world) {
+        for event in deeds(3, Lane::Rows(1), 10 * MINUTE, &world) {
             if let Deed::View { post, viewer, commits } = event.deed {
                 let nature = world.posts[post].nature;
                 assert_eq!(nature, if commits { Nature::Counted } else { Nature::Kept });

@@ -1,4 +1,4 @@
-//! How long the application waits for the programs: looked at again and again from within the server, as its own clock would count pauses of
+//! Deadlocks, and how long the application waits for the programs: looked at again and again from within the server, as its own clock would count pauses of
 //! the whole server, and waits for its own other transactions, too.
 
 use std::{
@@ -18,6 +18,10 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(25);
 /// A look that comes later than this was itself held up, by a pause of the whole server or of this machine: no wait is known for the rest.
 const LONGEST_STEP: Duration = Duration::from_millis(150);
+/// After so many looks the server's log is looked at, too.
+const LOOKS_PER_LOG: u32 = 40;
+/// What it says of a deadlock, whoever is its victim.
+const DEADLOCK: &str = "deadlock detected";
 /// No application may wait longer for the programs.
 const LIMIT: Duration = Duration::from_millis(1_500);
 
@@ -34,7 +38,21 @@ pub(crate) async fn watch(cluster: &Cluster, history: &History, mut end: watch::
     let mut longest = Duration::ZERO;
     let mut waits: HashMap<i32, Duration> = HashMap::new();
     let mut looked = Instant::now();
-    while !*end.borrow() {
+    let (mut looks, mut deadlocks) = (0_u32, 0);
+    loop {
+        let is_last = *end.borrow();
+        looks += 1;
+        if is_last || looks.is_multiple_of(LOOKS_PER_LOG) {
+            let log = cluster.postgres.log();
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains(DEADLOCK)).collect();
+            for line in lines.iter().skip(deadlocks) {
+                history.violation(format!("DEADLOCK: {line}"));
+            }
+            deadlocks = lines.len();
+        }
+        if is_last {
+            return longest;
+        }
         tokio::select! {
             () = sleep(PAUSE) => {}
             _ = end.changed() => {}
@@ -62,5 +80,4 @@ pub(crate) async fn watch(cluster: &Cluster, history: &History, mut end: watch::
         }
         waits = now;
     }
-    longest
 }
