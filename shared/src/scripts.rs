@@ -61,7 +61,8 @@ pub async fn refresh(
 /// # Errors
 /// Redis's error.
 pub async fn persisted(redis: &Client, keys: &Keys, post: &PostId) -> Result<Option<String>, Error> {
-    redis.hget(keys.meta(post), field::PERSISTED).await
+    let fields: Vec<Option<String>> = redis.hmget(keys.meta(post), vec![field::PERSISTED]).await?;
+    Ok(fields.into_iter().next().flatten())
 }
 
 async fn put(
