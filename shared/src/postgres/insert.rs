@@ -292,8 +292,7 @@ impl<'a, P: PairList> Insert<'a, P> {
         let Some(refusal) = error.refusal().cloned() else { return Err(error) };
         if refusal.is_lock() && self.options.guesses && self.suspects.note(viewer) {
             let others = self.work.iter().flat_map(|range| self.rest(range));
-            let others: Vec<usize> =
-                others.filter(|(_, (_, other, _))| *other == viewer).map(|(place, _)| place).collect();
+            let others: Vec<usize> = others.filter(|(_, (_, other, _))| *other == viewer).map(|(place, _)| place).collect();
             let refused = others.into_iter().map(|place| Refused { place, refusal: refusal.clone() });
             self.outcome.refused.extend(refused);
         }

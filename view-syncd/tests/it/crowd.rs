@@ -83,12 +83,13 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Demands that no answer was wrong. `ingests` are the processes that were asked. Where the machine was so slow that one of them has found Redis
-    /// away, and has told what PostgreSQL has, that may be less than what was acknowledged.
+    /// away, it has told what PostgreSQL has, which may be less than what was acknowledged; and what it had sent to Redis by then may have been
+    /// carried out beside what it stored past it, which is once too often until the drain has seen both.
     #[track_caller]
     pub(crate) fn is_true<'a>(&self, ingests: impl IntoIterator<Item = &'a Daemon>) {
         println!("{} answers, {} failures, {:?}", self.answers, self.failures, self.posts);
-        assert!(self.above_sent.is_empty(), "of {} answers: {:#?}", self.answers, self.above_sent);
         let past_redis = ingests.into_iter().any(|ingest| !ingest.lines_with("Redis does not take views").is_empty());
+        assert!(past_redis || self.above_sent.is_empty(), "of {} answers: {:#?}", self.answers, self.above_sent);
         assert!(past_redis || self.below_acknowledged.is_empty(), "of {} answers: {:#?}", self.answers, self.below_acknowledged);
         assert!(self.answers > 100, "{self:?}");
     }
