@@ -1,5 +1,7 @@
 //! What is asked of PostgreSQL, in the project's own terms: which posts there are, and what is known of them.
 
+mod look;
+
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
@@ -10,6 +12,7 @@ use std::{
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
+pub use self::look::{Seen, look};
 use crate::{
     ids::{PostId, ViewerId},
     postgres::{
@@ -106,6 +109,16 @@ impl Spelling {
     /// Whether a post that is not found may be there in another spelling.
     pub(crate) fn may_differ(schema: &Schema, post: &PostId) -> bool {
         matches!(schema.post_type, IdType::Text { .. }) && post.as_str().len() == 36 && Uuid::try_parse(post.as_str()).is_ok()
+    }
+
+    /// The ids of posts in all spellings that the database may have.
+    pub(crate) fn all(schema: &Schema, posts: &[PostId]) -> Vec<String> {
+        let spellings = |post: &PostId| {
+            let next = |spelling: &Self| spelling.next().filter(|_| Self::may_differ(schema, post));
+            let id = post.as_str();
+            std::iter::successors(Some(Self::Canonical), next).map(|spelling| spelling.of(id).into_owned()).collect::<Vec<_>>()
+        };
+        posts.iter().flat_map(spellings).collect()
     }
 
     /// An id in this spelling.

@@ -5,6 +5,7 @@
 
 mod error;
 pub mod insert;
+mod lent;
 mod owner;
 pub mod schema;
 
@@ -13,12 +14,12 @@ use std::time::Duration;
 use deadpool_postgres::{
     ClientWrapper, Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
-use futures_util::future::join3;
-use tokio_postgres::{CancelToken, Row, types::ToSql};
+use futures_util::future::join;
+use tokio_postgres::{Row, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use self::error::{DatabaseError, Refusal};
-use self::{owner::KnownOwner, schema::cache::SchemaCache};
+use self::{lent::Lent, owner::KnownOwner, schema::cache::SchemaCache};
 use crate::{
     settings::{DatabaseSettings, PostsSettings},
     sql,
@@ -26,12 +27,8 @@ use crate::{
 
 /// How long a statement that only reads waits for a lock, which only a change of the table itself holds against it.
 const READ_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the server may take to prepare a statement.
-const PREPARE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the request to cancel a statement may take.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The end of a transaction.
-const COMMIT: &str = "COMMIT";
+pub(crate) const COMMIT: &str = "COMMIT";
 
 /// PostgreSQL, as far as this project uses it: a pool, and what is known of the application's tables.
 pub struct Database {
@@ -127,38 +124,37 @@ impl Database {
         params: &[&(dyn ToSql + Sync)],
         end: &str,
     ) -> Result<Vec<Row>, DatabaseError> {
-        let connection = self.connection().await?;
-        let cancel = connection.cancel_token();
-        let work = async {
-            // Outside of the transaction, hence the deadline: only a lock on the whole table can be in its way.
-            let prepared = tokio::time::timeout(PREPARE_TIMEOUT, connection.prepare_cached(statement)).await;
-            let prepared = prepared.map_err(|_| DatabaseError::no_answer())??;
-            // Sent in this order, and answered in this order. After an error the server ignores the rest, and COMMIT rolls back.
-            let (begun, rows, ended) =
-                join3(connection.batch_execute(begin), connection.query(&prepared, params), connection.batch_execute(end)).await;
+        let work = async |connection: &Object| {
+            // Sent in this order, and answered in this order. After an error the server ignores the rest, and COMMIT rolls back. What is not
+            // prepared yet on this connection takes a flight more, within the same deadlines.
+            let rest = async {
+                let prepared = connection.prepare_cached(statement).await;
+                let query = async { connection.query(&prepared?, params).await };
+                join(query, connection.batch_execute(end)).await
+            };
+            let (begun, (rows, ended)) = join(connection.batch_execute(begin), rest).await;
             begun?;
             let rows = rows?;
             ended?;
             Ok::<_, DatabaseError>(rows)
         };
-        let rows = self.in_time(work).await;
-        if let Err(error) = &rows {
-            if error.is_no_answer() {
-                // What nobody waits for must not go on holding locks, or a place among the server's connections.
-                self.cancel(cancel);
-            }
-            self.distrust(connection, error);
-        }
-        rows
+        self.lend(work).await
     }
 
-    /// Has the server give up what it does on a connection, without waiting for that.
-    fn cancel(&self, token: CancelToken) {
-        let tls = self.tls.clone();
-        tokio::spawn(async move {
-            // Whether the server has heard it makes no difference: the statement has a deadline of its own, too.
-            let _ = tokio::time::timeout(CANCEL_TIMEOUT, token.cancel_query(tls)).await;
-        });
+    /// Has work done over a connection within the deadlines. What is given up is cancelled on the server.
+    async fn lend<T>(&self, work: impl AsyncFnOnce(&Object) -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        let lent = Lent::new(self.connection().await?, self.tls.clone());
+        // The server gives up a statement after the same time; a second more is for its answer to arrive.
+        let result = tokio::time::timeout(self.statement_timeout + Duration::from_secs(1), lent.to(work)).await;
+        let Ok(result) = result else {
+            drop(lent);
+            self.schema.suspect();
+            return Err(DatabaseError::no_answer());
+        };
+        if let (Err(error), Some(connection)) = (&result, lent.give_back()) {
+            self.distrust(connection, error);
+        }
+        result
     }
 
     /// Whether PostgreSQL answers and takes writes.
@@ -178,14 +174,6 @@ impl Database {
     /// another one takes the writes, or after the session's own setting is out of date.
     fn forget_idle(&self) {
         drop(self.pool.retain(|_, _| false));
-    }
-
-    async fn in_time<T, E: Into<DatabaseError>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, DatabaseError> {
-        // The server gives up a statement after the same time; a second more is for its answer to arrive.
-        match tokio::time::timeout(self.statement_timeout + Duration::from_secs(1), work).await {
-            Ok(result) => result.map_err(Into::into),
-            Err(_) => Err(DatabaseError::no_answer()),
-        }
     }
 
     /// After an error that is not about the values, the connection does not go back to the pool: it may hang, belong to a server that has

@@ -61,7 +61,8 @@ pub async fn refresh(
 /// # Errors
 /// Redis's error.
 pub async fn persisted(redis: &Client, keys: &Keys, post: &PostId) -> Result<Option<String>, Error> {
-    redis.hget(keys.meta(post), field::PERSISTED).await
+    let fields: Vec<Option<String>> = redis.hmget(keys.meta(post), vec![field::PERSISTED]).await?;
+    Ok(fields.into_iter().next().flatten())
 }
 
 async fn put(
@@ -163,8 +164,8 @@ pub struct Adjustment {
     pub views: Option<i64>,
     /// Whether it is not to be written where the outbox has something of the post: PostgreSQL may have that already.
     pub is_quiet: bool,
-    /// The author, where it is to be written.
-    pub author: Option<String>,
+    /// The author that Redis had, and the one in PostgreSQL, where that is to be written.
+    pub author: Option<[String; 2]>,
     /// What is to be added to `recorded`.
     pub recorded: i64,
     /// What is to be added to `acked`.
@@ -182,12 +183,13 @@ impl Adjustment {
 /// Writes the command that brings posts into order. The reply has for each of them 1 when it was done, 0 when Redis knows more by now, or an
 /// error.
 pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], ttl: Duration) {
-    commands.command("EVAL", 3 + 9 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
+    commands.command("EVAL", 3 + 10 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
     for Adjustment { post, .. } in adjustments {
         commands.parts(&keys.meta_parts(post)).parts(&keys.views_parts(post));
     }
     commands.number(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
-    for Adjustment { known, views, is_quiet, author, recorded, acked, .. } in adjustments {
+    for adjustment in adjustments {
+        let Adjustment { known, views, is_quiet, author, recorded, acked, .. } = adjustment;
         for number in [known, views] {
             match number {
                 Some(number) => commands.number(*number),
@@ -195,7 +197,8 @@ pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], 
             };
         }
         commands.text(if *is_quiet { "quiet" } else { "" });
-        commands.text(if author.is_some() { "author" } else { "" }).text(author.as_deref().unwrap_or_default());
+        let [known, author] = author.as_ref().map_or(["", ""], |authors| authors.each_ref().map(String::as_str));
+        commands.text(if adjustment.author.is_some() { "author" } else { "" }).text(known).text(author);
         commands.number(*recorded).number(*acked);
     }
 }

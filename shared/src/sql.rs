@@ -69,14 +69,21 @@ pub struct Statements {
     /// The posts are locked before anything is written, and those that somebody else has locked are left out instead of waited for. Rows
     /// go in sorted by key. Repeating the statement changes nothing.
     pub insert: String,
-    /// The same, but waits for locks. Meant for a single post, and a short deadline.
-    pub insert_waiting: String,
-    /// Gives up to sixteen pairs, as texts, that could be in the ledger and are not: viewers and authors that exist, with posts that exist.
+    /// For each foreign key of the ledger's viewers, by its name: gives those of the viewers `$1`, each as a text, whom it does not find.
+    pub strangers: Vec<(String, String)>,
+    /// Gives up to sixteen pairs, as texts, that could be in the ledger and are not: viewers, users and authors that exist, with posts that
+    /// exist.
     pub probe_candidates: String,
-    /// Stores the pair `$1`, `$2`, given as texts, for a transaction that is rolled back.
+    /// Stores the pair `$1`, `$2`, given as texts, and counts it, for a transaction that is rolled back.
     pub probe: String,
+    /// Offers the ledger a pair again that it has, which its triggers, its checks and its partitions look at all the same. Gives a row where there
+    /// is such a pair.
+    pub probe_known: String,
     /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place, author, count, and its viewers where they are at most `$3`.
     pub hydrate: String,
+    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place, author, count, and those of the viewers `$4[j]` (of the post
+    /// at the place `$3[j]`) whom the ledger has with it.
+    pub look: String,
     /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place and count.
     pub counts: String,
     /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place and those of the viewers `$3` that the ledger has with it.
@@ -88,6 +95,10 @@ pub struct Statements {
     pub compare: String,
     /// Creates the ledger.
     pub create_ledger: String,
+    /// Locks a post; its ids follow, see [`lock`](Self::lock).
+    lock: String,
+    /// The type of a post's id, without a length limit.
+    post_type: String,
 }
 
 /// The SQL types into which the ids, which arrive as text, are cast.
@@ -115,16 +126,40 @@ pub struct CastTypes<'a> {
     pub viewer_declared: &'a str,
 }
 
+/// A foreign key of the ledger's viewers alone, to where the role may read.
+#[derive(Debug, Clone)]
+pub struct UserKey {
+    /// The constraint's name.
+    pub name: String,
+    /// The table that it leads to.
+    pub table: TableName,
+    /// The column there, quoted.
+    pub column: String,
+}
+
 /// The canonical spelling of an author: that of [`crate::ids::ViewerId`], in SQL.
 fn canonical(author: &str) -> String {
     let uuid = "'^([0-9a-fA-F]{32}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'";
     format!("CASE WHEN {author} ~ {uuid} THEN {author}::uuid::text ELSE {author} END")
 }
 
+/// The first and the last values of a column that has an index, as a query in parentheses: what is wrong with some of them may not be with others,
+/// such as those of another partition.
+fn from_both_ends(column: &str, table: &str, cast: &str, number: usize) -> String {
+    let end = |order: &str| format!("(SELECT t.{column}::{cast} FROM {table} t ORDER BY t.{column} {order} LIMIT {number})");
+    format!("({} UNION {})", end("ASC"), end("DESC"))
+}
+
+/// A text as SQL writes it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 impl Statements {
-    /// Writes the statements for the posts table `posts`, whose real schema is `schema`.
+    /// Writes the statements for the posts table `posts`, whose real schema is `schema`. `users` are the foreign keys of the ledger's viewers
+    /// that lead to something readable.
     #[must_use]
-    pub fn new(schema: &str, posts: &PostsSettings, types: &CastTypes<'_>) -> Self {
+    pub fn new(schema: &str, posts: &PostsSettings, types: &CastTypes<'_>, users: &[UserKey]) -> Self {
         let table = TableName { schema: Some(schema.to_owned()), table: posts.table.table.clone() };
         let ledger = format!("{}.{}", quote(schema), quote(LEDGER_TABLE));
         let (id, count) = (&posts.id, &posts.count);
@@ -134,9 +169,8 @@ impl Statements {
             true => canonical(&format!("p.{}::text", posts.author)),
             false => format!("p.{}::text", posts.author),
         };
-        let insert = |locking: &str| {
-            format!(
-                "\
+        let insert = format!(
+            "\
 -- insert
 WITH known AS MATERIALIZED (
   SELECT named.place, named.pairs, p.{id} AS id, coalesce(p.{count}, 0)::int8 AS views
@@ -144,7 +178,7 @@ WITH known AS MATERIALIZED (
 ), locked AS MATERIALIZED (
   SELECT known.place, known.pairs, p.{id} AS id, {author} AS author, coalesce(p.{count}, 0)::int8 AS views
   FROM known JOIN {table} p ON p.{id} = known.id
-  FOR NO KEY UPDATE OF p{locking}
+  FOR NO KEY UPDATE OF p SKIP LOCKED
 ), open AS MATERIALIZED (
   SELECT place, id, author FROM locked WHERE views <= {most_views} - pairs
 ), inserted AS (
@@ -168,27 +202,55 @@ LEFT JOIN locked ON locked.place = known.place
 LEFT JOIN open ON open.place = known.place
 LEFT JOIN counted ON counted.id = known.id
 LEFT JOIN added ON added.post_id = known.id"
-            )
-        };
-        let authors = if authors_are_viewers {
-            format!("UNION (SELECT p.{author} FROM {table} p WHERE p.{author} IS NOT NULL LIMIT 16)", author = posts.author)
-        } else {
-            String::new()
-        };
+        );
+        let mut others: String = users
+            .iter()
+            .map(|UserKey { table, column, .. }| format!("UNION {} ", from_both_ends(column, &table.to_string(), viewer, 8)))
+            .collect();
+        if authors_are_viewers {
+            others +=
+                &format!("UNION (SELECT p.{author} FROM {table} p WHERE p.{author} IS NOT NULL LIMIT 16)", author = posts.author);
+        }
+        let strangers = users.iter().map(|UserKey { name, table, column }| {
+            let statement = format!(
+                "\
+-- strangers
+SELECT wanted.viewer::text FROM unnest($1::{viewer_sent}[]::{viewer}[]) AS wanted(viewer)
+WHERE NOT EXISTS (SELECT FROM {table} u WHERE u.{column} = wanted.viewer)"
+            );
+            (name.clone(), statement)
+        });
+        let strangers = strangers.collect();
+        let some_posts = from_both_ends(&id.to_string(), &table.to_string(), post, 16);
         let probe_candidates = format!(
             "\
 -- probe candidates
 WITH some_posts AS (
-  SELECT p.{id} AS id FROM {table} p LIMIT 32
+  SELECT ends.id FROM {some_posts} AS ends(id)
 ), some_viewers AS (
-  (SELECT v.user_id AS viewer FROM {ledger} v LIMIT 16) {authors} UNION SELECT {made_up_viewer}
+  (SELECT v.user_id AS viewer FROM {ledger} v LIMIT 16) {others} UNION SELECT {made_up_viewer}
 )
 SELECT some_posts.id::text, some_viewers.viewer::text FROM some_posts, some_viewers
 WHERE NOT EXISTS (SELECT FROM {ledger} v WHERE v.post_id = some_posts.id AND v.user_id = some_viewers.viewer)
 ORDER BY random() LIMIT 16"
         );
         let probe = format!(
-            "-- probe\nINSERT INTO {ledger} (post_id, user_id, viewed_at) VALUES ($1::text::{post}, $2::text::{viewer}, now()) RETURNING 1"
+            "\
+-- probe
+WITH inserted AS (
+  INSERT INTO {ledger} (post_id, user_id, viewed_at) VALUES ($1::text::{post}, $2::text::{viewer}, now()) RETURNING post_id
+)
+UPDATE {table} p SET {count} = coalesce(p.{count}, 0) + 1 FROM inserted WHERE p.{id} = inserted.post_id RETURNING 1"
+        );
+        let probe_known = format!(
+            "\
+-- probe known
+WITH known AS MATERIALIZED (
+  SELECT few.post_id, few.user_id FROM (SELECT v.post_id, v.user_id FROM {ledger} v LIMIT 100) few ORDER BY random() LIMIT 1
+), again AS (
+  INSERT INTO {ledger} (post_id, user_id, viewed_at) SELECT known.post_id, known.user_id, now() FROM known ON CONFLICT DO NOTHING
+)
+SELECT FROM known"
         );
         let hydrate = format!(
             "\
@@ -202,6 +264,21 @@ FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {t
 -- counts
 SELECT named.place, coalesce(p.{count}, 0)::int8
 FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {table} p ON p.{id} = named.id"
+        );
+        let look = format!(
+            "\
+-- look
+WITH named AS MATERIALIZED (
+  SELECT named.place, p.{id} AS id, {author} AS author, coalesce(p.{count}, 0)::int8 AS views
+  FROM unnest($1::int4[], $2::{post_sent}[]::{post}[]) AS named(place, id) JOIN {table} p ON p.{id} = named.id
+), stored AS (
+  SELECT pair.place, array_agg(v.user_id::text) AS viewers
+  FROM unnest($3::int4[], $4::{viewer_sent}[]::{viewer}[]) AS pair(place, viewer) JOIN named ON named.place = pair.place
+  JOIN {ledger} v ON v.post_id = named.id AND v.user_id = pair.viewer
+  GROUP BY pair.place
+)
+SELECT named.place, named.author, named.views, coalesce(stored.viewers, '{{}}')
+FROM named LEFT JOIN stored ON stored.place = named.place"
         );
         let viewers_among = format!(
             "\
@@ -236,7 +313,37 @@ CREATE TABLE IF NOT EXISTS {ledger} (
   PRIMARY KEY (post_id, user_id)
 )"
         );
-        let (insert, insert_waiting) = (insert(" SKIP LOCKED"), insert(""));
-        Self { insert, insert_waiting, probe_candidates, probe, hydrate, counts, viewers_among, unlocked, compare, create_ledger }
+        let lock = format!("-- lock\nSELECT FROM {table} p WHERE p.{id}");
+        let post_type = post.to_owned();
+        Self {
+            lock,
+            post_type,
+            insert,
+            strangers,
+            probe_candidates,
+            probe,
+            probe_known,
+            hydrate,
+            look,
+            counts,
+            viewers_among,
+            unlocked,
+            compare,
+            create_ledger,
+        }
+    }
+
+    /// Locks the row of a post, given in all spellings of its id, and bounds the waits for other locks in the same transaction. Without parameters, because it travels with the
+    /// transaction's beginning.
+    #[must_use]
+    pub fn lock(&self, ids: &[String], lock_timeout: Duration) -> String {
+        let ids: Vec<String> = ids.iter().map(|id| literal(id)).collect();
+        format!(
+            "{} = ANY(ARRAY[{}]::{}[]) FOR NO KEY UPDATE; SET LOCAL lock_timeout = {}",
+            self.lock,
+            ids.join(", "),
+            self.post_type,
+            lock_timeout.as_millis()
+        )
     }
 }

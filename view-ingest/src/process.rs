@@ -34,6 +34,8 @@ use crate::{
 const DATABASE_CONNECTIONS: usize = 8;
 /// Posts that were not found a moment ago, at most. A flood of made-up ids pushes out older ones, and takes no more memory.
 const MAX_UNKNOWN_POSTS: u64 = 100_000;
+/// How long the start waits to be told whether a store takes views.
+const FIRST_LOOK_OUT: Duration = Duration::from_secs(1);
 /// How long a post that was not found is not looked up again.
 const UNKNOWN_POST_TTL: Duration = Duration::from_secs(5);
 
@@ -132,9 +134,9 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         // The log has the reason. Should a store become like this later, the process goes on as well as it can.
         return Ok(ExitCode::from(EXIT_CONFIG));
     }
-    if let Some(database) = database {
-        tokio::spawn(health::watch_database(Arc::clone(&health), database, metrics.postgres_unfit.clone()));
-    }
+    // What is not known by then is asked for later.
+    let _ = tokio::time::timeout(FIRST_LOOK_OUT, health.look_out(database.as_deref())).await;
+    tokio::spawn(health::watch_stores(Arc::clone(&health), database, metrics.postgres_unfit.clone()));
     readiness.started();
     notify::ready();
     tracing::info!(workers = workers.len(), version = env!("CARGO_PKG_VERSION"), "view-ingest started");

@@ -236,7 +236,7 @@ impl Recorder {
         self.tickets.dispatch();
         failpoints::at("answer::after");
         if wrote && refused.is_empty() {
-            self.stores.health.views_taken(true);
+            self.stores.health.redis_has_stored();
         }
         if refused.is_empty() {
             self.enter_fallback(self.in_fallback && !wrote);
@@ -252,7 +252,7 @@ impl Recorder {
     async fn fall_back(&mut self, groups: &[Group]) {
         let has_views = groups.iter().any(|group| !group.viewers.is_empty());
         let Some(database) = self.stores.database.clone() else {
-            self.stores.health.views_taken(!has_views);
+            self.stores.health.database_has_failed(has_views);
             for group in groups {
                 batch::fail(group, &mut self.tickets, &self.stores.metrics);
             }
@@ -260,9 +260,10 @@ impl Recorder {
         };
         let mut fallback = Fallback::new(&self.stores, &database, groups);
         let is_there = fallback.store(&mut self.bypassed).await;
-        self.stores.health.database_answered(is_there);
-        if has_views {
-            self.stores.health.views_taken(is_there);
+        if !is_there {
+            self.stores.health.database_has_failed(has_views);
+        } else if fallback.has_stored() {
+            self.stores.health.database_has_stored();
         }
         // A single read that Redis could not be trusted with is no outage.
         let begins = is_there && (self.shut_out || !self.bypassed.is_empty());

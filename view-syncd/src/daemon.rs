@@ -35,7 +35,7 @@ use crate::{
     requests::{self, Request, Requester, Requests},
     stop::{self, Stop, Stopper},
     stores::{self, Stores},
-    watchdog,
+    watchdog::{self, Progress},
 };
 
 /// The outbox is looked at as often as this even with a long linger: a full batch does not wait.
@@ -44,6 +44,8 @@ const LONGEST_POLL: Duration = Duration::from_secs(1);
 const SHORTEST_POLL: Duration = Duration::from_millis(10);
 /// A cycle that failed is tried again after this time, unless the interval is shorter.
 const CYCLE_RETRY: Duration = Duration::from_secs(10);
+/// A step that takes longer than this does not get on. Most take milliseconds, and a full batch a second or so.
+const STALLED: Duration = Duration::from_secs(10);
 /// How much more time than it needs systemd is asked for.
 const MARGIN: Duration = Duration::from_secs(60);
 
@@ -63,8 +65,9 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     metrics::register_unfit(&mut registry, &stores.watch.unfit);
     let mut engine = Engine::new(&stores, settings.work, metrics.clone(), stop.clone());
     let health = engine.health();
+    metrics::register_oldest(&mut registry, health.clone());
     let mut leadership = leader::campaign(Arc::clone(&stores.database), metrics);
-    let readiness = Arc::new(readiness(health, leadership.clone()));
+    let readiness = Arc::new(readiness(health, engine.progress(), leadership.clone()));
     let route = admin_api::route(daemon.verifier, requester.clone());
     let admin = Admin { readiness: Arc::clone(&readiness), registry, route: Some(route) };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
@@ -110,9 +113,14 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
 }
 
 /// Ready is who can work, or could if the leader were gone.
-fn readiness(health: Health, leadership: Leadership) -> Readiness {
+fn readiness(health: Health, progress: Progress, leadership: Leadership) -> Readiness {
     let role = leadership.clone();
-    let obstacle = move || health.obstacle().or_else(|| (!leadership.is_connected()).then(|| "PostgreSQL is away".to_owned()));
+    let obstacle = move || {
+        let stalled = progress.age();
+        health.obstacle().or_else(|| (!leadership.is_connected()).then(|| health.with_age("PostgreSQL is away"))).or_else(|| {
+            (stalled >= STALLED).then(|| health.with_age(&format!("a store takes {} s for one step", stalled.as_secs())))
+        })
+    };
     Readiness::new(obstacle).with_role(move || role.role().as_str())
 }
 
@@ -229,7 +237,7 @@ impl Schedule {
             Ok(Drained::Held(until)) => *until,
             Ok(Drained::Stored { .. }) => now,
             Err(failure) => {
-                let pause = stores::next_pause(&mut self.pauses);
+                let pause = stores::pause_after(failure, &mut self.pauses);
                 tracing::warn!("the outbox cannot be drained: {failure}");
                 now + pause
             }

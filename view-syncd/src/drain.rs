@@ -90,8 +90,9 @@ impl Engine {
             // What can only be read would be stored, never acknowledged, and stored again.
             self.watch.writable(&self.redis).await?;
         }
-        self.check_owner().await?;
+        // First: how long views have waited is told also where nothing else can be done.
         self.measure_outbox().await?;
+        self.check_owner().await?;
         let retried = self.retry_held().await?;
         self.offer_when_due().await?;
         let limit = self.first_batch();
@@ -161,7 +162,8 @@ impl Engine {
             let schema = self.schema_for(&batch).await?;
             batch.prepare(&schema);
             last = batch.entries.last().unwrap_or(last);
-            let goes_on = batch.size >= limit && batches_left > 0 && self.stop.is_requested() == was_stopping;
+            let may_go_on = batches_left > 0 && self.stop.is_requested() == was_stopping && !self.held.is_overdue();
+            let goes_on = may_go_on && batch.size >= limit;
             self.gathered = batch.behind();
             failpoints::at("drain::before_commit");
             let (committed, settled) = self.store_batch(batch, before.take(), goes_on, &schema).await?;
@@ -201,7 +203,7 @@ impl Engine {
             failpoints::at("drain::too_early");
         }
         let store = self.store.clone();
-        let mut storing = store.begin(&pairs, None);
+        let mut storing = store.begin(&pairs, false, None);
         let (mut result, beside) = tokio::join!(storing.run(), self.work_beside(before, goes_on, schema));
         let settled = beside?;
         loop {

@@ -69,7 +69,8 @@ impl Failure {
             Self::Database(error @ (DatabaseError::Refused(_) | DatabaseError::Locked(_))) => {
                 format!("PostgreSQL takes no views at all: {error}")
             }
-            Self::Database(_) => "PostgreSQL is away".to_owned(),
+            Self::Database(DatabaseError::Unavailable(text)) => format!("PostgreSQL is away: {text}"),
+            Self::Database(error @ DatabaseError::Conflict(_)) => error.to_string(),
             Self::Foreign(_) => "the keys in Redis belong to another database".to_owned(),
             Self::Stopped => "shutting down".to_owned(),
         }
@@ -160,7 +161,7 @@ impl Engine {
     /// Forgets what has been read of the outbox: it is to be read again from its start.
     pub(crate) fn forget_outbox(&mut self) {
         self.gathered = Gathered::default();
-        self.held = HeldPosts::default();
+        self.held = std::mem::take(&mut self.held).forgotten();
     }
 
     /// Notes for operators how a step of the drain ended. Only what was really stored, or that there is nothing to store, makes it well again.
@@ -170,7 +171,15 @@ impl Engine {
         self.health.note_held(self.held.len(), self.held.oldest());
         match result {
             Ok(Drained::Waiting(_)) => {}
-            Ok(_) => {
+            Ok(Drained::Held(_)) => {
+                self.held.forget_before();
+                // Nothing was stored that would show that it is well again.
+                self.health.note_only_held();
+            }
+            Ok(drained) => {
+                if *drained == Drained::Idle {
+                    self.held.forget_before();
+                }
                 self.metrics.redis_up.set(1);
                 self.metrics.postgres_up.set(1);
                 self.health.note_drain(None);
@@ -184,6 +193,8 @@ impl Engine {
         self.progress.made();
         match result {
             Ok(_) => self.health.note_cycle(None),
+            // Where it was the drain that failed, it is a drain that shows that it is well again.
+            Err(_) if !self.health.is_well() => {}
             Err(failure) => self.note_failure(failure, Health::note_cycle),
         }
     }
@@ -206,8 +217,8 @@ impl Engine {
     pub async fn stand_by(&mut self) {
         self.forget_outbox();
         let result: Result<(), Failure> = async {
-            self.check_owner().await?;
             self.measure_outbox().await?;
+            self.check_owner().await?;
             if self.is_well() { Ok(self.database.ping().await?) } else { self.prove_stores().await }
         }
         .await;
@@ -229,17 +240,14 @@ impl Engine {
             return Err(refusal(Some(reply)).into());
         }
         self.database.ping().await?;
-        if self.database.takes_pairs().await? {
-            return Ok(());
-        }
-        Err(DatabaseError::Unavailable("it takes no pair at all".to_owned()).into())
+        self.database.refuses_all().await?.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Notes how long the outbox is, and how old its oldest entry.
     pub(crate) async fn measure_outbox(&mut self) -> Result<(), Failure> {
         let (length, oldest) = outbox::measure(&mut self.line, &self.keys).await?;
         self.metrics.outbox_entries.set(length);
-        self.metrics.oldest_entry.set(self.health.note_oldest(oldest).map_or(0.0, |age| age.as_secs_f64()));
+        self.health.note_oldest(oldest);
         Ok(())
     }
 

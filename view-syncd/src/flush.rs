@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
+use shared::keys::Keys;
+
 use crate::{
     drain::{Drained, Urgency},
     engine::{Engine, Failure},
+    held::Why,
     line::Line,
-    outbox::{self, Gathered},
+    outbox::{self, EntryId, Gathered},
     stores::{self, Stores},
 };
 
@@ -41,7 +44,7 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
                 let now = std::time::Instant::now();
                 if now >= *grace_until.get_or_insert(now + GRACE) {
                     if !engine.held.is_empty() {
-                        return leave_held(engine);
+                        return leave_held(engine).await;
                     }
                     tracing::info!(
                         "all views from before the stop are stored; those that others go on recording wait for the next start"
@@ -52,7 +55,7 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
             Ok(Drained::Held(next)) => {
                 let now = std::time::Instant::now();
                 if now >= *held_until.get_or_insert(now + HELD_GRACE) {
-                    return leave_held(engine);
+                    return leave_held(engine).await;
                 }
                 tokio::time::sleep_until(next.into()).await;
             }
@@ -63,17 +66,23 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
             }
             Err(failure) => {
                 tracing::warn!("the outbox cannot be drained: {failure}");
-                tokio::time::sleep(stores::next_pause(&mut pauses)).await;
+                tokio::time::sleep(stores::pause_after(&failure, &mut pauses)).await;
             }
         }
     }
 }
 
-fn leave_held(engine: &Engine) -> ExitCode {
-    tracing::error!(
-        posts = engine.held.len(),
-        "views of posts that others have locked in PostgreSQL are left in the outbox: they stay safe in Redis until the next start"
-    );
+async fn leave_held(engine: &mut Engine) -> ExitCode {
+    let posts = engine.held.len();
+    // Their entries may have pairs of other posts, which are stored.
+    let all = [EntryId { ms: 0, sequence: 0 }, EntryId { ms: u64::MAX, sequence: u64::MAX }];
+    let rest = Gathered::of(engine.held.posts().copied().collect(), all[0], all[1], engine.line.number());
+    let views = left(rest, &mut engine.line, &engine.keys).await;
+    let why = match engine.held.oldest() {
+        Some((_, Why::Full)) => "whose counts have no room in their column",
+        _ => "that others have locked in PostgreSQL",
+    };
+    tracing::error!(posts, "{views} of posts {why} are left in the outbox: they stay safe in Redis until the next start");
     ExitCode::FAILURE
 }
 
@@ -86,17 +95,18 @@ async fn step(engine: &mut Engine, newest: &mut Option<outbox::EntryId>) -> Resu
 
 /// Says what could not be stored in time.
 pub(crate) async fn report_rest(stores: &Stores) {
-    let mut rest = Gathered::default();
     let mut line = Line::new(stores.redis.clone(), Arc::<AtomicU64>::default());
-    match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(&mut line, &stores.keys, MOST_COUNTED)).await {
+    let views = left(Gathered::default(), &mut line, &stores.keys).await;
+    tracing::error!("{views} are left in the outbox: they stay safe in Redis until the next start");
+}
+
+/// Reads what is in the outbox, and says how much that is.
+async fn left(mut rest: Gathered, line: &mut Line, keys: &Keys) -> String {
+    match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(line, keys, MOST_COUNTED)).await {
         Ok(Ok(())) => {
             let at_least = if rest.size < MOST_COUNTED { "" } else { "at least " };
-            tracing::error!(
-                "{at_least}{} views in {} entries are left in the outbox: they stay safe in Redis until the next start",
-                rest.size,
-                rest.entries.len()
-            );
+            format!("{at_least}{} views in {} entries", rest.size, rest.entries.len())
         }
-        _ => tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start"),
+        _ => "views that cannot be counted, as the outbox cannot be read,".to_owned(),
     }
 }

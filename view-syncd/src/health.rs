@@ -17,10 +17,23 @@ const HELD_PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Default)]
 pub struct Health(Arc<Mutex<State>>);
 
+/// How the last step of the drain ended that could tell.
+#[derive(Debug, Default)]
+enum Drain {
+    /// There was none yet.
+    #[default]
+    Unseen,
+    /// It got on, or had nothing to do.
+    Well,
+    /// This is in the way.
+    Fails(String),
+    /// What was in the way is so no more, but everything waits for locks: nothing has shown that it is well again.
+    OnlyHeld,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// Of the last step of the drain that could tell.
-    drain: Option<String>,
+    drain: Drain,
     /// Of the last cycle.
     cycle: Option<String>,
     /// How many posts wait for locks; since when the first of them does, and why.
@@ -34,28 +47,37 @@ impl Health {
     #[must_use]
     pub fn obstacle(&self) -> Option<String> {
         let state = self.state();
-        let held = || {
-            let (posts, since, why) = state.held.filter(|(_, since, _)| since.elapsed() >= HELD_PATIENCE)?;
-            let why = match why {
-                Why::Locked | Why::PairLocked => "locks that others hold in PostgreSQL",
-                Why::Full => "room in the column of its count, which is full: make it a bigint",
-            };
-            Some(format!("views of {posts} posts wait, the first for {} s, for {why}", since.elapsed().as_secs()))
+        let obstacle = match &state.drain {
+            Drain::Unseen => return Some("starting: nothing has been drained yet".to_owned()),
+            Drain::Well => None,
+            Drain::Fails(obstacle) => Some(obstacle.clone()),
+            Drain::OnlyHeld => Some(state.held(Duration::ZERO).unwrap_or_else(|| "nothing has been stored yet".to_owned())),
         };
-        let obstacle = state.drain.clone().or_else(|| state.cycle.clone()).or_else(held)?;
-        Some(match state.oldest.map(age) {
-            Some(age) => format!("{obstacle}; the oldest entry of the outbox is {} s old", age.as_secs()),
-            None => obstacle,
-        })
+        let obstacle = obstacle.or_else(|| state.cycle.clone()).or_else(|| state.held(HELD_PATIENCE))?;
+        Some(state.with_age(obstacle))
+    }
+
+    /// What is in the way where somebody else has found it, with the age of the oldest entry.
+    pub(crate) fn with_age(&self, obstacle: &str) -> String {
+        self.state().with_age(obstacle.to_owned())
     }
 
     /// Whether the drain got on when it was last seen.
     pub(crate) fn is_well(&self) -> bool {
-        self.state().drain.is_none()
+        matches!(self.state().drain, Drain::Unseen | Drain::Well)
     }
 
     pub(crate) fn note_drain(&self, obstacle: Option<String>) {
-        self.state().drain = obstacle;
+        self.state().drain = obstacle.map_or(Drain::Well, Drain::Fails);
+    }
+
+    /// Notes that everything in the outbox is held.
+    pub(crate) fn note_only_held(&self) {
+        let mut state = self.state();
+        state.drain = match state.drain {
+            Drain::Unseen | Drain::Well => Drain::Well,
+            Drain::Fails(_) | Drain::OnlyHeld => Drain::OnlyHeld,
+        };
     }
 
     pub(crate) fn note_cycle(&self, obstacle: Option<String>) {
@@ -66,14 +88,37 @@ impl Health {
         self.state().held = oldest.map(|(since, why)| (posts, since, why));
     }
 
-    /// Notes the oldest entry, and returns how old it is.
-    pub(crate) fn note_oldest(&self, oldest: Option<EntryId>) -> Option<Duration> {
+    /// Notes the oldest entry.
+    pub(crate) fn note_oldest(&self, oldest: Option<EntryId>) {
         self.state().oldest = oldest;
-        oldest.map(age)
+    }
+
+    /// The age of the oldest entry; zero where there is none.
+    pub(crate) fn oldest_age(&self) -> Duration {
+        self.state().oldest.map_or(Duration::ZERO, age)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn with_age(&self, obstacle: String) -> String {
+        match self.oldest.map(age) {
+            Some(age) => format!("{obstacle}; the oldest entry of the outbox is {} s old", age.as_secs()),
+            None => obstacle,
+        }
+    }
+
+    /// What posts wait for, where the first of them has done so for longer than `patience`.
+    fn held(&self, patience: Duration) -> Option<String> {
+        let (posts, since, why) = self.held.filter(|(_, since, _)| since.elapsed() >= patience)?;
+        let why = match why {
+            Why::Locked | Why::PairLocked => "locks that others hold in PostgreSQL",
+            Why::Full => "room in the column of its count, which is full: make it a bigint",
+        };
+        Some(format!("views of {posts} posts wait, the first for {} s, for {why}", since.elapsed().as_secs()))
     }
 }
 

@@ -19,14 +19,24 @@ use crate::{
 
 /// How often it is looked whether a lock is gone.
 const RETRY: Duration = Duration::from_millis(250);
-/// How long a lock is waited for, with nothing else held. Far below `deadlock_timeout`.
-const PATIENCE: Duration = Duration::from_millis(250);
 /// A post that was found locked for this long is waited for: others may take its lock again and again, and would never leave a gap.
 const STARVING: Duration = Duration::from_secs(1);
-/// How often one such post has its turn.
-const WAIT_EVERY: Duration = Duration::from_millis(750);
+/// How long its lock is waited for at first, with nothing else held. Twice as long each time, for there may be a queue of others.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// The longest such wait. Nothing else is stored meanwhile.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
+/// The time from one such wait to the next is so many times as long as the wait.
+const WAIT_SHARE: u32 = 3;
 /// How long a pair may wait for a lock of its own before it is a dead letter, and its post goes on.
-const PAIR_PATIENCE: Duration = Duration::from_secs(5);
+const PAIR_PATIENCE: Duration = Duration::from_secs(60);
+/// Posts with such a pair are looked at less often, by the time that this takes: everything that the outbox has of them is offered again.
+const PAIR_SHARE: u32 = 8;
+/// As many of them are looked at together.
+const PAIR_POSTS: usize = 50;
+/// The longest that what has been held before a failure is remembered.
+const MEMORY: Duration = Duration::from_secs(60);
+/// What should have been looked at for as long as this has its turn before more is stored.
+const OVERDUE: Duration = Duration::from_secs(1);
 /// How many entries may stay for the sake of held posts. Past that, no more of the outbox is read.
 pub(crate) const MOST_ENTRIES: usize = 1_000_000;
 
@@ -53,6 +63,8 @@ pub(crate) struct HeldPosts {
     link: u64,
     retry_at: Option<Instant>,
     wait_at: Option<Instant>,
+    /// Since when posts were held before the outbox was last read from its start, and when that was.
+    before: Option<(Instant, HashMap<PostId, Instant>)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +73,18 @@ struct HeldPost {
     first: EntryId,
     since: Instant,
     why: Why,
+    /// Since when it waits for that.
+    why_since: Instant,
+    /// When it is looked at again, where that takes long.
+    retry_at: Option<Instant>,
     waited: Option<Instant>,
+    patience: Duration,
+}
+
+impl HeldPost {
+    fn is_due(&self, now: Instant) -> bool {
+        self.retry_at.is_none_or(|at| now >= at)
+    }
 }
 
 impl HeldPosts {
@@ -113,9 +136,28 @@ impl HeldPosts {
 
     /// Notes that a post could not be stored, whose first pair is in that entry.
     pub(crate) fn hold(&mut self, post: PostId, first: EntryId, why: Option<Why>) {
-        let new = HeldPost { first, since: Instant::now(), why: Why::Locked, waited: None };
+        let now = Instant::now();
+        let since = self.before.as_mut().and_then(|(_, posts)| posts.remove(&post)).unwrap_or(now);
+        let new = HeldPost { first, since, why: Why::Locked, why_since: now, retry_at: None, waited: None, patience: PATIENCE };
         let held = self.posts.entry(post).or_insert(new);
-        held.why = why.unwrap_or(held.why);
+        if let Some(why) = why.filter(|why| *why != held.why) {
+            (held.why, held.why_since) = (why, now);
+        }
+    }
+
+    /// Forgets everything but since when posts are held: the outbox is read again from its start, and finds those that still are.
+    pub(crate) fn forgotten(self) -> Self {
+        let (now, mut since) = match self.before {
+            Some((at, posts)) if at.elapsed() < MEMORY => (at, posts),
+            _ => (Instant::now(), HashMap::new()),
+        };
+        since.extend(self.posts.into_iter().map(|(post, held)| (post, held.since)));
+        Self { before: (!since.is_empty()).then_some((now, since)), ..Self::default() }
+    }
+
+    /// Forgets what was held before, once the whole outbox has been read since.
+    pub(crate) fn forget_before(&mut self) {
+        self.before = None;
     }
 
     /// Notes that a post is settled up to an entry; for good, where that is all that has been read of it.
@@ -153,19 +195,48 @@ impl HeldPosts {
 
     /// Whether a post has waited for a single pair of its own for so long that the pair is to go.
     pub(crate) fn is_past_patience(&self, post: &PostId) -> bool {
-        self.posts.get(post).is_some_and(|held| held.why == Why::PairLocked && held.since.elapsed() >= PAIR_PATIENCE)
+        self.posts.get(post).is_some_and(|held| held.why == Why::PairLocked && held.why_since.elapsed() >= PAIR_PATIENCE)
     }
 
-    /// The post that is to be waited for now, if any.
-    fn starving(&mut self) -> Option<PostId> {
+    /// Whether there are posts that it is time to look at again, and has been for a while.
+    pub(crate) fn is_overdue(&self) -> bool {
+        !self.is_empty() && self.retry_at.is_none_or(|at| at.elapsed() >= OVERDUE)
+    }
+
+    /// Notes that posts were looked at that still wait for locks of their pairs, and how long that took.
+    fn looked_at(&mut self, posts: &[PostId], took: Duration) {
+        let retry_at = Instant::now() + took * PAIR_SHARE;
+        for post in posts {
+            if let Some(held) = self.posts.get_mut(post).filter(|held| held.why == Why::PairLocked) {
+                held.retry_at = Some(retry_at);
+            }
+        }
+    }
+
+    /// Those of the posts that are to be looked at now, apart by what they wait for.
+    fn due(&self) -> (Vec<PostId>, Vec<PostId>) {
+        let now = Instant::now();
+        let is_pair = |held: &HeldPost| held.why == Why::PairLocked;
+        let posts = self.posts.iter().filter(|(_, held)| !is_pair(held)).map(|(post, _)| *post).collect();
+        let mut with_pairs: Vec<(&PostId, &HeldPost)> =
+            self.posts.iter().filter(|(_, held)| is_pair(held) && held.is_due(now)).collect();
+        with_pairs.sort_unstable_by_key(|(_, held)| held.retry_at);
+        (posts, with_pairs.into_iter().take(PAIR_POSTS).map(|(post, _)| *post).collect())
+    }
+
+    /// The post that is to be waited for now, if any, and how long.
+    fn starving(&mut self) -> Option<(PostId, Duration)> {
         let now = Instant::now();
         if self.wait_at.is_some_and(|at| now < at) {
             return None;
         }
         let starving = |held: &HeldPost| held.why == Why::Locked && held.since.elapsed() >= STARVING;
         let (post, held) = self.posts.iter_mut().filter(|(_, held)| starving(held)).min_by_key(|(_, held)| held.waited)?;
-        (held.waited, self.wait_at) = (Some(now), Some(now + WAIT_EVERY));
-        Some(*post)
+        let patience = held.patience;
+        held.waited = Some(now);
+        held.patience = (patience * 2).min(LONGEST_PATIENCE);
+        self.wait_at = Some(now + patience * (1 + WAIT_SHARE));
+        Some((*post, patience))
     }
 }
 
@@ -176,11 +247,20 @@ impl Engine {
         if self.held.is_empty() || self.held.retry_at.is_some_and(|at| now < at) {
             return Ok(0);
         }
-        let posts: Vec<PostId> = self.held.posts.keys().copied().collect();
+        if self.held.posts.values().any(|held| held.why == Why::Full) {
+            // The column may have been made a larger one.
+            self.database.schema_for_refusal().await?;
+        }
+        let (posts, with_pairs) = self.held.due();
         let free: HashSet<PostId> = ledger::unlocked(&self.database, &posts).await?;
         let mut pairs = self.store_held(free, None).await?;
-        if let Some(post) = self.held.starving() {
-            pairs += self.store_held([post].into(), Some(PATIENCE)).await?;
+        if !with_pairs.is_empty() {
+            let started = Instant::now();
+            pairs += self.store_held(with_pairs.iter().copied().collect(), None).await?;
+            self.held.looked_at(&with_pairs, started.elapsed());
+        }
+        if let Some((post, patience)) = self.held.starving() {
+            pairs += self.store_held([post].into(), Some(patience)).await?;
         }
         self.held.retry_at = Some(Instant::now() + RETRY);
         Ok(pairs)
@@ -215,7 +295,7 @@ impl Engine {
     async fn store_held_batch(&mut self, batch: Gathered, patience: Option<Duration>) -> Result<Committed, Failure> {
         let store = self.store.clone();
         let (mut committed, pairs) = Committed::new(batch, HashSet::new());
-        let mut storing = store.begin(&pairs, patience);
+        let mut storing = store.begin(&pairs, true, patience);
         loop {
             let result = storing.run().await;
             committed.take(storing.take_finished(), &pairs);

@@ -14,7 +14,10 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let (command, settings) = settings.into_parts();
-    telemetry::start(settings.logs);
+    match &command {
+        Command::Dead(_) => telemetry::start_aside(settings.logs),
+        _ => telemetry::start(settings.logs),
+    }
     // One thread: the work is one step after the other, and each step that wakes another thread costs more than most steps do.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {

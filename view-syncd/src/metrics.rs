@@ -3,16 +3,19 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
     metrics::{
         counter::Counter,
         family::Family,
-        gauge::Gauge,
+        gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
         info::Info,
     },
     registry::Registry,
 };
+
+use crate::health::Health;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -43,8 +46,6 @@ pub struct Metrics {
     pub(crate) batch_seconds: Histogram,
     /// Entries in the outbox, as last seen.
     pub(crate) outbox_entries: Gauge,
-    /// The age of the oldest entry, in seconds, as last seen; zero where there is none.
-    pub(crate) oldest_entry: Gauge<f64, AtomicU64>,
     /// Posts whose views wait for locks.
     pub(crate) held_posts: Gauge,
     /// Pairs of posts that do not exist, for which there was no more room among the dead.
@@ -79,6 +80,23 @@ pub(crate) fn register_unfit(registry: &mut Registry, unfit: &Gauge) {
     registry.sub_registry_with_prefix("view_syncd").register("redis_unfit", help, unfit.clone());
 }
 
+/// The age of the oldest entry, which grows also while nobody looks.
+#[derive(Debug)]
+struct OldestEntry(Health);
+
+impl Collector for OldestEntry {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let age = ConstGauge::new(self.0.oldest_age().as_secs_f64());
+        let help = "Age of the oldest entry in the outbox, of which it was last seen that it is there; 0 where it is empty";
+        age.encode(encoder.encode_descriptor("outbox_oldest_entry_age_seconds", help, None, age.metric_type())?)
+    }
+}
+
+/// Registers the age of the oldest entry.
+pub(crate) fn register_oldest(registry: &mut Registry, health: Health) {
+    registry.sub_registry_with_prefix("view_syncd").register_collector(Box::new(OldestEntry(health)));
+}
+
 impl Metrics {
     /// Makes the handles and registers them.
     pub fn new(registry: &mut Registry) -> Self {
@@ -102,7 +120,6 @@ impl Metrics {
             drain_failures: Counter::default(),
             batch_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             outbox_entries: Gauge::default(),
-            oldest_entry: Gauge::default(),
             held_posts: Gauge::default(),
             dropped: pair("dropped"),
             revived: pair("revived"),
@@ -122,8 +139,6 @@ impl Metrics {
         registry.register("batch_seconds", "Time that a batch took", metrics.batch_seconds.clone());
         registry.register("leader", "1 where this daemon leads, 0 where it stands by", metrics.leader.clone());
         registry.register("outbox_entries", "Entries in the outbox, as last seen", metrics.outbox_entries.clone());
-        let help = "Age of the oldest entry in the outbox, as last seen; 0 where it is empty";
-        registry.register("outbox_oldest_entry_age_seconds", help, metrics.oldest_entry.clone());
         let help = "Posts whose views wait in the outbox for locks that others hold in PostgreSQL";
         registry.register("held_posts", help, metrics.held_posts.clone());
         registry.register("scans", "Scans that came to their end", metrics.scans.clone());

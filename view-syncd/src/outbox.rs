@@ -354,12 +354,20 @@ impl fmt::Display for EntryId {
     }
 }
 
+/// A text that is no id of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of an entry, such as 1700000000000-0")]
+pub struct NoEntryId;
+
 impl FromStr for EntryId {
-    type Err = std::num::ParseIntError;
+    type Err = NoEntryId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Without a sign, which the numbers' own reader would take.
+        let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
         let (ms, sequence) = text.split_once('-').unwrap_or((text, "0"));
-        Ok(Self { ms: ms.parse()?, sequence: sequence.parse()? })
+        let (ms, sequence) = (number(ms).ok_or(NoEntryId)?, number(sequence).ok_or(NoEntryId)?);
+        Ok(Self { ms, sequence })
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
 
 /// Posts with something unacknowledged that are remembered for the repair of drifts. The rest has its turn with the next scan.
 const MAX_UNSETTLED: usize = 10_000;
-/// Sets that are united with PostgreSQL together: one commit for many.
+/// Sets that are united with PostgreSQL together: one commit for many. As many others may wait to be compared with the ledger.
 const UNITED_POSTS: usize = 500;
 /// How often the drain has its turn. Each costs a look at the outbox.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
@@ -77,15 +77,16 @@ impl Engine {
                 self.unite_differing(&mut scanned).await?;
                 pace.begin();
             }
-            // However long the scan takes, views go on reaching PostgreSQL.
-            if self.drains && drained.elapsed() >= DRAIN_EVERY {
-                self.drain(Urgency::Patient).await?;
-                drained = Instant::now();
+            if scanned.fallen.len() >= UNITED_POSTS {
+                self.restore_fallen(&mut scanned, &mut drained).await?;
+                pace.begin();
+            }
+            if self.take_turns(&mut drained).await? {
                 pace.begin();
             }
         }
         self.unite_differing(&mut scanned).await?;
-        self.restore_fallen(&mut scanned).await?;
+        self.restore_fallen(&mut scanned, &mut drained).await?;
         walk.end();
         if scanned.united > 0 {
             tracing::info!(posts = scanned.united, "united sets with PostgreSQL that others than view-ingest had written");
@@ -93,6 +94,16 @@ impl Engine {
         self.metrics.scans.inc();
         self.metrics.scan_seconds.observe(started.elapsed().as_secs_f64());
         Ok(scanned)
+    }
+
+    /// Gives the drain its turn where it has waited for one: however long the scan takes, views go on reaching PostgreSQL. Returns whether it was so.
+    async fn take_turns(&mut self, drained: &mut Instant) -> Result<bool, Failure> {
+        if !self.drains || drained.elapsed() < DRAIN_EVERY {
+            return Ok(false);
+        }
+        self.drain(Urgency::Patient).await?;
+        *drained = Instant::now();
+        Ok(true)
     }
 
     /// Brings the posts into order that have a set.
@@ -164,8 +175,8 @@ impl Engine {
         };
         scanned.fallen.extend(looks.iter().filter(has_fallen).map(|(post, _)| *post));
 
-        let known = beliefs.into_iter().map(|belief| (belief.post, belief.views)).collect();
-        self.refresh(&looks, &truths, &known, scanned).await?;
+        let beliefs = beliefs.into_iter().map(|belief| (belief.post, belief)).collect();
+        self.refresh(&looks, &truths, &beliefs, scanned).await?;
         scanned.differing.extend(looks.iter().filter(|(_, look)| look.differs()).map(|(post, _)| *post));
         scanned.differing.retain(|post| !scanned.fallen.contains(post));
         Ok(())

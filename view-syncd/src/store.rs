@@ -9,7 +9,7 @@ use std::{
 };
 
 use shared::postgres::{
-    Database, DatabaseError,
+    Database, DatabaseError, Refusal,
     insert::{Insert, Options, Outcome, PairList},
 };
 
@@ -46,21 +46,22 @@ impl Store {
         Self { database, progress, statement_pairs: Arc::new(AtomicUsize::new(usize::MAX)) }
     }
 
-    /// Begins to store pairs that have been prepared. With `patience`, locks on posts are waited for.
-    pub(crate) fn begin<'a>(&'a self, pairs: &'a Pairs, patience: Option<Duration>) -> Storing<'a> {
+    /// Begins to store pairs that have been prepared. Of those who are held and tried again, each pair is looked at; with `patience`, locks on
+    /// posts are waited for.
+    pub(crate) fn begin<'a>(&'a self, pairs: &'a Pairs, is_retry: bool, patience: Option<Duration>) -> Storing<'a> {
         let middle = if pairs.len() < LEAST_SHARED_PAIRS { pairs.len() } else { pairs.end_of_post(pairs.len() / 2) };
         let statement_pairs = match self.statement_pairs.load(Relaxed) {
             usize::MAX => 0,
             pairs => pairs,
         };
-        let options = Options { names_new: false, patience, statement_pairs, begin: BEGIN };
+        let options = Options { names_new: false, patience, statement_pairs, begin: BEGIN, guesses: !is_retry };
         let part = |range| Insert::new(&self.database, pairs, range, options);
         Storing { store: self, parts: [part(0..middle), part(middle..pairs.len())], largest: middle.max(pairs.len() - middle) }
     }
 
     /// Stores pairs that have been prepared, to the end. When it fails, some of them may be stored, and repeating it changes nothing.
     pub(crate) async fn run(&self, pairs: &Pairs) -> Result<Outcome, DatabaseError> {
-        let mut storing = self.begin(pairs, None);
+        let mut storing = self.begin(pairs, true, None);
         while !storing.run().await? {}
         Ok(storing.take_finished())
     }
@@ -78,8 +79,8 @@ impl Storing<'_> {
         let statement_pairs = &self.store.statement_pairs;
         match &result {
             Ok(_) => statement_pairs.store(statement_pairs.load(Relaxed).saturating_mul(2), Relaxed),
-            Err(DatabaseError::Unavailable(_)) => {
-                // Perhaps it was too much for the time limit. Should PostgreSQL merely be away, the number rises again soon.
+            Err(error) if is_too_much(error) => {
+                // Should PostgreSQL merely be away, the number rises again soon.
                 let tried = self.largest.min(statement_pairs.load(Relaxed));
                 statement_pairs.store((tried / 2).max(LEAST_STATEMENT_PAIRS), Relaxed);
             }
@@ -98,4 +99,9 @@ impl Storing<'_> {
         outcome.refused.extend(second.refused);
         outcome
     }
+}
+
+/// Whether a statement may have been too much for the time limit, or for the server's memory.
+fn is_too_much(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::Unavailable(_)) || error.refusal().is_some_and(Refusal::is_of_server)
 }

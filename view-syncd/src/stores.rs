@@ -40,6 +40,8 @@ const SESSION_OPTIONS: &str = "-c jit=off -c work_mem=64MB";
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause; jitter may double it, so that many daemons do not come back all at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause where somebody has locked a whole table.
+const LONGEST_LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The connections to both stores.
 #[derive(Debug, Clone)]
@@ -244,6 +246,12 @@ async fn wait(check: impl AsyncFn() -> Result<(), NotReady>, mut before_each_pau
 pub(crate) fn pauses() -> ExponentialBackoff {
     let builder = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
     builder.without_max_times().with_jitter().build()
+}
+
+/// The next pause after a failure of the drain. A lock is gone without anybody's telling, and to ask for it costs next to nothing.
+pub(crate) fn pause_after(failure: &Failure, pauses: &mut ExponentialBackoff) -> Duration {
+    let pause = next_pause(pauses);
+    if matches!(failure, Failure::Database(DatabaseError::Locked(_))) { pause.min(LONGEST_LOCK_PAUSE) } else { pause }
 }
 
 /// The next pause; they never end.

@@ -34,9 +34,13 @@ impl Progress {
         self.last_step_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
+    /// How long the step takes already that is being taken.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(self.last_step_ms.load(Ordering::Relaxed)))
+    }
+
     fn is_recent(&self) -> bool {
-        let age_ms = self.now_ms().saturating_sub(self.last_step_ms.load(Ordering::Relaxed));
-        u128::from(age_ms) < LONGEST_STEP.as_millis()
+        self.age() < LONGEST_STEP
     }
 
     fn now_ms(&self) -> u64 {

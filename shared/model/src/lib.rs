@@ -5,8 +5,8 @@
 //! happens at once in reality: a command of a pipeline, a script, a statement. What is written here follows `view-ingest/src/recorder`,
 //! `view-syncd/src` and the scripts of `shared`; who changes one changes the other.
 //!
-//! The model is ahead of the code in what these variants undo: [`variant::Variant::RepairTrustsRepeated`], `PurgeTrustsSettled`,
-//! `PurgeForgetsBlindly` and `PendingLeftUncounted`. They are the code as it was when the model found what is amiss with it.
+//! The model is ahead of the code in what `PendingLeftUncounted` undoes: where PostgreSQL was away at a post's first touch and the drain dies before
+//! it settles, a count may be too high until it does.
 //!
 //! Not modelled: entries of more than one view, several posts, authors, and a Redis that loses what it has.
 

@@ -98,7 +98,7 @@ async fn offer_dead(cluster: &Cluster, history: &History) {
     history.say(format_args!("{} dead letters after the cycles, {passing} of them of reasons that pass", dead.len()));
     let (exit, output) = cluster.command(&["dead", "retry"]).await;
     let left = letters(cluster).await.expect("cannot read the dead letters").len();
-    history.say(format_args!("{} of them after `view-syncd dead retry`", left));
+    history.say(format_args!("{left} of them after `view-syncd dead retry`"));
     if exit.code() != Some(i32::from(left > 0)) {
         history
             .violation(format!("DEAD: `view-syncd dead retry` leaves {left} letters and ends so: {exit}: {}", output.join("; ")));

@@ -223,14 +223,13 @@ impl Fault {
     /// Whether counts have to be true in spite of it (see `bounds.rs`).
     fn spares_counts(self) -> bool {
         match self {
-            // What was sent and not answered may have been done or not: the batch goes into PostgreSQL, and perhaps is in the outbox, too.
-            Self::Process(Process::Redis, _) | Self::Link(Link::ToRedis(Program::Ingest(_)), _) => false,
+            // What was sent and not answered may have been done or not: the batch goes into PostgreSQL, and perhaps is in the outbox, too. And
+            // who has viewed a post that Redis has forgotten is known again when it has been looked up.
+            Self::Process(Process::Redis, _) | Self::Link(Link::ToRedis(Program::Ingest(_)), _) | Self::Forget(..) => false,
             // Whoever dies, or sleeps for seconds, between entry and increment leaves a pair that no count has yet, or has twice.
             Self::Process(Process::Program(Program::Ingest(_)), blow) => blow == Blow::Restart,
-            // Who has viewed a post is known again when it has been looked up.
-            Self::Forget(..) => false,
-            Self::Process(Process::Postgres | Process::Program(Program::Syncd(_)), _) => true,
-            Self::Link(Link::ToRedis(Program::Syncd(_)) | Link::ToPostgres(_) | Link::FromClients(_), _) => true,
+            Self::Process(Process::Postgres | Process::Program(Program::Syncd(_)), _)
+            | Self::Link(Link::ToRedis(Program::Syncd(_)) | Link::ToPostgres(_) | Link::FromClients(_), _) => true,
         }
     }
 

@@ -6,8 +6,6 @@ use tokio_postgres::error::SqlState;
 
 use super::schema::SchemaError;
 
-const NO_ANSWER: &str = "no answer in time";
-
 /// Why PostgreSQL did not do what it was asked to, by what follows from it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DatabaseError {
@@ -46,13 +44,32 @@ impl Refusal {
         self.state == SqlState::LOCK_NOT_AVAILABLE
     }
 
+    /// Returns whether the server cannot do what it is asked, whatever the row: its disk is full, its memory is used up, its files cannot be read.
+    #[must_use]
+    pub fn is_of_server(&self) -> bool {
+        matches!(self.class(), "53" | "58")
+    }
+
+    /// Returns whether the row itself breaks a rule of its table, which is looked at before anything else is done with it.
+    pub(super) fn is_of_row(&self) -> bool {
+        self.state == SqlState::CHECK_VIOLATION || self.state == SqlState::NOT_NULL_VIOLATION
+    }
+
+    /// Returns whether what the row refers to is missing.
+    pub(super) fn is_of_reference(&self) -> bool {
+        self.state == SqlState::FOREIGN_KEY_VIOLATION
+    }
+
+    fn class(&self) -> &str {
+        self.state.code().get(..2).unwrap_or_default()
+    }
+
     /// Returns whether the same row may be taken later although nobody touches it: a partition, a user or a place on the disk may be
     /// there by then, a trigger may have been dropped. A value that is none for the column, or that a CHECK refuses by name, stays what it is.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        let class = self.state.code().get(..2).unwrap_or_default();
         let is_check = self.state == SqlState::CHECK_VIOLATION && self.constraint.is_some();
-        !(class == "22" || self.state == SqlState::NOT_NULL_VIOLATION || is_check)
+        !(self.class() == "22" || self.state == SqlState::NOT_NULL_VIOLATION || is_check)
     }
 }
 
@@ -72,11 +89,13 @@ impl DatabaseError {
     /// Nothing came back in time.
     #[must_use]
     pub fn no_answer() -> Self {
-        Self::Unavailable(NO_ANSWER.to_owned())
+        Self::Unavailable("no answer in time".to_owned())
     }
 
-    pub(super) fn is_no_answer(&self) -> bool {
-        matches!(self, Self::Unavailable(text) if text == NO_ANSWER)
+    /// Returns whether there is no use in asking the server for what is only read.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable(_)) && !self.is_read_only()
     }
 
     pub(super) fn is_read_only(&self) -> bool {
@@ -112,14 +131,13 @@ impl From<tokio_postgres::Error> for DatabaseError {
         let constraint = db.and_then(|db| db.constraint().map(str::to_owned));
         let refusal = Refusal { state, message, constraint };
         let text = refusal.to_string();
-        let class = refusal.state.code().get(..2).unwrap_or_default();
         match refusal.state {
             SqlState::LOCK_NOT_AVAILABLE => Self::Locked(refusal),
             // No connection is to be had; a prepared statement no longer fits the table, and another connection prepares it anew; a standby.
             SqlState::TOO_MANY_CONNECTIONS | SqlState::FEATURE_NOT_SUPPORTED | SqlState::READ_ONLY_SQL_TRANSACTION => {
                 Self::Unavailable(text)
             }
-            _ => match class {
+            _ => match refusal.class() {
                 "08" | "57" => Self::Unavailable(text),
                 "40" => Self::Conflict(text),
                 "28" | "3D" | "3F" | "42" => Self::Setup(text),

@@ -6,6 +6,8 @@
 
 mod arrays;
 mod probe;
+mod strangers;
+mod suspects;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +17,7 @@ use std::{
 
 use tokio_postgres::Row;
 
-use self::arrays::Arrays;
+use self::{arrays::Arrays, suspects::Suspects};
 use super::{COMMIT, Database, DatabaseError, Refusal, schema::Schema};
 use crate::{
     failpoints,
@@ -26,16 +28,16 @@ use crate::{
 /// How long a statement waits for a lock that it cannot pass over: one on the table, on a row that a foreign key of the application's leads to,
 /// on a ledger's row that somebody has not committed yet. It holds the posts' rows meanwhile, so this is far below `deadlock_timeout`.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
-/// The same once a lock has been met, and the pairs that wait for it are looked for.
-const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(10);
+/// The same once a lock has been met, and the pairs that wait for it are looked for: there may be hundreds.
+const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
 /// As long waits who makes that mistake on purpose (see [`failpoints`]).
 const WRONG_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a statement that gave way to another transaction is repeated.
 const CONFLICT_ATTEMPTS: u32 = 8;
 /// The pause before such a repetition; it grows with each.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
-/// As many pairs are refused one after the other before it is asked again whether the table takes any.
-const DOUBTFUL_REFUSALS: usize = 16;
+/// As many pairs are refused before it is asked again whether the table takes any: it may have become one that takes none.
+const MOST_DOUBTFUL: usize = 16;
 
 /// Pairs, sorted by post and viewer and free of repetitions, each of them acceptable for the columns' types.
 pub trait PairList: Sync {
@@ -107,6 +109,8 @@ pub struct Options {
     pub statement_pairs: usize,
     /// What the transaction is to begin with, beside its deadlines.
     pub begin: &'static str,
+    /// Whether all pairs of a viewer are refused for a lock when some of them were. Meant for those who try again, one by one.
+    pub guesses: bool,
 }
 
 /// Pairs on their way into PostgreSQL.
@@ -116,11 +120,14 @@ pub struct Insert<'a, P> {
     options: Options,
     /// What is still to be done, the next at the end.
     work: Vec<Range<usize>>,
+    /// The places of refused pairs that are within what is still to be done.
+    left_out: HashSet<usize>,
     outcome: Outcome,
-    /// Whether the table takes pairs, as far as is known.
+    /// Whether the table has taken a pair since this began.
     is_proven: bool,
-    /// Refused pairs since a pair was taken.
-    refusals: usize,
+    /// Refused pairs, while it is not known that the table took pairs afterwards, too.
+    doubtful: Vec<Refused>,
+    suspects: Suspects,
     conflicts: u32,
     has_met_lock: bool,
 }
@@ -135,9 +142,11 @@ impl<'a, P: PairList> Insert<'a, P> {
             pairs,
             options,
             work,
+            left_out: HashSet::new(),
             outcome: Outcome::default(),
             is_proven: false,
-            refusals: 0,
+            doubtful: Vec::new(),
+            suspects: Suspects::default(),
             conflicts: 0,
             has_met_lock: false,
         }
@@ -148,6 +157,16 @@ impl<'a, P: PairList> Insert<'a, P> {
     /// # Errors
     /// [`DatabaseError`], when the server is away or the table takes no pair. What is done so far is committed, and can be taken.
     pub async fn run(&mut self, until: Option<Instant>, mut step: impl FnMut()) -> Result<bool, DatabaseError> {
+        let result = match self.work_off(until, &mut step).await {
+            Ok(()) => self.confirm().await,
+            Err(error) => Err(error),
+        };
+        // Where something went wrong, nothing is known of these.
+        self.work.extend(self.doubtful.drain(..).map(|refused| refused.place..refused.place + 1));
+        result.map(|()| self.work.is_empty())
+    }
+
+    async fn work_off(&mut self, until: Option<Instant>, step: &mut impl FnMut()) -> Result<(), DatabaseError> {
         while let Some(range) = self.work.pop() {
             let most = self.options.statement_pairs;
             if most > 0 && range.len() > most {
@@ -164,7 +183,7 @@ impl<'a, P: PairList> Insert<'a, P> {
                 break;
             }
         }
-        Ok(self.work.is_empty())
+        Ok(())
     }
 
     /// Takes what became of the posts of which no pair is left to do. A post's outcome is taken once.
@@ -198,8 +217,20 @@ impl<'a, P: PairList> Insert<'a, P> {
         outcome
     }
 
+    /// Ends it. Returns what became of all posts, also of those that have pairs left to do (so that a post may have stored pairs and be held,
+    /// too), and the places of these pairs.
+    pub fn end(self) -> (Outcome, Vec<Range<usize>>) {
+        (self.outcome, self.work)
+    }
+
     fn post_at(&self, place: usize) -> Option<PostId> {
         self.pairs.range(place..place + 1).next().and_then(|(post, ..)| PostId::parse(post).ok())
+    }
+
+    /// The pairs of a range, with their places, but for those that are left out.
+    fn rest(&self, range: &Range<usize>) -> impl Iterator<Item = (usize, Sent<'a>)> + Clone + Send + use<'a, '_, P> {
+        let left_out = &self.left_out;
+        range.clone().zip(self.pairs.range(range.clone())).filter(|(place, _)| !left_out.contains(place))
     }
 
     async fn fail(&mut self, range: Range<usize>, error: DatabaseError) -> Result<(), DatabaseError> {
@@ -211,10 +242,9 @@ impl<'a, P: PairList> Insert<'a, P> {
                 self.work.push(range);
                 Ok(())
             }
-            // The lock of the post itself was waited for, and more of its pairs would wait for it as long, one after the other.
-            DatabaseError::Locked(_) if self.options.patience.is_some() => {
-                let posts = self.pairs.range(range).filter_map(|(post, ..)| PostId::parse(post).ok());
-                self.outcome.held.extend(posts.map(|post| (post, Held::Locked)));
+            // Whether it is the post or one of its pairs that is locked, only a statement tells that waits for no post.
+            DatabaseError::Locked(_) if self.options.patience.take().is_some() => {
+                self.work.push(range);
                 Ok(())
             }
             DatabaseError::Locked(_) | DatabaseError::Refused(_) => self.search(range, error).await,
@@ -228,21 +258,62 @@ impl<'a, P: PairList> Insert<'a, P> {
     /// Goes on after a statement was refused: by halves, once it is known that the table takes other pairs.
     async fn search(&mut self, range: Range<usize>, error: DatabaseError) -> Result<(), DatabaseError> {
         self.has_met_lock |= matches!(error, DatabaseError::Locked(_));
-        if !self.is_proven
-            && let Err(error) = self.prove(&range, error.clone()).await
-        {
+        if error.refusal().is_some_and(Refusal::is_of_server) {
             self.work.push(range);
             return Err(error);
         }
-        if range.len() > 1 {
-            self.work.extend(halves(&range));
+        if range.len() > 1
+            && let Some(refusal) = error.refusal()
+        {
+            match self.leave_strangers_out(&range, refusal).await {
+                Ok(false) => {}
+                result => {
+                    self.work.push(range);
+                    return result.map(drop);
+                }
+            }
+        }
+        if !self.is_proven {
+            let proven = self.prove(&range, error).await;
+            // Also where it takes pairs: it may have begun to do so only after it has refused these.
+            self.work.push(range);
+            return proven;
+        }
+        let tried = self.rest(&range).filter(|(_, (_, viewer, _))| !self.suspects.has(viewer));
+        let tried: Vec<(usize, Sent<'_>)> = tried.take(2).collect();
+        let (place, viewer) = match tried[..] {
+            [(place, (_, viewer, _))] => (place, viewer),
+            [] => return Ok(()),
+            _ => {
+                self.work.extend(halves(&range));
+                return Ok(());
+            }
+        };
+        let Some(refusal) = error.refusal().cloned() else { return Err(error) };
+        if refusal.is_lock() && self.options.guesses && self.suspects.note(viewer) {
+            let others = self.work.iter().flat_map(|range| self.rest(range));
+            let others: Vec<usize> = others.filter(|(_, (_, other, _))| *other == viewer).map(|(place, _)| place).collect();
+            let refused = others.into_iter().map(|place| Refused { place, refusal: refusal.clone() });
+            self.outcome.refused.extend(refused);
+        }
+        let refused = Refused { place, refusal };
+        if refused.refusal.is_of_reference() {
+            // That another row is missing is no fault of the table.
+            self.outcome.refused.push(refused);
             return Ok(());
         }
-        let Some(refusal) = error.refusal().cloned() else { return Err(error) };
-        self.outcome.refused.push(Refused { place: range.start, refusal });
-        self.refusals += 1;
-        // The table may have become one that takes nothing, long after it took the first.
-        self.is_proven = !self.refusals.is_multiple_of(DOUBTFUL_REFUSALS);
+        self.doubtful.push(refused);
+        if self.doubtful.len() >= MOST_DOUBTFUL { self.confirm().await } else { Ok(()) }
+    }
+
+    /// Makes sure that the table takes pairs still, so that those that it has refused are bad.
+    async fn confirm(&mut self) -> Result<(), DatabaseError> {
+        if let Some(last) = self.doubtful.last() {
+            let error = DatabaseError::Refused(last.refusal.clone());
+            let range = last.place..last.place + 1;
+            self.prove(&range, error).await?;
+            self.outcome.refused.append(&mut self.doubtful);
+        }
         Ok(())
     }
 
@@ -256,7 +327,12 @@ impl<'a, P: PairList> Insert<'a, P> {
         let schema = self.database.schema().await?;
         let (mut spelling, mut only) = (spelling, only);
         loop {
-            let arrays = Arrays::new(&schema, self.pairs.range(range.clone()), spelling, only.as_ref())?;
+            let rest = self.rest(&range).map(|(_, pair)| pair);
+            let pairs = rest.filter(|(_, viewer, _)| !self.suspects.has(viewer));
+            let arrays = Arrays::new(&schema, pairs, spelling, only.as_ref())?;
+            if arrays.posts.is_empty() {
+                return Ok(());
+            }
             let mut missing = self.send(&arrays, &schema).await?;
             let next = spelling.next();
             let may_differ = |post: &PostId| next.is_some() && Spelling::may_differ(&schema, post);
@@ -269,17 +345,19 @@ impl<'a, P: PairList> Insert<'a, P> {
 
     /// Sends one statement. Returns the posts that were not found.
     async fn send(&mut self, arrays: &Arrays<'_>, schema: &Schema) -> Result<HashSet<PostId>, DatabaseError> {
-        let lock_timeout = match self.options.patience {
-            Some(patience) => patience,
-            None if self.has_met_lock => SEARCH_LOCK_TIMEOUT,
-            None => LOCK_TIMEOUT,
-        };
-        let lock_timeout = if failpoints::is_broken(failpoints::WAIT_FOR_LOCKS) { WRONG_LOCK_TIMEOUT } else { lock_timeout };
+        let lock_timeout = if self.has_met_lock { SEARCH_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
         let statements = &schema.statements;
-        let waits = self.options.patience.is_some() || failpoints::is_broken(failpoints::WAIT_FOR_LOCKS);
-        let statement = if waits { &statements.insert_waiting } else { &statements.insert };
-        let begin = self.database.begin(lock_timeout, self.options.begin);
-        let rows = self.database.transact(&begin, statement, &arrays.params(&self.options.names_new), COMMIT).await?;
+        let wrong = failpoints::is_broken(failpoints::WAIT_FOR_LOCKS).then_some(WRONG_LOCK_TIMEOUT);
+        let begin = match wrong.or(self.options.patience) {
+            // With nothing else held, so that it is in nobody's way. What holds the row then waits for nothing as long.
+            Some(patience) => {
+                let lock = statements.lock(&Spelling::all(schema, &arrays.posts), lock_timeout);
+                self.database.begin(patience, &format!("{}; {lock}", self.options.begin))
+            }
+            None => self.database.begin(lock_timeout, self.options.begin),
+        };
+        let params = arrays.params(&self.options.names_new);
+        let rows = self.database.transact(&begin, &statements.insert, &params, COMMIT).await?;
         let mut missing: HashSet<PostId> = arrays.posts.iter().copied().collect();
         for row in &rows {
             let Some(post) = usize::try_from(row.get::<_, i32>(0)).ok().and_then(|place| arrays.posts.get(place)) else {
@@ -300,7 +378,7 @@ impl<'a, P: PairList> Insert<'a, P> {
         }
         let (views, added): (i64, i64) = (row.get(3), row.get(4));
         if added > 0 {
-            (self.is_proven, self.refusals) = (true, 0);
+            self.is_proven = true;
         }
         let stored = self.outcome.stored.entry(post).or_default();
         // A later statement has seen what an earlier one did.

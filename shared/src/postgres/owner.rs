@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwapOption;
+use deadpool_postgres::Object;
 use tokio_postgres::{Client, error::SqlState};
 
 use super::{Database, DatabaseError};
@@ -44,10 +45,12 @@ impl Database {
         }
         let schema = self.schema().await?;
         let posts = TableName { schema: schema.ledger.schema.clone(), table: self.posts.table.table.clone() };
-        let connection = self.connection().await?;
-        // First: a connection that is opened meanwhile has the name asked for again.
-        self.owner.is_stale.store(false, SeqCst);
-        match self.in_time(server(&connection, &posts)).await {
+        let ask = async |connection: &Object| {
+            // First: a connection that is opened meanwhile has the name asked for again.
+            self.owner.is_stale.store(false, SeqCst);
+            Ok(server(connection, &posts).await?)
+        };
+        match self.lend(ask).await {
             Ok(server) => {
                 let owner = Owner::new(&server, &posts, &schema.ledger);
                 self.owner.last.store(Some(Arc::new(owner.clone())));
@@ -55,7 +58,6 @@ impl Database {
             }
             Err(error) => {
                 self.owner.is_stale.store(true, SeqCst);
-                self.distrust(connection, &error);
                 Err(error)
             }
         }

@@ -21,7 +21,7 @@ use crate::{
     ids::{PostId, ViewerId, is_canonical_uuid},
     settings::PostsSettings,
     sql::{
-        CastTypes, LEDGER_TABLE, Statements,
+        CastTypes, LEDGER_TABLE, Statements, UserKey,
         identifier::{TableName, quote},
     },
 };
@@ -79,6 +79,10 @@ impl Schema {
         let Some(layout) = layout.filter(|_| problems.is_empty()) else { return Err(SchemaError::Unfit(problems)) };
 
         let Layout { id, author, count, post_type, author_type, viewer_type, .. } = layout;
+        let users = found.iter().flat_map(|ledger| &ledger.foreign_keys).filter_map(|key| {
+            let column = key.readable_target_of("user_id")?;
+            Some(UserKey { name: key.name.clone(), table: key.table(), column: quote(column) })
+        });
         let types = CastTypes {
             post: post_type.cast(),
             viewer: viewer_type.cast(),
@@ -91,7 +95,7 @@ impl Schema {
             post_declared: &id.declared,
             viewer_declared: &author.declared,
         };
-        let statements = Statements::new(&posts.schema, settings, &types);
+        let statements = Statements::new(&posts.schema, settings, &types, &users.collect::<Vec<_>>());
         Ok(Self { post_type, viewer_type, statements, ledger, ledger_exists: found.is_some(), loaded })
     }
 

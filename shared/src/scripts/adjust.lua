@@ -1,19 +1,20 @@
 -- Brings into order what Redis knows of posts: counts and authors that PostgreSQL has otherwise, numbers that have drifted, times to live.
 --
 -- KEYS: for each post 2: the meta hash, the set
--- ARGV: 1 TTL in seconds; then for each post 7: the count that Redis had when PostgreSQL was asked (empty for none), the count in PostgreSQL
---       (empty to leave it), "quiet" to leave it where the outbox has something of the post, "author" or "" to leave that, the author, what
---       is to be added to `recorded`, and to `acked`
+-- ARGV: 1 TTL in seconds; then for each post 8: the count that Redis had when PostgreSQL was asked (empty for none), the count in PostgreSQL
+--       (empty to leave it), "quiet" to leave it where the outbox has something of the post, "author" or "" to leave that, the author that Redis
+--       had, the author, what is to be added to `recorded`, and to `acked`
 -- Returns for each post 1 when it was done, 0 when some of it was not, because Redis knows more by now; or an error
 --
--- A count is written only over the one that was there when PostgreSQL was asked: a drain may have put a younger one there since. `recorded` is
--- corrected only where it still differs from the size of the set by that much. Nothing is brought back to life that has expired.
+-- A count is written only over the one that was there when PostgreSQL was asked: a drain may have put a younger one there since, or another scan.
+-- So is an author. `recorded` is corrected only where it still differs from the size of the set by that much. Nothing is brought back to life
+-- that has expired.
 local call, pcall = redis.call, redis.pcall
 local replies = {}
 for i = 1, #KEYS / 2 do
-  local meta, set, arg = KEYS[2 * i - 1], KEYS[2 * i], 7 * i - 5
-  local expected, count, more_recorded, more_acked = ARGV[arg], ARGV[arg + 1], ARGV[arg + 5], ARGV[arg + 6]
-  local known = pcall('HMGET', meta, 'persisted', 'recorded', 'acked')
+  local meta, set, arg = KEYS[2 * i - 1], KEYS[2 * i], 8 * i - 6
+  local expected, count, more_recorded, more_acked = ARGV[arg], ARGV[arg + 1], ARGV[arg + 6], ARGV[arg + 7]
+  local known = pcall('HMGET', meta, 'persisted', 'recorded', 'acked', 'author')
   local size = more_recorded ~= '0' and pcall('SCARD', set) or 0
   if known.err or type(size) == 'table' then
     replies[i] = known.err and known or size
@@ -43,8 +44,10 @@ for i = 1, #KEYS / 2 do
         done = false
       end
     end
-    if ARGV[arg + 3] == 'author' then
-      fields[#fields + 1], fields[#fields + 2] = 'author', ARGV[arg + 4]
+    if ARGV[arg + 3] == 'author' and known[4] == ARGV[arg + 4] then
+      fields[#fields + 1], fields[#fields + 2] = 'author', ARGV[arg + 5]
+    elseif ARGV[arg + 3] == 'author' then
+      done = false
     end
     if #fields > 0 then
       call('HSET', meta, unpack(fields))

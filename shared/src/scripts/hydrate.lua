@@ -12,7 +12,7 @@ local refreshes = ARGV[4] == 'refresh'
 if not refreshes and redis.call('HEXISTS', KEYS[2], 'author') == 1 then
   return 0
 end
-local before = redis.call('HGET', KEYS[2], 'persisted') or ''
+local before = redis.call('HMGET', KEYS[2], 'persisted')[1] or ''
 if refreshes and before ~= ARGV[5] then
   return 2
 end

@@ -70,7 +70,8 @@ for i = 1, #KEYS do
       acked = acked + number - again - surplus
       local fields = {'acked', acked, 'settled', last}
       -- PostgreSQL may have pairs that are in the outbox still: of a batch that was committed and never settled, or of another process. These
-      -- count when they are settled. Where Redis has no count, it gets one when nothing is left that could be in it twice.
+      -- count when they are settled. Where Redis has no count, it gets one when nothing
+      -- is left that could be in it twice.
       if persisted then
         fields[5], fields[6] = 'persisted', math.min(count, persisted + number - again)
       elseif acked == recorded then
@@ -83,10 +84,10 @@ for i = 1, #KEYS do
         end
         fields[#fields + 1], fields[#fields + 2] = 'repeated', table.concat(left, ' ')
       end
-      if fell then
-        fields[#fields + 1], fields[#fields + 2] = 'fallen', 1
-      end
       call('HSET', meta, unpack(fields))
+      if fell then
+        call('HINCRBY', meta, 'fallen', 1)
+      end
       replies[i] = fell and 2 or 1
     end
   end

@@ -40,6 +40,8 @@ SELECT jsonb_build_object(
     FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)),
   'foreign_keys', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'name', k.conname, 'schema', other_schema.nspname, 'table', other.relname,
+      'is_readable', has_schema_privilege(other_schema.oid, 'USAGE') AND NOT row_security_active(other.oid)
+        AND (SELECT bool_and(has_column_privilege(other.oid, number, 'SELECT')) FROM unnest(k.confkey) AS number),
       'columns', (SELECT jsonb_agg(jsonb_build_array(mine.attname, theirs.attname))
         FROM unnest(k.conkey, k.confkey) AS key(mine, theirs)
         JOIN pg_catalog.pg_attribute mine ON mine.attrelid = k.conrelid AND mine.attnum = key.mine

@@ -108,6 +108,17 @@ impl PostsTable {
         row.unwrap_or_else(|| panic!("there is no post {id}")).get(0)
     }
 
+    /// A post's number of views in the posts table and its number of rows in the ledger, as they are at one moment.
+    pub async fn views_and_rows(&self, client: &Client, id: &str) -> (i64, i64) {
+        let (table, id_column, _, count) = self.names();
+        let statement = format!(
+            "select {count}::bigint, (select count(*) from post_views where post_id::text = $1) from {table} where {id_column}::text = $1"
+        );
+        let row: Option<Row> = client.query_opt(&statement, &[&id]).await.expect("cannot read the count");
+        let row = row.unwrap_or_else(|| panic!("there is no post {id}"));
+        (row.get(0), row.get(1))
+    }
+
     fn names(&self) -> (String, String, String, String) {
         let table = self.table.split('.').map(quoted).collect::<Vec<_>>().join(".");
         (table, quoted(&self.id_column), quoted(&self.author_column), quoted(&self.count_column))

@@ -1,5 +1,6 @@
 //! A TCP proxy whose network can be broken.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use crate::ports;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
+/// The version of PostgreSQL's protocol, in a startup message.
+const PROTOCOL_3: [u8; 4] = [0, 3, 0, 0];
 
 /// A proxy between a port of 127.0.0.1 and a target. It belongs to the runtime that it was started in, and ends when it
 /// is dropped. Until then nobody else gets its port, also while it refuses connections.
@@ -31,6 +34,7 @@ pub struct Proxy {
 struct Network {
     target: SocketAddr,
     disguise: Option<(&'static str, &'static str)>,
+    drop_options: bool,
     broken: bool,
     frozen: bool,
     swallow_replies: bool,
@@ -39,7 +43,15 @@ struct Network {
 
 impl Network {
     fn whole(target: SocketAddr) -> Self {
-        Self { target, disguise: None, broken: false, frozen: false, swallow_replies: false, delay: Duration::ZERO }
+        Self {
+            target,
+            disguise: None,
+            drop_options: false,
+            broken: false,
+            frozen: false,
+            swallow_replies: false,
+            delay: Duration::ZERO,
+        }
     }
 }
 
@@ -103,6 +115,11 @@ impl Proxy {
     pub fn disguise(&self, text: &'static str, other: &'static str) {
         assert_eq!(text.len(), other.len(), "the length of an answer is often told before it");
         self.network.send_modify(|network| network.disguise = Some((text, other)));
+    }
+
+    /// Leaves the parameter `options` out of what PostgreSQL's clients send when they connect, as a pooler does that ignores it.
+    pub fn drop_options(&self) {
+        self.network.send_modify(|network| network.drop_options = true);
     }
 
     /// Passes nothing on in either direction, on connections that stay open, until [`Self::restore`].
@@ -189,6 +206,7 @@ async fn pump(
 ) {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut has_lost_data = false;
+    let mut has_started = false;
     loop {
         let read = tokio::select! {
             read = reader.read(&mut buffer) => read,
@@ -207,10 +225,27 @@ async fn pump(
         if let Some((text, other)) = now.disguise.filter(|_| direction == Direction::ToClient) {
             replace(&mut buffer[..length], text.as_bytes(), other.as_bytes());
         }
-        if writer.write_all(&buffer[..length]).await.is_err() {
+        let mut data = Cow::Borrowed(&buffer[..length]);
+        if now.drop_options && direction == Direction::ToServer && !has_started {
+            let rest = without_options(&data);
+            has_started = rest.is_some();
+            data = rest.map_or(data, Cow::Owned);
+        }
+        if writer.write_all(&data).await.is_err() {
             return;
         }
     }
+}
+
+/// PostgreSQL's startup message without its options, if it is one: it comes in one piece. A client may ask for TLS before.
+fn without_options(data: &[u8]) -> Option<Vec<u8>> {
+    let parameters = data.strip_prefix(&u32::try_from(data.len()).ok()?.to_be_bytes())?.strip_prefix(&PROTOCOL_3)?;
+    let words: Vec<&[u8]> = parameters.split(|byte| *byte == 0).collect();
+    let kept = words.chunks_exact(2).take_while(|pair| !pair[0].is_empty()).filter(|pair| pair[0] != b"options");
+    let mut rest: Vec<u8> = kept.flatten().flat_map(|word| word.iter().copied().chain([0])).collect();
+    rest.push(0);
+    let length = u32::try_from(rest.len() + 8).ok()?.to_be_bytes();
+    Some([&length[..], &PROTOCOL_3, &rest].concat())
 }
 
 /// Replaces each occurrence that lies in one piece of data, which those at the start of an answer do.

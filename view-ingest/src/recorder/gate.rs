@@ -26,9 +26,12 @@ use shared::{
     owner::Owner,
     postgres::Database,
     redis::{
+        link::Link,
         ownership,
         requirements::{self, Notices, Report},
+        resp::{Commands, Replies, Reply},
     },
+    scripts,
 };
 use tokio::sync::{Notify, watch};
 
@@ -43,6 +46,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const RECONNECTION_PAUSE: Duration = Duration::from_secs(1);
 /// How long PostgreSQL may take to tell, for the first time, whose the keys must be.
 const OWNER_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The code of the error where the user lacks a right.
+const NO_PERMISSION: &str = "NOPERM";
 
 /// What a Redis must be, for the whole process.
 #[derive(Clone)]
@@ -202,6 +208,20 @@ impl Gate {
         if last.is_none_or(|last| last.elapsed() >= INTERVAL) {
             self.distrust();
         }
+    }
+
+    /// Whether the server proves that it takes writes, over a connection of its own. A user who may not do what the proof takes is believed.
+    pub(crate) async fn takes_writes(&self) -> bool {
+        let prove = async {
+            let mut link = Link::open(&self.redis).await.ok()?;
+            let (mut commands, mut replies) = (Commands::default(), Replies::default());
+            scripts::prove_writable(&mut commands, &self.terms.keys);
+            link.exchange(&commands, &mut replies).await.ok()?;
+            let refusal =
+                replies.iter().find_map(|reply| if let Reply::Error(text) = reply { Some(text.to_owned()) } else { None });
+            Some(refusal.is_none_or(|text| text.starts_with(NO_PERMISSION)))
+        };
+        matches!(tokio::time::timeout(REDIS_TIMEOUT, prove).await, Ok(Some(true)))
     }
 
     fn reconnected(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

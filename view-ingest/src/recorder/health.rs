@@ -24,11 +24,8 @@ use crate::metrics::Metrics;
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// How often its tables are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// How often PostgreSQL is asked whether it is set up and, while Redis is away and `/readyz` depends on it, whether it would take views.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long `/readyz` says so when both stores have refused views.
-const REFUSAL_MS: u64 = 5_000;
+/// How often it is asked whether PostgreSQL is set up and, while nobody knows of a store that takes views, whether one does.
+const LOOK_OUT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Complaints that follow the last one within this time are for those who look closely.
 const COMPLAINT_INTERVAL_MS: u64 = 1_000;
@@ -36,10 +33,14 @@ const COMPLAINT_INTERVAL_MS: u64 = 1_000;
 /// The stores of one process.
 pub(crate) struct Health {
     gates: Vec<Arc<Gate>>,
-    database_answers: AtomicBool,
+    /// Whether PostgreSQL takes views, as far as is known. It is asked only where Redis does not take them.
+    database_takes_views: AtomicBool,
+    /// Whether PostgreSQL has stored views since it was last looked whether it would.
+    database_has_stored: AtomicBool,
     in_fallback: AtomicUsize,
     started: Instant,
-    /// When views were last refused by both stores, in milliseconds since the start; zero where one has taken some since.
+    /// When both stores last refused views, in milliseconds since the start; zero where one has taken some since, or has proven that it would.
+    /// Nothing is known of either at the start.
     refused_ms: AtomicU64,
     /// When a complaint was last logged, in milliseconds since the start.
     complained_ms: AtomicU64,
@@ -49,10 +50,11 @@ impl Health {
     pub(crate) fn new(gates: Vec<Arc<Gate>>) -> Self {
         Self {
             gates,
-            database_answers: AtomicBool::new(false),
+            database_takes_views: AtomicBool::new(false),
+            database_has_stored: AtomicBool::new(false),
             in_fallback: AtomicUsize::new(0),
             started: Instant::now(),
-            refused_ms: AtomicU64::new(0),
+            refused_ms: AtomicU64::new(1),
             complained_ms: AtomicU64::new(0),
         }
     }
@@ -61,31 +63,34 @@ impl Health {
     pub(crate) fn readiness(self: &Arc<Self>) -> Readiness {
         let health = Arc::clone(self);
         Readiness::new(move || {
-            let ready = health.redis_takes_views() || health.database_answers.load(Relaxed);
-            let ready = ready && !health.has_just_refused();
+            let ready = health.redis_seems_well() || health.database_takes_views.load(Relaxed);
+            let ready = ready && health.refused_ms.load(Relaxed) == 0;
             (!ready).then(|| "no store to write to: neither Redis nor PostgreSQL takes views".to_owned())
         })
     }
 
-    /// PostgreSQL has taken views, or has failed to.
-    pub(super) fn database_answered(&self, answered: bool) {
-        self.database_answers.store(answered, Relaxed);
-    }
-
-    /// A store has taken views, or none has: a Redis that is full, say, looks as if it would, and only a view tells.
-    pub(super) fn views_taken(&self, taken: bool) {
-        let refused_ms = if taken { 0 } else { self.now_ms().max(1) };
+    /// Redis has stored views.
+    pub(super) fn redis_has_stored(&self) {
         // Mostly it is zero and stays so, and all workers share it.
-        if self.refused_ms.load(Relaxed) != refused_ms {
-            self.refused_ms.store(refused_ms, Relaxed);
+        if self.refused_ms.load(Relaxed) != 0 {
+            self.refused_ms.store(0, Relaxed);
         }
     }
 
-    /// Whether views were refused, and none taken since. After a while a load balancer may try again, as nothing else would show that a
-    /// store is back.
-    fn has_just_refused(&self) -> bool {
-        let refused_ms = self.refused_ms.load(Relaxed);
-        refused_ms != 0 && self.now_ms().saturating_sub(refused_ms) < REFUSAL_MS
+    /// PostgreSQL has stored views.
+    pub(super) fn database_has_stored(&self) {
+        self.database_takes_views.store(true, Relaxed);
+        self.database_has_stored.store(true, Relaxed);
+        self.refused_ms.store(0, Relaxed);
+    }
+
+    /// PostgreSQL has not done what Redis did not do. Whether these were views, which no store has taken then.
+    pub(super) fn database_has_failed(&self, has_views: bool) {
+        self.database_takes_views.store(false, Relaxed);
+        self.database_has_stored.store(false, Relaxed);
+        if has_views {
+            self.refused_ms.store(self.now_ms().max(1), Relaxed);
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -129,9 +134,41 @@ impl Health {
         self.gates.iter().for_each(|gate| gate.look_again());
     }
 
-    fn redis_takes_views(&self) -> bool {
+    /// Whether Redis is there and is what it has to be, which does not tell that it takes writes: it may be full.
+    fn redis_seems_well(&self) -> bool {
         self.gates.iter().all(|gate| gate.is_open())
     }
+
+    /// Asks the stores whether they take views, where nobody knows: with no views coming in, nothing else would tell.
+    pub(crate) async fn look_out(&self, database: Option<&Database>) {
+        let refused_ms = self.refused_ms.load(Relaxed);
+        let seems_well = self.redis_seems_well();
+        // What has stored views since the last look need not be asked.
+        let has_stored = self.database_has_stored.swap(false, Relaxed);
+        if refused_ms == 0 && (seems_well || has_stored) {
+            self.database_takes_views.store(has_stored, Relaxed);
+            return;
+        }
+        let redis = seems_well
+            && match self.gates.first() {
+                Some(gate) => gate.takes_writes().await,
+                None => false,
+            };
+        let database = match database {
+            Some(database) if !redis => takes_views(database).await,
+            _ => false,
+        };
+        self.database_takes_views.store(database, Relaxed);
+        if redis || database {
+            // Unless views have been refused meanwhile.
+            let _ = self.refused_ms.compare_exchange(refused_ms, 0, Relaxed, Relaxed);
+        }
+    }
+}
+
+async fn takes_views(database: &Database) -> bool {
+    // Whether the session may write is asked first, as that costs no try.
+    database.ping().await.is_ok() && database.takes_pairs().await.unwrap_or(false)
 }
 
 /// Looks whether PostgreSQL is as it is needed, and says what is not. One that is away, or does not answer soon, is not waited for.
@@ -148,34 +185,38 @@ pub(crate) async fn first_look(database: Option<&Database>) -> Option<String> {
     }
 }
 
-/// Asks PostgreSQL now and then while Redis is away: with no views coming in, nothing else would tell whether it could take them.
-/// Whether its tables are as they are needed it is asked now and then, too: not everything that goes wrong with them is an error of a
-/// statement, and nobody else would notice. And it is asked who it is, by which the gates tell whether the keys in Redis are this database's.
-pub(crate) async fn watch_database(health: Arc<Health>, database: Arc<Database>, unfit: Gauge) {
-    let mut interval = ticks::every(PING_INTERVAL);
+/// Looks now and then whether PostgreSQL's tables are as they are needed (not everything that goes wrong with them is an error of a statement, and
+/// nobody else would notice), and where nobody knows of a store that takes views, whether one does. And PostgreSQL is asked who it is, by which the
+/// gates tell whether the keys in Redis are this database's.
+pub(crate) async fn watch_stores(health: Arc<Health>, database: Option<Arc<Database>>, unfit: Gauge) {
+    let mut interval = ticks::every(LOOK_OUT_INTERVAL);
     let mut told = None;
     loop {
         interval.tick().await;
-        let set_up = database.schema_no_older_than(LOOK_INTERVAL).await;
-        let trouble = match &set_up {
-            Err(DatabaseError::Setup(text)) => Some(text.clone()),
-            // Away is not wrong: what was known stays known.
-            Err(_) => told.clone(),
-            Ok(_) => None,
-        };
-        if trouble != told {
-            match &trouble {
-                Some(text) => tracing::error!("PostgreSQL cannot take views nor tell of posts: {text}"),
-                None => tracing::info!("PostgreSQL is now as it is needed"),
+        if let Some(database) = &database {
+            watch_tables(database, &unfit, &mut told).await;
+            let before = database.known_owner();
+            if told.is_none() && database.owner().await.is_ok_and(|owner| before != Some(owner)) {
+                health.look_again();
             }
-            unfit.set(i64::from(trouble.is_some()));
-            told = trouble;
         }
-        let before = database.known_owner();
-        if set_up.is_ok() && database.owner().await.is_ok_and(|owner| before != Some(owner)) {
-            health.look_again();
+        health.look_out(database.as_deref()).await;
+    }
+}
+
+async fn watch_tables(database: &Database, unfit: &Gauge, told: &mut Option<String>) {
+    let trouble = match database.schema_no_older_than(LOOK_INTERVAL).await {
+        Err(DatabaseError::Setup(text)) => Some(text),
+        // Away is not wrong: what was known stays known.
+        Err(_) => told.clone(),
+        Ok(_) => None,
+    };
+    if trouble != *told {
+        match &trouble {
+            Some(text) => tracing::error!("PostgreSQL cannot take views nor tell of posts: {text}"),
+            None => tracing::info!("PostgreSQL is now as it is needed"),
         }
-        let needed = !health.redis_takes_views();
-        health.database_answered(needed && set_up.is_ok() && database.ping().await.is_ok());
+        unfit.set(i64::from(trouble.is_some()));
+        *told = trouble;
     }
 }

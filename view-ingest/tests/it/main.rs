@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests, but not the functions that they share")]
 
 mod auth;
+mod away;
 mod batch;
 mod counts;
 mod fallback;
+mod fallback_faults;
+mod fallback_locks;
 mod first_touch;
 mod ids;
 mod keys;
@@ -15,9 +18,11 @@ mod load_balancer;
 mod operators;
 mod outbox;
 mod owner;
+mod pooler;
 mod postgres_away;
 mod postgres_read_only;
 mod preconditions;
+mod readiness;
 mod recording;
 mod redis_away;
 mod redis_refuses;

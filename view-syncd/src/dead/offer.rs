@@ -74,27 +74,32 @@ impl Engine {
         let started = Instant::now();
         let mut stored = 0;
         self.offer_at = None;
-        loop {
-            let page = self.dead_letters(self.offered_to, None).await?;
-            let Some(last) = page.last().map(|letter| letter.id) else {
-                // From the start again with the next cycle.
-                self.offered_to = None;
-                break;
-            };
+        let mut page = self.dead_letters(self.offered_to, None).await?;
+        if page.is_empty() && self.offered_to.is_some() {
+            page = self.dead_letters(None, None).await?;
+        }
+        // Behind the last page, the next cycle begins with the first one again.
+        self.offered_to = None;
+        while let Some(last) = page.last().map(|letter| letter.id) {
             let letters: Vec<Letter> = page.into_iter().filter(|letter| letter.dead.may_pass).collect();
-            match self.offer(letters).await {
+            let offered = self.offer(letters).await;
+            self.offered_to = Some(last);
+            match offered {
                 Ok(offered) => stored += offered.stored,
-                // The table takes nothing now, and the drain will say so.
+                // The table takes nothing now, or none of these; others have their turn with the next cycle.
                 Err(Failure::Database(error @ (DatabaseError::Refused(_) | DatabaseError::Locked(_)))) => {
                     tracing::debug!(%error, "dead letters cannot be offered again now");
                     break;
                 }
                 Err(failure) => return Err(failure),
             }
-            self.offered_to = Some(last);
             self.go_on()?;
             if started.elapsed() >= CYCLE_TIME {
                 break;
+            }
+            page = self.dead_letters(self.offered_to, None).await?;
+            if page.is_empty() {
+                self.offered_to = None;
             }
         }
         if stored > 0 {

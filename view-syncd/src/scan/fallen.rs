@@ -1,7 +1,7 @@
 //! Posts of which PostgreSQL has fewer views than it had: the ledger was restored from a backup, or the post was created anew. The ledger is
 //! the truth, so whoever is in the set and neither in the ledger nor on the way to it is taken out of the set: his next view counts.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
 use shared::{
     failpoints,
@@ -28,10 +28,10 @@ const MOST_WAITING: usize = 100_000;
 
 impl Engine {
     /// Compares the sets of such posts with the ledger.
-    pub(super) async fn restore_fallen(&mut self, scanned: &mut Scanned) -> Result<(), Failure> {
+    pub(super) async fn restore_fallen(&mut self, scanned: &mut Scanned, drained: &mut Instant) -> Result<(), Failure> {
         for post in std::mem::take(&mut scanned.fallen) {
             self.check_owner().await?;
-            if self.restore_set(post, scanned).await? {
+            if self.restore_set(post, scanned, drained).await? {
                 tracing::info!(%post, "the set of a post has been made from the ledger again, which has fewer views than it had");
             }
             self.go_on()?;
@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// Takes out of a set whom the ledger lacks. Returns whether that could be done.
-    async fn restore_set(&mut self, post: PostId, scanned: &mut Scanned) -> Result<bool, Failure> {
+    async fn restore_set(&mut self, post: PostId, scanned: &mut Scanned, drained: &mut Instant) -> Result<bool, Failure> {
         let Some(fallen) = self.falls(&post).await? else { return Ok(false) };
         let mut cursor = "0".to_owned();
         loop {
@@ -63,9 +63,11 @@ impl Engine {
                 self.take_out(&post, &lost, 0).await?;
             }
             self.progress.made();
+            self.take_turns(drained).await?;
             if next == "0" {
                 break;
             }
+            self.go_on()?;
             cursor = next;
         }
         // What has been noted meanwhile is for the next scan.

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use shared::{
     failpoints,
     ids::PostId,
-    ledger::{self, Truth},
+    ledger::{self, Belief, Truth},
     redis::resp::{Commands, Replies, Reply},
     scripts::{self, Adjustment},
 };
@@ -43,24 +43,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes what PostgreSQL has otherwise, and a time to live where there is none. A post that is in order costs no command. `known` are the
-    /// counts that Redis had before PostgreSQL was asked.
+    /// Writes what PostgreSQL has otherwise, and a time to live where there is none. A post that is in order costs no command. `beliefs`
+    /// are what Redis had before PostgreSQL was asked.
     pub(super) async fn refresh(
         &mut self,
         looks: &HashMap<PostId, Look>,
         truths: &HashMap<PostId, Truth>,
-        known: &HashMap<PostId, Option<i64>>,
+        beliefs: &HashMap<PostId, Belief>,
         scanned: &mut Scanned,
     ) -> Result<(), Failure> {
         let mut adjustments = Vec::new();
         for (post, look) in looks {
-            let mut adjustment = Adjustment { known: known.get(post).copied().flatten(), ..Adjustment::of(*post) };
-            if let Some(Truth::Exists { views, author }) = truths.get(post).filter(|_| look.has_meta) {
+            let mut adjustment = Adjustment::of(*post);
+            if let Some(belief) = beliefs.get(post)
+                && let Some(Truth::Exists { views, author }) = truths.get(post).filter(|_| look.has_meta)
+            {
                 // Some pairs of a post that is held may be stored, and are not settled.
                 adjustment.views = (look.persisted != Some(*views) && !self.held.holds(post)).then_some(*views);
                 // Where another process drains, PostgreSQL may have what that one has not settled yet.
                 adjustment.is_quiet = !self.drains;
-                adjustment.author = (look.author.as_deref() != Some(author)).then(|| author.clone());
+                adjustment.known = belief.views;
+                adjustment.author = (belief.author != *author).then(|| [belief.author.clone(), author.clone()]);
             }
             if adjustment.views.is_some() || adjustment.author.is_some() || look.immortal {
                 adjustments.push(adjustment);

@@ -110,7 +110,7 @@ async fn a_leader_that_hangs_in_the_middle_of_its_work_spoils_nothing() {
         assert!(by_hand.wait_exit().await.success(), "{:?}", by_hand.output());
     }
     let seen = crowd.stop().await;
-    seen.is_true();
+    seen.is_true([&ingest]);
     eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
     for _ in 0..2 {
         assert!(world.command("sync").start().wait_exit().await.success());
@@ -150,7 +150,7 @@ async fn a_standby_with_old_answers_sets_no_count_back() {
     }
     let seen = crowd.stop().await;
     println!("{cycles} cycles");
-    seen.is_true();
+    seen.is_true([&ingest]);
     eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
     for (post, _, acknowledged) in &seen.posts {
         world.assert_views(post, *acknowledged).await;

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use fred::interfaces::{KeysInterface, SetsInterface};
+use fred::interfaces::{HashesInterface, KeysInterface, LuaInterface, SetsInterface};
 use serde_json::json;
 use testkit::{
     SOON, eventually,
@@ -228,6 +228,41 @@ async fn a_backup_that_is_restored_while_views_are_drained_loses_none_of_them() 
     assert_eq!(members(&world, "7").await, expected);
 }
 
+/// A whole database is restored: thousands of sets are compared with the ledger, and new views go on reaching it.
+#[tokio::test]
+async fn views_go_on_while_the_ledger_of_many_posts_is_restored() {
+    const POSTS: i64 = 2_000;
+    let world = World::new().await;
+    world.post("7").await;
+    let posts = format!("insert into posts select post, 999999, 1 from generate_series(1001, {}) post", 1_000 + POSTS);
+    world.sql.batch_execute(&format!("{posts}; insert into post_views select id, 1 from posts where id > 1000")).await.unwrap();
+    // The restored ledger lacks the second viewer of each.
+    let script = "for post = 1001, 1000 + ARGV[1] do
+        redis.call('SADD', 'post:' .. post .. ':views', '1', '2')
+        redis.call('HSET', '{post:' .. post .. ':views}:meta', 'author', '999999', 'persisted', '2', 'recorded', '2', 'acked', '2')
+      end";
+    let () = world.redis.eval(script, Vec::<String>::new(), vec![POSTS]).await.unwrap();
+    let daemon = world.daemon().env("SYNC_LINGER", "10ms").start();
+    let mut viewer = 0;
+    let first = "{post:1001:views}:meta";
+    let is_restored = async || world.redis.hget::<i64, _, _>(first, "persisted").await.unwrap() == 1;
+    eventually("the scan has begun", SOON, async || is_restored().await).await;
+    while daemon.lines_with("Sync completed").is_empty() {
+        viewer += 1;
+        world.record("7", &[&viewer.to_string()]).await;
+        let over = async || !daemon.lines_with("Sync completed").is_empty();
+        let is_stored = async || world.posts.views_count(&world.sql, "7").await == viewer;
+        eventually("the view is stored", SOON, async || is_stored().await || over().await).await;
+    }
+    println!("{viewer} views were stored meanwhile");
+    assert!(viewer > 3, "{viewer} views were stored meanwhile");
+    for post in [1_001, 1_000 + POSTS] {
+        let post = post.to_string();
+        assert_eq!(members(&world, &post).await, HashSet::from(["1".to_owned()]));
+        world.assert_views(&post, 1).await;
+    }
+}
+
 #[tokio::test]
 async fn a_count_that_the_application_lowers_takes_nobody_out_of_the_set() {
     let world = World::new().await;
@@ -245,7 +280,7 @@ async fn a_count_that_the_application_lowers_takes_nobody_out_of_the_set() {
         // Said once: the next scan has nothing to compare.
         engine.cycle().await.unwrap();
         assert_eq!(world.live("7").await, count);
-        assert!(!world.redis_field("7", "fallen").await);
+        assert!(!world.has_fallen("7").await);
     }
     world.record("7", &["9999"]).await;
     engine.drain(Urgency::AtOnce).await.unwrap();

@@ -43,8 +43,8 @@ fn busy(world: &World) -> DaemonBuilder {
 }
 
 /// What must hold when the crowd is gone: nobody was lost, nobody counts twice, and every count says so.
-async fn settles(world: &World, seen: &Seen) {
-    seen.is_true();
+async fn settles(world: &World, ingests: &[Daemon], seen: &Seen) {
+    seen.is_true(ingests);
     eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
     // Without any scan.
     for post in POSTS {
@@ -65,43 +65,43 @@ async fn settles(world: &World, seen: &Seen) {
 
 #[tokio::test]
 async fn counts_are_true_beside_a_busy_drain() {
-    let (world, _ingest, addresses) = site::<1>().await;
+    let (world, ingests, addresses) = site::<1>().await;
     let _syncd = busy(&world).start();
     let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
     sleep(LOAD).await;
-    settles(&world, &crowd.stop().await).await;
+    settles(&world, &ingests, &crowd.stop().await).await;
 }
 
 #[tokio::test]
 async fn counts_are_true_at_two_processes() {
-    let (world, _ingests, addresses) = site::<2>().await;
+    let (world, ingests, addresses) = site::<2>().await;
     let _syncd = busy(&world).start();
     let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
     sleep(LOAD).await;
-    settles(&world, &crowd.stop().await).await;
+    settles(&world, &ingests, &crowd.stop().await).await;
 }
 
 #[tokio::test]
 async fn counts_are_true_where_every_viewer_views_at_two_processes_at_once() {
-    let (world, _ingests, addresses) = site::<2>().await;
+    let (world, ingests, addresses) = site::<2>().await;
     let _syncd = busy(&world).start();
     let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Twice);
     sleep(LOAD).await;
-    settles(&world, &crowd.stop().await).await;
+    settles(&world, &ingests, &crowd.stop().await).await;
 }
 
 #[tokio::test]
 async fn counts_are_true_where_views_come_in_batches() {
-    let (world, _ingests, addresses) = site::<2>().await;
+    let (world, ingests, addresses) = site::<2>().await;
     let _syncd = busy(&world).start();
     let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Batch);
     sleep(LOAD).await;
-    settles(&world, &crowd.stop().await).await;
+    settles(&world, &ingests, &crowd.stop().await).await;
 }
 
 #[tokio::test]
 async fn counts_are_true_while_view_syncd_is_killed_again_and_again() {
-    let (world, _ingests, addresses) = site::<2>().await;
+    let (world, ingests, addresses) = site::<2>().await;
     let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
     let until = Instant::now() + LOAD;
     while Instant::now() < until {
@@ -114,12 +114,12 @@ async fn counts_are_true_while_view_syncd_is_killed_again_and_again() {
     }
     let seen = crowd.stop().await;
     let _syncd = busy(&world).start();
-    settles(&world, &seen).await;
+    settles(&world, &ingests, &seen).await;
 }
 
 #[tokio::test]
 async fn counts_are_true_while_others_scan_beside_the_leader() {
-    let (world, _ingests, addresses) = site::<2>().await;
+    let (world, ingests, addresses) = site::<2>().await;
     let leader = busy(&world).env("SYNC_INTERVAL", "1s").start();
     leader.wait_for_line("this view-syncd leads").await;
     let standby = busy(&world).start();
@@ -136,12 +136,12 @@ async fn counts_are_true_while_others_scan_beside_the_leader() {
         assert!(by_hand.wait_exit().await.success(), "{:?}", by_hand.output());
         leader.signal("HUP");
     }
-    settles(&world, &crowd.stop().await).await;
+    settles(&world, &ingests, &crowd.stop().await).await;
 }
 
 #[tokio::test]
 async fn counts_are_true_while_others_lock_a_post() {
-    let (world, _ingests, addresses) = site::<2>().await;
+    let (world, ingests, addresses) = site::<2>().await;
     let _syncd = busy(&world).start();
     let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
     let until = Instant::now() + LOAD;
@@ -154,42 +154,44 @@ async fn counts_are_true_while_others_lock_a_post() {
         let stored = world.posts.views_count(&world.sql, "7").await;
         eventually("the post goes on", SOON, async || world.posts.views_count(&world.sql, "7").await > stored).await;
     }
-    settles(&world, &crowd.stop().await).await;
+    settles(&world, &ingests, &crowd.stop().await).await;
 }
 
 /// One of two processes loses Redis again and again, and goes past it, while the acknowledgements of the drain are slow.
 #[tokio::test]
 async fn counts_are_true_while_one_process_goes_past_redis() {
-    let (world, _ingests, addresses) = site::<1>().await;
+    let (world, ingests, addresses) = site::<1>().await;
     let slow = Proxy::to_port(world.server.port()).await;
     let flaky = Proxy::to_port(world.server.port()).await;
     let url = |proxy: &Proxy| format!("redis://127.0.0.1:{}/0", proxy.port());
     let _syncd = busy(&world).env("REDIS_URL", url(&slow)).env("SYNC_INTERVAL", "1h").start();
+    let [one] = ingests;
     let (other, _) = ready(world.ingest_program().env("REDIS_URL", url(&flaky))).await;
     slow.delay(std::time::Duration::from_millis(20));
     let addresses = [addresses[0], other.wait_for_listening("public").await];
-    let crowd = Crowd::start_lagging(&addresses, &POSTS, CLIENTS);
+    let ingests = [one, other];
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
     let mut round = 0;
     let until = Instant::now() + LOAD;
     while Instant::now() < until {
         // Now nothing reaches Redis, now it does everything and nobody hears of it.
         round += 1;
         if round % 2 == 0 {
-            flaky.break_networking().await
+            flaky.break_networking().await;
         } else {
-            flaky.swallow_replies()
+            flaky.swallow_replies();
         }
         sleep(std::time::Duration::from_millis(100)).await;
         flaky.restore().await;
         sleep(std::time::Duration::from_millis(400)).await;
     }
-    settles(&world, &crowd.stop().await).await;
+    settles(&world, &ingests, &crowd.stop().await).await;
 }
 
 /// Nobody has looked the posts up, as PostgreSQL was away from view-ingest, and view-syncd drains them all the same.
 #[tokio::test]
 async fn counts_are_true_of_posts_that_could_not_be_looked_up() {
-    let (world, _ingests, _addresses) = site::<0>().await;
+    let (world, [], []) = site::<0>().await;
     let port = testkit::postgres::shared().await.port();
     let proxy = Proxy::to_port(port).await;
     let url = world.database.url().replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
@@ -206,18 +208,19 @@ async fn counts_are_true_of_posts_that_could_not_be_looked_up() {
     }
     sleep(LOAD / 2).await;
     let seen = crowd.stop().await;
-    seen.is_true();
+    let ingests = [ingest];
+    seen.is_true(&ingests);
     eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
     for (post, _, acknowledged) in &seen.posts {
         let told = client.get(&format!("/posts/{post}/views")).await.json();
         assert_eq!(told["viewsCount"], *acknowledged);
     }
-    settles(&world, &seen).await;
+    settles(&world, &ingests, &seen).await;
 }
 
 #[tokio::test]
 async fn counts_are_true_while_others_lock_a_post_and_view_syncd_is_killed() {
-    let (world, _ingests, addresses) = site::<2>().await;
+    let (world, ingests, addresses) = site::<2>().await;
     let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
     let until = Instant::now() + LOAD;
     let locker = world.database.client().await;
@@ -234,5 +237,5 @@ async fn counts_are_true_while_others_lock_a_post_and_view_syncd_is_killed() {
     }
     let seen = crowd.stop().await;
     let _syncd = busy(&world).start();
-    settles(&world, &seen).await;
+    settles(&world, &ingests, &seen).await;
 }

@@ -17,7 +17,7 @@ use view_syncd::{
     engine::Failure,
 };
 
-use crate::support::{SECRET, World, ready};
+use crate::support::{SECRET, World, drain_held, ready};
 
 /// A world, and the URL of a role that is neither owner nor superuser.
 struct Guarded {
@@ -260,6 +260,12 @@ async fn views_of_an_empty_table_are_kept_and_come_in_with_a_retry() {
     wrong.signal("TERM");
     assert!(wrong.wait_exit().await.success());
 
+    // The keys are the other table's by now, which is told with what to do.
+    let refused = world.command("dead").arg("retry").start();
+    assert_eq!(refused.wait_exit().await.code(), Some(78), "{:?}", refused.output());
+    assert_eq!(refused.lines_with("view-syncd claim").len(), 1, "{:?}", refused.output());
+    let claimed = world.command("claim").start();
+    assert!(claimed.wait_exit().await.success(), "{:?}", claimed.output());
     let list = world.command("dead").arg("list").start();
     assert_eq!(list.wait_exit().await.code(), Some(1));
     assert_eq!(list.lines_with("no such post").len(), 3, "{:?}", list.output());
@@ -274,6 +280,83 @@ async fn views_of_an_empty_table_are_kept_and_come_in_with_a_retry() {
     // Nothing of it counts twice, whoever comes back.
     let (_ingest, client) = world.ingest().await;
     assert_eq!(verdict(&client, "1", "7").await, "duplicate 2");
+}
+
+#[tokio::test]
+async fn a_daemon_with_an_empty_table_takes_nothing_from_one_with_the_right_one() {
+    let world = World::new().await;
+    world.post("7").await;
+    world.record("7", &["1"]).await;
+    let mut engine = world.engine(&[]).await;
+    engine.cycle().await.unwrap();
+    world.sql.batch_execute("create table empty_posts (like posts including all)").await.unwrap();
+    world.record("7", &["2", "3"]).await;
+    let wrong = world.daemon().env("POSTS_TABLE", "empty_posts").env("SYNC_LINGER", "10ms").start();
+    assert_eq!(wrong.wait_exit().await.code(), Some(78), "{:?}", wrong.output());
+    assert_eq!((world.outbox_length().await, world.dead().await.len()), (1, 0));
+    assert!(world.exists("post:7:views".into()).await);
+    engine.cycle().await.unwrap();
+    world.assert_views("7", 3).await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_emptied_and_filled_again_loses_no_view() {
+    let world = World::new().await;
+    for post in ["7", "8"] {
+        world.post(post).await;
+        world.record(post, &["1"]).await;
+    }
+    let mut engine = world.engine(&[]).await;
+    engine.cycle().await.unwrap();
+    // As a dump is restored: gone for a moment, with everything that refers to them.
+    world.sql.batch_execute("truncate posts cascade").await.unwrap();
+    world.record("7", &["2"]).await;
+    engine.cycle().await.unwrap();
+    world.record("8", &["2"]).await;
+    world
+        .sql
+        .batch_execute("insert into posts values (7, 999999, 1), (8, 999999, 1); insert into post_views values (7, 1), (8, 1)")
+        .await
+        .unwrap();
+    engine.cycle().await.unwrap();
+    let retry = world.command("dead").arg("retry").start();
+    assert_eq!(retry.wait_exit().await.code(), Some(0), "{:?}", retry.output());
+    let (_ingest, client) = world.ingest().await;
+    for post in ["7", "8"] {
+        assert_eq!(ledger_viewers(&world.sql, post).await, ["1", "2"]);
+        assert_eq!(verdict(&client, "2", post).await, "duplicate 2");
+        assert_eq!(verdict(&client, "1", post).await, "duplicate 2");
+        world.assert_views(post, 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_is_being_deleted_or_gets_another_id_is_waited_for() {
+    let world = World::new().await;
+    for post in ["7", "8", "9"] {
+        world.post(post).await;
+    }
+    let mut engine = world.engine(&[]).await;
+    let application = world.database.client().await;
+    application
+        .batch_execute(
+            "begin; delete from posts where id = 7; update posts set id = 18 where id = 8; delete from posts where id = 9",
+        )
+        .await
+        .unwrap();
+    for post in ["7", "8", "9"] {
+        world.record(post, &["1", "2"]).await;
+    }
+    engine.drain(Urgency::AtOnce).await.unwrap();
+    engine.cycle().await.unwrap();
+    assert_eq!((world.outbox_length().await, world.dead().await.len()), (3, 0));
+    assert!(world.exists("post:7:views".into()).await);
+    application.batch_execute("rollback; begin; delete from posts where id = 9; commit").await.unwrap();
+    drain_held(&mut engine).await;
+    for post in ["7", "8"] {
+        world.assert_views(post, 2).await;
+    }
+    assert_eq!(world.dead().await.len(), 2);
 }
 
 #[tokio::test]

@@ -39,6 +39,10 @@ async fn set_meta(world: &World, fields: &[(&str, &str)]) {
     let () = world.redis.hset(world.keys.meta(&post()), fields.to_vec()).await.unwrap();
 }
 
+fn authors(known: &str, author: &str) -> Option<[String; 2]> {
+    Some([known, author].map(str::to_owned))
+}
+
 async fn replies(world: &World, commands: &Commands) -> Replies {
     let mut replies = Replies::default();
     Link::open(&world.redis).await.unwrap().exchange(commands, &mut replies).await.unwrap();
@@ -148,9 +152,25 @@ async fn where_another_process_drains_nothing_is_written_that_it_may_have_to_set
     assert_eq!(adjust(&world, quiet.clone()).await, 0);
     assert_eq!((world.meta("7").await, world.live("7").await), ([5, 3, 0], 8));
     // Its author is, all the same.
-    let author = Adjustment { author: Some("51".to_owned()), ..quiet };
+    let author = Adjustment { author: authors("50", "51"), ..quiet };
     adjust(&world, author).await;
     assert_eq!(world.author("7").await.as_deref(), Some("51"));
+    assert_eq!(world.meta("7").await, [5, 3, 0]);
+}
+
+#[tokio::test]
+async fn an_author_that_another_scan_has_written_is_left_alone() {
+    let world = World::new().await;
+    three_wait(&world).await;
+    let change = |known, author| Adjustment { author: authors(known, author), ..Adjustment::of(post()) };
+    assert_eq!(adjust(&world, change("50", "51")).await, 1);
+    // An answer from before the change arrives late.
+    assert_eq!(adjust(&world, change("49", "50")).await, 0);
+    assert_eq!(world.author("7").await.as_deref(), Some("51"));
+    assert_eq!(adjust(&world, change("51", "")).await, 1);
+    assert_eq!(adjust(&world, change("51", "52")).await, 0);
+    assert_eq!(adjust(&world, change("", "52")).await, 1);
+    assert_eq!(world.author("7").await.as_deref(), Some("52"));
     assert_eq!(world.meta("7").await, [5, 3, 0]);
 }
 
@@ -193,7 +213,7 @@ async fn nothing_brings_a_hash_back_that_has_expired() {
     let one_of_each = Adjustment {
         known: Some(5),
         views: Some(6),
-        author: Some("51".to_owned()),
+        author: authors("50", "51"),
         recorded: 1,
         acked: 1,
         ..Adjustment::of(post())

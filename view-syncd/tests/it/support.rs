@@ -13,7 +13,7 @@ use testkit::{
     SOON, eventually,
     http::Client,
     postgres::{self, Database},
-    posts::{IdType, PostsTable, ledger_count},
+    posts::{IdType, PostsTable},
     process::{Daemon, DaemonBuilder, sibling_binary},
     redis::RedisServer,
 };
@@ -158,15 +158,16 @@ impl World {
         self.redis.hget(self.keys.meta(&PostId::parse(post).unwrap()), "author").await.unwrap()
     }
 
-    /// Whether the hash of a post has a field.
-    pub(crate) async fn redis_field(&self, post: &str, field: &str) -> bool {
-        self.redis.hexists(self.keys.meta(&PostId::parse(post).unwrap()), field).await.unwrap()
+    /// Whether it is noted that PostgreSQL has fewer views of a post than it had.
+    pub(crate) async fn has_fallen(&self, post: &str) -> bool {
+        let meta = self.keys.meta(&PostId::parse(post).unwrap());
+        self.redis.hget::<Option<i64>, _, _>(meta, "fallen").await.unwrap().is_some_and(|falls| falls > 0)
     }
 
     /// The count in PostgreSQL, which must agree with the ledger.
     pub(crate) async fn stored(&self, post: &str) -> i64 {
-        let count = self.posts.views_count(&self.sql, post).await;
-        assert_eq!(count, ledger_count(&self.sql, post).await, "the count of post {post} disagrees with the ledger");
+        let (count, rows) = self.posts.views_and_rows(&self.sql, post).await;
+        assert_eq!(count, rows, "the count of post {post} disagrees with the ledger");
         count
     }
 
@@ -183,6 +184,18 @@ impl World {
     pub(crate) async fn dead(&self) -> Vec<[String; 3]> {
         let entries: Vec<(String, Vec<String>)> = self.redis.xrange(self.keys.dead(), "-", "+", None).await.unwrap();
         entries.into_iter().map(|(_, fields)| [1, 3, 5].map(|place: usize| fields[place].clone())).collect()
+    }
+
+    /// The ids of all dead letters.
+    pub(crate) async fn dead_ids(&self) -> Vec<String> {
+        let entries: Vec<(String, Value)> = self.redis.xrange(self.keys.dead(), "-", "+", None).await.unwrap();
+        entries.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// When the oldest entry of the outbox was written, in milliseconds since 1970.
+    pub(crate) async fn oldest_ms(&self) -> i64 {
+        let entries: Vec<(String, Value)> = self.redis.xrange(self.keys.outbox(), "-", "+", Some(1)).await.unwrap();
+        entries[0].0.split('-').next().unwrap().parse().unwrap()
     }
 
     pub(crate) async fn exists(&self, key: String) -> bool {

@@ -52,11 +52,11 @@ impl<'a> Session<'a> {
     pub(crate) fn judge(&mut self, error: &Error) -> Undone {
         self.client = None;
         let Some(code) = error.code() else { return Undone::Away };
-        match code {
+        match *code {
             // The end or the start of the server.
             _ if code.code().starts_with("57") || code.code().starts_with("08") => Undone::Away,
-            &SqlState::LOCK_NOT_AVAILABLE => Undone::Locked,
-            &SqlState::T_R_DEADLOCK_DETECTED => {
+            SqlState::LOCK_NOT_AVAILABLE => Undone::Locked,
+            SqlState::T_R_DEADLOCK_DETECTED => {
                 self.history.violation(format!("APPLICATION: a transaction was killed by a deadlock: {error:?}"));
                 Undone::Wrong
             }
@@ -79,7 +79,7 @@ impl<'a> Session<'a> {
         loop {
             match self.run(&format!("{TABLE_LOCK_TIMEOUT}; {statement}")).await {
                 Err(Undone::Away | Undone::Locked) if until.is_none_or(|until| Instant::now() < until) => {
-                    sleep(RETRY_PAUSE).await
+                    sleep(RETRY_PAUSE).await;
                 }
                 done => return done,
             }

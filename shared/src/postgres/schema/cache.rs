@@ -11,10 +11,11 @@ use std::{
 };
 
 use arc_swap::{ArcSwapOption, Guard};
+use deadpool_postgres::Object;
 use tokio::sync::Mutex;
 
 use super::{Purpose, Schema};
-use crate::postgres::{Database, DatabaseError};
+use crate::postgres::{COMMIT, Database, DatabaseError, READ_LOCK_TIMEOUT};
 
 /// A schema that is older than this is read anew before it is used.
 const LONGEST_AGE: Duration = Duration::from_secs(30);
@@ -94,12 +95,14 @@ impl Database {
 
     /// Reads the catalogue.
     pub(super) async fn load_schema(&self, purpose: Purpose) -> Result<Schema, DatabaseError> {
-        let connection = self.connection().await?;
-        let schema = self.in_time(Schema::load(&connection, &self.posts, purpose)).await;
-        if let Err(error @ DatabaseError::Unavailable(_)) = &schema {
-            self.distrust(connection, error);
-        }
-        schema
+        let begin = self.begin(READ_LOCK_TIMEOUT, "");
+        let load = async |connection: &Object| {
+            connection.batch_execute(&begin).await?;
+            let schema = Schema::load(connection, &self.posts, purpose).await;
+            connection.batch_execute(COMMIT).await?;
+            Ok(schema)
+        };
+        Ok(self.lend(load).await??)
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) struct ForeignKey {
     pub(super) name: String,
     schema: String,
     table: String,
+    /// Whether the role may read what it leads to.
+    is_readable: bool,
     /// Pairs of a column of this table and the one that it refers to.
     columns: Vec<(String, String)>,
 }
@@ -129,6 +131,11 @@ impl ForeignKey {
     /// What a column refers to by this key.
     pub(super) fn target_of(&self, column: &str) -> Option<&str> {
         self.columns.iter().find(|(own, _)| own == column).map(|(_, theirs)| theirs.as_str())
+    }
+
+    /// What a column alone refers to by this key, where the role may read that.
+    pub(super) fn readable_target_of(&self, column: &str) -> Option<&str> {
+        self.target_of(column).filter(|_| self.is_readable && self.columns.len() == 1)
     }
 
     /// The table that it leads to.

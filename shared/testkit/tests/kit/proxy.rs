@@ -151,3 +151,22 @@ async fn answers_can_be_disguised() {
     proxy.restore().await;
     assert_eq!(&exchange(&mut stream).await.unwrap(), b"ping");
 }
+
+#[tokio::test]
+async fn a_session_of_postgresql_has_no_options_behind_a_proxy_that_drops_them() {
+    let database = testkit::postgres::shared().await.database().await;
+    let port: u16 = database.url().rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
+    let proxy = Proxy::to_port(port).await;
+    let url = database.url().replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+    let mut config: tokio_postgres::Config = url.parse().unwrap();
+    config.options("-c statement_timeout=7s").application_name("kept");
+    for expected in ["7s", "0"] {
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let settings =
+            "select current_setting('statement_timeout'), current_setting('application_name'), current_database()::text";
+        let row = client.query_one(settings, &[]).await.unwrap();
+        assert_eq!([0, 1, 2].map(|place| row.get::<usize, &str>(place)), [expected, "kept", database.name()]);
+        proxy.drop_options();
+    }
+}
