@@ -8,6 +8,7 @@ use fred::{
 };
 use shared::{ids::PostId, keys};
 use tokio::{
+    sync::Mutex,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -31,19 +32,34 @@ pub(crate) async fn run(
     world: &Arc<World>,
     history: &Arc<History>,
 ) {
+    let servers = Arc::new(Servers::default());
     let mut under_way = JoinSet::new();
     for event in events {
         sleep_until(started + event.at).await;
         history.say(event);
         history.injected(event.fault.kind());
-        under_way.spawn(inflict(event, Arc::clone(cluster), Arc::clone(world)));
+        under_way.spawn(inflict(event, Arc::clone(&servers), Arc::clone(cluster), Arc::clone(world)));
     }
     under_way.join_all().await;
 }
 
-async fn inflict(event: Event, cluster: Arc<Cluster>, world: Arc<World>) {
+/// On a slow machine, a server may take so long to start that its next blow is due: it comes when the server is there.
+#[derive(Default)]
+struct Servers {
+    redis: Mutex<()>,
+    postgres: Mutex<()>,
+}
+
+async fn inflict(event: Event, servers: Arc<Servers>, cluster: Arc<Cluster>, world: Arc<World>) {
     match event.fault {
-        Fault::Process(process, blow) => strike(process, blow, event, &cluster).await,
+        Fault::Process(process, blow) => {
+            let _turn = match process {
+                Process::Redis => Some(servers.redis.lock().await),
+                Process::Postgres => Some(servers.postgres.lock().await),
+                Process::Program(_) => None,
+            };
+            strike(process, blow, event, &cluster).await;
+        }
         Fault::Link(link, trouble) => disturb(link, trouble, event, &cluster).await,
         Fault::Forget(post, which) => {
             let post = PostId::parse(&world.posts[post].id).expect("the id was made by us");
