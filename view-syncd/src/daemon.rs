@@ -64,6 +64,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let mut engine = Engine::new(&stores, settings.work, metrics.clone(), stop.clone());
     let health = engine.health();
     let mut leadership = leader::campaign(Arc::clone(&stores.database), metrics);
+    engine.set_leadership(leadership.clone());
     let readiness = Arc::new(readiness(health, leadership.clone()));
     let route = admin_api::route(daemon.verifier, requester.clone());
     let admin = Admin { readiness: Arc::clone(&readiness), registry, route: Some(route) };
