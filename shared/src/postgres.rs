@@ -170,6 +170,15 @@ impl Database {
         Err(DatabaseError::read_only())
     }
 
+    /// Whether the session of a backend holds the lock of the leader.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn leads(&self, backend: i32) -> Result<bool, DatabaseError> {
+        let rows = self.query(sql::LEADS, &[&backend]).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
     /// Closes the connections that nobody uses. Those to a server that has become read-only would be given out again and again, long after
     /// another one takes the writes, or after the session's own setting is out of date.
     fn forget_idle(&self) {

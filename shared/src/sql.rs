@@ -33,7 +33,12 @@ SELECT datname || ':' || coalesce(to_regclass($1)::oid::int8, 0) || '/' || oid
 FROM pg_catalog.pg_database WHERE datname = current_database()";
 
 /// Takes the lock of the leader over the ledger `$1`, or tells that another session holds it. The number is the project's own.
-pub const TRY_TO_LEAD: &str = "-- try to lead\nSELECT pg_try_advisory_lock(722643, hashtext($1))";
+pub const TRY_TO_LEAD: &str = "-- try to lead\nSELECT pg_try_advisory_lock(722643, hashtext($1)), pg_backend_pid()";
+
+/// Whether the session of the backend `$1` holds a lock of the leader.
+pub const LEADS: &str = "\
+-- leads
+SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND classid = 722643 AND granted AND pid = $1::int4)";
 
 /// Whether the server answers and this session may write: a standby says no, and so does a server that was made read-only.
 pub const PING: &str = "-- ping\nSELECT current_setting('transaction_read_only') = 'off'";

@@ -67,6 +67,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let health = engine.health();
     metrics::register_oldest(&mut registry, health.clone());
     let mut leadership = leader::campaign(Arc::clone(&stores.database), metrics);
+    engine.set_leadership(leadership.clone());
     let readiness = Arc::new(readiness(health, engine.progress(), leadership.clone()));
     let route = admin_api::route(daemon.verifier, requester.clone());
     let admin = Admin { readiness: Arc::clone(&readiness), registry, route: Some(route) };

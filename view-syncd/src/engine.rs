@@ -28,6 +28,7 @@ use crate::{
     drain::Drained,
     health::Health,
     held::HeldPosts,
+    leader::Leadership,
     line::Line,
     metrics::Metrics,
     outbox::{self, EntryId, Gathered},
@@ -95,6 +96,8 @@ pub struct Engine {
     pub(crate) progress: Progress,
     /// Whether this process is the one that drains. Another one's counts in PostgreSQL may be ahead of what Redis has been told.
     pub(crate) drains: bool,
+    /// Whether it is the only one that does; where nobody can tell, it is.
+    leadership: Option<Leadership>,
     /// When dead letters are offered again before the next cycle, because locks were in the way of some.
     pub(crate) offer_at: Option<Instant>,
     /// Up to which dead letter they have been offered again.
@@ -133,6 +136,7 @@ impl Engine {
             store: Store::new(Arc::clone(&stores.database), progress.clone()),
             progress,
             drains: true,
+            leadership: None,
             offer_at: None,
             offered_to: None,
             gathered: Gathered::default(),
@@ -144,6 +148,20 @@ impl Engine {
     /// Sets whether this process is the one that drains, or leaves that to another one. It is, unless told otherwise.
     pub fn set_drains(&mut self, drains: bool) {
         self.drains = drains;
+    }
+
+    /// Sets who can tell whether this process is the only one that drains.
+    pub fn set_leadership(&mut self, leadership: Leadership) {
+        self.leadership = Some(leadership);
+    }
+
+    /// Whether no other process can have put anything into PostgreSQL that it has not settled in Redis yet.
+    pub(crate) async fn drains_alone(&self) -> Result<bool, Failure> {
+        match &self.leadership {
+            _ if !self.drains => Ok(false),
+            Some(leadership) => Ok(leadership.is_alone(&self.database).await?),
+            None => Ok(true),
+        }
     }
 
     /// What was in the way of the last drain.

@@ -6,10 +6,10 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use shared::{
@@ -24,6 +24,8 @@ use crate::metrics::Metrics;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A connection that does not answer for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Who has led for this long is the only one: whoever led before has learnt by now that its connection is lost.
+const SETTLED_IN: Duration = INTERVAL.saturating_add(PATIENCE).saturating_add(Duration::from_secs(2));
 /// How long a start waits for the first decision. Without one, the daemon works.
 const FIRST_DECISION: Duration = Duration::from_secs(10);
 
@@ -55,9 +57,29 @@ impl Role {
 pub struct Leadership {
     role: watch::Receiver<Role>,
     connected: Arc<AtomicBool>,
+    session: Arc<Mutex<Option<Session>>>,
+}
+
+/// The session that holds the lock.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    backend: i32,
+    since: Instant,
 }
 
 impl Leadership {
+    /// Whether no other process can be draining now: this one leads, as PostgreSQL says at this moment, and has for a while.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn is_alone(&self, database: &Database) -> Result<bool, DatabaseError> {
+        let session = *self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        match session.filter(|session| session.since.elapsed() >= SETTLED_IN) {
+            Some(session) => database.leads(session.backend).await,
+            None => Ok(false),
+        }
+    }
+
     /// The role now.
     #[must_use]
     pub fn role(&self) -> Role {
@@ -95,12 +117,14 @@ impl Leadership {
 #[must_use]
 pub fn campaign(database: Arc<Database>, metrics: Metrics) -> Leadership {
     let (sender, receiver) = watch::channel(Role::Undecided);
-    let connected = Arc::new(AtomicBool::new(false));
-    let leadership = Leadership { role: receiver, connected: Arc::clone(&connected) };
+    let (connected, session) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
+    let leadership = Leadership { role: receiver, connected: Arc::clone(&connected), session: Arc::clone(&session) };
     tokio::spawn(async move {
-        let candidate = Candidate { database, role: sender, connected, metrics };
+        let candidate = Candidate { database, role: sender, connected, session, metrics };
         loop {
-            if let Err(error) = candidate.hold_a_session().await
+            let ended = candidate.hold_a_session().await;
+            candidate.note_session(None);
+            if let Err(error) = ended
                 && candidate.connected.swap(false, Relaxed)
             {
                 candidate.metrics.postgres_up.set(0);
@@ -116,10 +140,15 @@ struct Candidate {
     database: Arc<Database>,
     role: watch::Sender<Role>,
     connected: Arc<AtomicBool>,
+    session: Arc<Mutex<Option<Session>>>,
     metrics: Metrics,
 }
 
 impl Candidate {
+    fn note_session(&self, session: Option<Session>) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+    }
+
     /// Tries for the lock until it is held, then keeps the connection, for the lock ends with it.
     async fn hold_a_session(&self) -> Result<(), DatabaseError> {
         let ledger = self.database.schema().await?.ledger.to_string();
@@ -132,7 +161,9 @@ impl Candidate {
                 return Err(DatabaseError::read_only());
             }
             if !leads {
-                leads = in_time(session.query_one(sql::TRY_TO_LEAD, &[&ledger])).await?.get(0);
+                let tried = in_time(session.query_one(sql::TRY_TO_LEAD, &[&ledger])).await?;
+                leads = tried.get(0);
+                self.note_session(leads.then(|| Session { backend: tried.get(1), since: Instant::now() }));
                 self.decide(if leads { Role::Leader } else { Role::Standby });
             }
             tokio::time::sleep(INTERVAL).await;

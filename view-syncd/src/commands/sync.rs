@@ -26,6 +26,7 @@ pub async fn run(settings: SyncSettings) -> anyhow::Result<ExitCode> {
     leadership.decided().await;
     // Where a daemon leads, it drains, and this process waits for that.
     engine.set_drains(leadership.works());
+    engine.set_leadership(leadership);
     // The cycle itself logs what went wrong.
     let Ok(synced) = engine.cycle().await else { return Ok(ExitCode::FAILURE) };
     if synced.errors > 0 {

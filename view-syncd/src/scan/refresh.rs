@@ -60,14 +60,17 @@ impl Engine {
             {
                 // Some pairs of a post that is held may be stored, and are not settled.
                 adjustment.views = (look.persisted != Some(*views) && !self.held.holds(post)).then_some(*views);
-                // Where another process drains, PostgreSQL may have what that one has not settled yet.
-                adjustment.is_quiet = !self.drains;
                 adjustment.known = belief.views;
                 adjustment.author = (belief.author != *author).then(|| [belief.author.clone(), author.clone()]);
             }
             if adjustment.views.is_some() || adjustment.author.is_some() || look.immortal {
                 adjustments.push(adjustment);
             }
+        }
+        // Where another process drains, too, PostgreSQL may have what that one has not settled yet.
+        let is_quiet = adjustments.iter().any(|adjustment| adjustment.views.is_some()) && !self.drains_alone().await?;
+        for adjustment in &mut adjustments {
+            adjustment.is_quiet = is_quiet;
         }
         let failed = self.adjust(&adjustments, scanned).await?;
         let in_order = looks.iter().filter(|(post, look)| !look.differs() && !failed.contains(*post)).count();

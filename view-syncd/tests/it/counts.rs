@@ -239,3 +239,30 @@ async fn counts_are_true_while_others_lock_a_post_and_view_syncd_is_killed() {
     let _syncd = busy(&world).start();
     settles(&world, &ingests, &seen).await;
 }
+
+/// The connection that decides who leads is lost again and again: for a moment, both do.
+#[tokio::test]
+async fn counts_are_true_while_two_believe_to_lead() {
+    let (world, ingests, addresses) = site::<2>().await;
+    let port = testkit::postgres::shared().await.port();
+    let mut daemons = Vec::new();
+    for _ in 0..2 {
+        let proxy = Proxy::to_port(port).await;
+        let url = world.database.url().replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+        let daemon = busy(&world).env("DATABASE_URL", url).env("SYNC_INTERVAL", "1s").start();
+        daemon.wait_for_line("leads").await;
+        daemons.push((daemon, proxy));
+    }
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Once);
+    let until = Instant::now() + LOAD;
+    while Instant::now() < until {
+        for (_, proxy) in &daemons {
+            proxy.break_networking().await;
+            proxy.restore().await;
+            sleep(std::time::Duration::from_millis(1_400)).await;
+        }
+    }
+    settles(&world, &ingests, &crowd.stop().await).await;
+    let changes: usize = daemons.iter().map(|(daemon, _)| daemon.lines_with("this view-syncd leads").len()).sum();
+    assert!(changes >= 2, "the lead has not changed");
+}
