@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::schema::SchemaError;
 
@@ -133,6 +133,7 @@ impl From<tokio_postgres::Error> for DatabaseError {
         let text = refusal.to_string();
         match refusal.state {
             SqlState::LOCK_NOT_AVAILABLE => Self::Locked(refusal),
+            _ if db.is_some_and(|db| is_of_application(db, refusal.class())) => Self::Refused(refusal),
             // No connection is to be had; a prepared statement no longer fits the table, and another connection prepares it anew; a standby.
             SqlState::TOO_MANY_CONNECTIONS | SqlState::FEATURE_NOT_SUPPORTED | SqlState::READ_ONLY_SQL_TRANSACTION => {
                 Self::Unavailable(text)
@@ -145,6 +146,14 @@ impl From<tokio_postgres::Error> for DatabaseError {
             },
         }
     }
+}
+
+/// Whether it was code of the application's that failed, such as a trigger: it may raise an exception for one row, with any SQLSTATE. None of the
+/// statements of this project calls a function that has a context of its own.
+fn is_of_application(error: &DbError, class: &str) -> bool {
+    let is_raised = error.routine() == Some("exec_stmt_raise");
+    // An object or a right that such code lacks is none that this program lacks.
+    is_raised || (error.where_().is_some() && matches!(class, "0A" | "28" | "3D" | "3F" | "42"))
 }
 
 /// The whole chain of an error without a SQLSTATE, such as a connection refused: the library's own text names only its outermost part.

@@ -279,10 +279,10 @@ impl<'a, P: PairList> Insert<'a, P> {
             self.work.push(range);
             return proven;
         }
-        let tried = self.rest(&range).filter(|(_, (_, viewer, _))| !self.suspects.has(viewer));
+        let tried = self.rest(&range).filter(|(_, (post, viewer, _))| !self.suspects.has(post, viewer));
         let tried: Vec<(usize, Sent<'_>)> = tried.take(2).collect();
-        let (place, viewer) = match tried[..] {
-            [(place, (_, viewer, _))] => (place, viewer),
+        let (place, post, viewer) = match tried[..] {
+            [(place, (post, viewer, _))] => (place, post, viewer),
             [] => return Ok(()),
             _ => {
                 self.work.extend(halves(&range));
@@ -290,11 +290,11 @@ impl<'a, P: PairList> Insert<'a, P> {
             }
         };
         let Some(refusal) = error.refusal().cloned() else { return Err(error) };
-        if refusal.is_lock() && self.options.guesses && self.suspects.note(viewer) {
-            let others = self.work.iter().flat_map(|range| self.rest(range));
-            let others: Vec<usize> = others.filter(|(_, (_, other, _))| *other == viewer).map(|(place, _)| place).collect();
-            let refused = others.into_iter().map(|place| Refused { place, refusal: refusal.clone() });
-            self.outcome.refused.extend(refused);
+        if refusal.is_lock() {
+            let is_viewer = self.options.guesses && self.suspects.note_viewer(viewer);
+            if self.suspects.note_post(post) || is_viewer {
+                self.take_for_locked(&refusal);
+            }
         }
         let refused = Refused { place, refusal };
         if refused.refusal.is_of_reference() {
@@ -304,6 +304,15 @@ impl<'a, P: PairList> Insert<'a, P> {
         }
         self.doubtful.push(refused);
         if self.doubtful.len() >= MOST_DOUBTFUL { self.confirm().await } else { Ok(()) }
+    }
+
+    /// Refuses what is still to be done of viewers and posts of which enough was refused for a lock.
+    fn take_for_locked(&mut self, refusal: &Refusal) {
+        let others = self.work.iter().flat_map(|range| self.rest(range));
+        let others: Vec<usize> =
+            others.filter(|(_, (post, viewer, _))| self.suspects.has(post, viewer)).map(|(place, _)| place).collect();
+        self.left_out.extend(&others);
+        self.outcome.refused.extend(others.into_iter().map(|place| Refused { place, refusal: refusal.clone() }));
     }
 
     /// Makes sure that the table takes pairs still, so that those that it has refused are bad.
@@ -328,7 +337,7 @@ impl<'a, P: PairList> Insert<'a, P> {
         let (mut spelling, mut only) = (spelling, only);
         loop {
             let rest = self.rest(&range).map(|(_, pair)| pair);
-            let pairs = rest.filter(|(_, viewer, _)| !self.suspects.has(viewer));
+            let pairs = rest.filter(|(post, viewer, _)| !self.suspects.has(post, viewer));
             let arrays = Arrays::new(&schema, pairs, spelling, only.as_ref())?;
             if arrays.posts.is_empty() {
                 return Ok(());

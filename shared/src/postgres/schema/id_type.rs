@@ -62,9 +62,9 @@ impl IdType {
         match self {
             Self::Uuid => "gen_random_uuid()",
             Self::Text { .. } => "'nobody'::text",
-            Self::Integer { greatest } if greatest == i64::MAX => "0::int8",
-            Self::Integer { greatest } if greatest == i64::from(i32::MAX) => "0::int4",
-            Self::Integer { .. } => "0::int2",
+            Self::Integer { greatest } if greatest == i64::MAX => "1::int8",
+            Self::Integer { greatest } if greatest == i64::from(i32::MAX) => "1::int4",
+            Self::Integer { .. } => "1::int2",
         }
     }
 

@@ -117,6 +117,35 @@ async fn a_locked_user_keeps_only_his_own_views_waiting() {
 }
 
 #[tokio::test]
+async fn a_row_that_a_trigger_writes_for_a_post_of_many_viewers_keeps_no_other_post_waiting() {
+    let world = World::new().await;
+    posts(&world, 1..=20).await;
+    let statistics = "create table statistics (post_id bigint primary key, views int not null default 0);
+                      insert into statistics select generate_series(1, 20);
+                      create function count_view() returns trigger language plpgsql as $$ begin
+                        update statistics set views = views + 1 where post_id = new.post_id; return new; end $$;
+                      create trigger count_view after insert on post_views for each row execute function count_view()";
+    world.sql.batch_execute(statistics).await.unwrap();
+    let (_daemon, client) = daemon(&world).await;
+    let application = Application::begins(&world, "select from statistics where post_id = 7 for update").await;
+    let viewers: Vec<String> = (1_000..6_000).map(|viewer| viewer.to_string()).collect();
+    for chunk in viewers.chunks(100) {
+        world.add_entry(chunk.iter().map(|viewer| ("7", viewer.as_str())).collect()).await;
+    }
+    for viewer in 1..=8 {
+        let started = Instant::now();
+        world.record("9", &[&viewer.to_string()]).await;
+        stored(&world, 9, viewer, SECONDS).await;
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    }
+    readiness(&client, 503, SECONDS).await;
+    application.does("commit").await;
+    stored(&world, 7, 5_000, SECONDS * 3).await;
+    assert_eq!(world.dead().await.len(), 0);
+    readiness(&client, 200, SECONDS).await;
+}
+
+#[tokio::test]
 async fn a_locked_user_who_has_viewed_a_thousand_posts_does_not_keep_others_waiting() {
     let world = World::new().await;
     let users = "insert into posts (id, author_id) select id, 999999 from generate_series(1, 1010) id;

@@ -86,6 +86,21 @@ async fn a_trigger_that_raises_for_one_viewer_or_post_keeps_only_those_out() {
 }
 
 #[tokio::test]
+async fn a_trigger_may_name_any_state_for_one_viewer() {
+    // Those of a missing right, a serialization failure, a cancelled statement, a missing feature, and a server that shuts down.
+    for state in ["42501", "40001", "57014", "0A000", "57P01"] {
+        let world = world(1..=5, &trigger("before insert on post_views", state, "new.user_id = 66")).await;
+        let (_daemon, client) = daemon(&world).await;
+        let all: Vec<(i32, i32)> = (1..=5).flat_map(|post| [65, 66, 67].map(|viewer| (post, viewer))).collect();
+        let sent = record(&world, &all).await;
+        outbox_empties(&world, SECONDS).await;
+        let (bad, good): (Vec<_>, Vec<_>) = sent.into_iter().partition(|(_, viewer, _)| viewer == "66");
+        assert_eq!((passing(&world).await, ledger(&world).await), (bad, good), "{state}");
+        assert_eq!(client.get("/readyz").await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn viewers_that_are_no_users_are_found_quickly() {
     // By post; and whether the bad ones stand together.
     let mixed = |number: i32| if number % 2 == 0 { 1 + number / 2 } else { 5_000 + number };
