@@ -77,7 +77,7 @@ async fn leave_held(engine: &mut Engine) -> ExitCode {
     // Their entries may have pairs of other posts, which are stored.
     let all = [EntryId { ms: 0, sequence: 0 }, EntryId { ms: u64::MAX, sequence: u64::MAX }];
     let rest = Gathered::of(engine.held.posts().copied().collect(), all[0], all[1], engine.line.number());
-    let views = left(rest, &mut engine.line, &engine.keys).await;
+    let views = left(rest, &mut engine.line, &engine.keys).await.unwrap_or_else(|| "views".to_owned());
     let why = match engine.held.oldest() {
         Some((_, Why::Full)) => "whose counts have no room in their column",
         _ => "that others have locked in PostgreSQL",
@@ -96,17 +96,21 @@ async fn step(engine: &mut Engine, newest: &mut Option<outbox::EntryId>) -> Resu
 /// Says what could not be stored in time.
 pub(crate) async fn report_rest(stores: &Stores) {
     let mut line = Line::new(stores.redis.clone(), Arc::<AtomicU64>::default());
-    let views = left(Gathered::default(), &mut line, &stores.keys).await;
-    tracing::error!("{views} are left in the outbox: they stay safe in Redis until the next start");
+    match left(Gathered::default(), &mut line, &stores.keys).await {
+        Some(views) => tracing::error!("{views} are left in the outbox: they stay safe in Redis until the next start"),
+        None => {
+            tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start")
+        }
+    }
 }
 
-/// Reads what is in the outbox, and says how much that is.
-async fn left(mut rest: Gathered, line: &mut Line, keys: &Keys) -> String {
+/// Reads what is in the outbox, and says how much that is; nothing where it cannot be read.
+async fn left(mut rest: Gathered, line: &mut Line, keys: &Keys) -> Option<String> {
     match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(line, keys, MOST_COUNTED)).await {
         Ok(Ok(())) => {
             let at_least = if rest.size < MOST_COUNTED { "" } else { "at least " };
-            format!("{at_least}{} views in {} entries", rest.size, rest.entries.len())
+            Some(format!("{at_least}{} views in {} entries", rest.size, rest.entries.len()))
         }
-        _ => "views that cannot be counted, as the outbox cannot be read,".to_owned(),
+        _ => None,
     }
 }
