@@ -99,7 +99,7 @@ pub(crate) async fn report_rest(stores: &Stores) {
     match left(Gathered::default(), &mut line, &stores.keys).await {
         Some(views) => tracing::error!("{views} are left in the outbox: they stay safe in Redis until the next start"),
         None => {
-            tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start")
+            tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start");
         }
     }
 }
