@@ -163,3 +163,12 @@ async fn a_stranger_alone_does_not_make_the_table_look_broken() {
     assert_eq!(store(&world.database, &pairs).await.unwrap().refused.len(), 1);
     assert!(world.database.takes_pairs().await.unwrap());
 }
+
+/// No id is zero in most tables, and many say so. The viewer that is made up where the ledger has none must not break such a rule.
+#[tokio::test]
+async fn a_ledger_that_is_empty_and_wants_positive_ids_does_not_look_broken() {
+    let world = World::new(IdType::Bigint, true).await;
+    let rule = "alter table post_views drop constraint known; alter table post_views add constraint positive check (user_id > 0)";
+    world.client.batch_execute(rule).await.unwrap();
+    assert!(world.database.takes_pairs().await.unwrap());
+}
