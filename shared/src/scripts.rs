@@ -32,7 +32,7 @@ const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
 /// # Errors
 /// Redis's error.
 pub async fn hydrate(redis: &Client, keys: &Keys, post: &PostId, known: &KnownPost, ttl: Duration) -> Result<(), Error> {
-    let args = [known.author.as_str().into(), known.views.into(), "".into(), "".into(), 0.into()];
+    let args = [known.author.as_str().into(), known.views.into(), "".into(), "".into()];
     put(redis, keys, post, args, &[], &known.viewers, ttl).await.map(drop)
 }
 
@@ -50,9 +50,7 @@ pub async fn refresh(
     viewers: &[ViewerId],
     ttl: Duration,
 ) -> Result<bool, Error> {
-    let past = i64::try_from(viewers.len()).unwrap_or(i64::MAX);
-    let seen = seen.unwrap_or_default();
-    let args = [known.author.as_str().into(), known.views.into(), "refresh".into(), seen.into(), past.into()];
+    let args = [known.author.as_str().into(), known.views.into(), "refresh".into(), seen.unwrap_or_default().into()];
     Ok(put(redis, keys, post, args, viewers, &known.viewers, ttl).await? == HYDRATED)
 }
 
@@ -69,7 +67,7 @@ async fn put(
     redis: &Client,
     keys: &Keys,
     post: &PostId,
-    first: [Value; 5],
+    first: [Value; 4],
     past: &[ViewerId],
     viewers: &[String],
     ttl: Duration,

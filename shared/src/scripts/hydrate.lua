@@ -2,8 +2,7 @@
 --
 -- KEYS: 1 the set of viewers, 2 the meta hash
 -- ARGV: 1 TTL in seconds, 2 author (may be empty), 3 count in PostgreSQL, 4 "refresh" or "", 5 the count that Redis had when PostgreSQL was asked
---       (empty for none; only looked at for "refresh"), 6 how many of the following viewers were stored past Redis: these come first,
---       7... viewers known to the ledger
+--       (empty for none; only looked at for "refresh"), 6... viewers known to the ledger
 -- Returns 1 when it was put there, 0 when it was there, 2 when nothing was done because Redis has another count by now.
 --
 -- Viewers that come from the ledger are recorded and acknowledged at once: the live count stays what it is, and the size of the
@@ -16,15 +15,10 @@ local before = redis.call('HMGET', KEYS[2], 'persisted')[1] or ''
 if refreshes and before ~= ARGV[5] then
   return 2
 end
-local function add(first, last)
-  local added = 0
-  for start = first, last, 1000 do
-    added = added + redis.call('SADD', KEYS[1], unpack(ARGV, start, math.min(start + 999, last)))
-  end
-  return added
+local added = 0
+for first = 6, #ARGV, 1000 do
+  added = added + redis.call('SADD', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
 end
-local past = add(7, 6 + ARGV[6])
-local added = past + add(7 + ARGV[6], #ARGV)
 if added > 0 then
   redis.call('HINCRBY', KEYS[2], 'recorded', added)
   redis.call('HINCRBY', KEYS[2], 'acked', added)
@@ -34,7 +28,7 @@ end
 -- something is pending, only those are added of whom Redis has not heard at all.
 local known = redis.call('HMGET', KEYS[2], 'recorded', 'acked')
 local persisted, count = tonumber(before), tonumber(ARGV[3])
-local now = persisted and math.max(persisted, math.min(persisted + past, count))
+local now = persisted and math.max(persisted, math.min(persisted + added, count))
 if (known[1] or '0') == (known[2] or '0') then
   now = math.max(persisted or count, count)
 end

@@ -49,7 +49,8 @@ async fn settles(world: &World, ingests: &[Daemon], seen: &Seen) {
     // Without any scan.
     for post in POSTS {
         let stored = world.stored(post).await;
-        eventually("the counts agree", SOON, async || world.live(post).await == stored).await;
+        let agrees = async || if world.live(post).await == stored { Ok(()) } else { Err((post, stored, world.meta(post).await)) };
+        eventually("the counts agree", SOON, agrees).await;
     }
     for _ in 0..2 {
         let synced = world.command("sync").start();

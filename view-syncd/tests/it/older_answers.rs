@@ -104,6 +104,17 @@ async fn several_processes_that_went_past_redis_tell_it_each_their_own() {
 }
 
 #[tokio::test]
+async fn whom_the_ledger_brings_along_is_counted_with_those_who_are_named() {
+    let world = World::new().await;
+    three_wait(&world).await;
+    // Two are named, and the ledger has a third one by now whom the next refresh is to name.
+    assert!(refresh(&world, &known(11, &["11", "12", "13", "21", "22", "31"]), "5", &["21", "22"]).await);
+    assert_eq!(world.live("7").await, 11);
+    assert!(refresh(&world, &known(11, &["11", "12", "13", "21", "22", "31"]), "8", &["21", "22", "31"]).await);
+    assert_eq!((world.live("7").await, world.meta("7").await), (11, [8, 6, 3]));
+}
+
+#[tokio::test]
 async fn who_was_stored_before_the_post_was_looked_up_anew_counts_once() {
     let world = World::new().await;
     // Redis has forgotten everything, and somebody has looked the post up since: the count has everybody in it.
