@@ -99,8 +99,8 @@ impl Crowd {
     /// Starts clients of some processes, that view posts which nobody has viewed yet.
     pub(crate) fn start(processes: &[SocketAddr], posts: &[&str], clients: usize, habit: Habit) -> Self {
         // A viewer whom two processes record at the same moment is counted twice until the slower one has taken that back, in its next step; and
-        // not at all, where the drain is faster than the slower one. At rest, counts are exact.
-        let off = if habit == Habit::Twice { clients as i64 } else { 0 };
+        // not at all, where the drain is faster than the slower one: as many as are under way, twice each. At rest, counts are exact.
+        let off = if habit == Habit::Twice { 2 * clients as i64 } else { 0 };
         let post = |id: &&str| Post { id: (*id).to_owned(), sent: AtomicI64::new(0), acknowledged: AtomicI64::new(0) };
         let shared = Arc::new(Shared {
             posts: posts.iter().map(post).collect(),
