@@ -74,9 +74,8 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
 
 async fn leave_held(engine: &mut Engine) -> ExitCode {
     let posts = engine.held.len();
-    // Their entries may have pairs of other posts, which are stored.
-    let all = [EntryId { ms: 0, sequence: 0 }, EntryId { ms: u64::MAX, sequence: u64::MAX }];
-    let rest = Gathered::of(engine.held.posts().copied().collect(), all[0], all[1], engine.line.number());
+    // Their entries may have pairs of other posts, and earlier ones of these, which are stored.
+    let rest = Gathered::of(engine.held.unsettled().collect(), EntryId::LAST, engine.line.number());
     let views = left(rest, &mut engine.line, &engine.keys).await.unwrap_or_else(|| "views".to_owned());
     let why = match engine.held.oldest() {
         Some((_, Why::Full)) => "whose counts have no room in their column",

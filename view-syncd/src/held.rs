@@ -102,6 +102,11 @@ impl HeldPosts {
         self.posts.keys()
     }
 
+    /// The posts that are held, each with its first entry that is not settled.
+    pub(crate) fn unsettled(&self) -> impl Iterator<Item = (PostId, EntryId)> {
+        self.posts.iter().map(|(post, held)| (*post, held.first))
+    }
+
     /// Up to where the outbox has been read.
     pub(crate) fn read_to(&self) -> Option<EntryId> {
         self.read_to
@@ -270,10 +275,11 @@ impl Engine {
     async fn store_held(&mut self, mut posts: HashSet<PostId>, patience: Option<Duration>) -> Result<usize, Failure> {
         let mut pairs = 0;
         loop {
-            posts.retain(|post| self.held.holds(post));
-            let from = posts.iter().filter_map(|post| self.held.posts.get(post)).map(|held| held.first).min();
-            let (Some(from), Some(until)) = (from, self.held.read_to) else { return Ok(pairs) };
-            let mut batch = Gathered::of(posts.clone(), from, until, self.held.link);
+            // What an entry has of a post before that is settled, and must not be taken for one more reason to delete the entry.
+            let wanted: HashMap<PostId, EntryId> = self.held.unsettled().filter(|(post, _)| posts.contains(post)).collect();
+            posts.retain(|post| wanted.contains_key(post));
+            let Some(until) = self.held.read_to.filter(|_| !wanted.is_empty()) else { return Ok(pairs) };
+            let mut batch = Gathered::of(wanted, until, self.held.link);
             batch.read_on(&mut self.line, &self.keys, self.settings.batch_size).await?;
             let schema = self.schema_for(&batch).await?;
             batch.prepare(&schema);

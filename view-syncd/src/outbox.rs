@@ -1,6 +1,6 @@
 //! Reading the outbox: entries in their order, page by page, and what each of them says.
 
-use std::{collections::HashSet, fmt, str::FromStr, time::Instant};
+use std::{collections::HashMap, fmt, str::FromStr, time::Instant};
 
 use fred::{clients::Client, error::Error, interfaces::StreamsInterface, types::Value};
 use shared::{
@@ -145,8 +145,8 @@ struct Part {
     from: Option<EntryId>,
     /// The last entry, where that is known.
     until: Option<EntryId>,
-    /// The posts of which pairs are wanted; of all, where this is not given.
-    posts: Option<HashSet<PostId>>,
+    /// The posts of which pairs are wanted, each from an entry on; of all, where this is not given.
+    posts: Option<HashMap<PostId, EntryId>>,
 }
 
 impl Gathered {
@@ -160,9 +160,9 @@ impl Gathered {
         Self { part: Part { after: Some(entry), ..Part::default() }, link, ..Self::default() }
     }
 
-    /// What is to be gathered of certain posts, from the one entry to the other, over the link by which these were read.
-    pub(crate) fn of(posts: HashSet<PostId>, from: EntryId, until: EntryId, link: u64) -> Self {
-        let part = Part { after: None, from: Some(from), until: Some(until), posts: Some(posts) };
+    /// What is to be gathered of certain posts, each from an entry on, up to another one, over the link by which these were read.
+    pub(crate) fn of(posts: HashMap<PostId, EntryId>, until: EntryId, link: u64) -> Self {
+        let part = Part { after: None, from: posts.values().min().copied(), until: Some(until), posts: Some(posts) };
         Self { part, link, ..Self::default() }
     }
 
@@ -254,7 +254,7 @@ impl Gathered {
             let viewer = fields.next();
             let post_id = canonical_post(post);
             if let Some(wanted) = &self.part.posts
-                && post_id.is_none_or(|post| !wanted.contains(&post))
+                && post_id.and_then(|post| wanted.get(&post)).is_none_or(|first| id < *first)
             {
                 continue;
             }

@@ -115,7 +115,7 @@ impl Engine {
         let Some(Reply::List(fields)) = replies.iter().next() else { return Ok(None) };
         let settled = fields.iter().next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
         let from = settled.map_or(EntryId::FIRST, EntryId::next);
-        let mut outbox = Gathered::of([*post].into(), from, EntryId::LAST, self.line.number());
+        let mut outbox = Gathered::of([(*post, from)].into(), EntryId::LAST, self.line.number());
         outbox.read_on(&mut self.line, &self.keys, MOST_WAITING).await?;
         Ok(outbox.is_at_end.then(|| outbox.pairs.viewers_of(post)))
     }

@@ -229,6 +229,39 @@ async fn a_post_that_is_locked_waits_although_the_rest_of_its_batch_is_settled_i
 }
 
 #[tokio::test]
+async fn an_entry_stays_for_a_post_that_is_locked_while_others_of_it_are_locked_again_and_free_again() {
+    let world = World::new().await;
+    for post in ["7", "8", "9"] {
+        world.post(post).await;
+    }
+    world.add_entry(vec![("7", "1"), ("8", "1"), ("9", "1")]).await;
+    let locked = async |posts: &str| {
+        let application = world.database.client().await;
+        application.batch_execute(&format!("begin; select from posts where id in ({posts}) for update")).await.unwrap();
+        application
+    };
+    let (seven, nine) = (locked("7").await, locked("9").await);
+    let mut engine = world.engine(&[]).await;
+    engine.drain(Urgency::AtOnce).await.unwrap();
+    assert_eq!((world.stored("8").await, world.outbox_length().await), (1, 1));
+    // The second view of a post waits whose first one is stored, and that is in an entry which stays.
+    let eight = locked("8").await;
+    world.add_entry(vec![("8", "2")]).await;
+    engine.drain(Urgency::AtOnce).await.unwrap();
+    assert_eq!((world.stored("8").await, world.outbox_length().await), (1, 2));
+    drop((seven, eight));
+    while (world.stored("7").await, world.stored("8").await) != (1, 2) {
+        if let Drained::Held(until) = engine.drain(Urgency::AtOnce).await.unwrap() {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+    assert_eq!(world.outbox_length().await, 1, "the entry stays for the post that is still locked");
+    drop(nine);
+    drain_held(&mut engine).await;
+    assert_eq!((world.stored("9").await, world.outbox_length().await), (1, 0));
+}
+
+#[tokio::test]
 async fn an_application_that_locks_in_any_order_is_never_the_victim_of_a_deadlock() {
     let world = World::new().await;
     for post in 1..=10 {
