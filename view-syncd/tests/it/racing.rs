@@ -115,7 +115,10 @@ impl Site {
         let fields: Vec<Option<String>> = self.world.redis.hmget(self.world.keys.meta(&id), names).await.unwrap();
         let size = self.world.redis.scard(self.world.keys.views(&id)).await.unwrap();
         let number = |place: usize| fields[place].as_ref().map_or(0, |text| text.parse().unwrap());
-        [number(0), number(1), number(2), number(3), size]
+        // A list of entries and how many pairs of each: "5-1=2 7-0=1".
+        let pairs = |listed: &str| listed.split_once('=').unwrap().1.parse::<i64>().unwrap();
+        let repeated = fields[3].as_ref().map_or(0, |list| list.split_whitespace().map(pairs).sum());
+        [number(0), number(1), number(2), repeated, size]
     }
 }
 
