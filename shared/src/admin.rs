@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use self::places::{Place, Places};
 use crate::{
     readiness::Readiness,
+    request,
     respond::{self, Answer},
 };
 
@@ -113,6 +114,9 @@ async fn serve_connection(stream: TcpStream, admin: Arc<Admin>, place: Place) {
 
 impl Admin {
     async fn answer(&self, request: &Request<Incoming>, place: &Place) -> Answer {
+        if request::is_ambiguous(request) {
+            return respond::error(StatusCode::BAD_REQUEST, "There must be one Host header, and one Authorization at most");
+        }
         match self.route.as_ref().and_then(|route| route(request)) {
             Some(Answering::Now(answer)) => return answer,
             Some(Answering::Later(answering)) => return place.waiting(answering).await,
@@ -120,6 +124,7 @@ impl Admin {
         }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
+            "/livez" | "/readyz" | "/metrics" if *request.method() == Method::OPTIONS => options(),
             "/livez" | "/readyz" | "/metrics" if !read => respond::method_not_allowed("Method not allowed", "GET, HEAD"),
             "/livez" => live(),
             "/readyz" => ready(&self.readiness),
@@ -143,6 +148,12 @@ impl Admin {
             }
         }
     }
+}
+
+/// The answer of the probes to OPTIONS, which some monitors send first.
+#[must_use]
+pub fn options() -> Answer {
+    respond::options("GET, HEAD, OPTIONS")
 }
 
 /// The answer of `/livez`: the process runs.

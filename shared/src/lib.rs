@@ -1,8 +1,8 @@
 //! What `view-ingest` and `view-syncd` have in common.
 //!
 //! The map: [`ids`] and [`keys`] say what is counted and where it lies in Redis, [`owner`] whose it is; [`settings`] reads flags and environment;
-//! [`auth`] checks tokens; [`redis`] and [`scripts`] speak with Redis, [`postgres`], [`ledger`] and [`sql`] with PostgreSQL;
-//! [`admin`], [`respond`], [`readiness`], [`telemetry`], [`notify`], [`signals`] and [`ticks`] are what a process needs to be
+//! [`files`] reads secrets from files; [`auth`] checks tokens; [`redis`] and [`scripts`] speak with Redis, [`postgres`], [`ledger`] and [`sql`] with PostgreSQL;
+//! [`admin`], [`request`], [`respond`], [`readiness`], [`telemetry`], [`notify`], [`signals`] and [`ticks`] are what a process needs to be
 //! operated; [`failpoints`] are where it is made to die in a proof.
 
 pub mod admin;
@@ -16,6 +16,7 @@ pub mod owner;
 pub mod postgres;
 pub mod readiness;
 pub mod redis;
+pub mod request;
 pub mod respond;
 pub mod scripts;
 pub mod settings;

@@ -62,6 +62,15 @@ pub fn method_not_allowed(message: &str, allowed: &'static str) -> Answer {
     answer
 }
 
+/// 204, with the methods that are allowed: the answer to OPTIONS.
+#[must_use]
+pub fn options(allowed: &'static str) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
 /// 503, with the time in seconds after which it is worth another try.
 #[must_use]
 pub fn unavailable(message: &str) -> Answer {

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use hyper::{
     Request, StatusCode,
     body::{Body, Incoming},
-    header::CONTENT_TYPE,
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
 };
 use serde::Deserialize;
 use shared::respond::{self, Answer};
@@ -22,6 +22,12 @@ const MAX_BODY: usize = 64 * 1024;
 pub(crate) async fn read_json(app: &App, request: Request<Incoming>) -> Result<Bytes, Answer> {
     if !announces_json(&request) {
         return Err(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::CONTENT_TYPE));
+    }
+    if is_encoded(&request) {
+        let mut answer = respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::ENCODING);
+        // What would be taken instead (RFC 9110, section 12.5.3).
+        answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        return Err(answer);
     }
     let body = request.into_body();
     if body.size_hint().lower() > MAX_BODY as u64 {
@@ -81,6 +87,13 @@ fn announces_json(request: &Request<Incoming>) -> bool {
     essence.eq_ignore_ascii_case(b"application/json")
         || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
             && essence.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"application/"))
+}
+
+/// Whether the body is compressed, or otherwise not what it says it is.
+fn is_encoded(request: &Request<Incoming>) -> bool {
+    let codings =
+        request.headers().get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.map(<[u8]>::trim_ascii).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// What is left of the body is not read, so the connection is of no more use.

@@ -39,6 +39,10 @@ pub(crate) const BATCH_EMPTY: &str = "Список постов пуст";
 pub(crate) const BATCH_LONG: &str = "Слишком много постов в запросе, максимум: ";
 /// The body is too large.
 pub(crate) const TOO_LARGE: &str = "Слишком большое тело запроса";
+/// The body is compressed.
+pub(crate) const ENCODING: &str = "Сжатое тело запроса не поддерживается";
+/// No Host header, or more than one of a header that there may be one of.
+pub(crate) const AMBIGUOUS: &str = "Нужен ровно один заголовок Host и не более одного Authorization";
 /// The headers are too large.
 pub(crate) const HEADERS_LARGE: &str = "Слишком большие заголовки запроса";
 /// The body did not arrive in time.

@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 
-use hyper::{HeaderMap, Request, StatusCode, body::Incoming, header::AUTHORIZATION};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, header::AUTHORIZATION};
 use shared::{
     admin,
     auth::Identity,
+    request,
     respond::{self, Answer},
 };
 
@@ -51,11 +52,15 @@ async fn dispatch(app: &App, request: Request<Incoming>) -> Result<Answer, Answe
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(respond::closing(respond::error(status, messages::HEADERS_LARGE)));
     }
+    if request::is_ambiguous(&request) {
+        return Err(respond::error(StatusCode::BAD_REQUEST, messages::AMBIGUOUS));
+    }
     let Some(route) = route(request.uri().path()) else {
         return Err(respond::error(StatusCode::NOT_FOUND, messages::NO_ROUTE));
     };
     let allowed = match route {
         Route::View | Route::Batch => "POST",
+        Route::Live | Route::Ready if request.method() == Method::OPTIONS => return Ok(admin::options()),
         _ => "GET, HEAD",
     };
     if !allowed.split(", ").any(|method| method == request.method().as_str()) {

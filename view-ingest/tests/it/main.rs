@@ -10,6 +10,7 @@ mod fallback;
 mod fallback_faults;
 mod fallback_locks;
 mod first_touch;
+mod heads;
 mod ids;
 mod keys;
 mod limits;

@@ -17,6 +17,8 @@ async fn both_listeners_tell_that_the_process_lives_and_is_ready() {
             assert_eq!((response.status, response.body.as_str()), (200, r#"{"status":"ok"}"#), "{path}");
             let refused = client.request("POST", path, &[], "").await;
             assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"), "{path}");
+            let options = client.request("OPTIONS", path, &[], "").await;
+            assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, OPTIONS"), "{path}");
         }
     }
 }
@@ -57,7 +59,9 @@ async fn metrics_count_what_became_of_views() {
 #[tokio::test]
 async fn readiness_is_told_while_redis_has_never_been_there() {
     let nowhere = testkit::ports::free();
-    let program = crate::support::on_free_ports().env("JWT_SECRET", "s").env("REDIS_URL", format!("redis://127.0.0.1:{nowhere}"));
+    let program = crate::support::on_free_ports()
+        .env("JWT_SECRET", crate::support::SECRET)
+        .env("REDIS_URL", format!("redis://127.0.0.1:{nowhere}"));
     let app = crate::support::Ingest::start_without_redis(program).await;
     for client in [&app.http, &app.admin] as [&Client; 2] {
         assert_eq!(client.get("/livez").await.status, 200);
