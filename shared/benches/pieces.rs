@@ -10,11 +10,10 @@ use shared::{
     ledger::{self, Pair},
     redis::resp::{Commands, Replies, Reply},
 };
-use testkit::tokens::{SigningKey, Token};
+use testkit::tokens::{SECRET, SigningKey, Token};
 
 const POST: &str = "550e8400-e29b-41d4-a716-446655440000";
 const VIEWER: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
-const SECRET: &str = "secret-secret-secret-secret-1234";
 /// Pairs in one transaction of view-syncd, by default.
 const BATCH: u128 = 10_000;
 

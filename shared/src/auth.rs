@@ -1,30 +1,30 @@
-//! Who is asking: bearer tokens (JWT, RFC 7519), checked against one key whose kind decides the algorithm.
+//! Who is asking: bearer tokens (JWT, RFC 7519), checked against keys of which each one's kind decides the algorithm.
 
 mod known;
+mod pem;
+mod refusals;
+mod secret;
+mod source;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::Value;
 
-use self::known::KnownTokens;
+use self::{known::KnownTokens, refusals::Refusals, source::Loaded};
+pub use self::{
+    pem::{BlockError, PemError},
+    refusals::Reason,
+    source::{KeyError, KeySource},
+};
 use crate::ids::ViewerId;
 
 /// The role of those who may ask for a sync.
 pub const ADMIN: &str = "ADMIN";
-
-/// Where the key comes from.
-#[derive(Debug)]
-pub enum KeySource {
-    /// The secret of HS256 tokens itself.
-    Secret(SecretString),
-    /// A file with the secret of HS256 tokens.
-    SecretFile(PathBuf),
-    /// A PEM file with an RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA) public key.
-    PublicKeyFile(PathBuf),
-}
 
 /// What a token must say beside a true signature, `exp` and `sub`.
 #[derive(Debug, Clone, Default)]
@@ -35,25 +35,8 @@ pub struct TokenRules {
     pub audience: Option<String>,
     /// By how much `exp` and `nbf` may be missed.
     pub leeway: Duration,
-}
-
-/// Why a key cannot be used. Never repeats key material.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// There is nothing in it.
-    #[error("the secret is empty")]
-    Empty,
-    /// The file is no PEM public key of a kind that is known.
-    #[error("{} holds no RSA, P-256 or Ed25519 public key in PEM form", .0.display())]
-    NotAPublicKey(PathBuf),
+    /// Whether a secret will do that can be guessed for its length.
+    pub allow_weak_secret: bool,
 }
 
 /// Why a request is not let in.
@@ -79,94 +62,100 @@ pub struct Identity {
     pub admin: bool,
 }
 
-/// Checks tokens, and takes a new key when told to reload.
+/// Checks tokens, and takes new keys when told to reload.
 #[derive(Debug)]
 pub struct Verifier {
     source: KeySource,
     rules: TokenRules,
-    current: ArcSwap<Checker>,
+    current: ArcSwap<Keys>,
     known: KnownTokens,
+    refusals: Refusals,
+    warnings: Vec<String>,
 }
 
-struct Checker {
+/// The keys in use. A token is tried with those whose algorithm its header names, one after the other.
+struct Keys(Vec<Key>);
+
+struct Key {
     key: DecodingKey,
+    /// With the algorithms of this key: its kind binds them.
     validation: Validation,
 }
 
-impl std::fmt::Debug for Checker {
+impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checker").field("algorithms", &self.validation.algorithms).finish_non_exhaustive()
+        f.debug_list().entries(self.0.iter().map(|key| &key.validation.algorithms)).finish()
     }
 }
 
+/// What decides which keys are tried. The library does not look at `crit`, and would not see one that is null.
+#[derive(Deserialize)]
+struct Header {
+    alg: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+/// Says that a field is there, whatever its value.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
+}
+
+/// Anything may stand in them until the library has looked at them.
 #[derive(Deserialize)]
 struct Claims {
-    sub: String,
-    /// Seconds since 1970, perhaps with a fraction.
-    exp: f64,
     #[serde(default)]
-    role: serde_json::Value,
-}
-
-impl KeySource {
-    /// The flag that names this source.
-    #[must_use]
-    pub fn setting(&self) -> &'static str {
-        match self {
-            Self::Secret(_) => "--jwt-secret",
-            Self::SecretFile(_) => "--jwt-secret-file",
-            Self::PublicKeyFile(_) => "--jwt-public-key-file",
-        }
-    }
-
-    fn load(&self) -> Result<(DecodingKey, Algorithm), KeyError> {
-        let read = |path: &PathBuf| std::fs::read(path).map_err(|error| KeyError::Unreadable { path: path.clone(), error });
-        match self {
-            Self::Secret(secret) => hmac_key(secret.expose_secret().as_bytes()),
-            Self::SecretFile(path) => {
-                let text = read(path)?;
-                let end = text.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
-                hmac_key(&text[..end])
-            }
-            Self::PublicKeyFile(path) => public_key(&read(path)?).ok_or_else(|| KeyError::NotAPublicKey(path.clone())),
-        }
-    }
-}
-
-fn hmac_key(secret: &[u8]) -> Result<(DecodingKey, Algorithm), KeyError> {
-    if secret.is_empty() { Err(KeyError::Empty) } else { Ok((DecodingKey::from_secret(secret), Algorithm::HS256)) }
-}
-
-/// The kind of key binds the algorithm: what a token's header asks for is never followed.
-fn public_key(pem: &[u8]) -> Option<(DecodingKey, Algorithm)> {
-    let rsa = || DecodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256));
-    let ec = |_| DecodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256));
-    let ed = |_| DecodingKey::from_ed_pem(pem).map(|key| (key, Algorithm::EdDSA));
-    let (key, algorithm) = rsa().or_else(ec).or_else(ed).ok()?;
-    // An uncompressed point of P-256 takes 65 bytes. A key of another curve would be loaded too, and then refuse every token.
-    let other_curve = algorithm == Algorithm::ES256 && key.try_get_as_bytes().map(<[u8]>::len).ok() != Some(65);
-    (!other_curve).then_some((key, algorithm))
+    sub: Value,
+    /// Seconds since 1970, perhaps with a fraction.
+    #[serde(default)]
+    exp: Value,
+    #[serde(default)]
+    role: Value,
 }
 
 impl Verifier {
-    /// Loads the key.
+    /// Loads the keys.
     ///
     /// # Errors
-    /// [`KeyError`] when the source has no key that can be used.
+    /// [`KeyError`] when the source has no key, or one that cannot be used.
     pub fn new(source: KeySource, rules: TokenRules) -> Result<Self, KeyError> {
-        let checker = Checker::load(&source, &rules)?;
-        Ok(Self { source, rules, current: ArcSwap::from_pointee(checker), known: KnownTokens::default() })
+        let (keys, warnings) = Keys::load(&source, &rules)?;
+        let (known, refusals) = (KnownTokens::default(), Refusals::default());
+        Ok(Self { source, rules, current: ArcSwap::from_pointee(keys), known, refusals, warnings })
     }
 
-    /// Loads the key anew from its file; a secret given directly stays.
+    /// What an operator should know about the keys that were loaded at first.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Adds the numbers of refused tokens to a binary's own.
+    pub fn register(&self, registry: &mut Registry) {
+        self.refusals.register(registry);
+    }
+
+    /// Loads the keys anew from their file; a secret given directly stays.
     ///
     /// # Errors
-    /// [`KeyError`]; the key in use stays in use.
+    /// [`KeyError`]; the keys in use stay in use.
     pub fn reload(&self) -> Result<(), KeyError> {
-        let checker = Checker::load(&self.source, &self.rules)?;
-        self.current.store(Arc::new(checker));
+        let (keys, warnings) = Keys::load(&self.source, &self.rules)?;
+        self.current.store(Arc::new(keys));
         self.known.forget();
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
         Ok(())
+    }
+
+    /// Loads the keys anew as [`Self::reload`] does, and says in the log what came of it: keys that cannot be used must not lock
+    /// everybody out.
+    pub fn reload_and_tell(&self) {
+        match self.reload() {
+            Ok(()) => tracing::info!("the key of tokens was read anew"),
+            Err(error) => tracing::error!(%error, "the key of tokens could not be read anew; the old one stays"),
+        }
     }
 
     /// Checks the value of an `Authorization` header.
@@ -174,23 +163,22 @@ impl Verifier {
     /// # Errors
     /// [`AuthError`] when there is no header, another scheme, or a token that does not hold.
     pub fn identify(&self, authorization: Option<&[u8]>) -> Result<Identity, AuthError> {
-        let token = authorization.and_then(bearer).ok_or(AuthError::Missing)?;
+        let Some(token) = authorization.and_then(bearer) else { return Err(self.refuse(Reason::Missing)) };
         if let Some(identity) = self.known.get(token) {
             return Ok(identity);
         }
-        // The number is taken before the key, so that a token that an old key let in is never kept behind a new one.
-        let keys = self.known.keys();
-        let checker = self.current.load();
-        let claims = jsonwebtoken::decode::<Claims>(token, &checker.key, &checker.validation)
-            .map_err(|error| match error.kind() {
-                ErrorKind::ExpiredSignature => AuthError::Expired,
-                _ => AuthError::Invalid,
-            })?
-            .claims;
-        let viewer = ViewerId::parse(&claims.sub).map_err(|_| AuthError::Invalid)?;
-        let identity = Identity { viewer, admin: claims.role == ADMIN };
-        self.known.keep(token, identity, claims.exp, keys);
+        // The number is taken before the keys, so that a token that an old key let in is never kept behind new ones.
+        let number = self.known.keys();
+        let keys = self.current.load();
+        let (identity, exp) = keys.check(token).map_err(|reason| self.refuse(reason))?;
+        self.known.keep(token, identity, exp, number);
         Ok(identity)
+    }
+
+    /// Notes that a token is refused, and gives what the client may know of it.
+    pub fn refuse(&self, reason: Reason) -> AuthError {
+        self.refusals.note(reason);
+        reason.error()
     }
 }
 
@@ -200,23 +188,68 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii()).filter(|token| !token.is_empty())
 }
 
-impl Checker {
-    fn load(source: &KeySource, rules: &TokenRules) -> Result<Self, KeyError> {
-        let (key, algorithm) = source.load()?;
-        let mut validation = Validation::new(algorithm);
+impl Keys {
+    /// The keys of a source, and what an operator should know about them.
+    fn load(source: &KeySource, rules: &TokenRules) -> Result<(Self, Vec<String>), KeyError> {
+        let Loaded { keys, warnings } = source.load(rules.allow_weak_secret)?;
+        let keys = keys.into_iter().map(|(key, algorithms)| Key { key, validation: rules.validation(algorithms) }).collect();
+        Ok((Self(keys), warnings))
+    }
+
+    /// Whom a token speaks for, and until when.
+    fn check(&self, token: &[u8]) -> Result<(Identity, f64), Reason> {
+        let header = header(token).ok_or(Reason::Malformed)?;
+        if header.crit {
+            return Err(Reason::Crit);
+        }
+        let algorithm = header.alg.and_then(|name| name.parse().ok()).ok_or(Reason::Algorithm)?;
+        let mut refusal = Reason::Algorithm;
+        for Key { key, validation } in self.0.iter().filter(|key| key.validation.algorithms.contains(&algorithm)) {
+            match jsonwebtoken::decode::<Claims>(token, key, validation) {
+                Ok(token) => return token.claims.read(),
+                Err(error) => refusal = Reason::of(error.kind()),
+            }
+            if refusal != Reason::Signature {
+                break;
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Claims {
+    fn read(&self) -> Result<(Identity, f64), Reason> {
+        let viewer = match &self.sub {
+            Value::Null => return Err(Reason::NoViewer),
+            Value::String(viewer) => ViewerId::parse(viewer).map_err(|_| Reason::BadViewer)?,
+            _ => return Err(Reason::BadViewer),
+        };
+        let exp = self.exp.as_f64().ok_or(Reason::NoExpiry)?;
+        Ok((Identity { viewer, admin: self.role == ADMIN }, exp))
+    }
+}
+
+fn header(token: &[u8]) -> Option<Header> {
+    let encoded = token.split(|byte| *byte == b'.').next()?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
+}
+
+impl TokenRules {
+    fn validation(&self, algorithms: Vec<Algorithm>) -> Validation {
+        let mut validation = Validation { algorithms, ..Validation::default() };
         validation.set_required_spec_claims(&["exp", "sub"]);
-        validation.leeway = rules.leeway.as_secs();
+        validation.leeway = self.leeway.as_secs();
         validation.validate_nbf = true;
         // Where no audience is demanded, a token that names one is as good as any other.
-        validation.validate_aud = rules.audience.is_some();
-        if let Some(audience) = &rules.audience {
+        validation.validate_aud = self.audience.is_some();
+        if let Some(audience) = &self.audience {
             validation.set_required_spec_claims(&["exp", "sub", "aud"]);
             validation.set_audience(&[audience]);
         }
-        if let Some(issuer) = &rules.issuer {
+        if let Some(issuer) = &self.issuer {
             validation.required_spec_claims.insert("iss".to_owned());
             validation.set_issuer(&[issuer]);
         }
-        Ok(Self { key, validation })
+        validation
     }
 }

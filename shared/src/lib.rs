@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod auth;
 pub mod failpoints;
+pub mod files;
 pub mod ids;
 pub mod keys;
 pub mod ledger;

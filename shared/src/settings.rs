@@ -5,10 +5,13 @@ mod keys;
 mod logs;
 mod postgres;
 mod redis;
+mod unprotected;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::Path, process::ExitCode, str::FromStr, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
+
+use crate::files;
 
 pub use self::{
     keys::KeyArgs,
@@ -24,24 +27,37 @@ pub const EXIT_CONFIG: u8 = 78;
 
 /// Collects what is wrong with the settings while they are read.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<String>);
+pub struct Problems {
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
 
 impl Problems {
     /// Notes that the setting `name` is wrong, and why. The text must not repeat a secret.
     pub fn add(&mut self, name: &str, why: impl std::fmt::Display) {
-        self.0.push(format!("{name}: {why}"));
+        self.problems.push(format!("{name}: {why}"));
+    }
+
+    /// Notes what is no mistake, but should not stay as it is. It is logged with the start. The text must not repeat a secret.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+
+    /// Gives the warnings away: there is a log for them now.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Whether nothing is wrong so far.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.problems.is_empty()
     }
 
     /// The complaints, in the order in which they were found.
     #[must_use]
     pub fn all(&self) -> &[String] {
-        &self.0
+        &self.problems
     }
 
     /// Reads a value by its type's own rules, or takes the default where none is given.
@@ -113,15 +129,42 @@ impl Problems {
         }
     }
 
-    /// Reads a file's text, without the newline that editors end it with.
-    pub fn file(&mut self, name: &str, path: &PathBuf) -> Option<String> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => Some(text.trim_end_matches(['\n', '\r']).to_owned()),
-            Err(error) => {
-                self.add(name, format_args!("cannot read {}: {error}", path.display()));
-                None
+    /// Reads a setting that may stand in a file instead, because it holds a secret: `(name, text)` and `(name, path)`.
+    ///
+    /// Returns the name of the one that is given, and the text; `None` where neither is given, or the file cannot be used.
+    pub fn text_or_file<'n>(
+        &mut self,
+        direct: (&'n str, Option<&str>),
+        file: (&'n str, Option<&str>),
+    ) -> Option<(&'n str, String)> {
+        let path = match (given(direct.1), given(file.1)) {
+            (text, None) => return text.map(|text| (direct.0, text.to_owned())),
+            (Some(_), Some(_)) => {
+                self.add(direct.0, format_args!("give only one of {} and {}", direct.0, file.0));
+                return None;
             }
+            (None, Some(path)) => Path::new(path),
+        };
+        let text = match std::fs::read(path) {
+            Ok(content) => String::from_utf8(files::without_line_break(&content).to_vec()),
+            Err(error) => {
+                self.add(file.0, format_args!("cannot read {}: {error}", path.display()));
+                return None;
+            }
+        };
+        // The library's error would show the text.
+        let Ok(text) = text else {
+            self.add(file.0, format_args!("{} is no text in UTF-8", path.display()));
+            return None;
+        };
+        let Some(text) = given(Some(&text)) else {
+            self.add(file.0, format_args!("{} is empty", path.display()));
+            return None;
+        };
+        if let Some(warning) = files::exposed(file.0, path) {
+            self.warn(warning);
         }
+        Some((file.0, text.to_owned()))
     }
 
     /// Gives the settings where nothing was wrong.
@@ -135,10 +178,10 @@ impl Problems {
     /// Prints all complaints to standard error and gives the exit status for them.
     #[must_use]
     pub fn report(&self, program: &str) -> ExitCode {
-        let count = self.0.len();
+        let count = self.problems.len();
         let noun = if count == 1 { "setting is" } else { "settings are" };
         eprintln!("{program}: {count} {noun} wrong:");
-        for problem in &self.0 {
+        for problem in &self.problems {
             eprintln!("  {problem}");
         }
         eprintln!("`{program} --help` lists the settings.");

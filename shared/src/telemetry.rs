@@ -23,4 +23,7 @@ fn start_on(settings: LogSettings, stream: impl for<'w> MakeWriter<'w> + Send + 
         LogFormat::Text => builder.with_ansi(is_terminal).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    for warning in settings.warnings {
+        tracing::warn!("{warning}");
+    }
 }

@@ -4,7 +4,7 @@ use std::{hash::BuildHasher, sync::Arc};
 
 use foldhash::fast::RandomState;
 use shared::{
-    auth::{AuthError, Identity, Verifier},
+    auth::{AuthError, Identity, Reason, Verifier},
     ids::{PostId, ViewerId},
     ledger,
     postgres::Database,
@@ -64,7 +64,10 @@ impl App {
     /// Turns away a viewer whose views could never be stored; the error is the answer to give.
     pub(crate) async fn admit(&self, viewer: &ViewerId) -> Result<(), Answer> {
         match &self.database {
-            Some(database) if ledger::refuses(database, viewer).await => Err(respond::unauthorized(messages::VIEWER_UNFIT, true)),
+            Some(database) if ledger::refuses(database, viewer).await => {
+                self.verifier.refuse(Reason::UnfitViewer);
+                Err(respond::unauthorized(messages::VIEWER_UNFIT, true))
+            }
             _ => Ok(()),
         }
     }

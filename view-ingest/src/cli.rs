@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_all_that_must_be_given() {
-        let settings = check(&["--jwt-secret", "s"]).map_err(|problems| problems.all().join("\n")).unwrap();
+        let settings = check(&["--jwt-secret", testkit::tokens::SECRET]).map_err(|problems| problems.all().join("\n")).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:3001");
         assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:3003");
         assert_eq!(settings.limits.view_ttl, Duration::from_secs(86_400));

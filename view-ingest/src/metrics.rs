@@ -14,6 +14,9 @@ use prometheus_client::{
 
 use crate::recorder::Status;
 
+/// What every name begins with.
+pub(crate) const PREFIX: &str = "view_ingest";
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {
     status: &'static str,
@@ -73,7 +76,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Makes the handles and registers them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("view_ingest");
+        let registry = registry.sub_registry_with_prefix(PREFIX);
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
 
         let views = Family::<StatusLabel, Counter>::default();

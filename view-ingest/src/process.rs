@@ -8,7 +8,6 @@ use moka::sync::Cache;
 use prometheus_client::registry::Registry;
 use shared::{
     admin::{self, Admin},
-    auth::Verifier,
     notify,
     postgres::Database,
     redis::requirements::Notices,
@@ -21,7 +20,7 @@ use crate::{
     app::App,
     cli::{STATEMENT_TIMEOUT, Settings},
     listener,
-    metrics::Metrics,
+    metrics::{self, Metrics},
     recorder::{
         REDIS_TIMEOUT, Stores,
         gate::{Gate, Terms},
@@ -57,6 +56,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let verifier = Arc::new(settings.verifier);
+    verifier.register(registry.sub_registry_with_prefix(metrics::PREFIX));
 
     let clients: Vec<Client> = (0..settings.workers)
         .map(|_| shared::redis::client(&settings.redis, REDIS_TIMEOUT))
@@ -143,7 +143,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
 
     while let Some(signal) = signals.recv().await {
         match signal {
-            Signal::Hangup => reload(&verifier),
+            Signal::Hangup => verifier.reload_and_tell(),
             Signal::Stop => break,
         }
     }
@@ -155,14 +155,6 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let _ = stop.send(true);
     finish(workers, settings.shutdown_timeout).await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// SIGHUP: a key that cannot be read must not lock everybody out, so the old one stays.
-fn reload(verifier: &Verifier) {
-    match verifier.reload() {
-        Ok(()) => tracing::info!("the key of tokens was read anew"),
-        Err(error) => tracing::error!(%error, "the key of tokens could not be read anew; the old one stays"),
-    }
 }
 
 /// Waits for the workers to finish their connections, but not for ever.

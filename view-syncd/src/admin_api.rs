@@ -34,8 +34,7 @@ struct Body {
 
 /// The route, for the admin listener.
 #[must_use]
-pub fn route(verifier: Verifier, requester: Requester) -> Route {
-    let verifier = Arc::new(verifier);
+pub fn route(verifier: Arc<Verifier>, requester: Requester) -> Route {
     Box::new(move |request| {
         if request.uri().path() != PATH {
             return None;

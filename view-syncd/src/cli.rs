@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_database_and_a_key_are_all_that_the_daemon_needs() {
-        let (command, common) = check(&["--database-url", DATABASE, "--jwt-secret", "hidden"]).unwrap().into_parts();
+        let (command, common) = check(&["--database-url", DATABASE, "--jwt-secret", &"hidden".repeat(6)]).unwrap().into_parts();
         let Command::Daemon(daemon) = &command else { panic!("{command:?}") };
         assert_eq!(daemon.interval, Duration::from_secs(300));
         assert_eq!(daemon.admin_listen.to_string(), "127.0.0.1:3002");

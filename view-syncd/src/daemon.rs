@@ -13,6 +13,7 @@ use backon::ExponentialBackoff;
 use prometheus_client::registry::Registry;
 use shared::{
     admin::{self, Admin},
+    auth::Verifier,
     notify,
     readiness::Readiness,
     settings::EXIT_CONFIG,
@@ -69,10 +70,12 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let mut leadership = leader::campaign(Arc::clone(&stores.database), metrics);
     engine.set_leadership(leadership.clone());
     let readiness = Arc::new(readiness(health, engine.progress(), leadership.clone()));
-    let route = admin_api::route(daemon.verifier, requester.clone());
+    let verifier = Arc::new(daemon.verifier);
+    verifier.register(registry.sub_registry_with_prefix("view_syncd"));
+    let route = admin_api::route(Arc::clone(&verifier), requester.clone());
     let admin = Admin { readiness: Arc::clone(&readiness), registry, route: Some(route) };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
-    tokio::spawn(follow_signals(signals, stopper, requester, Arc::clone(&readiness), daemon.shutdown_timeout));
+    tokio::spawn(follow_signals(signals, stopper, requester, verifier, Arc::clone(&readiness), daemon.shutdown_timeout));
 
     let progress = engine.progress();
     let work = async {
@@ -145,12 +148,14 @@ async fn follow_signals(
     mut signals: UnboundedReceiver<Signal>,
     stopper: Stopper,
     requester: Requester,
+    verifier: Arc<Verifier>,
     readiness: Arc<Readiness>,
     shutdown_timeout: Duration,
 ) {
     while let Some(signal) = signals.recv().await {
         match signal {
             Signal::Hangup => {
+                verifier.reload_and_tell();
                 tracing::info!("SIGHUP: a synchronization follows");
                 requester.hurry();
             }

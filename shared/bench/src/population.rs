@@ -3,8 +3,8 @@
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use testkit::tokens::Token;
 
-/// The key of all tokens. The peers have it in their sources.
-pub(crate) const SECRET: &str = "secret-secret-secret-secret-1234";
+/// The key of all tokens.
+pub(crate) use testkit::tokens::SECRET;
 /// No run is as long.
 const TOKEN_LIFETIME_SECONDS: i64 = 7 * 24 * 3600;
 const SEED: u64 = 1;

@@ -7,7 +7,7 @@ use testkit::tokens;
 use crate::random::Random;
 
 /// The key of all tokens.
-pub(crate) const SECRET: &str = "the-secret-of-a-proof";
+pub(crate) use testkit::tokens::SECRET;
 
 /// Posts of each nature.
 const KEPT_POSTS: usize = 60;

@@ -1,4 +1,4 @@
-//! With which key tokens are checked: exactly one of a secret, a file with a secret, or a file with a public key.
+//! With which key tokens are checked: exactly one of a secret, a file with a secret, or a file with public keys.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -21,7 +21,10 @@ pub struct KeyArgs {
     /// A file with the secret of HS256 tokens
     #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
     jwt_secret_file: Option<String>,
-    /// A PEM file with the public key of RS256, ES256 or EdDSA tokens
+    /// Accept a secret under 32 bytes, which an application signs with already, with a warning [default: false]
+    #[arg(long, env = "JWT_ALLOW_WEAK_SECRET", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    jwt_allow_weak_secret: Option<String>,
+    /// A PEM file with the public keys of RS256, ES256 or EdDSA tokens, any number of them
     #[arg(long, env = "JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
     jwt_public_key_file: Option<String>,
     /// Accept only tokens of this issuer (claim `iss`)
@@ -56,6 +59,7 @@ impl KeyArgs {
             issuer: given(self.jwt_issuer.as_deref()).map(str::to_owned),
             audience: given(self.jwt_audience.as_deref()).map(str::to_owned),
             leeway,
+            allow_weak_secret: problems.switch("--jwt-allow-weak-secret", self.jwt_allow_weak_secret.as_deref()),
         };
         let source = match (secret, secret_file, public_key_file) {
             (Some(secret), None, None) => KeySource::Secret(SecretString::from(secret)),
@@ -71,7 +75,9 @@ impl KeyArgs {
             }
         };
         let name = source.setting();
-        Verifier::new(source, rules).map_err(|error| problems.add(name, error)).ok()
+        let verifier = Verifier::new(source, rules).map_err(|error| problems.add(name, error)).ok()?;
+        verifier.warnings().iter().for_each(|warning| problems.warn(warning));
+        Some(verifier)
     }
 }
 
@@ -88,7 +94,7 @@ mod tests {
     #[test]
     fn one_key_is_required_and_only_one_is_taken() {
         assert_eq!(complaints(&KeyArgs::default()).len(), 1);
-        let secret = KeyArgs { jwt_secret: Some("s3cret".into()), ..KeyArgs::default() };
+        let secret = KeyArgs { jwt_secret: Some("s3cret".repeat(6)), ..KeyArgs::default() };
         assert_eq!(complaints(&secret), Vec::<String>::new());
         let both = KeyArgs { jwt_public_key_file: Some("key.pem".into()), ..secret };
         assert_eq!(complaints(&both).len(), 1);

@@ -36,10 +36,12 @@ pub struct LogSettings {
     pub filter: EnvFilter,
     /// The form of a line.
     pub format: LogFormat,
+    /// What is told first: settings that should not stay as they are.
+    pub warnings: Vec<String>,
 }
 
 impl LogArgs {
-    /// Reads the flags and notes what is wrong with them.
+    /// Reads the flags and notes what is wrong with them. To be read last: it takes along the warnings that all other settings gave.
     pub fn read(&self, problems: &mut Problems) -> LogSettings {
         let format = match given(self.log_format.as_deref()) {
             None | Some("text") => LogFormat::Text,
@@ -54,6 +56,6 @@ impl LogArgs {
             problems.add("--log-level", error);
             EnvFilter::new(DEFAULT_FILTER)
         });
-        LogSettings { filter, format }
+        LogSettings { filter, format, warnings: problems.take_warnings() }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio_postgres::config::{Config, SslMode};
 
-use super::{Problems, given};
+use super::{Problems, given, unprotected};
 use crate::sql::identifier::{ColumnName, TableName};
 
 /// The flags of PostgreSQL.
@@ -15,6 +15,9 @@ pub struct PostgresArgs {
     /// postgres://user:password@host:5432/name, with sslmode=disable, prefer, require, verify-ca or verify-full
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
+    /// A file with that URL, where its password should not stand in the environment
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    database_url_file: Option<String>,
 }
 
 impl std::fmt::Debug for PostgresArgs {
@@ -75,9 +78,10 @@ impl PostgresArgs {
     ///
     /// A statement that the server works on for longer than `statement_timeout` is given up by the server.
     pub fn read(&self, statement_timeout: Duration, problems: &mut Problems) -> Option<DatabaseSettings> {
-        let url = given(self.database_url.as_deref())?;
-        let Some((text, ssl, options)) = adapt(url) else {
-            problems.add("--database-url", "sslmode must be disable, prefer, require, verify-ca or verify-full");
+        let direct = ("--database-url", self.database_url.as_deref());
+        let (name, url) = problems.text_or_file(direct, ("--database-url-file", self.database_url_file.as_deref()))?;
+        let Some((text, ssl, options)) = adapt(&url) else {
+            problems.add(name, "sslmode must be disable, prefer, require, verify-ca or verify-full");
             return None;
         };
         let mut config: Config = match text.parse() {
@@ -88,8 +92,7 @@ impl PostgresArgs {
                 // The library repeats an option's name. That is a part of the password where the password holds a question mark, and
                 // the whole of it where the URL is of another kind of database.
                 let why = if why.starts_with("unknown option") { "it has an unknown option" } else { &why };
-                problems
-                    .add("--database-url", format_args!("is not a URL such as postgres://user:password@host:5432/name ({why})"));
+                problems.add(name, format_args!("is not a URL such as postgres://user:password@host:5432/name ({why})"));
                 return None;
             }
         };
@@ -108,7 +111,12 @@ impl PostgresArgs {
             config.tcp_user_timeout(TCP_USER_TIMEOUT);
         }
         if config.get_hosts().is_empty() {
-            problems.add("--database-url", "names no host");
+            problems.add(name, "names no host");
+        }
+        if !ssl.verify
+            && let Some(warning) = unprotected::postgres(name, &config)
+        {
+            problems.warn(warning);
         }
         Some(DatabaseSettings { config, verify: ssl.verify })
     }
@@ -204,7 +212,8 @@ mod tests {
 
     fn read(url: &str) -> Result<DatabaseSettings, Problems> {
         let mut problems = Problems::default();
-        let settings = PostgresArgs { database_url: Some(url.into()) }.read(Duration::from_secs(7), &mut problems);
+        let settings = PostgresArgs { database_url: Some(url.into()), ..PostgresArgs::default() }
+            .read(Duration::from_secs(7), &mut problems);
         problems.into_result(()).map(|()| settings.unwrap())
     }
 

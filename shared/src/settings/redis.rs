@@ -3,7 +3,7 @@
 use clap::Args;
 use fred::types::config::{Config, ServerConfig};
 
-use super::{Problems, given};
+use super::{Problems, given, unprotected};
 use crate::keys::Keys;
 
 /// The flags of Redis.
@@ -13,6 +13,9 @@ pub struct RedisArgs {
     /// redis://, rediss:// (TLS) or redis-sentinel://, with user, password and database [default: redis://localhost:6379/0]
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     redis_url: Option<String>,
+    /// A file with that URL, where its password should not stand in the environment
+    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE")]
+    redis_url_file: Option<String>,
     /// The host, where no URL is given
     #[arg(long, env = "REDIS_HOST", value_name = "HOST")]
     redis_host: Option<String>,
@@ -73,10 +76,17 @@ impl RedisSettings {
 impl RedisArgs {
     /// Reads the flags and notes what is wrong with them.
     pub fn read(&self, problems: &mut Problems) -> RedisSettings {
-        let config = match given(self.redis_url.as_deref()) {
-            Some(url) => from_url(url, problems),
-            None => self.parts(problems),
+        let file = ("--redis-url-file", self.redis_url_file.as_deref());
+        let before = problems.all().len();
+        let (name, config) = match problems.text_or_file(("--redis-url", self.redis_url.as_deref()), file) {
+            Some((name, url)) => (name, from_url(name, &url, problems)),
+            // A file that cannot be read stands for a URL all the same, and the parts are not asked.
+            None if problems.all().len() > before => (file.0, Config::default()),
+            None => ("REDIS_HOST", self.parts(problems)),
         };
+        if let Some(warning) = unprotected::redis(name, &config) {
+            problems.warn(warning);
+        }
         let keys = Keys::with_prefix(given(self.redis_prefix.as_deref()).unwrap_or_default()).unwrap_or_else(|error| {
             problems.add("--redis-prefix", error);
             Keys::default()
@@ -104,27 +114,21 @@ impl RedisArgs {
 }
 
 /// Reads a URL. What is wrong with it is told without repeating it: it may hold a password.
-fn from_url(url: &str, problems: &mut Problems) -> Config {
+fn from_url(name: &str, url: &str, problems: &mut Problems) -> Config {
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     if !matches!(scheme, "redis" | "rediss" | "redis-sentinel" | "rediss-sentinel") {
-        problems.add("--redis-url", "must begin with redis://, rediss:// or redis-sentinel://");
+        problems.add(name, "must begin with redis://, rediss:// or redis-sentinel://");
         return Config::default();
     }
     if scheme.ends_with("-sentinel") && !url.contains("sentinelServiceName=") {
-        problems.add(
-            "--redis-url",
-            "needs the name under which the sentinels know the primary: ?sentinelServiceName=NAME at its end",
-        );
+        problems.add(name, "needs the name under which the sentinels know the primary: ?sentinelServiceName=NAME at its end");
         return Config::default();
     }
     match Config::from_url(url) {
         Ok(config) => config,
         Err(error) => {
             // The library's details may quote the URL; its kind of error does not.
-            problems.add(
-                "--redis-url",
-                format_args!("is not a Redis URL such as redis://user:password@host:6379/0 ({:?})", error.kind()),
-            );
+            problems.add(name, format_args!("is not a Redis URL such as redis://user:password@host:6379/0 ({:?})", error.kind()));
             Config::default()
         }
     }

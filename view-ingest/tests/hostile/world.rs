@@ -13,11 +13,10 @@ use testkit::{
     posts::{IdType, PostsTable},
     process::Daemon,
     redis::RedisServer,
-    tokens,
+    tokens::{self, SECRET},
 };
 use tokio::runtime::Runtime;
 
-const SECRET: &str = "a secret for tests only";
 /// Long enough for a migration.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the program lets a client take, in every phase of a connection.

@@ -3,10 +3,13 @@
 use testkit::{
     redis::RedisServer,
     scratch::Scratch,
-    tokens::{SigningKey, Token, hs256},
+    tokens::{SECRET, SigningKey, Token, hs256},
 };
 
 use crate::support::{Ingest, on_free_ports};
+
+const FIRST: &str = "the first one, of 32 bytes or more";
+const SECOND: &str = "the second one, of 32 bytes or more";
 
 /// The status of a view with a token.
 async fn status(app: &Ingest, token: &str) -> u16 {
@@ -17,10 +20,11 @@ async fn status(app: &Ingest, token: &str) -> u16 {
 async fn a_secret_file_may_end_with_a_line_break() {
     let server = RedisServer::start().await;
     let scratch = Scratch::new();
-    for (contents, secret) in [("from a file\n", "from a file"), ("from Windows\r\n", "from Windows"), (" spaces ", " spaces ")] {
-        let file = scratch.write("secret", contents);
+    for (end, kept) in [("\n", ""), ("\r\n", ""), ("\r\n\n", ""), (" ", " ")] {
+        let (contents, secret) = (format!(" {SECRET}{end}"), format!(" {SECRET}{kept}"));
+        let file = scratch.write("secret", &contents);
         let app = Ingest::start(on_free_ports().env("REDIS_URL", server.url()).env("JWT_SECRET_FILE", &file)).await;
-        assert_eq!(status(&app, &hs256(secret, "ann")).await, 200, "{contents:?}");
+        assert_eq!(status(&app, &hs256(&secret, "ann")).await, 200, "{contents:?}");
         assert_eq!(status(&app, &hs256("other", "ann")).await, 401, "{contents:?}");
     }
 }
@@ -44,10 +48,10 @@ async fn the_three_kinds_of_public_keys_are_understood() {
 async fn sighup_takes_a_new_key_and_keeps_the_old_one_when_the_new_one_is_broken() {
     let server = RedisServer::start().await;
     let scratch = Scratch::new();
-    let file = scratch.write("secret", "first");
+    let file = scratch.write("secret", FIRST);
     let app = Ingest::start(on_free_ports().env("REDIS_URL", server.url()).env("JWT_SECRET_FILE", &file)).await;
-    let (first, second) = (hs256("first", "ann"), hs256("second", "ann"));
-    scratch.write("secret", "second\n");
+    let (first, second) = (hs256(FIRST, "ann"), hs256(SECOND, "ann"));
+    scratch.write("secret", format!("{SECOND}\n"));
     assert_eq!((status(&app, &first).await, status(&app, &second).await), (200, 401), "a change alone changes nothing");
 
     app.daemon.signal("HUP");
@@ -61,7 +65,7 @@ async fn sighup_takes_a_new_key_and_keeps_the_old_one_when_the_new_one_is_broken
     app.daemon.signal("HUP");
     app.daemon.wait_for_nth_line(2, "the old one stays").await;
     assert_eq!(status(&app, &second).await, 200);
-    assert!(!app.daemon.output().join("\n").contains("second"), "{:?}", app.daemon.output());
+    assert!(!app.daemon.output().join("\n").contains(SECOND), "{:?}", app.daemon.output());
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn a_reply_that_is_lost_loses_no_view() {
 async fn a_wrong_password_is_told_without_the_password() {
     let server = RedisServer::builder().password("right-password").start().await;
     let program = on_free_ports()
-        .env("JWT_SECRET", "s")
+        .env("JWT_SECRET", crate::support::SECRET)
         .env("REDIS_HOST", "127.0.0.1")
         .env("REDIS_PORT", server.port().to_string())
         .env("REDIS_PASSWORD", "wrong-password");

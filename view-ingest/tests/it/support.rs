@@ -24,7 +24,7 @@ use testkit::{
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_view-ingest");
 /// The secret of all tokens.
-pub(crate) const SECRET: &str = "a secret for tests only";
+pub(crate) use testkit::tokens::SECRET;
 /// More than one, whatever the machine has, so that posts are spread over recorders.
 const WORKERS: usize = 2;
 /// Long enough for any test's migration.

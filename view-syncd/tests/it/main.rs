@@ -15,6 +15,7 @@ mod end_to_end;
 mod failover;
 mod health;
 mod http_api;
+mod keys;
 mod large;
 mod least_rights;
 mod locks;

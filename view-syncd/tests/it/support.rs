@@ -29,7 +29,7 @@ use view_syncd::{
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_view-syncd");
 /// The secret of all tokens.
-pub(crate) const SECRET: &str = "a secret for tests only";
+pub(crate) use testkit::tokens::SECRET;
 
 /// Two stores of one's own.
 pub(crate) struct World {

@@ -1,0 +1,148 @@
+//! Public keys in PEM (RFC 7468): any number of blocks, of mixed kinds, with text of any sort between them.
+//!
+//! The library that verifies looks at the first block only, takes a private key for a public one, and has a key that can never verify
+//! anything fail with the first token. All of that is found here, before the key is taken into use.
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RsaParameters};
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+/// The sizes of RSA keys that verify, in bits (RFC 7518, section 3.3, and the crypto library's own bound).
+const RSA_BITS: std::ops::RangeInclusive<u32> = 2_048..=8_192;
+
+/// What is wrong with a file of public keys. Never repeats what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PemError {
+    /// There is no block at all.
+    #[error("holds no RSA, P-256 or Ed25519 public key in PEM form")]
+    NoBlock,
+    /// A block cannot be used, and with it none of the file.
+    #[error("block {number} (line {line}) {why}")]
+    Block {
+        /// Which block, from 1 on.
+        number: usize,
+        /// On which line it begins, from 1 on.
+        line: usize,
+        /// Why.
+        why: BlockError,
+    },
+}
+
+/// What is wrong with one block.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// Its marks are not those of a block.
+    #[error("does not end with the line that its first one asks for")]
+    Torn,
+    /// It holds a secret, which does not belong here.
+    #[error("is a private key, which belongs to whoever signs the tokens: give the public key alone (openssl pkey -pubout)")]
+    Private,
+    /// RSA, too small or too large.
+    #[error("is an RSA key of {0} bits: it must have 2048 to 8192")]
+    RsaSize(u32),
+    /// Anything else.
+    #[error("is no RSA, P-256 or Ed25519 public key")]
+    Unknown,
+}
+
+/// Reads all public keys of a file, each with the algorithm that its kind binds: what a token's header asks for is never followed.
+///
+/// # Errors
+/// [`PemError`] when there is none, or one that cannot be used: a key that is left out silently would refuse good tokens.
+pub(super) fn public_keys(file: &[u8]) -> Result<Vec<(DecodingKey, Algorithm)>, PemError> {
+    let text = String::from_utf8_lossy(file);
+    let mut keys = Vec::new();
+    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).zip(1..);
+    while let Some((first, line)) = lines.by_ref().find(|(line, _)| line.contains("-----BEGIN")) {
+        let number = keys.len() + 1;
+        let failed = |why| PemError::Block { number, line, why };
+        let label = label(first).ok_or_else(|| failed(BlockError::Torn))?;
+        if label.contains("PRIVATE KEY") {
+            return Err(failed(BlockError::Private));
+        }
+        let end = format!("-----END {label}-----");
+        let mut block = format!("{first}\n");
+        loop {
+            let Some((next, _)) = lines.next().filter(|(next, _)| !next.contains("-----BEGIN")) else {
+                return Err(failed(BlockError::Torn));
+            };
+            block.extend([next, "\n"]);
+            if next == end {
+                break;
+            }
+        }
+        keys.push(public_key(block.as_bytes()).map_err(failed)?);
+    }
+    if keys.is_empty() { Err(PemError::NoBlock) } else { Ok(keys) }
+}
+
+/// What a block calls itself.
+fn label(line: &str) -> Option<&str> {
+    line.strip_prefix("-----BEGIN ")?.strip_suffix("-----")
+}
+
+fn public_key(block: &[u8]) -> Result<(DecodingKey, Algorithm), BlockError> {
+    let rsa = || DecodingKey::from_rsa_pem(block).map(|key| (key, Algorithm::RS256));
+    let ec = |_| DecodingKey::from_ec_pem(block).map(|key| (key, Algorithm::ES256));
+    let ed = |_| DecodingKey::from_ed_pem(block).map(|key| (key, Algorithm::EdDSA));
+    let (key, algorithm) = rsa().or_else(ec).or_else(ed).map_err(|_| BlockError::Unknown)?;
+    // The library that takes it apart believes what the block says of itself; the one that will verify with it does not.
+    let bytes = key.try_get_as_bytes().map_err(|_| BlockError::Unknown)?;
+    match algorithm {
+        Algorithm::RS256 => {
+            let bits = RsaParameters::public_modulus_len(bytes).map_err(|_| BlockError::Unknown)?;
+            if !RSA_BITS.contains(&bits) {
+                return Err(BlockError::RsaSize(bits));
+            }
+        }
+        Algorithm::ES256 => {
+            ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).map_err(|_| BlockError::Unknown)?;
+        }
+        _ => {
+            ParsedPublicKey::new(&ED25519, bytes).map_err(|_| BlockError::Unknown)?;
+        }
+    }
+    Ok((key, algorithm))
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::tokens::SigningKey;
+
+    use super::*;
+
+    fn algorithms(file: &str) -> Result<Vec<Algorithm>, PemError> {
+        public_keys(file.as_bytes()).map(|keys| keys.into_iter().map(|(_, algorithm)| algorithm).collect())
+    }
+
+    #[test]
+    fn keys_of_all_kinds_stand_beside_each_other_with_text_between() {
+        let keys = [SigningKey::rs256(), SigningKey::es256(), SigningKey::eddsa()];
+        let [rsa, ec, ed] = keys.each_ref().map(SigningKey::public_key_pem);
+        let file = format!("\u{feff}# of this year\r\n{}\r\nold ones:\n  {ec}{ed}# the end", rsa.replace('\n', "\r\n"));
+        assert_eq!(algorithms(&file), Ok(vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]));
+    }
+
+    #[test]
+    fn a_bad_block_is_named_and_refuses_the_file() {
+        let good = SigningKey::es256().public_key_pem().to_owned();
+        let lines = good.lines().count();
+        let block = |label: &str| format!("-----BEGIN {label}-----\nMIGHAgEAMBMGByqGSM49AgEG\n-----END {label}-----\n");
+        for (bad, why) in [
+            (block("PRIVATE KEY"), BlockError::Private),
+            (block("ENCRYPTED PRIVATE KEY"), BlockError::Private),
+            (block("RSA PRIVATE KEY"), BlockError::Private),
+            (block("EC PRIVATE KEY"), BlockError::Private),
+            (block("OPENSSH PRIVATE KEY"), BlockError::Private),
+            (block("PUBLIC KEY"), BlockError::Unknown),
+            (block("EC PARAMETERS"), BlockError::Unknown),
+            ("-----BEGIN PUBLIC KEY-----\nMIGH\n".to_owned(), BlockError::Torn),
+            (format!("-----BEGIN PUBLIC KEY-----\nMIGH\n{good}"), BlockError::Torn),
+            (format!("key={good}"), BlockError::Torn),
+        ] {
+            let error = PemError::Block { number: 2, line: lines + 1, why };
+            assert_eq!(algorithms(&format!("{good}{bad}")), Err(error), "{bad}");
+        }
+        assert_eq!(algorithms("MIGH"), Err(PemError::NoBlock));
+        assert_eq!(algorithms(""), Err(PemError::NoBlock));
+    }
+}
