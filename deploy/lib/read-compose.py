@@ -1,4 +1,4 @@
-"""Reads docker-compose.yml and prints what a shell can check, a fact a line: `service NAME`, `needs SERVICE`, `setting PROGRAM NAME`,
+"""Reads docker-compose.yml and prints what a shell can check, a fact a line: `service NAME`, `needs SERVICE`, `image NAME`, `setting PROGRAM NAME`,
 `variable NAME`, `file PATH`, `volume NAME`."""
 
 import pathlib
@@ -16,6 +16,8 @@ for name, service in compose["services"].items():
     for needed in service.get("depends_on", {}):
         print("needs", needed)
     build = service.get("build")
+    if not build:
+        print("image", service["image"])
     if build:
         print("file", path.parent / build["context"] / build["dockerfile"])
         for setting in service["environment"]:

@@ -39,8 +39,12 @@ check_environment_files() {
         for name in $names; do
             succeeds "$daemon knows $name" knows "$daemon" "$name"
         done
+        complaint=$(env -i "PATH=$PATH" bash -c 'set -a; . "$1"; exec "$2"' - "systemd/$daemon.env" "$BIN/$daemon" 2>&1 >/dev/null) || true
+        check "$daemon.env as it comes starts nothing, for want of a secret" yes \
+            "$([[ $complaint == *': 1 setting is wrong:'*'--jwt-secret: '* ]] && echo yes || echo "$complaint")"
         # All that is wrong is reported together, so beside one deliberate mistake nothing else may be complained of.
-        complaint=$(env -i "PATH=$PATH" bash -c 'set -a; . "$1"; exec "$2" --view-ttl nonsense' - "systemd/$daemon.env" "$BIN/$daemon" \
+        complaint=$(env -i "PATH=$PATH" bash -c 'set -a; . "$1"; JWT_SECRET=$3; exec "$2" --view-ttl nonsense' - \
+            "systemd/$daemon.env" "$BIN/$daemon" "$(openssl rand -base64 48)" \
             2>&1 >/dev/null | head -n 2 | tr '\n' ' ') || true
         check "the settings of $daemon.env" yes \
             "$([[ $complaint == *': 1 setting is wrong:   --view-ttl: '* ]] && echo yes || echo "$complaint")"
@@ -57,18 +61,24 @@ check_compose() {
     while read -r kind first second; do
         case $kind in
         needs) succeeds "the service $first is there" grep -qx "service $first" "$facts" ;;
+        image) check "$first is an exact version" yes "$([[ $first =~ :[0-9]+\.[0-9]+[.0-9]*(-[a-z]+)?$ ]] && echo yes)" ;;
         setting) succeeds "$first knows $second" knows "$first" "$second" ;;
         variable) succeeds ".env.example has $first" grep -q "^$first=" deploy/.env.example ;;
         file) succeeds "$first is there" test -f "$first" ;;
         esac
     done <"$facts"
+    while read -r first; do
+        check "$first is an exact version" yes "$([[ $first =~ :[0-9]+\.[0-9]+[.0-9]*(-[a-z]+)?$ ]] && echo yes)"
+    done < <(sed -n 's/^FROM \([^ ]*\).*/\1/p' deploy/Dockerfile)
+    check '.env.example leaves every secret to its reader' '' "$(grep -v '^#' deploy/.env.example | grep '=.' || true)"
     # What the image copies out of the repository has to be in it.
     while read -r first; do
         succeeds "$first is there" test -e "$first"
     done < <(sed -n 's/^COPY \([^-][^ ]*\) .*/\1/p' deploy/Dockerfile)
     # Compose itself, where it is installed, has the last word; it needs no Docker engine for this.
     if docker compose version >/dev/null 2>&1; then
-        succeeds 'docker compose config' docker compose -f deploy/docker-compose.yml --env-file deploy/.env.example config --quiet
+        sed "s/=\$/=$(openssl rand -hex 24)/" deploy/.env.example >"$SCRATCH/compose.env"
+        succeeds 'docker compose config' docker compose -f deploy/docker-compose.yml --env-file "$SCRATCH/compose.env" config --quiet
     fi
 }
 
@@ -87,6 +97,25 @@ check_schema() {
     psql -qX -v ON_ERROR_STOP=1 "$DATABASE_URL" -f deploy/demo/posts.sql
     succeeds 'view-syncd migrate' "${DAEMON_ENV[@]}" "$BIN/view-syncd" migrate
     check 'schema.sql makes what `view-syncd migrate` makes' "$(schema_of demo)" "$(schema_of by_hand)"
+}
+
+# The daemons' role as compose makes it. The daemons that start after this have no other.
+check_roles() {
+    headline 'deploy/docker/roles.sql'
+    local grant password
+    while read -r grant; do
+        succeeds "roles.sql has the README's ${grant%% ON *}" grep -qxF "$grant" deploy/docker/roles.sql
+    done < <(sed -n '/^-- after it, for view-ingest and view-syncd$/,/^```$/{/^GRANT/p}' README.md)
+    check "roles.sql has no other grant than the README's" "$(grep -c '^GRANT .* TO views;$' README.md)" "$(grep -c '^GRANT' deploy/docker/roles.sql)"
+    for password in "$(openssl rand -hex 24)" "$(openssl rand -hex 24)"; do
+        succeeds 'roles.sql' env "VIEWS_PASSWORD=$password" psql -qX -v ON_ERROR_STOP=1 "$DATABASE_URL" -f deploy/docker/roles.sql
+    done
+    check 'what else the role is' 'f|f|f|f|f' \
+        "$(sql "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = 'views'")"
+    DATABASE_URL=postgres://views:$password@127.0.0.1:$PG_PORT/demo
+    check 'the role deletes nothing' yes \
+        "$([[ $(psql -qX "$DATABASE_URL" -c 'DELETE FROM post_views' 2>&1) == *'permission denied'* ]] && echo yes)"
+    daemon_environment "$SCRATCH/jwt-secret"
 }
 
 # HAProxy for real: two view-ingest servers and view-syncd behind it, and one of the servers goes away.
