@@ -76,8 +76,8 @@ fn protocol(criterion: &mut Criterion) {
             commands.clear();
             for _ in 0..100 {
                 commands.command("SMISMEMBER", 2).parts(black_box(&views)).text(viewer.as_str());
-                commands.command("HMGET", 5).parts(&meta);
-                commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED);
+                commands.command("HMGET", 6).parts(&meta);
+                commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED).text(field::LOADED);
                 commands.command("SADD", 2).parts(&views).text(viewer.as_str());
                 commands.command("EXPIRE", 2).parts(&views).number(black_box(86_400));
                 commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(black_box(1));
@@ -86,7 +86,8 @@ fn protocol(criterion: &mut Criterion) {
             commands.len()
         });
     });
-    let replies = format!("*1\r\n:0\r\n*4\r\n$36\r\n{VIEWER}\r\n$2\r\n17\r\n$1\r\n3\r\n$1\r\n2\r\n:1\r\n:1\r\n:4\r\n:1\r\n");
+    let replies =
+        format!("*1\r\n:0\r\n*5\r\n$36\r\n{VIEWER}\r\n$2\r\n17\r\n$1\r\n3\r\n$1\r\n2\r\n$1\r\n1\r\n:1\r\n:1\r\n:4\r\n:1\r\n");
     let replies = replies.repeat(100).into_bytes();
     criterion.bench_function("replies for 100 posts, read", |bencher| {
         let read = |bytes| Replies::decode(bytes, 600).expect("they are replies").iter().filter_map(Reply::number).sum::<i64>();

@@ -26,6 +26,8 @@ const META_PATTERN: &str = "{post:*:views}:meta";
 pub mod field {
     /// The post's author, empty when the post has none.
     pub const AUTHOR: &str = "author";
+    /// There as soon as the set has the viewers whom the ledger has, or these are too many for that. Whoever only reads does not bring them.
+    pub const LOADED: &str = "loaded";
     /// The count in PostgreSQL at the last sync.
     pub const PERSISTED: &str = "persisted";
     /// How many pairs have been put into the outbox and the set.

@@ -171,6 +171,9 @@ pub fn prepare(pairs: &mut Vec<Pair>) {
     pairs.dedup_by(|later, earlier| (later.post, later.viewer) == (earlier.post, earlier.viewer));
 }
 
+/// For [`look_up`]: viewers are of no interest.
+pub const NO_VIEWERS: i64 = -1;
+
 /// Looks posts up, with the viewers of those that have at most `few` rows in the ledger. Posts that do not exist are missing from the answer.
 ///
 /// # Errors

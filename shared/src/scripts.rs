@@ -27,12 +27,32 @@ const ADJUST: &str = include_str!("scripts/adjust.lua");
 const RACED: &str = include_str!("scripts/raced.lua");
 const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
 
+/// What of a post is put into Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Depth {
+    /// The author and the count, as a reader needs them.
+    Read,
+    /// The viewers too, as a viewer needs them.
+    View,
+}
+
 /// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing.
 ///
 /// # Errors
 /// Redis's error.
-pub async fn hydrate(redis: &Client, keys: &Keys, post: &PostId, known: &KnownPost, ttl: Duration) -> Result<(), Error> {
-    let args = [known.author.as_str().into(), known.views.into(), "".into(), "".into()];
+pub async fn hydrate(
+    redis: &Client,
+    keys: &Keys,
+    post: &PostId,
+    known: &KnownPost,
+    depth: Depth,
+    ttl: Duration,
+) -> Result<(), Error> {
+    let mode = match depth {
+        Depth::Read => "read",
+        Depth::View => "view",
+    };
+    let args = [known.author.as_str().into(), known.views.into(), mode.into(), "".into()];
     put(redis, keys, post, args, &[], &known.viewers, ttl).await.map(drop)
 }
 

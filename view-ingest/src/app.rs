@@ -12,14 +12,23 @@ use shared::{
     respond::{self, Answer},
 };
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     cli::Limits,
     messages,
     metrics::Metrics,
-    recorder::{Ask, Outcome, Outcomes, Unavailable},
+    reads::{Reads, Turn},
+    recorder::{Ask, Asking, Outcome, Outcomes, Unavailable},
 };
+
+/// Who asks for posts.
+pub(crate) enum Asker {
+    /// Somebody who views them.
+    Viewer(ViewerId),
+    /// Somebody who reads their counts. The turn ends when they are checked.
+    Reader(Turn),
+}
 
 /// The process, as a request sees it from the worker that serves it.
 #[derive(Clone)]
@@ -29,7 +38,9 @@ pub(crate) struct App {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Metrics,
     database: Option<Arc<Database>>,
-    recorders: Vec<mpsc::Sender<Ask>>,
+    recorders: Vec<Asking>,
+    /// The reads of this worker.
+    reads: Reads,
     /// The same for all workers, who must agree on whose a post is.
     hasher: RandomState,
     home: usize,
@@ -42,14 +53,15 @@ impl App {
         readiness: Arc<Readiness>,
         metrics: Metrics,
         database: Option<Arc<Database>>,
-        recorders: Vec<mpsc::Sender<Ask>>,
+        recorders: Vec<Asking>,
     ) -> Self {
-        Self { limits, verifier, readiness, metrics, database, recorders, hasher: RandomState::default(), home: 0 }
+        let (reads, hasher) = (Reads::default(), RandomState::default());
+        Self { limits, verifier, readiness, metrics, database, recorders, reads, hasher, home: 0 }
     }
 
     /// The same for another worker.
     pub(crate) fn at(&self, home: usize) -> Self {
-        Self { home, ..self.clone() }
+        Self { home, reads: Reads::default(), ..self.clone() }
     }
 
     /// Asks who sends a request; the error is the answer to give.
@@ -72,14 +84,24 @@ impl App {
         }
     }
 
-    /// Has one post viewed (or, without a viewer, its count read).
-    pub(crate) async fn ask_one(&self, viewer: Option<ViewerId>, post: PostId) -> Result<Outcome, Unavailable> {
-        let outcomes = self.ask_recorder(self.recorder_of(&post), viewer, smallvec![post])?.await;
+    /// Waits until it is the turn of a read of so many posts, unless too many wait already.
+    pub(crate) async fn read_turn(&self, posts: usize) -> Result<Turn, Unavailable> {
+        self.reads.turn(posts).await.ok_or_else(|| {
+            self.metrics.turned_away.inc();
+            Unavailable
+        })
+    }
+
+    /// Has one post viewed, or its count read.
+    pub(crate) async fn ask_one(&self, asker: Asker, post: PostId) -> Result<Outcome, Unavailable> {
+        let outcomes = self.ask_recorder(self.recorder_of(&post), &asker, smallvec![post])?;
+        drop(asker);
+        let outcomes = outcomes.await;
         outcomes.unwrap_or(Err(Unavailable))?.pop().ok_or(Unavailable)
     }
 
-    /// Has posts viewed (or, without a viewer, their counts read); the outcomes are in the order of the posts.
-    pub(crate) async fn ask(&self, viewer: Option<ViewerId>, posts: &[PostId]) -> Result<Vec<Outcome>, Unavailable> {
+    /// Has posts viewed, or their counts read; the outcomes are in the order of the posts.
+    pub(crate) async fn ask(&self, asker: Asker, posts: &[PostId]) -> Result<Vec<Outcome>, Unavailable> {
         let mut shares: Vec<(Vec<usize>, SmallVec<[PostId; 1]>)> = vec![(Vec::new(), SmallVec::new()); self.recorders.len()];
         for (place, post) in posts.iter().enumerate() {
             let share = &mut shares[self.recorder_of(post)];
@@ -89,8 +111,9 @@ impl App {
         // All shares are under way before the first answer is awaited.
         let mut waiting = Vec::with_capacity(shares.len());
         for (recorder, (places, posts)) in shares.into_iter().enumerate().filter(|(_, share)| !share.0.is_empty()) {
-            waiting.push((places, self.ask_recorder(recorder, viewer, posts)?));
+            waiting.push((places, self.ask_recorder(recorder, &asker, posts)?));
         }
+        drop(asker);
         let mut outcomes = vec![Outcome::NOT_FOUND; posts.len()];
         for (places, answer) in waiting {
             let share = answer.await.unwrap_or(Err(Unavailable))?;
@@ -113,11 +136,16 @@ impl App {
     fn ask_recorder(
         &self,
         recorder: usize,
-        viewer: Option<ViewerId>,
+        asker: &Asker,
         posts: SmallVec<[PostId; 1]>,
     ) -> Result<oneshot::Receiver<Result<Outcomes, Unavailable>>, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        self.recorders[recorder].try_send(Ask { viewer, posts, reply, home: self.home }).map_err(|_| {
+        let Asking { views, reads } = &self.recorders[recorder];
+        let (way, viewer, turn) = match asker {
+            Asker::Viewer(viewer) => (views, Some(*viewer), None),
+            Asker::Reader(turn) => (reads, None, Some(Turn::clone(turn))),
+        };
+        way.try_send(Ask { viewer, posts, turn, reply, home: self.home }).map_err(|_| {
             self.metrics.turned_away.inc();
             Unavailable
         })?;

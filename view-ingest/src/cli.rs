@@ -33,6 +33,9 @@ struct Args {
     /// How many requests may wait for Redis, per worker; the next one gets a 503 [default: 10000]
     #[arg(long, env = "VIEW_INGEST_MAX_QUEUE", value_name = "NUMBER")]
     max_queue: Option<String>,
+    /// How many posts that could not be looked up are accepted while PostgreSQL is away; views of others get a 503 [default: 10000]
+    #[arg(long, env = "VIEW_INGEST_MAX_UNSEEN_POSTS", value_name = "NUMBER")]
+    max_unseen_posts: Option<String>,
     /// How many threads serve requests [default: half the number of processors]
     #[arg(long, env = "VIEW_INGEST_WORKERS", value_name = "NUMBER")]
     workers: Option<String>,
@@ -76,6 +79,8 @@ pub(crate) struct Settings {
     pub(crate) database: Option<DatabaseSettings>,
     pub(crate) posts: PostsSettings,
     pub(crate) limits: Limits,
+    /// How many posts that nobody could look up are accepted while PostgreSQL is away.
+    pub(crate) max_unseen_posts: usize,
     pub(crate) shutdown_delay: Duration,
     pub(crate) shutdown_timeout: Duration,
 }
@@ -136,6 +141,7 @@ impl Args {
         let listen = p.address("--listen", self.listen.as_deref(), "127.0.0.1:3001");
         let admin_listen = p.address("--admin-listen", self.admin_listen.as_deref(), "127.0.0.1:3003");
         let workers = p.number("--workers", self.workers.as_deref(), processors.div_ceil(2), 1..=1_024);
+        let max_unseen_posts = p.number("--max-unseen-posts", self.max_unseen_posts.as_deref(), 10_000, 0..=100_000_000);
         let shutdown_delay = p.duration("--shutdown-delay", self.shutdown_delay.as_deref(), Duration::ZERO, Duration::ZERO);
         let shutdown_timeout = p.duration("--shutdown-timeout", self.shutdown_timeout.as_deref(), 30 * second, Duration::ZERO);
         let verifier = self.keys.read(p);
@@ -154,6 +160,7 @@ impl Args {
                     database,
                     posts,
                     limits,
+                    max_unseen_posts,
                     shutdown_delay,
                     shutdown_timeout,
                 },

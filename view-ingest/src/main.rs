@@ -9,6 +9,7 @@ mod listener;
 mod messages;
 mod metrics;
 mod process;
+mod reads;
 mod recorder;
 mod router;
 mod worker;

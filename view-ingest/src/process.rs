@@ -4,7 +4,6 @@ use std::{process::ExitCode, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::Context;
 use fred::clients::Client;
-use moka::sync::Cache;
 use prometheus_client::registry::Registry;
 use shared::{
     admin::{self, Admin},
@@ -22,21 +21,19 @@ use crate::{
     listener,
     metrics::{self, Metrics},
     recorder::{
-        REDIS_TIMEOUT, Stores,
+        self, REDIS_TIMEOUT, Stores, first_touch,
         gate::{Gate, Terms},
         health::{self, Health},
+        unknown::UnknownPosts,
+        unseen::UnseenPosts,
     },
     worker::Worker,
 };
 
 /// Connections to PostgreSQL. First touches are few and batched; a fleet of ingest servers must leave room for the application.
 const DATABASE_CONNECTIONS: usize = 8;
-/// Posts that were not found a moment ago, at most. A flood of made-up ids pushes out older ones, and takes no more memory.
-const MAX_UNKNOWN_POSTS: u64 = 100_000;
 /// How long the start waits to be told whether a store takes views.
 const FIRST_LOOK_OUT: Duration = Duration::from_secs(1);
-/// How long a post that was not found is not looked up again.
-const UNKNOWN_POST_TTL: Duration = Duration::from_secs(5);
 
 /// Runs until a signal ends it, or finds at once that it cannot be of use.
 ///
@@ -88,8 +85,9 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         admin::bind(settings.admin_listen).await.with_context(|| format!("cannot listen on {}", settings.admin_listen))?;
     tokio::spawn(admin::serve(operators, Arc::new(Admin { readiness: Arc::clone(&readiness), registry, route: None })));
 
-    let unknown = Cache::builder().max_capacity(MAX_UNKNOWN_POSTS).time_to_live(UNKNOWN_POST_TTL).build();
-    let (recorders, queues): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::channel(settings.limits.max_queue)).unzip();
+    let (unknown, unseen) = (UnknownPosts::default(), UnseenPosts::new(settings.max_unseen_posts));
+    let read_queries = first_touch::read_queries();
+    let (recorders, queues): (Vec<_>, Vec<_>) = clients.iter().map(|_| recorder::queue(settings.limits.max_queue)).unzip();
     let (couriers, parcels): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let view_ttl = settings.limits.view_ttl;
     let app =
@@ -98,13 +96,15 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let connections = Arc::default();
     let serving = watch::Sender::new(clients.len());
     let mut workers = Vec::with_capacity(clients.len());
-    for (number, (((redis, gate), asks), parcels)) in clients.into_iter().zip(gates).zip(queues).zip(parcels).enumerate() {
+    for (number, (((redis, gate), asked), parcels)) in clients.into_iter().zip(gates).zip(queues).zip(parcels).enumerate() {
         let stores = Stores {
             redis,
             keys: settings.redis.keys.clone(),
             gate,
             database: database.clone(),
             unknown: unknown.clone(),
+            unseen: unseen.clone(),
+            read_queries: Arc::clone(&read_queries),
             view_ttl,
             health: Arc::clone(&health),
             metrics: metrics.clone(),
@@ -116,7 +116,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             app: Arc::new(app.at(number)),
             stores,
             redis_name: settings.redis.describe(),
-            asks,
+            asked,
             parcels,
             stopping: stopping.clone(),
             connections: Arc::clone(&connections),

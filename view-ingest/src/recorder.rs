@@ -8,28 +8,30 @@
 mod batch;
 mod check;
 mod fallback;
-mod first_touch;
+pub(crate) mod first_touch;
 pub(crate) mod gate;
 pub(crate) mod health;
 mod lane;
 mod record;
 pub(crate) mod tickets;
+pub(crate) mod unknown;
+pub(crate) mod unseen;
 mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
 use fred::clients::Client;
-use moka::sync::Cache;
 use shared::{
     failpoints,
     ids::{PostId, ViewerId},
     keys::Keys,
     ledger,
     postgres::Database,
+    scripts::Depth,
     ticks,
 };
 use smallvec::SmallVec;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::{
     batch::{Group, Item, Items, Tally, Touch},
@@ -39,14 +41,18 @@ use self::{
     health::Health,
     lane::Lane,
     tickets::Tickets,
+    unknown::UnknownPosts,
+    unseen::UnseenPosts,
     waiting::{Added, Waiting},
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, reads::Turn};
 
 /// A command of the hot path that Redis does not answer within this time has failed.
 pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many views and reads make up a batch at most. More would make the first of them wait for the last.
 const MAX_BATCH: usize = 1_024;
+/// How many of these may be reads, about: a view that comes while a batch is under way waits for the whole of it.
+const MAX_BATCH_READS: usize = 256;
 /// How often, after an outage of Redis, posts that it has missed views of are brought up to date.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
 /// How many posts are brought up to date at a time.
@@ -62,10 +68,32 @@ pub(crate) struct Ask {
     pub(crate) viewer: Option<ViewerId>,
     /// The posts, without repetition.
     pub(crate) posts: SmallVec<[PostId; 1]>,
+    /// The turn of a read, given back as soon as its posts are checked.
+    pub(crate) turn: Option<Turn>,
     /// Where the outcomes go, in the order of the posts.
     pub(crate) reply: Reply,
     /// The worker that serves the request.
     pub(crate) home: usize,
+}
+
+/// The ways to a recorder. Views go before reads.
+#[derive(Debug, Clone)]
+pub(crate) struct Asking {
+    pub(crate) views: mpsc::Sender<Ask>,
+    pub(crate) reads: mpsc::Sender<Ask>,
+}
+
+/// What has come that way.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    views: mpsc::Receiver<Ask>,
+    reads: mpsc::Receiver<Ask>,
+}
+
+/// A way to a recorder on which so many views may wait, and as many reads.
+pub(crate) fn queue(length: usize) -> (Asking, Asked) {
+    let ((views, viewed), (reads, read)) = (mpsc::channel(length), mpsc::channel(length));
+    (Asking { views, reads }, Asked { views: viewed, reads: read })
 }
 
 /// Where the outcomes of a request go.
@@ -116,7 +144,11 @@ pub(crate) struct Stores {
     /// The database, where there is one.
     pub(crate) database: Option<Arc<Database>>,
     /// Posts that were not found a moment ago, shared by all recorders, bounded in number and time.
-    pub(crate) unknown: Cache<PostId, ()>,
+    pub(crate) unknown: UnknownPosts,
+    /// How many posts may be accepted that nobody could look up, shared by all recorders.
+    pub(crate) unseen: UnseenPosts,
+    /// The share that reads have of the connections to PostgreSQL, for all recorders together.
+    pub(crate) read_queries: Arc<Semaphore>,
     /// How long Redis keeps a post that nobody views.
     pub(crate) view_ttl: Duration,
     /// Which store takes the process's views.
@@ -132,11 +164,11 @@ pub(crate) struct Stores {
 impl Stores {
     /// Remembers that there is no such post. An id that does not fit the column's type costs no query, and may fit as soon as the type is
     /// another one, so it is not remembered.
-    fn remember_unknown(&self, post: PostId) {
+    fn remember_unknown(&self, post: PostId, depth: Depth) {
         let schema = self.database.as_ref().map(|database| database.last_known_schema());
         let schema = schema.as_ref().and_then(|schema| schema.as_ref());
         if schema.is_none_or(|schema| schema.accepts_post(&post)) {
-            self.unknown.insert(post, ());
+            self.unknown.insert(post, depth);
         }
     }
 
@@ -163,7 +195,7 @@ struct Recorder {
 }
 
 /// Runs until nobody can ask any more.
-pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
+pub(crate) async fn run(stores: Stores, mut asked: Asked) {
     let (touches, mut touched) = FirstTouches::new(stores.clone());
     let tickets = Tickets::new(stores.home, stores.couriers.clone());
     let mut recorder = Recorder {
@@ -180,19 +212,33 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
     // A process that has just started is not yet connected, which is no reason to write past Redis.
     recorder.stores.gate.wait().await;
     let mut items = Vec::with_capacity(MAX_BATCH);
+    // Of the reads in the batch that is made up.
+    let mut turns: Vec<Turn> = Vec::new();
+    let mut reads = 0;
     loop {
         tokio::select! {
             Some(result) = touched.recv() => recorder.take_touched(result, &mut items),
-            ask = asks.recv() => match ask {
+            ask = asked.views.recv() => match ask {
                 Some(ask) => recorder.tickets.open(ask, &mut items),
                 None => return,
             },
+            Some(mut ask) = asked.reads.recv() => {
+                turns.extend(ask.turn.take());
+                reads = ask.posts.len();
+                recorder.tickets.open(ask, &mut items);
+            }
             _ = catch_up.tick(), if recorder.in_fallback || !recorder.bypassed.is_empty() => recorder.catch_up(),
         }
         while items.len() < MAX_BATCH {
             if let Ok(result) = touched.try_recv() {
                 recorder.take_touched(result, &mut items);
-            } else if let Ok(ask) = asks.try_recv() {
+            } else if let Ok(ask) = asked.views.try_recv() {
+                recorder.tickets.open(ask, &mut items);
+            } else if reads < MAX_BATCH_READS
+                && let Ok(mut ask) = asked.reads.try_recv()
+            {
+                turns.extend(ask.turn.take());
+                reads += ask.posts.len();
                 recorder.tickets.open(ask, &mut items);
             } else {
                 break;
@@ -206,6 +252,8 @@ pub(crate) async fn run(stores: Stores, mut asks: mpsc::Receiver<Ask>) {
         }
         drop(rest);
         recorder.tickets.dispatch();
+        turns.clear();
+        reads = 0;
     }
 }
 
@@ -219,7 +267,7 @@ impl Recorder {
         for group in groups.iter_mut().filter(|group| group.was_refused()) {
             group.meta = Err(Unavailable);
         }
-        groups.retain_mut(|group| !self.set_aside(group));
+        groups.retain_mut(|group| !self.set_aside(group) && !self.refuse_unseen(group));
         let wrote = record::run(&self.stores, &mut self.lane, &mut groups).await;
         failpoints::at("answer::before");
         let mut tally = Tally::default();
@@ -241,24 +289,35 @@ impl Recorder {
         if refused.is_empty() {
             self.enter_fallback(self.in_fallback && !wrote);
         } else {
-            self.fall_back(&refused).await;
+            self.fall_back(refused).await;
         }
         self.touches.start();
         self.stores.metrics.batch_size.observe(size as f64);
         self.stores.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
     }
 
-    /// Has PostgreSQL take what Redis did not.
-    async fn fall_back(&mut self, groups: &[Group]) {
-        let has_views = groups.iter().any(|group| !group.viewers.is_empty());
-        let Some(database) = self.stores.database.clone() else {
-            self.stores.health.database_has_failed(has_views);
-            for group in groups {
-                batch::fail(group, &mut self.tickets, &self.stores.metrics);
+    /// Has PostgreSQL take what Redis did not. Whoever views does not wait for what others read.
+    async fn fall_back(&mut self, groups: Vec<Group>) {
+        let (views, reads): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.depth() == Depth::View);
+        let mut is_there = self.stores.database.is_some();
+        for groups in [views, reads].iter().filter(|groups| !groups.is_empty()) {
+            match self.stores.database.clone().filter(|_| is_there) {
+                Some(database) => is_there = self.store_past_redis(&database, groups).await,
+                None => {
+                    self.stores.health.database_has_failed(groups.iter().any(|group| group.depth() == Depth::View));
+                    for group in groups {
+                        batch::fail(group, &mut self.tickets, &self.stores.metrics);
+                    }
+                }
             }
-            return;
-        };
-        let mut fallback = Fallback::new(&self.stores, &database, groups);
+            self.tickets.dispatch();
+        }
+    }
+
+    /// Returns whether PostgreSQL is there.
+    async fn store_past_redis(&mut self, database: &Database, groups: &[Group]) -> bool {
+        let has_views = groups.iter().any(|group| group.depth() == Depth::View);
+        let mut fallback = Fallback::new(&self.stores, database, groups);
         let is_there = fallback.store(&mut self.bypassed).await;
         if !is_there {
             self.stores.health.database_has_failed(has_views);
@@ -279,6 +338,7 @@ impl Recorder {
             fallback.store_locked(&mut self.bypassed).await;
             fallback.answer(rest, &mut self.tickets);
         }
+        is_there
     }
 
     fn enter_fallback(&mut self, now: bool) {
@@ -295,23 +355,38 @@ impl Recorder {
         if !(stale || group.needs_first_touch()) || self.stores.database.is_none() {
             return false;
         }
-        let items = std::mem::take(&mut group.items);
-        if self.stores.unknown.contains_key(&group.post) {
+        let (items, depth) = (std::mem::take(&mut group.items), group.depth());
+        if self.stores.unknown.has(&group.post, depth) {
             refuse(&items, &self.stores, &mut self.tickets);
             return true;
         }
+        // What Redis has missed, only one look-up tells it, whoever asks.
+        let depth = if missed.is_some() { Depth::View } else { depth };
         let missed = missed.cloned();
-        match self.waiting.add(group.post, items) {
-            Added::First => self.touches.want(Wanted { post: group.post, missed }),
+        match self.waiting.add(group.post, depth, items) {
+            Added::First => self.touches.want(depth, Wanted { post: group.post, missed }),
             Added::More => {}
-            Added::NoRoom(items) => {
-                self.stores.metrics.failed.inc_by(items.len() as u64);
-                for item in &items {
-                    self.tickets.settle(item, Err(Unavailable));
-                }
-            }
+            Added::NoRoom(items) => self.turn_away(&items),
         }
         true
+    }
+
+    /// Refuses the views of a post that could not be looked up and that Redis does not know, where as many as may be were accepted already.
+    /// Gives whether that was so.
+    fn refuse_unseen(&mut self, group: &mut Group) -> bool {
+        if !group.is_unseen() || self.stores.unseen.take() {
+            return false;
+        }
+        self.turn_away(&std::mem::take(&mut group.items));
+        true
+    }
+
+    /// Has the clients come again.
+    fn turn_away(&mut self, items: &[Item]) {
+        self.stores.metrics.failed.inc_by(items.len() as u64);
+        for item in items {
+            self.tickets.settle(item, Err(Unavailable));
+        }
     }
 
     /// After an outage of Redis: has the posts that it has missed views of brought up to date, also those that nobody asks for.
@@ -323,9 +398,9 @@ impl Recorder {
             self.enter_fallback(false);
         }
         for post in self.bypassed.some(CATCH_UP_POSTS) {
-            if let Added::First = self.waiting.add(post, Items::new()) {
+            if let Added::First = self.waiting.add(post, Depth::View, Items::new()) {
                 let missed = self.bypassed.get(&post).cloned();
-                self.touches.want(Wanted { post, missed });
+                self.touches.want(Depth::View, Wanted { post, missed });
             }
         }
         self.touches.start();
@@ -333,9 +408,10 @@ impl Recorder {
 
     /// Takes what a first touch has found and brings those who waited for it back into a batch.
     fn take_touched(&mut self, touched: Touched, items: &mut Vec<Item>) {
-        self.touches.finished(touched.answer);
+        let depth = touched.depth;
+        self.touches.finished(depth, touched.answer);
         for (Wanted { post, missed }, found) in touched.posts {
-            let waiting = self.waiting.take(&post);
+            let waiting = self.waiting.take(&post, depth);
             if let Some(missed) = missed
                 && matches!(found, Found::Yes | Found::No)
             {
@@ -343,14 +419,20 @@ impl Recorder {
                 // Redis has taken what it missed, so it will take what is new.
                 self.enter_fallback(self.in_fallback && !self.bypassed.is_empty());
             }
-            match found {
-                Found::Yes | Found::Unknown => items.extend(waiting.into_iter().map(|item| Item { touch: Touch::Done, ..item })),
-                Found::Refused => items.extend(waiting.into_iter().map(|item| Item { touch: Touch::Refused, ..item })),
+            let touch = match found {
+                Found::Yes => Touch::Done,
+                Found::Unknown => Touch::Unseen,
+                Found::Refused => Touch::Refused,
                 Found::No => {
-                    self.stores.remember_unknown(post);
+                    self.stores.remember_unknown(post, depth);
                     refuse(&waiting, &self.stores, &mut self.tickets);
+                    continue;
                 }
+            };
+            if found == Found::Yes && depth == Depth::View {
+                self.stores.unknown.found(&post);
             }
+            items.extend(waiting.into_iter().map(|item| Item { touch, ..item }));
         }
         self.touches.start();
     }

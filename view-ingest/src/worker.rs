@@ -21,7 +21,7 @@ use crate::{
     app::App,
     connection::{self, Clock, Watch},
     listener::Listener,
-    recorder::{self, Ask, Parcel, Stores, tickets},
+    recorder::{self, Asked, Parcel, Stores, tickets},
 };
 
 /// How often slow and idle connections are looked for.
@@ -39,7 +39,7 @@ pub(crate) struct Worker {
     pub(crate) app: Arc<App>,
     pub(crate) stores: Stores,
     pub(crate) redis_name: String,
-    pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) asked: Asked,
     /// What other workers' recorders have to say to this worker's requests.
     pub(crate) parcels: mpsc::UnboundedReceiver<Parcel>,
     /// Turns true when the process stops.
@@ -73,7 +73,7 @@ impl Worker {
         self.stores.gate.follow();
         shared::redis::connect(&self.stores.redis, self.redis_name);
         tokio::spawn(tickets::deliver(self.parcels));
-        tokio::spawn(recorder::run(self.stores, self.asks));
+        tokio::spawn(recorder::run(self.stores, self.asked));
         let gate = Gate::new(self.app, self.stopping.clone(), self.connections);
         tokio::spawn(sweep(Arc::clone(&gate.watches), Arc::clone(&gate.app), Arc::clone(&gate.clock)));
 

@@ -1,18 +1,20 @@
--- Puts what PostgreSQL knows of a post into Redis, unless somebody has done so already, or brings it up to date after views past Redis.
+-- Puts what PostgreSQL knows of a post into Redis, unless somebody has done so already, or brings it up to date after views past Redis. For a
+-- reader that is the author and the count; for a viewer, the viewers too.
 --
 -- KEYS: 1 the set of viewers, 2 the meta hash
--- ARGV: 1 TTL in seconds, 2 author (may be empty), 3 count in PostgreSQL, 4 "refresh" or "", 5 the count that Redis had when PostgreSQL was asked
---       (empty for none; only looked at for "refresh"), 6... viewers known to the ledger
+-- ARGV: 1 TTL in seconds, 2 author (may be empty), 3 count in PostgreSQL, 4 "read", "view" or "refresh", 5 the count that Redis had when PostgreSQL
+--       was asked (empty for none; only looked at for "refresh"), 6... viewers known to the ledger (none for "read")
 -- Returns 1 when it was put there, 0 when it was there, 2 when nothing was done because Redis has another count by now.
 --
 -- Viewers that come from the ledger are recorded and acknowledged at once: the live count stays what it is, and the size of the
 -- set stays equal to `recorded`, by which the scan tells whether somebody else has written to the set.
-local refreshes = ARGV[4] == 'refresh'
-if not refreshes and redis.call('HEXISTS', KEYS[2], 'author') == 1 then
+local mode = ARGV[4]
+local done = mode == 'read' and 'author' or 'loaded'
+if mode ~= 'refresh' and redis.call('HEXISTS', KEYS[2], done) == 1 then
   return 0
 end
 local before = redis.call('HMGET', KEYS[2], 'persisted')[1] or ''
-if refreshes and before ~= ARGV[5] then
+if mode == 'refresh' and before ~= ARGV[5] then
   return 2
 end
 local added = 0
@@ -38,5 +40,9 @@ end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 redis.call('EXPIRE', KEYS[2], ARGV[1])
 -- The author comes last: should Redis run out of memory on the way, the post still counts as untouched, and all of this is repeated.
-redis.call('HSET', KEYS[2], 'author', ARGV[2])
+if mode == 'read' then
+  redis.call('HSET', KEYS[2], 'author', ARGV[2])
+else
+  redis.call('HSET', KEYS[2], 'author', ARGV[2], 'loaded', 1)
+end
 return 1

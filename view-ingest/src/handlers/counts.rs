@@ -8,13 +8,18 @@ use shared::respond::{self, Answer};
 use smallvec::SmallVec;
 
 use super::{post_id, post_ids, unavailable};
-use crate::{app::App, messages, recorder::Status};
+use crate::{
+    app::{App, Asker},
+    messages,
+    recorder::Status,
+};
 
 /// The count of one post.
 pub(crate) async fn one(app: &App, id: &str) -> Result<Answer, Answer> {
     let id = percent_decode_str(id).decode_utf8_lossy();
     let post = post_id(&id)?;
-    let outcome = app.ask_one(None, post).await.map_err(unavailable)?;
+    let turn = app.read_turn(1).await.map_err(unavailable)?;
+    let outcome = app.ask_one(Asker::Reader(turn), post).await.map_err(unavailable)?;
     if outcome.status == Status::NotFound {
         return Err(respond::error(StatusCode::NOT_FOUND, messages::POST_NOT_FOUND));
     }
@@ -23,6 +28,9 @@ pub(crate) async fn one(app: &App, id: &str) -> Result<Answer, Answer> {
 
 /// The counts of those of the posts that exist.
 pub(crate) async fn many(app: &App, query: &str) -> Result<Answer, Answer> {
+    // Each id has one of these before it, however the list is written, but for the first one.
+    let ids = 1 + query.bytes().filter(|byte| b",&%".contains(byte)).count();
+    let turn = app.read_turn(ids.min(app.limits.max_batch)).await.map_err(unavailable)?;
     let parameters = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "ids");
     let lists: SmallVec<[Cow<'_, str>; 1]> = parameters.map(|(_, list)| list).collect();
     if lists.is_empty() {
@@ -31,7 +39,7 @@ pub(crate) async fn many(app: &App, query: &str) -> Result<Answer, Answer> {
     // A list of no ids would split into one empty id.
     let texts: Vec<&str> = lists.iter().filter(|list| !list.is_empty()).flat_map(|list| list.split(',')).collect();
     let posts = post_ids(texts.into_iter(), app.limits.max_batch)?;
-    let outcomes = app.ask(None, &posts).await.map_err(unavailable)?;
+    let outcomes = app.ask(Asker::Reader(turn), &posts).await.map_err(unavailable)?;
     let mut views = String::new();
     for (post, outcome) in posts.iter().zip(&outcomes).filter(|(_, outcome)| outcome.status != Status::NotFound) {
         let comma = if views.is_empty() { "" } else { "," };

@@ -10,7 +10,11 @@ use shared::{
 };
 
 use super::{post_id, spelled, unavailable};
-use crate::{app::App, body, messages, recorder::Status};
+use crate::{
+    app::{App, Asker},
+    body, messages,
+    recorder::Status,
+};
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -24,7 +28,7 @@ pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<Incoming>
     let Body { post_id: Some(id) } = body::parse(&body)? else {
         return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_ID_MISSING));
     };
-    let outcome = app.ask_one(Some(viewer), post_id(&id)?).await.map_err(unavailable)?;
+    let outcome = app.ask_one(Asker::Viewer(viewer), post_id(&id)?).await.map_err(unavailable)?;
     let message = match outcome.status {
         Status::Counted | Status::Read => messages::COUNTED,
         Status::Duplicate => messages::DUPLICATE,

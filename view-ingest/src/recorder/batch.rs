@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use shared::ids::{PostId, ViewerId};
+use shared::{
+    ids::{PostId, ViewerId},
+    scripts::Depth,
+};
 use smallvec::SmallVec;
 
 use super::{
@@ -34,6 +37,8 @@ pub(super) enum Touch {
     None,
     /// It has: the item is taken even if Redis knows nothing of the post.
     Done,
+    /// PostgreSQL could not be asked: the item is taken unseen.
+    Unseen,
     /// It has, and Redis did not take what PostgreSQL knows: what Redis says of the post is not to be believed.
     Refused,
 }
@@ -43,6 +48,8 @@ pub(super) enum Touch {
 pub(super) struct Meta {
     /// Whether the author is known, so that somebody has looked the post up.
     pub(super) touched: bool,
+    /// Whether the set has the viewers that the ledger has, as far as they were few enough.
+    pub(super) loaded: bool,
     /// The count in PostgreSQL, where it is known.
     pub(super) persisted: Option<i64>,
     pub(super) recorded: i64,
@@ -81,9 +88,24 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Whether Redis knows nothing of the post, and nobody has asked PostgreSQL for it this moment.
+    /// Whether Redis does not know of the post what the items need, and nobody has asked PostgreSQL for it this moment. Whoever only reads needs
+    /// no viewers, nor does one whom the set has, or the author.
     pub(super) fn needs_first_touch(&self) -> bool {
-        self.may_be_looked_up() && self.meta.is_ok_and(|meta| !meta.touched)
+        let lacks = |meta: Meta| !meta.touched || !meta.loaded && self.new_viewers().next().is_some();
+        self.may_be_looked_up() && self.meta.is_ok_and(lacks)
+    }
+
+    /// What the items need of PostgreSQL.
+    pub(super) fn depth(&self) -> Depth {
+        if self.viewers.is_empty() { Depth::Read } else { Depth::View }
+    }
+
+    /// Whether the post, which could not be looked up, would take memory that Redis does not spend on it yet.
+    pub(super) fn is_unseen(&self) -> bool {
+        let is_new = |meta: Meta| !meta.touched && meta.recorded == 0;
+        self.items.iter().any(|item| item.touch == Touch::Unseen)
+            && self.meta.is_ok_and(is_new)
+            && self.new_viewers().next().is_some()
     }
 
     /// Whether Redis did not take what PostgreSQL knows of the post, a moment ago.
@@ -204,7 +226,8 @@ mod tests {
         let (mut tickets, mut items) = (Tickets::new(0, Vec::new()), Vec::new());
         for (post, viewer) in requests {
             let viewer = viewer.map(|viewer| ViewerId::parse(viewer).unwrap());
-            let ask = Ask { viewer, posts: smallvec![PostId::parse(post).unwrap()], reply: oneshot::channel().0, home: 0 };
+            let ask =
+                Ask { viewer, posts: smallvec![PostId::parse(post).unwrap()], turn: None, reply: oneshot::channel().0, home: 0 };
             tickets.open(ask, &mut items);
         }
         (tickets, items)

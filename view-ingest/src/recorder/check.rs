@@ -38,8 +38,8 @@ fn queue(commands: &mut Commands, keys: &Keys, group: &Group) {
             commands.text(viewer.id.as_str());
         }
     }
-    commands.command("HMGET", 5).parts(&keys.meta_parts(&group.post));
-    commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED);
+    commands.command("HMGET", 6).parts(&keys.meta_parts(&group.post));
+    commands.text(field::AUTHOR).text(field::PERSISTED).text(field::RECORDED).text(field::ACKED).text(field::LOADED);
 }
 
 fn read(group: &mut Group, members: Option<Option<Reply<'_>>>, meta: Option<Reply<'_>>) -> Result<Meta, String> {
@@ -49,13 +49,14 @@ fn read(group: &mut Group, members: Option<Option<Reply<'_>>>, meta: Option<Repl
             viewer.standing = if member == Reply::Integer(1) { Standing::Returning } else { Standing::New };
         }
     }
-    let mut fields = list(meta, 4)?.iter();
+    let mut fields = list(meta, 5)?.iter();
     let author = fields.next().and_then(|value| if let Reply::Text(text) = value { Some(text) } else { None });
     for viewer in group.viewers.iter_mut().filter(|viewer| author == Some(viewer.id.as_str())) {
         viewer.standing = Standing::Author;
     }
     let mut number = || fields.next().and_then(|value| if let Reply::Text(text) = value { text.parse().ok() } else { None });
-    Ok(Meta { touched: author.is_some(), persisted: number(), recorded: number().unwrap_or(0), acked: number().unwrap_or(0) })
+    let (persisted, recorded, acked) = (number(), number().unwrap_or(0), number().unwrap_or(0));
+    Ok(Meta { touched: author.is_some(), loaded: number().is_some(), persisted, recorded, acked })
 }
 
 fn list(reply: Option<Reply<'_>>, length: usize) -> Result<List<'_>, String> {

@@ -67,7 +67,7 @@ impl<'a> Fallback<'a> {
         let at_ms = now_ms();
         let mut pairs = Vec::new();
         let mut only_read = Vec::new();
-        for group in self.groups.iter().filter(|group| !self.stores.unknown.contains_key(&group.post)) {
+        for group in self.groups.iter().filter(|group| !self.stores.unknown.has(&group.post, group.depth())) {
             let storable = group.viewers.iter().filter(|viewer| schema.accepts_viewer(&viewer.id));
             let before = pairs.len();
             if schema.accepts_post(&group.post) {
@@ -159,9 +159,9 @@ impl<'a> Fallback<'a> {
         if let Some((verdict, views)) = verdicts.get(&group.post).and_then(|verdict| Some((verdict, verdict.views()?))) {
             settle(group, verdict, views, stores, tickets);
         } else if verdicts.is_missing(&group.post) {
-            stores.remember_unknown(group.post);
+            stores.remember_unknown(group.post, group.depth());
             super::refuse(&group.items, stores, tickets);
-        } else if stores.unknown.contains_key(&group.post) {
+        } else if stores.unknown.has(&group.post, group.depth()) {
             super::refuse(&group.items, stores, tickets);
         } else {
             super::batch::fail(group, tickets, &stores.metrics);

@@ -1,5 +1,8 @@
 //! First touch: what PostgreSQL knows of a post is put into Redis, many posts with one query, each post once however many ask.
 //! A post that was viewed past Redis is brought up to date the same way.
+//!
+//! Reads, which need no token, have a queue and a small share of the queries of their own: however many posts strangers make up, a view is
+//! looked up at once.
 
 use std::{
     borrow::Cow,
@@ -13,18 +16,20 @@ use futures_util::future::join_all;
 use shared::{
     failpoints,
     ids::{PostId, ViewerId},
-    ledger::{self, KnownPost},
+    ledger::{self, KnownPost, NO_VIEWERS},
     postgres::Database,
-    scripts,
+    scripts::{self, Depth},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{Stores, fallback::Missed};
 
 /// Posts in one query. Each may bring up to [`FEW_VIEWERS`] viewers along.
 const MAX_POSTS: usize = 64;
-/// Queries under way at once, per recorder.
+/// Queries for views under way at once, per recorder.
 const MAX_QUERIES: usize = 4;
+/// Queries for reads under way or waiting for [their share](Stores::read_queries), per recorder.
+const MAX_READ_QUERIES: usize = 2;
 /// A post with at most this many viewers gets them back from the ledger, so that one who returns is a duplicate at once.
 const FEW_VIEWERS: i64 = 1_000;
 /// How often a post is brought up to date that others change at the same time.
@@ -48,6 +53,7 @@ pub(super) enum Found {
 /// The result of one query.
 pub(super) struct Touched {
     pub(super) posts: Vec<(Wanted, Found)>,
+    pub(super) depth: Depth,
     pub(super) answer: Answer,
 }
 
@@ -73,29 +79,46 @@ pub(super) struct Wanted {
 /// The posts that are to be looked up.
 pub(super) struct FirstTouches {
     stores: Stores,
-    wanted: VecDeque<Wanted>,
-    queries: usize,
+    views: Queue,
+    reads: Queue,
     away_until: Option<Instant>,
     results: mpsc::UnboundedSender<Touched>,
+}
+
+/// The posts that are to be looked up for one kind of asker, and the queries for it that are under way.
+#[derive(Default)]
+struct Queue {
+    wanted: VecDeque<Wanted>,
+    queries: usize,
 }
 
 impl FirstTouches {
     pub(super) fn new(stores: Stores) -> (Self, mpsc::UnboundedReceiver<Touched>) {
         // The channel holds no more than the queries under way.
         let (results, receiver) = mpsc::unbounded_channel();
-        (Self { stores, wanted: VecDeque::new(), queries: 0, away_until: None, results }, receiver)
+        (Self { stores, views: Queue::default(), reads: Queue::default(), away_until: None, results }, receiver)
+    }
+
+    fn queue(&mut self, depth: Depth) -> &mut Queue {
+        match depth {
+            Depth::View => &mut self.views,
+            Depth::Read => &mut self.reads,
+        }
     }
 
     /// Notes that a post is to be looked up.
-    pub(super) fn want(&mut self, wanted: Wanted) {
-        self.wanted.push_back(wanted);
+    pub(super) fn want(&mut self, depth: Depth, wanted: Wanted) {
+        self.queue(depth).wanted.push_back(wanted);
     }
 
     /// Notes that a query has ended.
-    pub(super) fn finished(&mut self, answer: Answer) {
-        self.queries -= 1;
+    pub(super) fn finished(&mut self, depth: Depth, answer: Answer) {
+        self.queue(depth).queries -= 1;
         match answer {
-            Answer::Given => self.away_until = None,
+            Answer::Given => {
+                self.away_until = None;
+                self.stores.unseen.forget();
+            }
             Answer::Failed => self.away_until = Some(Instant::now() + PAUSE_AFTER_FAILURE),
             Answer::NotAsked => {}
         }
@@ -103,50 +126,74 @@ impl FirstTouches {
 
     /// Starts as many queries as may be under way.
     pub(super) fn start(&mut self) {
-        let Some(database) = &self.stores.database else { return };
+        self.start_queue(Depth::View, MAX_QUERIES);
+        self.start_queue(Depth::Read, MAX_READ_QUERIES);
+    }
+
+    fn start_queue(&mut self, depth: Depth, limit: usize) {
+        let Some(database) = self.stores.database.clone() else { return };
         let away = self.away_until.is_some_and(|until| Instant::now() < until);
-        while !self.wanted.is_empty() && (away || self.queries < MAX_QUERIES) {
-            let posts: Vec<Wanted> = self.wanted.drain(..self.wanted.len().min(MAX_POSTS)).collect();
-            self.queries += 1;
+        let queue = self.queue(depth);
+        let mut batches = Vec::new();
+        while !queue.wanted.is_empty() && (away || queue.queries < limit) {
+            let posts: Vec<Wanted> = queue.wanted.drain(..queue.wanted.len().min(MAX_POSTS)).collect();
+            queue.queries += 1;
+            batches.push(posts);
+        }
+        for posts in batches {
             if away {
                 self.stores.metrics.touched_unavailable.inc_by(posts.len() as u64);
                 let posts = posts.into_iter().map(|wanted| (wanted, Found::Unknown)).collect();
                 // The receiver lives as long as this sender: both belong to the recorder.
-                let _ = self.results.send(Touched { posts, answer: Answer::NotAsked });
+                let _ = self.results.send(Touched { posts, depth, answer: Answer::NotAsked });
                 continue;
             }
-            let (stores, database, results) = (self.stores.clone(), Arc::clone(database), self.results.clone());
+            let (stores, database, results) = (self.stores.clone(), Arc::clone(&database), self.results.clone());
             tokio::spawn(async move {
-                let touched = touch(&stores, &database, posts).await;
+                let turn = match depth {
+                    Depth::View => None,
+                    Depth::Read => Some(stores.read_queries.acquire().await),
+                };
+                let touched = touch(&stores, &database, depth, posts).await;
+                drop(turn);
                 let _ = results.send(touched);
             });
         }
     }
 }
 
-async fn touch(stores: &Stores, database: &Database, wanted: Vec<Wanted>) -> Touched {
+/// How many queries for reads a process may have under way: a small part of its connections to PostgreSQL.
+pub(crate) fn read_queries() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_READ_QUERIES))
+}
+
+async fn touch(stores: &Stores, database: &Database, depth: Depth, wanted: Vec<Wanted>) -> Touched {
     let ids: Vec<PostId> = wanted.iter().map(|wanted| wanted.post).collect();
     // Before PostgreSQL is asked: what changes in Redis from here on is younger than its answer.
     let wanted: Vec<Looked> = join_all(wanted.into_iter().map(|wanted| look(stores, wanted))).await;
-    let known = match ledger::look_up(database, &ids, FEW_VIEWERS).await {
+    let few = match depth {
+        Depth::View => FEW_VIEWERS,
+        Depth::Read => NO_VIEWERS,
+    };
+    let known = match ledger::look_up(database, &ids, few).await {
         Ok(known) => known,
         Err(error) => {
-            tracing::warn!(%error, posts = ids.len(), "cannot look posts up: their views are accepted unseen");
+            stores.health.complain("cannot look posts up: their views are accepted unseen", &error);
             stores.metrics.touched_unavailable.inc_by(ids.len() as u64);
             let posts = wanted.into_iter().map(|looked| (looked.wanted, Found::Unknown)).collect();
-            return Touched { posts, answer: Answer::Failed };
+            return Touched { posts, depth, answer: Answer::Failed };
         }
     };
     stores.metrics.touched_found.inc_by(known.len() as u64);
     stores.metrics.touched_missing.inc_by((ids.len() - known.len()) as u64);
     let put = wanted.into_iter().map(|Looked { wanted, seen }| async {
         let found = match known.get(&wanted.post) {
-            Some(post) => put(stores, database, &wanted, seen, post).await,
+            Some(post) => put(stores, database, depth, &wanted, seen, post).await,
             None => Found::No,
         };
         (wanted, found)
     });
-    Touched { posts: join_all(put).await, answer: Answer::Given }
+    Touched { posts: join_all(put).await, depth, answer: Answer::Given }
 }
 
 /// A post that is to be looked up, and the count that Redis has of it, where that matters.
@@ -166,6 +213,7 @@ async fn look(stores: &Stores, wanted: Wanted) -> Looked {
 async fn put(
     stores: &Stores,
     database: &Database,
+    depth: Depth,
     wanted: &Wanted,
     seen: Result<Option<String>, Error>,
     known: &KnownPost,
@@ -173,7 +221,7 @@ async fn put(
     let (redis, keys, post, ttl) = (&stores.redis, &stores.keys, &wanted.post, stores.view_ttl);
     failpoints::at(if wanted.missed.is_none() { "hydrate::before" } else { "refresh::before" });
     let result = match &wanted.missed {
-        None => scripts::hydrate(redis, keys, post, known, ttl).await,
+        None => scripts::hydrate(redis, keys, post, known, depth, ttl).await,
         Some(missed) => refresh(stores, database, post, &missed.viewers, seen, known).await,
     };
     failpoints::at(if wanted.missed.is_none() { "hydrate::after" } else { "refresh::after" });

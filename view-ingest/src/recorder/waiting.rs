@@ -1,19 +1,35 @@
 //! Who waits for a post to be looked up, as long as PostgreSQL takes for that: bounded, for clients come faster than it gives up.
+//!
+//! Readers, who need no token, have a few places of their own. A view does not wait for what a reader has asked for.
 
 use std::collections::HashMap;
 
-use shared::ids::PostId;
+use shared::{ids::PostId, scripts::Depth};
 
 use super::batch::Items;
 
-/// How many views and reads may wait at most, per recorder: some 50 MB where each is for another post.
-const MAX_ITEMS: usize = 100_000;
+/// How many views may wait at most, per recorder: some 50 MB where each is for another post.
+const MAX_VIEWS: usize = 100_000;
+/// How many reads. That many are looked up in a fraction of a second, unless PostgreSQL is slow.
+const MAX_READS: usize = 4_096;
 
 /// The items of posts that are being looked up.
-#[derive(Default)]
 pub(super) struct Waiting {
+    views: Queue,
+    reads: Queue,
+}
+
+struct Queue {
     posts: HashMap<PostId, Items>,
     items: usize,
+    limit: usize,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        let queue = |limit| Queue { posts: HashMap::new(), items: 0, limit };
+        Self { views: queue(MAX_VIEWS), reads: queue(MAX_READS) }
+    }
 }
 
 /// What became of items that were to wait.
@@ -29,8 +45,27 @@ pub(super) enum Added {
 
 impl Waiting {
     /// Has items wait for their post.
-    pub(super) fn add(&mut self, post: PostId, items: Items) -> Added {
-        if self.items + items.len() > MAX_ITEMS {
+    pub(super) fn add(&mut self, post: PostId, depth: Depth, items: Items) -> Added {
+        match depth {
+            Depth::View => self.views.add(post, items),
+            // Viewers that are on their way bring all that a reader needs.
+            Depth::Read if self.views.posts.contains_key(&post) => self.views.add(post, items),
+            Depth::Read => self.reads.add(post, items),
+        }
+    }
+
+    /// Those who have waited for a post.
+    pub(super) fn take(&mut self, post: &PostId, depth: Depth) -> Items {
+        match depth {
+            Depth::View => self.views.take(post),
+            Depth::Read => self.reads.take(post),
+        }
+    }
+}
+
+impl Queue {
+    fn add(&mut self, post: PostId, items: Items) -> Added {
+        if self.items + items.len() > self.limit {
             return Added::NoRoom(items);
         }
         self.items += items.len();
@@ -46,8 +81,7 @@ impl Waiting {
         }
     }
 
-    /// Those who have waited for a post.
-    pub(super) fn take(&mut self, post: &PostId) -> Items {
+    fn take(&mut self, post: &PostId) -> Items {
         let items = self.posts.remove(post).unwrap_or_default();
         self.items -= items.len();
         items
@@ -74,22 +108,33 @@ mod tests {
     #[test]
     fn the_first_to_wait_is_told_so() {
         let mut waiting = Waiting::default();
-        assert!(matches!(waiting.add(post("p"), Items::new()), Added::First));
-        assert!(matches!(waiting.add(post("p"), items(2)), Added::More));
-        assert!(matches!(waiting.add(post("q"), items(1)), Added::First));
-        assert_eq!((waiting.take(&post("p")).len(), waiting.take(&post("p")).len()), (2, 0));
-        assert!(matches!(waiting.add(post("p"), items(1)), Added::First));
+        assert!(matches!(waiting.add(post("p"), Depth::View, Items::new()), Added::First));
+        assert!(matches!(waiting.add(post("p"), Depth::View, items(2)), Added::More));
+        assert!(matches!(waiting.add(post("q"), Depth::View, items(1)), Added::First));
+        assert_eq!((waiting.take(&post("p"), Depth::View).len(), waiting.take(&post("p"), Depth::View).len()), (2, 0));
+        assert!(matches!(waiting.add(post("p"), Depth::View, items(1)), Added::First));
+    }
+
+    #[test]
+    fn a_view_does_not_wait_for_what_a_reader_has_asked_for() {
+        let mut waiting = Waiting::default();
+        assert!(matches!(waiting.add(post("p"), Depth::Read, items(1)), Added::First));
+        assert!(matches!(waiting.add(post("p"), Depth::View, items(1)), Added::First));
+        assert!(matches!(waiting.add(post("p"), Depth::Read, items(1)), Added::More), "but a reader for what a view asks for");
+        assert_eq!((waiting.take(&post("p"), Depth::Read).len(), waiting.take(&post("p"), Depth::View).len()), (1, 2));
     }
 
     #[test]
     fn no_more_wait_than_there_is_room_for() {
         let mut waiting = Waiting::default();
         for _ in 0..10 {
-            assert!(matches!(waiting.add(post("p"), items(MAX_ITEMS / 10)), Added::First | Added::More));
+            assert!(matches!(waiting.add(post("p"), Depth::View, items(MAX_VIEWS / 10)), Added::First | Added::More));
         }
-        assert!(matches!(waiting.add(post("p"), items(1)), Added::NoRoom(items) if items.len() == 1));
-        assert!(matches!(waiting.add(post("q"), items(1)), Added::NoRoom(_)));
-        waiting.take(&post("p"));
-        assert!(matches!(waiting.add(post("q"), items(1)), Added::First));
+        assert!(matches!(waiting.add(post("p"), Depth::View, items(1)), Added::NoRoom(items) if items.len() == 1));
+        assert!(matches!(waiting.add(post("q"), Depth::View, items(1)), Added::NoRoom(_)));
+        assert!(matches!(waiting.add(post("q"), Depth::Read, items(MAX_READS)), Added::First), "reads have room of their own");
+        assert!(matches!(waiting.add(post("r"), Depth::Read, items(1)), Added::NoRoom(_)));
+        waiting.take(&post("p"), Depth::View);
+        assert!(matches!(waiting.add(post("q"), Depth::View, items(1)), Added::First));
     }
 }

@@ -36,6 +36,7 @@ mod settings;
 mod signals;
 mod slow;
 mod store_urls;
+mod strangers;
 mod successors;
 mod support;
 mod systemd;

@@ -10,7 +10,7 @@ use shared::{
     ids::PostId,
     ledger::{self, Belief, Truth},
     redis::resp::{Commands, Replies, Reply},
-    scripts::{self, Adjustment},
+    scripts::{self, Adjustment, Depth},
 };
 
 use super::{Scanned, look::Look};
@@ -28,8 +28,9 @@ impl Engine {
     pub(super) async fn hydrate(&self, posts: &[PostId]) -> Result<(), Failure> {
         for chunk in posts.chunks(LOOK_UP_POSTS) {
             let known = ledger::look_up(&self.database, chunk, FEW_VIEWERS).await?;
-            let hydrations =
-                known.iter().map(|(post, known)| scripts::hydrate(&self.redis, &self.keys, post, known, self.settings.view_ttl));
+            let hydrate =
+                |(post, known)| scripts::hydrate(&self.redis, &self.keys, post, known, Depth::View, self.settings.view_ttl);
+            let hydrations = known.iter().map(hydrate);
             for (result, post) in join_all(hydrations).await.into_iter().zip(known.keys()) {
                 match result {
                     Ok(()) => {}

@@ -11,7 +11,7 @@ use shared::{
         link::Link,
         resp::{Commands, Replies, Reply},
     },
-    scripts::{self, Adjustment, Settled, Settlement},
+    scripts::{self, Adjustment, Depth, Settled, Settlement},
 };
 
 use crate::support::World;
@@ -118,7 +118,7 @@ async fn whom_the_ledger_brings_along_is_counted_with_those_who_are_named() {
 async fn who_was_stored_before_the_post_was_looked_up_anew_counts_once() {
     let world = World::new().await;
     // Redis has forgotten everything, and somebody has looked the post up since: the count has everybody in it.
-    scripts::hydrate(&world.redis, &world.keys, &post(), &known(2_000, &[]), TTL).await.unwrap();
+    scripts::hydrate(&world.redis, &world.keys, &post(), &known(2_000, &[]), Depth::View, TTL).await.unwrap();
     assert!(refresh(&world, &known(2_000, &[]), "2000", &["21", "22"]).await);
     assert_eq!((world.live("7").await, world.meta("7").await), (2_000, [2_000, 2, 2]));
     // Whom one process cannot name any more is in the count.
@@ -190,7 +190,7 @@ async fn an_older_look_up_neither_lowers_nor_raises_what_is_known() {
     let world = World::new().await;
     three_wait(&world).await;
     for views in [0, 4, 8, 100] {
-        scripts::hydrate(&world.redis, &world.keys, &post(), &known(views, &["1", "2"]), TTL).await.unwrap();
+        scripts::hydrate(&world.redis, &world.keys, &post(), &known(views, &["1", "2"]), Depth::View, TTL).await.unwrap();
         assert_eq!(world.meta("7").await, [5, 3, 0]);
     }
     for views in [0, 4, 8] {
