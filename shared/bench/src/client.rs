@@ -43,14 +43,30 @@ impl Connection {
 
     /// Waits for the answer, which must be a 200.
     pub(crate) async fn receive(&mut self) -> anyhow::Result<()> {
-        self.buffer.clear();
+        let status = self.status().await?;
+        ensure!(status == 200, "the answer is no 200 but a {status}");
+        Ok(())
+    }
+
+    /// Waits for so many answers to requests that were sent together. Returns how many of them were a 200.
+    pub(crate) async fn receive_any(&mut self, answers: usize) -> anyhow::Result<usize> {
+        let mut good = 0;
+        for _ in 0..answers {
+            good += usize::from(self.status().await? == 200);
+        }
+        Ok(good)
+    }
+
+    /// Waits for an answer. Returns its status.
+    async fn status(&mut self) -> anyhow::Result<u16> {
         loop {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
-            if let Some(length) = answer_length(&self.buffer)?
+            if let Some((status, length)) = answer(&self.buffer)?
                 && self.buffer.len() >= length
             {
-                return Ok(());
+                self.buffer.drain(..length);
+                return Ok(status);
             }
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
         }
     }
 
@@ -61,18 +77,17 @@ impl Connection {
     }
 }
 
-/// How long the answer is with its head, as soon as the head is there.
-fn answer_length(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
+/// The status of an answer, and how long it is with its head, as soon as the head is there.
+fn answer(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end])?;
-    if !head.starts_with("HTTP/1.1 200 ") {
-        bail!("the answer is no 200: {}", String::from_utf8_lossy(bytes));
-    }
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    let Some(status) = status else { bail!("this is no answer: {head}") };
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     });
-    Ok(Some(end + 4 + length.context("the answer has no length")?))
+    Ok(Some((status, end + 4 + length.context("the answer has no length")?)))
 }
 
 /// A view of some posts.
@@ -116,14 +131,16 @@ pub(crate) async fn send_all(address: SocketAddr, number: usize, request: impl F
 
 #[cfg(test)]
 mod tests {
-    use super::answer_length;
+    use super::answer;
 
     #[test]
     fn an_answer_ends_where_its_length_says() {
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
-        assert_eq!(answer_length(answer).unwrap(), Some(answer.len()));
-        assert_eq!(answer_length(&answer[..40]).unwrap(), None);
-        assert!(answer_length(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").is_err());
-        assert!(answer_length(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        let text = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
+        assert_eq!(answer(text).unwrap(), Some((200, text.len())));
+        assert_eq!(answer(&text[..40]).unwrap(), None);
+        let refusal = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(answer(refusal).unwrap(), Some((503, refusal.len())));
+        assert!(answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert!(answer(b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n").is_err());
     }
 }

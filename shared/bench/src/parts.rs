@@ -2,6 +2,7 @@
 
 mod connections;
 mod drain;
+mod fairness;
 mod growth;
 mod latency;
 mod memory;
@@ -41,6 +42,8 @@ pub(crate) enum Name {
     Scan,
     /// What ten thousand idle connections cost
     Connections,
+    /// What an honest client feels of hostile ones
+    Fairness,
     /// The same at one, ten and a hundred times as many posts, viewers and connections
     Growth,
 }
@@ -69,6 +72,7 @@ impl Name {
             Self::Drain => "drain",
             Self::Scan => "scan",
             Self::Connections => "connections",
+            Self::Fairness => "fairness",
             Self::Growth => "growth",
         }
     }
@@ -92,6 +96,7 @@ impl Name {
             Self::Drain => drain::run(setting).await,
             Self::Scan => scan::run(setting).await,
             Self::Connections => connections::run(setting).await,
+            Self::Fairness => fairness::run(setting).await,
             Self::Growth => growth::run(setting).await,
         }
     }

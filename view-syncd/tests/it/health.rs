@@ -28,6 +28,8 @@ async fn daemon(world: &World) -> (Daemon, Client) {
     let daemon = world.daemon().env("SYNC_LINGER", "50ms").start();
     let client = Client::new(daemon.wait_for_listening("admin").await);
     daemon.wait_for_line("Sync completed").await;
+    // Until the outbox has been drained once it is not ready, which is none of the reasons that are looked for.
+    becomes_ready(&client, SECONDS).await;
     (daemon, client)
 }
 
