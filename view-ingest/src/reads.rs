@@ -11,7 +11,7 @@ use std::sync::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many posts of reads a worker deals with at once. A view waits for no more than that.
-const POSTS_AT_ONCE: u32 = 128;
+const POSTS_AT_ONCE: u32 = 256;
 /// How many posts of reads may wait for their turn, per worker: a fraction of a second's work.
 const MAX_WAITING_POSTS: usize = 65_536;
 

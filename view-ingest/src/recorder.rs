@@ -363,6 +363,11 @@ impl Recorder {
         // What Redis has missed, only one look-up tells it, whoever asks.
         let depth = if missed.is_some() { Depth::View } else { depth };
         let missed = missed.cloned();
+        let room = self.waiting.read_room();
+        if depth == Depth::Read && !items.iter().fold(false, |may, item| self.tickets.may_wait(item, room) || may) {
+            self.turn_away(&items);
+            return true;
+        }
         match self.waiting.add(group.post, depth, items) {
             Added::First => self.touches.want(depth, Wanted { post: group.post, missed }),
             Added::More => {}

@@ -1,6 +1,5 @@
 //! A TCP proxy whose network can be broken.
 
-use std::borrow::Cow;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,14 +8,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use crate::ports;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 const BUFFER_BYTES: usize = 16 * 1024;
+/// Pieces of data that are held back at once, in one direction of a connection.
+const PIECES_UNDER_WAY: usize = 1024;
 /// The version of PostgreSQL's protocol, in a startup message.
 const PROTOCOL_3: [u8; 4] = [0, 3, 0, 0];
 
@@ -184,6 +185,10 @@ async fn serve(mut client: TcpStream, mut network: watch::Receiver<Network>) {
     let target = network.borrow().target;
     let traffic = async {
         let Ok(mut server) = TcpStream::connect(target).await else { return };
+        // Small pieces are passed on as they come, and not only when the last one was acknowledged.
+        if client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).is_err() {
+            return;
+        }
         let (client_reader, client_writer) = client.split();
         let (server_reader, server_writer) = server.split();
         let mut other = network.clone();
@@ -204,37 +209,53 @@ async fn pump(
     network: &mut watch::Receiver<Network>,
     direction: Direction,
 ) {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut has_lost_data = false;
-    let mut has_started = false;
-    loop {
-        let read = tokio::select! {
-            read = reader.read(&mut buffer) => read,
-            _ = network.wait_for(|network| has_lost_data && !network.swallow_replies) => return,
-        };
-        let Ok(length @ 1..) = read else { return };
-        let delay = network.borrow().delay;
-        if !delay.is_zero() {
-            sleep(delay).await;
+    let (pieces, mut arrived) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES_UNDER_WAY);
+    let delays = network.clone();
+    let read = async move {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
+            // What follows at once is under way at the same time.
+            let due = Instant::now() + delays.borrow().delay;
+            if pieces.send((due, buffer[..length].to_vec())).await.is_err() {
+                break;
+            }
         }
-        let Ok(now) = network.wait_for(|network| !network.frozen).await.map(|network| *network) else { return };
-        if direction == Direction::ToClient && now.swallow_replies {
-            has_lost_data = true;
-            continue;
+    };
+    let write = async {
+        let mut has_lost_data = false;
+        let mut has_started = false;
+        loop {
+            let piece = tokio::select! {
+                piece = arrived.recv() => piece,
+                _ = network.wait_for(|network| has_lost_data && !network.swallow_replies) => return,
+            };
+            let Some((due, mut data)) = piece else { return };
+            sleep_until(due).await;
+            let Ok(now) = network.wait_for(|network| !network.frozen).await.map(|network| *network) else { return };
+            if direction == Direction::ToClient && now.swallow_replies {
+                has_lost_data = true;
+                continue;
+            }
+            if let Some((text, other)) = now.disguise.filter(|_| direction == Direction::ToClient) {
+                replace(&mut data, text.as_bytes(), other.as_bytes());
+            }
+            if now.drop_options && direction == Direction::ToServer && !has_started {
+                let rest = without_options(&data);
+                has_started = rest.is_some();
+                data = rest.unwrap_or(data);
+            }
+            if writer.write_all(&data).await.is_err() {
+                return;
+            }
         }
-        if let Some((text, other)) = now.disguise.filter(|_| direction == Direction::ToClient) {
-            replace(&mut buffer[..length], text.as_bytes(), other.as_bytes());
-        }
-        let mut data = Cow::Borrowed(&buffer[..length]);
-        if now.drop_options && direction == Direction::ToServer && !has_started {
-            let rest = without_options(&data);
-            has_started = rest.is_some();
-            data = rest.map_or(data, Cow::Owned);
-        }
-        if writer.write_all(&data).await.is_err() {
-            return;
-        }
+    };
+    tokio::pin!(write);
+    tokio::select! {
+        () = &mut write => return,
+        () = read => {}
     }
+    // What was read is yet to arrive.
+    write.await;
 }
 
 /// PostgreSQL's startup message without its options, if it is one: it comes in one piece. A client may ask for TLS before.

@@ -27,6 +27,8 @@ struct Ticket {
     outcomes: Outcomes,
     missing: usize,
     failed: bool,
+    /// Whether some of its posts wait to be looked up for a read.
+    waits: bool,
     reply: Reply,
     home: usize,
 }
@@ -56,6 +58,7 @@ impl Tickets {
             outcomes: Outcomes::from_elem(Outcome::NOT_FOUND, count),
             missing: count,
             failed: false,
+            waits: false,
             reply: ask.reply,
             home: ask.home,
         };
@@ -67,6 +70,14 @@ impl Tickets {
     pub(super) fn subject(&self, item: &Item) -> Option<(&PostId, Option<&ViewerId>)> {
         let ticket = self.open.get(item.ticket)?;
         Some((ticket.posts.get(item.place)?, ticket.viewer.as_ref()))
+    }
+
+    /// Whether an item of a read may wait to be looked up where so many may. A request waits as a whole or not at all: looking up a part of what
+    /// is refused would be in vain.
+    pub(super) fn may_wait(&mut self, item: &Item, room: usize) -> bool {
+        let Some(ticket) = self.open.get_mut(item.ticket).filter(|ticket| !ticket.failed) else { return false };
+        ticket.waits |= ticket.missing <= room;
+        ticket.waits
     }
 
     /// Settles one item, and answers the request when it was the last one. A request fails as a whole: what of it was recorded is a

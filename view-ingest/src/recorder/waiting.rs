@@ -10,7 +10,8 @@ use super::batch::Items;
 
 /// How many views may wait at most, per recorder: some 50 MB where each is for another post.
 const MAX_VIEWS: usize = 100_000;
-/// How many reads. That many are looked up in a fraction of a second, unless PostgreSQL is slow.
+/// With how many reads no request more begins to wait. That many are looked up in a fraction of a second, unless PostgreSQL is slow. Those that
+/// have begun may bring it to twice as many.
 const MAX_READS: usize = 4_096;
 
 /// The items of posts that are being looked up.
@@ -28,7 +29,7 @@ struct Queue {
 impl Default for Waiting {
     fn default() -> Self {
         let queue = |limit| Queue { posts: HashMap::new(), items: 0, limit };
-        Self { views: queue(MAX_VIEWS), reads: queue(MAX_READS) }
+        Self { views: queue(MAX_VIEWS), reads: queue(2 * MAX_READS) }
     }
 }
 
@@ -54,6 +55,11 @@ impl Waiting {
         }
     }
 
+    /// How many reads more may wait.
+    pub(super) fn read_room(&self) -> usize {
+        MAX_READS.saturating_sub(self.reads.items)
+    }
+
     /// Those who have waited for a post.
     pub(super) fn take(&mut self, post: &PostId, depth: Depth) -> Items {
         match depth {
@@ -65,7 +71,7 @@ impl Waiting {
 
 impl Queue {
     fn add(&mut self, post: PostId, items: Items) -> Added {
-        if self.items + items.len() > self.limit {
+        if self.items >= self.limit {
             return Added::NoRoom(items);
         }
         self.items += items.len();
@@ -132,7 +138,10 @@ mod tests {
         }
         assert!(matches!(waiting.add(post("p"), Depth::View, items(1)), Added::NoRoom(items) if items.len() == 1));
         assert!(matches!(waiting.add(post("q"), Depth::View, items(1)), Added::NoRoom(_)));
+        assert_eq!(waiting.read_room(), MAX_READS);
         assert!(matches!(waiting.add(post("q"), Depth::Read, items(MAX_READS)), Added::First), "reads have room of their own");
+        assert_eq!(waiting.read_room(), 0);
+        assert!(matches!(waiting.add(post("q"), Depth::Read, items(MAX_READS)), Added::More));
         assert!(matches!(waiting.add(post("r"), Depth::Read, items(1)), Added::NoRoom(_)));
         waiting.take(&post("p"), Depth::View);
         assert!(matches!(waiting.add(post("q"), Depth::View, items(1)), Added::First));
