@@ -24,6 +24,8 @@ check_units() {
     for daemon in "${DAEMONS[@]}"; do
         succeeds "the exposure of $daemon.service is at most 2.0" \
             systemd-analyze security --no-pager --offline=true --threshold=20 "$units/$daemon.service"
+        succeeds "$daemon.service has a bound of its memory" grep -qxE 'MemoryMax=[0-9]+[MG]' "$units/$daemon.service"
+        succeeds "$daemon.service leaves no core files" grep -qx 'LimitCORE=0' "$units/$daemon.service"
     done
 }
 
