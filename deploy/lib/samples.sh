@@ -24,6 +24,8 @@ check_units() {
     for daemon in "${DAEMONS[@]}"; do
         succeeds "the exposure of $daemon.service is at most 2.0" \
             systemd-analyze security --no-pager --offline=true --threshold=20 "$units/$daemon.service"
+        succeeds "$daemon.service has a bound of its memory" grep -qxE 'MemoryMax=[0-9]+[MG]' "$units/$daemon.service"
+        succeeds "$daemon.service leaves no core files" grep -qx 'LimitCORE=0' "$units/$daemon.service"
     done
 }
 
@@ -122,6 +124,12 @@ check_roles() {
 check_haproxy() {
     headline 'deploy/haproxy.cfg'
     succeeds 'haproxy -c' haproxy -c -f deploy/haproxy.cfg
+    # What stands there for a proxy in front has to be right when it is needed.
+    echo 192.0.2.0/24 >"$SCRATCH/cdn.lst"
+    sed -e 's/^    #\(acl from_cdn\|http-request set-src\) /    \1 /' -e "s,/etc/haproxy/cdn.lst,$SCRATCH/cdn.lst," \
+        -e 's/bind :8080/bind :::8080 v4v6/' deploy/haproxy.cfg >"$SCRATCH/haproxy-behind-cdn.cfg"
+    check 'the lines for a proxy in front' 2 "$(grep -c '^    [^#]*from_cdn' "$SCRATCH/haproxy-behind-cdn.cfg")"
+    succeeds 'haproxy -c behind a proxy' haproxy -c -f "$SCRATCH/haproxy-behind-cdn.cfg"
     start_ingest ingest1 --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0
     start_ingest ingest2 --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0
     start_daemon syncd "$BIN/view-syncd" --admin-listen 127.0.0.1:0
@@ -138,19 +146,72 @@ check_haproxy() {
     check 'view-syncd says itself that only POST will do' 405 "$(status_of "$PROXY/posts/sync-views")"
     check 'no metrics through HAProxy' 404 "$(status_of "$PROXY/metrics")"
 
+    check_address_limits "$viewer" "$post"
+
     # Each request asks the next server in turn, so both are needed until HAProxy has noticed.
     kill -TERM "${PIDS[ingest1]}"
-    codes=$(curl -sS -o /dev/null -w '%{http_code}\n' "$PROXY/posts/$post/views?[1-100]" | sort | uniq -c | xargs)
+    codes=$(curl -sS --interface 127.0.0.2 -o /dev/null -w '%{http_code}\n' "$PROXY/posts/$post/views?[1-100]" | sort | uniq -c | xargs)
     check 'answers while one of two servers goes away' '100 200' "$codes"
     local status=0
     await_end ingest1 || status=$?
     check 'exit status of view-ingest' 0 "$status"
 }
 
+# check_address_limits TOKEN POST: an address that floods, from which somebody views as well, and its neighbours. Each part has an address of
+# its own, all of which are this machine's (of IPv6 there is one).
+check_address_limits() {
+    local answer
+    check 'anonymous requests of one address, up to the limit and past it' '200 429' "$(flood 127.0.0.3 "$2")"
+    answer=$(curl -sS -i --interface 127.0.0.3 "$PROXY/posts/$2/views")
+    check 'the refusal says when to try again' yes "$([[ $answer == *'HTTP/1.1 429 '*$'\nretry-after: 10\r'* ]] && echo yes || echo "$answer")"
+    check "the refusal has the API's form" '{"statusCode":429,"message":"Слишком много запросов, повторите позже","error":"Too Many Requests"}' \
+        "$(tail -n 1 <<<"$answer")"
+    check 'a token is no way around for a read' 429 \
+        "$(status_of --interface 127.0.0.3 -H "Authorization: Bearer $1" "$PROXY/posts/$2/views")"
+    check 'a POST without a token is anonymous' 429 "$(status_of --interface 127.0.0.3 -X POST "$PROXY/posts/view")"
+    answer=$(curl -sS --interface 127.0.0.3 "$PROXY/posts/view" -H "Authorization: Bearer $1" -H 'Content-Type: application/json' \
+        -d "{\"postId\":\"$2\"}")
+    check 'a view from an address that is past the limit' duplicate "$(json_field status "$answer")"
+    check 'an anonymous request from another address' 200 "$(status_of --interface 127.0.0.4 "$PROXY/posts/$2/views")"
+    check 'how many connections of one address stay' 200 "$(python3 -c "$CONNECT" 127.0.0.5 "${PROXY##*:}" 210)"
+    if [[ $PROXY6 ]]; then
+        check 'an address of IPv6 has the same limit' '200 429' "$(PROXY=$PROXY6 flood ::1 "$2")"
+    fi
+}
+
+# flood ADDRESS POST: reads from an address of this machine, and which statuses came. Far more than the limit, so that the address is past it
+# for some seconds more.
+flood() {
+    curl -sS --interface "$1" -o /dev/null -w '%{http_code}\n' "$PROXY/posts/$2/views?[1-2000]" | sort -u | xargs
+}
+
+# Opens connections from an address, and prints how many of them the other side has left open.
+CONNECT='
+import select, socket, sys
+address, port, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+left = []
+for _ in range(number):
+    try:
+        left.append(socket.create_connection(("127.0.0.1", port), 10, (address, 0)))
+    except ConnectionResetError:
+        pass
+# Nobody has asked for anything, so whatever can be read is an end.
+while ended := select.select(left, [], [], 1)[0]:
+    left = [one for one in left if one not in ended]
+print(len(left))
+'
+
 # The sample, with this run's addresses in place of the documented ones.
 start_haproxy() {
     PROXY=http://127.0.0.1:$1
-    sed -e "s/bind :8080/bind 127.0.0.1:$1/" -e "s/127.0.0.1:3001/$(address_of ingest1 public)/" \
+    # Where the machine has IPv6, the sample is tried with it.
+    local bind=127.0.0.1:$1
+    PROXY6=
+    if [[ -s /proc/net/if_inet6 ]]; then
+        PROXY6=http://[::1]:$1
+        bind+=,[::1]:$1
+    fi
+    sed -e "s/bind :8080/bind $bind/" -e "s/127.0.0.1:3001/$(address_of ingest1 public)/" \
         -e "s/127.0.0.1:3011/$(address_of ingest2 public)/" -e "s/127.0.0.1:3002/$(address_of syncd admin)/" \
         deploy/haproxy.cfg >"$SCRATCH/haproxy.cfg"
     start haproxy TERM haproxy -db -f "$SCRATCH/haproxy.cfg"

@@ -1,5 +1,7 @@
 //! Answers over HTTP: JSON bodies, and errors in the one form that the origin document's framework gives them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -76,6 +78,15 @@ pub fn options(allowed: &'static str) -> Answer {
 pub fn unavailable(message: &str) -> Answer {
     let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, message);
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
+/// 429, with the time after which it is worth another try, in whole seconds.
+#[must_use]
+pub fn too_many_requests(message: &str, wait: Duration) -> Answer {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, message);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     answer
 }
 

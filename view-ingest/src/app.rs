@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     reads::{Reads, Turn},
     recorder::{Ask, Asking, Outcome, Outcomes, Unavailable},
+    viewer_rate::ViewerRate,
 };
 
 /// Who asks for posts.
@@ -37,6 +38,7 @@ pub(crate) struct App {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Metrics,
+    viewer_rate: Option<Arc<ViewerRate>>,
     database: Option<Arc<Database>>,
     recorders: Vec<Asking>,
     /// The reads of this worker.
@@ -55,8 +57,9 @@ impl App {
         database: Option<Arc<Database>>,
         recorders: Vec<Asking>,
     ) -> Self {
+        let viewer_rate = limits.viewer_rate.map(|rate| Arc::new(ViewerRate::new(rate)));
         let (reads, hasher) = (Reads::default(), RandomState::default());
-        Self { limits, verifier, readiness, metrics, database, recorders, reads, hasher, home: 0 }
+        Self { limits, verifier, readiness, metrics, viewer_rate, database, recorders, reads, hasher, home: 0 }
     }
 
     /// The same for another worker.
@@ -82,6 +85,15 @@ impl App {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Charges a viewer for views that are about to be recorded; the error is the answer to give where there were too many.
+    pub(crate) fn charge(&self, viewer: &ViewerId, views: usize) -> Result<(), Answer> {
+        let Some(rate) = &self.viewer_rate else { return Ok(()) };
+        rate.take(viewer, views).map_err(|wait| {
+            self.metrics.rate_limited.inc_by(views as u64);
+            respond::too_many_requests(messages::TOO_MANY_VIEWS, wait)
+        })
     }
 
     /// Waits until it is the turn of a read of so many posts, unless too many wait already.

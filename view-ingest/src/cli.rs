@@ -11,6 +11,8 @@ use shared::{
     },
 };
 
+use crate::viewer_rate::Rate;
+
 /// Counts unique views of posts: records them in Redis and answers with the count.
 #[derive(Debug, Parser)]
 #[command(name = "view-ingest", version, about)]
@@ -36,6 +38,9 @@ struct Args {
     /// How many posts that could not be looked up are accepted while PostgreSQL is away; views of others get a 503 [default: 10000]
     #[arg(long, env = "VIEW_INGEST_MAX_UNSEEN_POSTS", value_name = "NUMBER")]
     max_unseen_posts: Option<String>,
+    /// How many views one account may send in a time, such as 60/1m; past them, 429 [default: no limit]
+    #[arg(long, env = "VIEW_INGEST_VIEWER_RATE", value_name = "NUMBER/TIME")]
+    viewer_rate: Option<String>,
     /// How many threads serve requests [default: half the number of processors]
     #[arg(long, env = "VIEW_INGEST_WORKERS", value_name = "NUMBER")]
     workers: Option<String>,
@@ -96,6 +101,8 @@ pub(crate) struct Limits {
     pub(crate) max_connections: usize,
     /// How many requests may wait for one recorder.
     pub(crate) max_queue: usize,
+    /// How many views one account may send in a time, where there is a limit.
+    pub(crate) viewer_rate: Option<Rate>,
     /// Whether reading a count takes a token.
     pub(crate) reads_require_token: bool,
     /// How long a request's head may take.
@@ -133,6 +140,7 @@ impl Args {
             max_batch: p.number("--max-batch", self.max_batch.as_deref(), 100, 1..=1_000),
             max_connections: p.number("--max-connections", self.max_connections.as_deref(), 20_000, 1..=1_000_000),
             max_queue: p.number("--max-queue", self.max_queue.as_deref(), 10_000, 1..=1_000_000),
+            viewer_rate: Rate::read(p, "--viewer-rate", self.viewer_rate.as_deref()),
             reads_require_token: p.switch("--reads-require-token", self.reads_require_token.as_deref()),
             header_timeout: p.duration("--header-timeout", self.header_timeout.as_deref(), 10 * second, second),
             body_timeout: p.duration("--body-timeout", self.body_timeout.as_deref(), 10 * second, second),
@@ -187,6 +195,7 @@ mod tests {
         assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:3003");
         assert_eq!(settings.limits.view_ttl, Duration::from_secs(86_400));
         assert_eq!(settings.limits.max_batch, 100);
+        assert!(settings.limits.viewer_rate.is_none());
         assert!(settings.database.is_none());
     }
 

@@ -284,6 +284,7 @@ mod tests {
             max_batch: 1,
             max_connections: 1,
             max_queue: 1,
+            viewer_rate: None,
             reads_require_token: false,
             header_timeout: SECOND,
             body_timeout: SECOND,

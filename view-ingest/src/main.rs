@@ -12,6 +12,7 @@ mod process;
 mod reads;
 mod recorder;
 mod router;
+mod viewer_rate;
 mod worker;
 
 use std::process::ExitCode;

@@ -49,5 +49,7 @@ pub(crate) const HEADERS_LARGE: &str = "Слишком большие загол
 pub(crate) const TOO_SLOW: &str = "Превышено время ожидания запроса";
 /// The body did not arrive whole.
 pub(crate) const BODY_BROKEN: &str = "Тело запроса не получено";
+/// The account has sent more views than it may.
+pub(crate) const TOO_MANY_VIEWS: &str = "Слишком много просмотров, повторите позже";
 /// No store can be written to, or too much work waits.
 pub(crate) const UNAVAILABLE: &str = "Сервис временно недоступен";

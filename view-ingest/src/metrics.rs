@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     pub(crate) own: Counter,
     /// Views of posts that do not exist.
     pub(crate) not_found: Counter,
+    /// Views that were refused because their account had sent too many.
+    pub(crate) rate_limited: Counter,
     /// Counts that were read.
     pub(crate) reads: Counter,
     /// Views and reads that no store could take.
@@ -97,6 +99,7 @@ impl Metrics {
             own: view("own"),
             not_found: view("not_found"),
             failed: view("failed"),
+            rate_limited: Counter::default(),
             reads: Counter::default(),
             answers: [answer("1xx"), answer("2xx"), answer("3xx"), answer("4xx"), answer("5xx")],
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
@@ -111,6 +114,8 @@ impl Metrics {
             connections: Gauge::default(),
             turned_away: Counter::default(),
         };
+        let help = "Views refused because their account had sent more than --viewer-rate allows";
+        registry.register("views_rate_limited", help, metrics.rate_limited.clone());
         registry.register("count_reads", "Counts that were read", metrics.reads.clone());
         registry.register("batch_size", "Views and reads that were recorded together", metrics.batch_size.clone());
         registry.register("batch_seconds", "Time that Redis took for one batch", metrics.batch_seconds.clone());

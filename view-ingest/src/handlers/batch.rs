@@ -35,6 +35,7 @@ pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<Incoming>
         return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_IDS_MISSING));
     };
     let posts = post_ids(ids.iter().map(|id| &*id.0), app.limits.max_batch)?;
+    app.charge(&viewer, posts.len())?;
     let outcomes = app.ask(Asker::Viewer(viewer), &posts).await.map_err(unavailable)?;
 
     Ok(respond::json(StatusCode::OK, written(&posts, &outcomes)))

@@ -28,7 +28,9 @@ pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<Incoming>
     let Body { post_id: Some(id) } = body::parse(&body)? else {
         return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_ID_MISSING));
     };
-    let outcome = app.ask_one(Asker::Viewer(viewer), post_id(&id)?).await.map_err(unavailable)?;
+    let post = post_id(&id)?;
+    app.charge(&viewer, 1)?;
+    let outcome = app.ask_one(Asker::Viewer(viewer), post).await.map_err(unavailable)?;
     let message = match outcome.status {
         Status::Counted | Status::Read => messages::COUNTED,
         Status::Duplicate => messages::DUPLICATE,

@@ -43,5 +43,6 @@ mod systemd;
 mod tls;
 mod token_refusals;
 mod types;
+mod viewer_rate;
 mod views;
 mod wire;

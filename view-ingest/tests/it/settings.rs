@@ -14,6 +14,7 @@ async fn everything_that_is_wrong_is_told_at_once_with_status_64() {
         .env("DATABASE_URL", "postgres://u:hidden-password@host/app?sslmode=sometimes")
         .env("VIEW_INGEST_LISTEN", "nowhere")
         .env("VIEW_INGEST_MAX_BATCH", "0")
+        .env("VIEW_INGEST_VIEWER_RATE", "60 a minute")
         .env("VIEW_INGEST_READS_REQUIRE_TOKEN", "perhaps")
         .env("POSTS_TABLE", "a.b.c")
         .env("LOG_FORMAT", "poem")
@@ -27,12 +28,13 @@ async fn everything_that_is_wrong_is_told_at_once_with_status_64() {
         "--database-url",
         "--listen",
         "--max-batch",
+        "--viewer-rate",
         "--reads-require-token",
         "--posts-table",
         "--log-format",
         "--view-ttl",
         "--idle-timeout",
-        "10 settings are wrong",
+        "11 settings are wrong",
     ] {
         assert!(output.contains(name), "{name} is missing in\n{output}");
     }
@@ -96,6 +98,7 @@ async fn an_empty_variable_counts_as_not_given() {
         "VIEW_TTL",
         "POSTS_TABLE",
         "VIEW_INGEST_MAX_BATCH",
+        "VIEW_INGEST_VIEWER_RATE",
         "VIEW_INGEST_READS_REQUIRE_TOKEN",
         "VIEW_INGEST_SHUTDOWN_DELAY",
         "LOG_LEVEL",

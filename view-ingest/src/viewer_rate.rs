@@ -1,0 +1,225 @@
+//! How many views one account may send in a time. Off unless it is asked for.
+//!
+//! Each viewer has a bucket of its own (GCRA). It is full at first, takes `views` at once, and is full again after `period`; meanwhile
+//! it refills steadily. Views are charged before they are recorded, whatever their verdict will be: a repeated view costs as much as a
+//! new one.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use foldhash::fast::RandomState;
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, MonotonicClock},
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
+use moka::{policy::EvictionPolicy, sync::Cache};
+use shared::{
+    ids::ViewerId,
+    settings::{Problems, given},
+};
+
+/// How many viewers are known at once, in about 50 MiB. Past them, the one that has been away longest is forgotten, and its
+/// bucket is full when it comes back.
+const MAX_VIEWERS: u64 = 100_000;
+/// No rate allows more views than this at once.
+const MAX_VIEWS: u32 = 1_000_000;
+/// The shortest period. Divided by [`MAX_VIEWS`], it is the nanosecond in which the limiter counts.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
+
+/// So many views in so much time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    views: NonZeroU32,
+    period: Duration,
+}
+
+impl Rate {
+    /// Reads a rate such as `60/1m`; none is given where there shall be no limit.
+    pub(crate) fn read(problems: &mut Problems, name: &str, text: Option<&str>) -> Option<Self> {
+        let text = given(text)?;
+        let parts = text.split_once('/').and_then(|(views, period)| {
+            let views: NonZeroU32 = views.trim().parse().ok()?;
+            Some((views, given(Some(period))?))
+        });
+        let Some((views, period)) = parts else {
+            problems.add(name, format_args!("{text:?} is not a number of views in a time, such as 60/1m"));
+            return None;
+        };
+        if views.get() > MAX_VIEWS {
+            problems.add(name, format_args!("must be at most {MAX_VIEWS} views, not {views}"));
+            return None;
+        }
+        let period = problems.duration(name, Some(period), SHORTEST_PERIOD, SHORTEST_PERIOD);
+        Some(Self { views, period })
+    }
+}
+
+/// The viewers' buckets, shared by all workers.
+pub(crate) struct ViewerRate<C: Clock = MonotonicClock> {
+    quota: Quota,
+    clock: C,
+    buckets: Cache<ViewerId, Arc<Bucket<C>>, RandomState>,
+}
+
+type Bucket<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+impl ViewerRate {
+    /// Buckets that are all full.
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self::with(rate, MonotonicClock, MAX_VIEWERS)
+    }
+}
+
+impl<C: Clock + Clone + Send + Sync + 'static> ViewerRate<C>
+where
+    C::Instant: Send + Sync,
+{
+    fn with(rate: Rate, clock: C, max_viewers: u64) -> Self {
+        let one = rate.period / rate.views.get();
+        // The settings' bounds leave a nanosecond at least, and without that there would be no limit.
+        let quota = Quota::with_period(one.max(Duration::from_nanos(1)))
+            .unwrap_or_else(|| Quota::per_second(rate.views))
+            .allow_burst(rate.views);
+        // A bucket that nobody has asked for a whole period is full, so forgetting it changes nothing. Least recently used and not the
+        // default policy, which would not let a newcomer in while it is used less often than others have been: it would have no limit.
+        let buckets = Cache::builder()
+            .max_capacity(max_viewers)
+            .time_to_idle(rate.period)
+            .eviction_policy(EvictionPolicy::lru())
+            .build_with_hasher(RandomState::default());
+        Self { quota, clock, buckets }
+    }
+
+    /// Takes `views` out of a viewer's bucket, or nothing where there are fewer in it. More than it can ever hold cost all that it
+    /// holds, so that a large batch passes by a full bucket.
+    ///
+    /// # Errors
+    /// The time after which there are enough, unless the viewer takes some meanwhile.
+    pub(crate) fn take(&self, viewer: &ViewerId, views: usize) -> Result<(), Duration> {
+        let most = self.quota.burst_size();
+        let views = u32::try_from(views).map_or(most, |views| NonZeroU32::new(views).unwrap_or(NonZeroU32::MIN).min(most));
+        let new = || Arc::new(RateLimiter::direct_with_clock(self.quota, self.clock.clone()));
+        let bucket = self.buckets.get_with_by_ref(viewer, new);
+        match bucket.check_n(views) {
+            Ok(Ok(())) | Err(_) => Ok(()),
+            Ok(Err(later)) => Err(later.wait_time_from(self.clock.now())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn viewer(name: &str) -> ViewerId {
+        ViewerId::parse(name).unwrap()
+    }
+
+    fn read(text: &str) -> (Option<Rate>, Problems) {
+        let mut problems = Problems::default();
+        (Rate::read(&mut problems, "--viewer-rate", Some(text)), problems)
+    }
+
+    fn rate(text: &str, max_viewers: u64) -> (ViewerRate<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (ViewerRate::with(read(text).0.unwrap(), clock.clone(), max_viewers), clock)
+    }
+
+    #[test]
+    fn a_rate_is_a_number_in_a_time() {
+        for (text, views, seconds) in [("60/1m", 60, 60), (" 1 / 1h 30m ", 1, 5_400), ("1000000/1s", 1_000_000, 1)] {
+            let (rate, problems) = read(text);
+            let expected = Rate { views: NonZeroU32::new(views).unwrap(), period: Duration::from_secs(seconds) };
+            assert_eq!((rate, problems.all()), (Some(expected), [].as_slice()), "{text}");
+        }
+        for text in ["", "  "] {
+            let (rate, problems) = read(text);
+            assert!(rate.is_none() && problems.is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rate_is_one_complaint() {
+        let wrong = [
+            "60",
+            "60/",
+            "/1m",
+            "/",
+            "0/1m",
+            "-1/1m",
+            "1.5/1m",
+            "x/1m",
+            "60/x",
+            "60/m",
+            "60/0",
+            "60/1",
+            "60/1m/1m",
+            "1000001/1s",
+            "off",
+            "99999999999/1s",
+            "60/0s",
+            "60/1us",
+            "60/99999years",
+        ];
+        for text in wrong {
+            assert_eq!(read(text).1.all().len(), 1, "{text}: {:?}", read(text).1.all());
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_taken_at_once_and_refills_steadily() {
+        let (rate, clock) = rate("3/3s", 10);
+        let ann = viewer("ann");
+        assert_eq!([(); 3].map(|()| rate.take(&ann, 1)), [Ok(()); 3]);
+        assert_eq!(rate.take(&ann, 1), Err(Duration::from_secs(1)));
+        assert_eq!(rate.take(&ann, 2), Err(Duration::from_secs(2)), "two take longer");
+        assert_eq!(rate.take(&viewer("bob"), 3), Ok(()), "others have their own");
+        clock.advance(Duration::from_millis(999));
+        assert_eq!(rate.take(&ann, 1), Err(Duration::from_millis(1)));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(rate.take(&ann, 1), Ok(()));
+        assert!(rate.take(&ann, 1).is_err());
+        clock.advance(Duration::from_secs(3_600));
+        assert_eq!([(); 3].map(|()| rate.take(&ann, 1)), [Ok(()); 3]);
+        assert!(rate.take(&ann, 1).is_err(), "no more than a bucket, however long it has been");
+    }
+
+    #[test]
+    fn more_than_a_bucket_holds_costs_all_of_it() {
+        let (rate, clock) = rate("3/3s", 10);
+        let ann = viewer("ann");
+        assert_eq!(rate.take(&ann, 1), Ok(()));
+        assert_eq!(rate.take(&ann, 100), Err(Duration::from_secs(1)));
+        assert_eq!(rate.take(&ann, 2), Ok(()), "what was refused has cost nothing");
+        clock.advance(Duration::from_secs(3));
+        assert_eq!(rate.take(&ann, 100), Ok(()));
+        assert!(rate.take(&ann, 1).is_err());
+    }
+
+    #[test]
+    fn the_extremes_of_the_settings_are_limits_too() {
+        for text in ["1000000/1ms", "1/10years", "1000000/10years"] {
+            let (rate, _clock) = rate(text, 10);
+            assert_eq!(rate.take(&viewer("ann"), usize::MAX), Ok(()), "{text}");
+            assert!(rate.take(&viewer("ann"), 1).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_viewers_that_are_known_have_a_bound_and_whoever_keeps_asking_stays() {
+        let (rate, _clock) = rate("1/1h", 100);
+        let busy = viewer("busy");
+        assert_eq!(rate.take(&busy, 1), Ok(()));
+        for number in 0..10_000 {
+            assert_eq!(rate.take(&viewer(&format!("viewer-{number}")), 1), Ok(()));
+            if number % 10 == 0 {
+                assert!(rate.take(&busy, 1).is_err(), "forgotten after {number}");
+            }
+        }
+        rate.buckets.run_pending_tasks();
+        assert!(rate.buckets.entry_count() <= 100, "{}", rate.buckets.entry_count());
+    }
+}
