@@ -79,6 +79,14 @@ pub fn unavailable(message: &str) -> Answer {
     answer
 }
 
+/// 429, with the time in seconds after which it is worth another try.
+#[must_use]
+pub fn too_many(message: &str, seconds: u64) -> Answer {
+    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, message);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    answer
+}
+
 /// Closes the connection behind this answer: what the client still sends is not a new request.
 #[must_use]
 pub fn closing(mut answer: Answer) -> Answer {

@@ -18,6 +18,7 @@ use crate::{
     cli::Limits,
     messages,
     metrics::Metrics,
+    pace::{Excess, Pace},
     reads::{Reads, Turn},
     recorder::{Ask, Asking, Outcome, Outcomes, Unavailable},
 };
@@ -38,6 +39,7 @@ pub(crate) struct App {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Metrics,
     database: Option<Arc<Database>>,
+    pace: Option<Arc<Pace>>,
     recorders: Vec<Asking>,
     /// The reads of this worker.
     reads: Reads,
@@ -56,7 +58,8 @@ impl App {
         recorders: Vec<Asking>,
     ) -> Self {
         let (reads, hasher) = (Reads::default(), RandomState::default());
-        Self { limits, verifier, readiness, metrics, database, recorders, reads, hasher, home: 0 }
+        let pace = limits.viewer_rate.map(|rate| Arc::new(Pace::new(rate)));
+        Self { limits, verifier, readiness, metrics, database, pace, recorders, reads, hasher, home: 0 }
     }
 
     /// The same for another worker.
@@ -70,6 +73,20 @@ impl App {
             AuthError::Missing => respond::unauthorized(messages::TOKEN_MISSING, false),
             AuthError::Expired => respond::unauthorized(messages::TOKEN_EXPIRED, true),
             AuthError::Invalid => respond::unauthorized(messages::TOKEN_INVALID, true),
+        })
+    }
+
+    /// Turns away a viewer who asks for more views than one may; the error is the answer to give.
+    pub(crate) fn pace(&self, viewer: &ViewerId, views: usize) -> Result<(), Answer> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        pace.admit(viewer, views).map_err(|excess| {
+            self.metrics.rate_limited.inc();
+            match excess {
+                Excess::Wait(seconds) => respond::too_many(messages::VIEWS_MANY, seconds),
+                Excess::Never { most, seconds } => {
+                    respond::too_many(&format!("{}{most}", messages::VIEWS_TOO_MANY_AT_ONCE), seconds)
+                }
+            }
         })
     }
 

@@ -8,6 +8,8 @@ mod handlers;
 mod listener;
 mod messages;
 mod metrics;
+mod pace;
+mod places;
 mod process;
 mod reads;
 mod recorder;

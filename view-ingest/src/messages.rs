@@ -37,6 +37,10 @@ pub(crate) const POST_ID_BAD: &str = "Некорректный идентифи�
 pub(crate) const BATCH_EMPTY: &str = "Список постов пуст";
 /// The list of posts is too long; the limit follows.
 pub(crate) const BATCH_LONG: &str = "Слишком много постов в запросе, максимум: ";
+/// The viewer has asked for too many views.
+pub(crate) const VIEWS_MANY: &str = "Слишком много просмотров, повторите позже";
+/// The batch has more posts than a viewer may view at once; the limit follows.
+pub(crate) const VIEWS_TOO_MANY_AT_ONCE: &str = "Слишком много просмотров в одном запросе, максимум: ";
 /// The body is too large.
 pub(crate) const TOO_LARGE: &str = "Слишком большое тело запроса";
 /// The body is compressed.
