@@ -102,7 +102,8 @@ async fn whoever_is_being_answered_keeps_the_connection_and_the_next_one_gets_50
     for wire in &mut wires {
         wire.send("{\"postId\":\"p\"}").await;
     }
-    // Until both are with Redis, one of them may still give way; then the next one gets the place of that one.
+    // Until it is read, a body is waited for, and its connection may give way; what comes in between is answered all the same.
+    connections(&app, 2).await;
     let answer = http::raw(app.address, LAST).await;
     world.server.resume();
     let turned_away =
@@ -113,7 +114,7 @@ async fn whoever_is_being_answered_keeps_the_connection_and_the_next_one_gets_50
     for wire in wires {
         answered += usize::from(wire.read_to_end_of_answer().await.starts_with("HTTP/1.1 "));
     }
-    assert_eq!(answered, 2 - evicted as usize);
+    assert!(answered >= 2 - evicted as usize, "{answered}");
 }
 
 #[tokio::test]
@@ -169,10 +170,8 @@ async fn a_connection_takes_little_memory_while_it_is_waited_for() {
             eventually("all are answered", SOON, answered).await;
         }
         let each = || (resident(&app) - before) / CONNECTIONS as i64;
-        eprintln!("{what}: {} KiB at first", each());
         let is_small = || async { each() < 40 };
         eventually(&format!("{what}: the memory is given back"), SOON, is_small).await;
-        eprintln!("{what}: {} KiB", each());
         drop(streams);
     }
 }
