@@ -7,19 +7,60 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::{
     Request, StatusCode,
-    body::{Body, Incoming},
+    body::{Body, Frame, Incoming},
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
 };
 use serde::Deserialize;
 use shared::respond::{self, Answer};
 
-use crate::{app::App, messages};
+use crate::{app::App, connection::Watch, messages};
 
 /// The largest body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
+/// A request's body, which comes in while the request is looked at.
+pub(crate) struct Upload<'a> {
+    incoming: Incoming,
+    watch: &'a Watch,
+    has_ended: bool,
+}
+
+impl<'a> Upload<'a> {
+    pub(crate) fn new(incoming: Incoming, watch: &'a Watch) -> Self {
+        Self { incoming, watch, has_ended: false }
+    }
+
+    /// Returns the next part, or `None` at the end.
+    async fn next(&mut self) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+        let frame = self.incoming.frame().await;
+        self.has_ended = frame.is_none() || self.incoming.is_end_stream();
+        frame
+    }
+
+    /// Returns whether the whole body has come, so that another request can follow. What of it nobody has read is thrown away, without
+    /// waiting for more: the answer is there, and the client may wait for it before it sends the rest.
+    pub(crate) async fn is_whole(&mut self) -> bool {
+        let mut thrown_away = 0;
+        while !self.has_ended && !self.incoming.is_end_stream() {
+            let mut frame = self.next().now_or_never();
+            if frame.is_none() && thrown_away > 0 {
+                // hyper hands over one part at a time. Before the first one it is not asked for more: it would tell a client that expects to
+                // be told to go on.
+                tokio::task::yield_now().await;
+                frame = self.next().now_or_never();
+            }
+            match frame {
+                Some(Some(Ok(frame))) if thrown_away <= MAX_BODY => thrown_away += frame.data_ref().map_or(1, Bytes::len),
+                Some(None) => return true,
+                _ => return false,
+            }
+        }
+        true
+    }
+}
+
 /// Reads the whole body of a request that must be JSON; the error is the answer to give.
-pub(crate) async fn read_json(app: &App, request: Request<Incoming>) -> Result<Bytes, Answer> {
+pub(crate) async fn read_json(app: &App, request: Request<&mut Upload<'_>>) -> Result<Bytes, Answer> {
     if !announces_json(&request) {
         return Err(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::CONTENT_TYPE));
     }
@@ -29,15 +70,21 @@ pub(crate) async fn read_json(app: &App, request: Request<Incoming>) -> Result<B
         answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         return Err(answer);
     }
-    let body = request.into_body();
-    if body.size_hint().lower() > MAX_BODY as u64 {
+    let upload = request.into_body();
+    if upload.incoming.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let mut body = pin!(collect(body));
+    let watch = upload.watch;
+    let mut body = pin!(collect(upload));
     // Nearly always the body has come with the head, and needs no timer.
     let read = match body.as_mut().now_or_never() {
         Some(read) => Ok(read),
-        None => tokio::time::timeout(app.limits.body_timeout, body).await,
+        None => {
+            watch.awaits_body();
+            let read = tokio::time::timeout(app.limits.body_timeout, body).await;
+            watch.has_body();
+            read
+        }
     };
     match read {
         Ok(Ok(body)) => Ok(body),
@@ -54,16 +101,21 @@ enum Broken {
 }
 
 /// Reads a body to its end. One that has come in one piece, as nearly all do, is not copied.
-async fn collect(mut body: Incoming) -> Result<Bytes, Broken> {
+async fn collect(body: &mut Upload<'_>) -> Result<Bytes, Broken> {
     let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = body.next().await {
         // What is no data are trailers, which nobody asked for.
         let Ok(data) = frame.map_err(|_| Broken::Lost)?.into_data() else { continue };
         if whole.len() + data.len() > MAX_BODY {
             return Err(Broken::TooLarge);
         }
-        if whole.is_empty() && body.is_end_stream() {
-            return Ok(data);
+        if whole.is_empty() {
+            if body.has_ended {
+                return Ok(data);
+            }
+            // As large as is announced, where the buffer would grow to twice the size by itself.
+            let rest = usize::try_from(body.incoming.size_hint().lower()).unwrap_or(MAX_BODY);
+            whole.reserve((data.len() + rest).min(MAX_BODY));
         }
         whole.extend_from_slice(&data);
     }
@@ -80,7 +132,7 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Answer>
     serde_json::from_slice(body).map_err(|_| bad())
 }
 
-fn announces_json(request: &Request<Incoming>) -> bool {
+fn announces_json<B>(request: &Request<B>) -> bool {
     let Some(value) = request.headers().get(CONTENT_TYPE) else { return false };
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let suffix = essence.len().checked_sub(b"+json".len()).and_then(|start| essence.get(start..));
@@ -90,7 +142,7 @@ fn announces_json(request: &Request<Incoming>) -> bool {
 }
 
 /// Whether the body is compressed, or otherwise not what it says it is.
-fn is_encoded(request: &Request<Incoming>) -> bool {
+fn is_encoded<B>(request: &Request<B>) -> bool {
     let codings =
         request.headers().get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     codings.map(<[u8]>::trim_ascii).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))

@@ -29,7 +29,7 @@ struct Args {
     /// How many posts a batch may name [default: 100]
     #[arg(long, env = "VIEW_INGEST_MAX_BATCH", value_name = "NUMBER")]
     max_batch: Option<String>,
-    /// How many connections are served at once; the next one gets a 503 [default: 20000]
+    /// How many connections are served at once; for the next one, the one that has been idle or incomplete longest gives way [default: 20000]
     #[arg(long, env = "VIEW_INGEST_MAX_CONNECTIONS", value_name = "NUMBER")]
     max_connections: Option<String>,
     /// How many requests may wait for Redis, per worker; the next one gets a 503 [default: 10000]
@@ -56,6 +56,9 @@ struct Args {
     /// How long a connection may stay open between two requests; longer than the load balancer's own time [default: 75s]
     #[arg(long, env = "VIEW_INGEST_IDLE_TIMEOUT", value_name = "TIME")]
     idle_timeout: Option<String>,
+    /// How long a client may take to receive an answer [default: 10s]
+    #[arg(long, env = "VIEW_INGEST_WRITE_TIMEOUT", value_name = "TIME")]
+    write_timeout: Option<String>,
     /// How long to go on as before after SIGTERM, with /readyz at 503, until the load balancer has noticed [default: 0s]
     #[arg(long, env = "VIEW_INGEST_SHUTDOWN_DELAY", value_name = "TIME")]
     shutdown_delay: Option<String>,
@@ -111,6 +114,8 @@ pub(crate) struct Limits {
     pub(crate) body_timeout: Duration,
     /// How long a connection may be idle.
     pub(crate) idle_timeout: Duration,
+    /// How long a client may take to receive an answer.
+    pub(crate) write_timeout: Duration,
 }
 
 /// The longest statement of view-ingest is a look-up of a few posts by their key.
@@ -145,6 +150,7 @@ impl Args {
             header_timeout: p.duration("--header-timeout", self.header_timeout.as_deref(), 10 * second, second),
             body_timeout: p.duration("--body-timeout", self.body_timeout.as_deref(), 10 * second, second),
             idle_timeout: p.duration("--idle-timeout", self.idle_timeout.as_deref(), 75 * second, second),
+            write_timeout: p.duration("--write-timeout", self.write_timeout.as_deref(), 10 * second, second),
         };
         let listen = p.address("--listen", self.listen.as_deref(), "127.0.0.1:3001");
         let admin_listen = p.address("--admin-listen", self.admin_listen.as_deref(), "127.0.0.1:3003");
@@ -201,10 +207,9 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
-        let Err(problems) = check(&["--listen", "x", "--view-ttl", "y", "--redis-url", "z", "--database-url", "mysql://h"])
-        else {
-            panic!("accepted");
-        };
-        assert_eq!(problems.all().len(), 5, "{:?}", problems.all());
+        let wrong =
+            ["--listen", "x", "--view-ttl", "y", "--redis-url", "z", "--database-url", "mysql://h", "--viewer-rate", "60"];
+        let Err(problems) = check(&wrong) else { panic!("accepted") };
+        assert_eq!(problems.all().len(), 6, "{:?}", problems.all());
     }
 }

@@ -1,9 +1,20 @@
 //! The public listener: a socket that systemd hands over, or one of our own.
 
-use std::{io, net::SocketAddr, net::TcpListener};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use socket2::SockRef;
 
 /// Connections that wait to be accepted. A burst longer than this is sent away by the kernel.
 const BACKLOG: u32 = 4_096;
+
+/// What the system may hold of a connection's answers that the client has not taken, in bytes; it counts its own book-keeping, too, against
+/// twice as much. The largest answer fits. By the system's own rule it could be megabytes, and a client that takes nothing would look like one
+/// that has taken all.
+const SEND_BUFFER: usize = 16 * 1024;
 
 /// Where clients connect to.
 #[derive(Debug)]
@@ -23,11 +34,11 @@ impl Listener {
     }
 }
 
-/// Takes the socket that systemd handed over, or opens one.
+/// Takes the socket that systemd handed over, or opens one. A client whose system takes no bytes for `write_timeout` is cut off by ours.
 ///
 /// # Errors
 /// When the socket is not a listening TCP socket, or the address cannot be listened on.
-pub(crate) fn open(address: SocketAddr) -> io::Result<Listener> {
+pub(crate) fn open(address: SocketAddr, write_timeout: Duration) -> io::Result<Listener> {
     let handed_over = listenfd::ListenFd::from_env().take_tcp_listener(0)?;
     let from_systemd = handed_over.is_some();
     let socket = match handed_over {
@@ -35,6 +46,10 @@ pub(crate) fn open(address: SocketAddr) -> io::Result<Listener> {
         None => bind(address)?,
     };
     socket.set_nonblocking(true)?;
+    // Every connection has them from its listener.
+    let options = SockRef::from(&socket);
+    options.set_send_buffer_size(SEND_BUFFER)?;
+    options.set_tcp_user_timeout(Some(write_timeout))?;
     tracing::info!(listener = "public", address = %socket.local_addr()?, from_systemd, "listening");
     Ok(Listener { socket, from_systemd })
 }

@@ -8,6 +8,7 @@ mod handlers;
 mod listener;
 mod messages;
 mod metrics;
+mod places;
 mod process;
 mod reads;
 mod recorder;

@@ -71,6 +71,10 @@ pub(crate) struct Metrics {
     pub(crate) postgres_unfit: Gauge,
     /// Connections that are open.
     pub(crate) connections: Gauge,
+    /// Connections that gave way to others.
+    pub(crate) evicted: Counter,
+    /// Connections closed because an answer was not taken.
+    pub(crate) not_taken: Counter,
     /// Connections and requests turned away because too many were there already.
     pub(crate) turned_away: Counter,
 }
@@ -99,7 +103,6 @@ impl Metrics {
             own: view("own"),
             not_found: view("not_found"),
             failed: view("failed"),
-            rate_limited: Counter::default(),
             reads: Counter::default(),
             answers: [answer("1xx"), answer("2xx"), answer("3xx"), answer("4xx"), answer("5xx")],
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
@@ -112,6 +115,9 @@ impl Metrics {
             redis_unfit: Gauge::default(),
             postgres_unfit: Gauge::default(),
             connections: Gauge::default(),
+            evicted: Counter::default(),
+            not_taken: Counter::default(),
+            rate_limited: Counter::default(),
             turned_away: Counter::default(),
         };
         let help = "Views refused because their account had sent more than --viewer-rate allows";
@@ -128,6 +134,10 @@ impl Metrics {
         let help = "1 where PostgreSQL's tables are not as they are needed, as the log says; else 0";
         registry.register("postgres_unfit", help, metrics.postgres_unfit.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
+        let help = "Idle or incomplete connections closed to make room for new ones";
+        registry.register("connections_evicted", help, metrics.evicted.clone());
+        let help = "Connections closed because the client did not take an answer in time";
+        registry.register("answers_not_taken", help, metrics.not_taken.clone());
         registry.register("turned_away", "Connections and requests refused for want of room", metrics.turned_away.clone());
         metrics
     }

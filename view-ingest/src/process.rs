@@ -20,6 +20,7 @@ use crate::{
     cli::{STATEMENT_TIMEOUT, Settings},
     listener,
     metrics::{self, Metrics},
+    places::Places,
     recorder::{
         self, REDIS_TIMEOUT, Stores, first_touch,
         gate::{Gate, Terms},
@@ -80,7 +81,8 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let health = Arc::new(Health::new(gates.clone()));
     let readiness = Arc::new(health.readiness());
 
-    let public = listener::open(settings.listen).with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let public = listener::open(settings.listen, settings.limits.write_timeout)
+        .with_context(|| format!("cannot listen on {}", settings.listen))?;
     let operators =
         admin::bind(settings.admin_listen).await.with_context(|| format!("cannot listen on {}", settings.admin_listen))?;
     tokio::spawn(admin::serve(operators, Arc::new(Admin { readiness: Arc::clone(&readiness), registry, route: None })));
@@ -90,10 +92,11 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let (recorders, queues): (Vec<_>, Vec<_>) = clients.iter().map(|_| recorder::queue(settings.limits.max_queue)).unzip();
     let (couriers, parcels): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let view_ttl = settings.limits.view_ttl;
+    let places = Arc::new(Places::new(settings.limits.max_connections, metrics.clone()));
+    tokio::spawn(Arc::clone(&places).sweep(settings.limits.clone()));
     let app =
         App::new(settings.limits, Arc::clone(&verifier), Arc::clone(&readiness), metrics.clone(), database.clone(), recorders);
     let (stop, stopping) = watch::channel(false);
-    let connections = Arc::default();
     let serving = watch::Sender::new(clients.len());
     let mut workers = Vec::with_capacity(clients.len());
     for (number, (((redis, gate), asked), parcels)) in clients.into_iter().zip(gates).zip(queues).zip(parcels).enumerate() {
@@ -119,7 +122,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             asked,
             parcels,
             stopping: stopping.clone(),
-            connections: Arc::clone(&connections),
+            places: Arc::clone(&places),
             serving: serving.clone(),
         };
         workers.push(worker.start(number).context("cannot start a worker")?);

@@ -364,7 +364,7 @@ impl Recorder {
         let depth = if missed.is_some() { Depth::View } else { depth };
         let missed = missed.cloned();
         let room = self.waiting.read_room();
-        if depth == Depth::Read && !items.iter().fold(false, |may, item| self.tickets.may_wait(item, room) || may) {
+        if depth == Depth::Read && !items.iter().any(|item| self.tickets.may_wait(item, room)) {
             self.turn_away(&items);
             return true;
         }

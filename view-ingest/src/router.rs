@@ -1,7 +1,5 @@
 //! The routes of the public listener, on one screen.
 
-use std::convert::Infallible;
-
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, header::AUTHORIZATION};
 use shared::{
     admin,
@@ -12,11 +10,13 @@ use shared::{
 
 use crate::{
     app::App,
+    body::Upload,
+    connection::Watch,
     handlers::{batch, counts, view},
     messages,
 };
 
-/// The largest head of a request that is answered in the API's own form, in bytes. Beyond four times as much, hyper answers.
+/// The largest head of a request that is answered in the API's own form, in bytes. Beyond twice as much, hyper answers.
 const MAX_HEADERS: usize = 16 * 1024;
 
 enum Route<'a> {
@@ -39,15 +39,17 @@ fn route(path: &str) -> Option<Route<'_>> {
     })
 }
 
-/// Answers a request, whatever it is.
-pub(crate) async fn answer(app: &App, request: Request<Incoming>) -> Result<Answer, Infallible> {
-    let answer = dispatch(app, request).await.unwrap_or_else(|refusal| refusal);
+/// Answers a request, whatever it is. Where a part of its body is yet to come, no request can follow it.
+pub(crate) async fn answer(app: &App, watch: &Watch, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let mut upload = Upload::new(body, watch);
+    let answer = dispatch(app, Request::from_parts(head, &mut upload)).await.unwrap_or_else(|refusal| refusal);
     app.metrics.answered(answer.status().as_u16());
-    Ok(answer)
+    if upload.is_whole().await { answer } else { respond::closing(answer) }
 }
 
 /// Both sides are answers: the error is the refusal on which a handler gives up.
-async fn dispatch(app: &App, request: Request<Incoming>) -> Result<Answer, Answer> {
+async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
     if size(request.headers()) > MAX_HEADERS {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(respond::closing(respond::error(status, messages::HEADERS_LARGE)));
@@ -90,11 +92,11 @@ async fn dispatch(app: &App, request: Request<Incoming>) -> Result<Answer, Answe
     }
 }
 
-fn identify(app: &App, request: &Request<Incoming>) -> Result<Identity, Answer> {
+fn identify<B>(app: &App, request: &Request<B>) -> Result<Identity, Answer> {
     app.identify(request.headers().get(AUTHORIZATION).map(hyper::header::HeaderValue::as_bytes))
 }
 
-fn may_read(app: &App, request: &Request<Incoming>) -> Result<(), Answer> {
+fn may_read<B>(app: &App, request: &Request<B>) -> Result<(), Answer> {
     if app.limits.reads_require_token { identify(app, request).map(|_| ()) } else { Ok(()) }
 }
 

@@ -2,15 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use shared::ticks;
-use slab::Slab;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, watch},
@@ -19,13 +17,12 @@ use tokio::{
 
 use crate::{
     app::App,
-    connection::{self, Clock, Watch},
+    connection,
     listener::Listener,
+    places::Places,
     recorder::{self, Asked, Parcel, Stores, tickets},
 };
 
-/// How often slow and idle connections are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// How long connections that wait in the accept queue are let in when the process stops.
 const LAST_ACCEPTS: Duration = Duration::from_millis(100);
 /// The pause after the system refuses to accept, mostly for want of file descriptors.
@@ -44,8 +41,8 @@ pub(crate) struct Worker {
     pub(crate) parcels: mpsc::UnboundedReceiver<Parcel>,
     /// Turns true when the process stops.
     pub(crate) stopping: watch::Receiver<bool>,
-    /// All workers' connections together.
-    pub(crate) connections: Arc<AtomicUsize>,
+    /// The places of all workers' connections together.
+    pub(crate) places: Arc<Places>,
     /// How many workers still have connections or accept them.
     pub(crate) serving: watch::Sender<usize>,
 }
@@ -74,8 +71,7 @@ impl Worker {
         shared::redis::connect(&self.stores.redis, self.redis_name);
         tokio::spawn(tickets::deliver(self.parcels));
         tokio::spawn(recorder::run(self.stores, self.asked));
-        let gate = Gate::new(self.app, self.stopping.clone(), self.connections);
-        tokio::spawn(sweep(Arc::clone(&gate.watches), Arc::clone(&gate.app), Arc::clone(&gate.clock)));
+        let gate = Gate { app: self.app, stopping: self.stopping.clone(), places: self.places, refusals: Arc::default() };
 
         let mut serving = JoinSet::new();
         loop {
@@ -111,57 +107,42 @@ impl Worker {
     }
 }
 
-type Watches = Arc<Mutex<Slab<Arc<Watch>>>>;
-
 /// Lets connections in, up to the limit.
 struct Gate {
     app: Arc<App>,
-    clock: Arc<Clock>,
-    watches: Watches,
     stopping: watch::Receiver<bool>,
-    connections: Arc<AtomicUsize>,
+    places: Arc<Places>,
     refusals: Arc<AtomicUsize>,
 }
 
 impl Gate {
-    fn new(app: Arc<App>, stopping: watch::Receiver<bool>, connections: Arc<AtomicUsize>) -> Self {
-        Self { app, clock: Arc::new(Clock::new()), watches: Watches::default(), stopping, connections, refusals: Arc::default() }
-    }
-
     fn admit(&self, stream: TcpStream, serving: &mut JoinSet<()>) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone before it was served");
             return;
         }
         let app = Arc::clone(&self.app);
-        let Some(place) = Place::take(&self.connections, app.limits.max_connections) else {
-            if let Some(place) = Place::take(&self.refusals, MAX_REFUSALS) {
-                serving.spawn(async move {
-                    connection::turn_away(&app, stream).await;
-                    drop(place);
-                });
-            }
-            return;
-        };
-        let watch = Arc::new(Watch::new(Arc::clone(&self.clock)));
-        let (watches, stopping) = (Arc::clone(&self.watches), self.stopping.clone());
-        let number = watches.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&watch));
-        app.metrics.connections.inc();
-        serving.spawn(async move {
-            connection::serve(Arc::clone(&app), stream, watch, stopping).await;
-            app.metrics.connections.dec();
-            watches.lock().unwrap_or_else(PoisonError::into_inner).remove(number);
-            drop(place);
-        });
+        if let Some(place) = self.places.take() {
+            let stopping = self.stopping.clone();
+            serving.spawn(async move {
+                connection::serve(app, stream, Arc::clone(&place.watch), stopping).await;
+                drop(place);
+            });
+        } else if let Some(refusal) = Refusal::take(&self.refusals) {
+            serving.spawn(async move {
+                connection::turn_away(&app, stream).await;
+                drop(refusal);
+            });
+        }
     }
 }
 
-/// One of a bounded number of places, given back when dropped.
-struct Place(Arc<AtomicUsize>);
+/// One of a bounded number of refusals, given back when dropped.
+struct Refusal(Arc<AtomicUsize>);
 
-impl Place {
-    fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        if taken.fetch_add(1, Ordering::Relaxed) < limit {
+impl Refusal {
+    fn take(taken: &Arc<AtomicUsize>) -> Option<Self> {
+        if taken.fetch_add(1, Ordering::Relaxed) < MAX_REFUSALS {
             return Some(Self(Arc::clone(taken)));
         }
         taken.fetch_sub(1, Ordering::Relaxed);
@@ -169,19 +150,8 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Refusal {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-async fn sweep(watches: Watches, app: Arc<App>, clock: Arc<Clock>) {
-    let mut interval = ticks::every(SWEEP_INTERVAL);
-    loop {
-        interval.tick().await;
-        clock.tick();
-        for (_, watch) in watches.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            watch.sweep(&app.limits);
-        }
     }
 }

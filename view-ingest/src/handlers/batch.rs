@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use hyper::{Request, StatusCode, body::Incoming};
+use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use shared::{
     ids::{PostId, ViewerId},
@@ -12,7 +12,8 @@ use shared::{
 use super::{post_ids, spelled, unavailable};
 use crate::{
     app::{App, Asker},
-    body, messages,
+    body::{self, Upload},
+    messages,
     recorder::{Outcome, Status},
 };
 
@@ -29,7 +30,7 @@ struct Body<'a> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<Incoming>) -> Result<Answer, Answer> {
+pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
     let body = body::read_json(app, request).await?;
     let Body { post_ids: Some(ids) } = body::parse(&body)? else {
         return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_IDS_MISSING));

@@ -232,7 +232,7 @@ async fn reluctant(address: SocketAddr, requests: usize) -> TcpStream {
 
 #[tokio::test]
 async fn a_client_that_takes_its_answers_late_gets_all_of_them() {
-    const STEP: usize = 100;
+    const STEP: usize = 10;
     let (_world, app) = with("VIEW_INGEST_HEADER_TIMEOUT").await;
     // How many answers the system holds for the two, and the server beyond that.
     let mut fit = 0;
