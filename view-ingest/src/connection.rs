@@ -28,8 +28,13 @@ use crate::{app::App, messages, router};
 
 pub(crate) use self::watch::{Clock, Watch};
 
-/// What hyper may buffer of a connection, in bytes. A head that does not fit is answered by hyper, with a bare 431.
-const MAX_BUFFER: usize = 32 * 1024;
+/// What hyper may buffer of a connection, in bytes, where a list of posts needs no more. A head that does not fit is answered by hyper, with a
+/// bare 431.
+const BUFFER: usize = 32 * 1024;
+/// The same where it does: a longer target would be refused by hyper in any case.
+const MAX_BUFFER: usize = 64 * 1024;
+/// What a post takes of a target, in bytes: the longest id, and a comma.
+const BYTES_PER_POST: usize = 65;
 /// What hyper's buffers begin with, in bytes.
 const SMALL_BUFFER: usize = 8 * 1024;
 /// How long a refusal may take to be written to a client that is being closed.
@@ -58,7 +63,7 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watch: Arc<Watch>, m
     });
     let mut http = http1::Builder::new();
     http.header_read_timeout(None)
-        .max_buf_size(MAX_BUFFER)
+        .max_buf_size((app.limits.max_batch * BYTES_PER_POST + router::MAX_HEADERS).clamp(BUFFER, MAX_BUFFER))
         // One buffer and one write, as the bodies are small. `pipeline_flush` would do the same, but holds answers back while anything of a
         // next request is there, even one that never comes to its end or cannot be parsed, and lets them pile up without a bound.
         .writev(false);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The largest head of a request that is answered in the API's own form, in bytes. Beyond twice as much, hyper answers.
-const MAX_HEADERS: usize = 16 * 1024;
+pub(crate) const MAX_HEADERS: usize = 16 * 1024;
 
 enum Route<'a> {
     View,
