@@ -153,13 +153,25 @@ async fn who_has_had_the_last_answer_does_not_hold_up_a_stop() {
     assert!(app.daemon.lines_with("some connections were still open").is_empty());
 }
 
-/// A client whose system takes little, and that has asked for far more.
-async fn asks_for_much(app: &Ingest, requests: usize) -> TcpStream {
+/// A client whose system takes little.
+async fn takes_little(app: &Ingest) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    let mut stream = socket.connect(app.address).await.unwrap();
-    stream.write_all(head("GET /livez", "").repeat(requests).as_bytes()).await.unwrap();
-    stream
+    socket.set_recv_buffer_size(2_048).unwrap();
+    socket.connect(app.address).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_answer_that_the_system_holds_is_not_offered_for_ever() {
+    let world = World::redis_alone().await;
+    let app = world.ingest_with(&[("VIEW_INGEST_WRITE_TIMEOUT", "1s"), ("VIEW_INGEST_IDLE_TIMEOUT", "1h")]).await;
+    let ids: Vec<String> = (0..100).map(|id| format!("{id:064}")).collect();
+    let body = serde_json::json!({ "postIds": ids }).to_string();
+    let headers = authorized(&format!("content-length: {}", body.len()));
+    let mut stream = takes_little(&app).await;
+    stream.write_all((head("POST /posts/views-batch", &headers) + &body).as_bytes()).await.unwrap();
+    let answered = || async { app.metric("view_ingest_http_responses_total{class=\"2xx\"}").await == 1.0 };
+    eventually("it is answered", SOON, answered).await;
+    eventually("it is cut off", SOON, || async { app.metric("view_ingest_connections").await == 0.0 }).await;
 }
 
 #[tokio::test]
@@ -167,7 +179,8 @@ async fn an_answer_has_to_be_taken_in_time_however_steadily_it_is() {
     let world = World::redis_alone().await;
     let app = world.ingest_with(&[("VIEW_INGEST_WRITE_TIMEOUT", "1s"), ("VIEW_INGEST_IDLE_TIMEOUT", "1h")]).await;
     for bytes in [0, 51] {
-        let mut stream = asks_for_much(&app, 3_000).await;
+        let mut stream = takes_little(&app).await;
+        stream.write_all(head("GET /livez", "").repeat(3_000).as_bytes()).await.unwrap();
         let before = app.metric("view_ingest_answers_not_taken_total").await;
         let cut_off = || async { app.metric("view_ingest_answers_not_taken_total").await > before };
         let taking = async {
