@@ -154,7 +154,8 @@ async fn a_connection_takes_little_memory_while_it_is_waited_for() {
         ("a large head", &*large_head, true),
         ("half a head", &*half_head, false),
     ] {
-        let app = world.ingest().await;
+        // Long, so that the memory is given back sooner than anything is overdue.
+        let app = world.ingest_with(&[("VIEW_INGEST_HEADER_TIMEOUT", "1h")]).await;
         // What all connections share is there already.
         assert!(http::raw(app.address, post.replace("host: x", "host: x\r\nconnection: close")).await.contains(" 200 OK"));
         let before = resident(&app);
@@ -174,4 +175,12 @@ async fn a_connection_takes_little_memory_while_it_is_waited_for() {
         eventually(&format!("{what}: the memory is given back"), SOON, is_small).await;
         drop(streams);
     }
+}
+
+#[tokio::test]
+async fn half_a_head_is_refused_before_it_takes_much() {
+    let world = World::redis_alone().await;
+    let app = world.ingest_with(&[("VIEW_INGEST_HEADER_TIMEOUT", "1h")]).await;
+    let half_head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-fill: {}", "x".repeat(60_000));
+    assert!(http::raw(app.address, half_head).await.starts_with("HTTP/1.1 431 "));
 }
