@@ -27,10 +27,14 @@ if added > 0 then
 end
 -- A count that is there is never lowered: what was read from PostgreSQL may be older than what a drain has put here since. And it may hold what
 -- the outbox still has of the post, which then would count twice: the drain brings the count together with the acknowledgement. So where
--- something is pending, only those are added of whom Redis has not heard at all.
+-- something is pending, only those are added that went past Redis and of whom it has not heard at all. Viewers that a view brings after a read
+-- has brought the count are in that already.
 local known = redis.call('HMGET', KEYS[2], 'recorded', 'acked')
 local persisted, count = tonumber(before), tonumber(ARGV[3])
-local now = persisted and math.max(persisted, math.min(persisted + added, count))
+local now = persisted
+if persisted and mode == 'refresh' then
+  now = math.max(persisted, math.min(persisted + added, count))
+end
 if (known[1] or '0') == (known[2] or '0') then
   now = math.max(persisted or count, count)
 end
