@@ -14,7 +14,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     ClientWrapper, Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use tokio_postgres::{Row, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -90,6 +90,15 @@ impl Database {
             PoolError::Timeout(_) => DatabaseError::Unavailable("no connection could be had in time".to_owned()),
             other => DatabaseError::Unavailable(other.to_string()),
         })
+    }
+
+    /// Sees to it that so many connections are open, so that whoever comes does not wait for one to be opened. Where PostgreSQL is away, nothing is
+    /// done: whoever asks for a connection is told.
+    pub async fn keep_open(&self, connections: usize) {
+        if self.pool.status().size < connections {
+            // They are held until all are there; one alone would be given out again and again.
+            drop(join_all((0..connections).map(|_| self.connection())).await);
+        }
     }
 
     /// Opens a connection that does not belong to the pool: whoever has it may keep it, with all that is tied to its session.

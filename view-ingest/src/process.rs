@@ -139,6 +139,9 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     }
     // What is not known by then is asked for later.
     let _ = tokio::time::timeout(FIRST_LOOK_OUT, health.look_out(database.as_deref())).await;
+    if let Some(database) = &database {
+        tokio::spawn(health::keep_connections(Arc::clone(database)));
+    }
     tokio::spawn(health::watch_stores(Arc::clone(&health), database, metrics.postgres_unfit.clone()));
     readiness.started();
     notify::ready();

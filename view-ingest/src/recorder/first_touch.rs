@@ -29,7 +29,7 @@ const MAX_POSTS: usize = 64;
 /// Queries for views under way at once, per recorder.
 const MAX_QUERIES: usize = 4;
 /// Queries for reads under way or waiting for [their share](Stores::read_queries), per recorder.
-const MAX_READ_QUERIES: usize = 2;
+pub(super) const MAX_READ_QUERIES: usize = 2;
 /// A post with at most this many viewers gets them back from the ledger, so that one who returns is a duplicate at once.
 const FEW_VIEWERS: i64 = 1_000;
 /// How often a post is brought up to date that others change at the same time.

@@ -17,7 +17,7 @@ use shared::{
     ticks,
 };
 
-use super::gate::Gate;
+use super::{first_touch::MAX_READ_QUERIES, gate::Gate};
 use crate::metrics::Metrics;
 
 /// How long the start waits to be told whether PostgreSQL is as it is needed.
@@ -26,6 +26,10 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is asked whether PostgreSQL is set up and, while nobody knows of a store that takes views, whether one does.
 const LOOK_OUT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many connections to PostgreSQL are kept open: as many as reads may use, and one for a view. To open one takes several times as long as a
+/// look-up.
+const OPEN_CONNECTIONS: usize = MAX_READ_QUERIES + 1;
 
 /// Complaints that follow the last one within this time are for those who look closely.
 const COMPLAINT_INTERVAL_MS: u64 = 1_000;
@@ -201,6 +205,15 @@ pub(crate) async fn watch_stores(health: Arc<Health>, database: Option<Arc<Datab
             }
         }
         health.look_out(database.as_deref()).await;
+    }
+}
+
+/// Keeps some connections to PostgreSQL open, for ever.
+pub(crate) async fn keep_connections(database: Arc<Database>) {
+    let mut interval = ticks::every(LOOK_OUT_INTERVAL);
+    loop {
+        interval.tick().await;
+        database.keep_open(OPEN_CONNECTIONS).await;
     }
 }
 
