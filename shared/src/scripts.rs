@@ -22,6 +22,8 @@ use crate::{
 const HYDRATE: &str = include_str!("scripts/hydrate.lua");
 /// What it replies when it has done its work.
 const HYDRATED: i64 = 1;
+/// What it replies when it has done nothing because more must be known.
+const LEFT: i64 = 2;
 const SETTLE: &str = include_str!("scripts/settle.lua");
 const ADJUST: &str = include_str!("scripts/adjust.lua");
 const RACED: &str = include_str!("scripts/raced.lua");
@@ -36,7 +38,8 @@ pub enum Depth {
     View,
 }
 
-/// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing.
+/// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing. Returns whether it is there now; it is not
+/// where Redis has viewers of a post that is only to be read, and no count: then the depth of a view is needed.
 ///
 /// # Errors
 /// Redis's error.
@@ -47,13 +50,13 @@ pub async fn hydrate(
     known: &KnownPost,
     depth: Depth,
     ttl: Duration,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mode = match depth {
         Depth::Read => "read",
         Depth::View => "view",
     };
     let args = [known.author.as_str().into(), known.views.into(), mode.into(), "".into()];
-    put(redis, keys, post, args, &[], &known.viewers, ttl).await.map(drop)
+    Ok(put(redis, keys, post, args, &[], &known.viewers, ttl).await? != LEFT)
 }
 
 /// Brings a post up to date of which PostgreSQL has taken the views of `viewers` past Redis. `seen` is the count that Redis had before

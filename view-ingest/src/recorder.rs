@@ -35,7 +35,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::{
     batch::{Group, Item, Items, Tally, Touch},
-    fallback::{Bypassed, Fallback},
+    fallback::{Bypassed, Fallback, Missed},
     first_touch::{FirstTouches, Found, Touched, Wanted},
     gate::Gate,
     health::Health,
@@ -368,12 +368,17 @@ impl Recorder {
             self.turn_away(&items);
             return true;
         }
-        match self.waiting.add(group.post, depth, items) {
-            Added::First => self.touches.want(depth, Wanted { post: group.post, missed }),
+        self.look_up(group.post, depth, missed, items);
+        true
+    }
+
+    /// Has items wait until a post is looked up.
+    fn look_up(&mut self, post: PostId, depth: Depth, missed: Option<Missed>, items: Items) {
+        match self.waiting.add(post, depth, items) {
+            Added::First => self.touches.want(depth, Wanted { post, missed }),
             Added::More => {}
             Added::NoRoom(items) => self.turn_away(&items),
         }
-        true
     }
 
     /// Refuses the views of a post that could not be looked up and that Redis does not know, where as many as may be were accepted already.
@@ -403,10 +408,8 @@ impl Recorder {
             self.enter_fallback(false);
         }
         for post in self.bypassed.some(CATCH_UP_POSTS) {
-            if let Added::First = self.waiting.add(post, Depth::View, Items::new()) {
-                let missed = self.bypassed.get(&post).cloned();
-                self.touches.want(Depth::View, Wanted { post, missed });
-            }
+            let missed = self.bypassed.get(&post).cloned();
+            self.look_up(post, Depth::View, missed, Items::new());
         }
         self.touches.start();
     }
@@ -424,9 +427,13 @@ impl Recorder {
                 // Redis has taken what it missed, so it will take what is new.
                 self.enter_fallback(self.in_fallback && !self.bypassed.is_empty());
             }
+            if found == Found::NeedsViewers {
+                self.look_up(post, Depth::View, None, waiting);
+                continue;
+            }
             let touch = match found {
                 Found::Yes => Touch::Done,
-                Found::Unknown => Touch::Unseen,
+                Found::Unknown | Found::NeedsViewers => Touch::Unseen,
                 Found::Refused => Touch::Refused,
                 Found::No => {
                     self.stores.remember_unknown(post, depth);

@@ -3,7 +3,13 @@
 use stateright::{Model, Property};
 
 use crate::{
-    daemon::DaemonAction, ingest::IngestAction, postgres::Row, properties, setup::Setup, viewers::Viewers, world::World,
+    daemon::DaemonAction,
+    ingest::IngestAction,
+    postgres::{Answer, Row},
+    properties,
+    setup::Setup,
+    viewers::Viewers,
+    world::World,
 };
 
 /// Anything that happens.
@@ -13,6 +19,10 @@ pub enum Action {
     Ingest(usize, IngestAction),
     /// In a process of view-syncd, by number.
     Syncd(usize, DaemonAction),
+    /// A read looks the post up, because Redis has no author of it.
+    ReadLooksUp,
+    /// It puts the count into Redis.
+    ReadBringsCount,
     /// The set expires.
     SetExpires,
     /// The hash expires.
@@ -55,6 +65,9 @@ impl Model for Setup {
             actions.extend(hash.then_some(Action::HashExpires));
             actions.extend((set && hash).then_some(Action::BothExpire));
         }
+        let looks_up = left.reads > 0 && world.reader.is_none() && !world.redis.has_author();
+        actions.extend(looks_up.then_some(Action::ReadLooksUp));
+        actions.extend(world.reader.map(|_| Action::ReadBringsCount));
         let row = world.postgres.row;
         actions.extend((left.policies > 0 && row == Row::Seen).then_some(Action::Hide));
         actions.extend((row == Row::Hidden).then_some(Action::Show));
@@ -74,6 +87,17 @@ impl Model for Setup {
                 }
                 if action != Action::SetExpires {
                     world.redis.meta = None;
+                }
+            }
+            Action::ReadLooksUp => {
+                world.left.reads -= 1;
+                if let Answer::Post(known) = world.postgres.look_up(self.variant) {
+                    world.reader = Some(known.count);
+                }
+            }
+            Action::ReadBringsCount => {
+                if let Some(count) = world.reader.take() {
+                    world.redis.hydrate_for_read(count, self.variant);
                 }
             }
             Action::Hide => {

@@ -31,6 +31,8 @@ pub type Id = u8;
 pub struct Meta {
     /// Whether there is an author.
     pub author: bool,
+    /// `loaded`: whether the set has the viewers of the ledger.
+    pub loaded: bool,
     /// `persisted`, where it is known.
     pub persisted: Option<i8>,
     /// `recorded`, which counts as zero where it is missing.
@@ -99,10 +101,16 @@ impl Meta {
 }
 
 impl Redis {
-    /// Whether the hash has an author, so that the post needs no first touch.
+    /// Whether the hash has an author, so that whoever reads needs no first touch.
     #[must_use]
     pub fn has_author(&self) -> bool {
         self.meta.is_some_and(|meta| meta.author)
+    }
+
+    /// Whether the viewers are there, so that whoever views needs no first touch.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.meta.is_some_and(|meta| meta.loaded)
     }
 
     /// The hash, brought into being where there is none.

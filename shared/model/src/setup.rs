@@ -28,6 +28,8 @@ pub struct Setup {
     pub bypasses: u8,
     /// How often Redis refuses an `XADD` (`OOM`) and would take what follows, because memory has become free in between.
     pub refusals: u8,
+    /// How often somebody reads the count of a post that Redis does not know.
+    pub reads: u8,
     /// How often view-syncd begins to scan, or to look for drifts, while everything else goes on.
     pub scans: u8,
     /// How often a policy hides the post's row from the project's role. Whether it is lifted again is left to chance.
@@ -89,6 +91,7 @@ impl Setup {
         orphans: 0,
         bypasses: 0,
         refusals: 0,
+        reads: 0,
         scans: 0,
         policies: 0,
         deletions: 0,

@@ -39,6 +39,8 @@ fn step(setup: &Setup, before: &World, action: Action) -> String {
             format!("view-syncd {}: {:?}{unheard}", place + 1, before.daemons[place].task)
         }
         Action::Syncd(place, action) => format!("view-syncd {}: {action:?}", place + 1),
+        Action::ReadLooksUp => "somebody reads, and the post is looked up".to_owned(),
+        Action::ReadBringsCount => format!("the read brings the count {:?}", before.reader),
         Action::SetExpires => "the set expires".to_owned(),
         Action::HashExpires => "the hash expires".to_owned(),
         Action::BothExpire => "set and hash expire".to_owned(),

@@ -60,6 +60,8 @@ pub enum Variant {
     RepeatedByEither,
     /// `settle.lua` sees that PostgreSQL has lost views only by a count that is smaller than before.
     FallsByCount,
+    /// `hydrate.lua` brings a read's count although views were accepted unseen.
+    ReadTrustsUnseen,
     /// `hydrate.lua` writes the count although something is waiting.
     HydrateWritesPending,
     /// `hydrate.lua` writes no count where something is waiting, and `settle.lua` writes one where there is none and nothing seems to wait.

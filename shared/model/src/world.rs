@@ -22,6 +22,8 @@ pub struct World {
     pub ingests: [Ingest; 2],
     /// The processes of view-syncd.
     pub daemons: [Daemon; 2],
+    /// A read that has looked the post up, with the count that it is about to put into Redis.
+    pub reader: Option<i8>,
     /// Who has sent a view.
     pub attempted: Viewers,
     /// Who has been told that the view is counted, or was counted before.
@@ -50,6 +52,7 @@ pub struct Left {
     pub(crate) orphans: u8,
     pub(crate) bypasses: u8,
     pub(crate) refusals: u8,
+    pub(crate) reads: u8,
     pub(crate) scans: u8,
     pub(crate) policies: u8,
     pub(crate) deletions: u8,
@@ -68,6 +71,7 @@ impl World {
             orphans: setup.orphans,
             bypasses: setup.bypasses,
             refusals: setup.refusals,
+            reads: setup.reads,
             scans: setup.scans,
             policies: setup.policies,
             deletions: setup.deletions,
@@ -80,7 +84,8 @@ impl World {
     /// Whether nobody is in the middle of anything.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.ingests.iter().all(|ingest| ingest.step == Step::Idle && ingest.adrift.is_none())
+        self.reader.is_none()
+            && self.ingests.iter().all(|ingest| ingest.step == Step::Idle && ingest.adrift.is_none())
             && self.daemons.iter().all(|daemon| daemon.task == Task::Idle)
     }
 

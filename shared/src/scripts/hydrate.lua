@@ -4,7 +4,8 @@
 -- KEYS: 1 the set of viewers, 2 the meta hash
 -- ARGV: 1 TTL in seconds, 2 author (may be empty), 3 count in PostgreSQL, 4 "read", "view" or "refresh", 5 the count that Redis had when PostgreSQL
 --       was asked (empty for none; only looked at for "refresh"), 6... viewers known to the ledger (none for "read")
--- Returns 1 when it was put there, 0 when it was there, 2 when nothing was done because Redis has another count by now.
+-- Returns 1 when it was put there, 0 when it was there, 2 when nothing was done because Redis has another count by now, or because there are
+-- viewers of a post that is only to be read: the count in PostgreSQL may have them or not, which only a view's look-up tells.
 --
 -- Viewers that come from the ledger are recorded and acknowledged at once: the live count stays what it is, and the size of the
 -- set stays equal to `recorded`, by which the scan tells whether somebody else has written to the set.
@@ -15,6 +16,9 @@ if mode ~= 'refresh' and redis.call('HEXISTS', KEYS[2], done) == 1 then
 end
 local before = redis.call('HMGET', KEYS[2], 'persisted')[1] or ''
 if mode == 'refresh' and before ~= ARGV[5] then
+  return 2
+end
+if mode == 'read' and before == '' and (redis.call('EXISTS', KEYS[1]) == 1 or redis.call('HEXISTS', KEYS[2], 'recorded') == 1) then
   return 2
 end
 local added = 0

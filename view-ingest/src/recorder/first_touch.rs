@@ -42,6 +42,8 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub(super) enum Found {
     /// It does, and Redis has it now.
     Yes,
+    /// It does, and what a reader has looked up of it is not enough: Redis has viewers of whom the count may know.
+    NeedsViewers,
     /// It does not.
     No,
     /// Nobody knows: PostgreSQL did not answer. The view is accepted; the drain rejects it later if there is no such post.
@@ -222,11 +224,12 @@ async fn put(
     failpoints::at(if wanted.missed.is_none() { "hydrate::before" } else { "refresh::before" });
     let result = match &wanted.missed {
         None => scripts::hydrate(redis, keys, post, known, depth, ttl).await,
-        Some(missed) => refresh(stores, database, post, &missed.viewers, seen, known).await,
+        Some(missed) => refresh(stores, database, post, &missed.viewers, seen, known).await.map(|()| true),
     };
     failpoints::at(if wanted.missed.is_none() { "hydrate::after" } else { "refresh::after" });
     match result {
-        Ok(()) => Found::Yes,
+        Ok(true) => Found::Yes,
+        Ok(false) => Found::NeedsViewers,
         Err(error) => {
             stores.health.complain("cannot put a post into Redis", &format_args!("{error}, post {post}"));
             Found::Refused

@@ -169,3 +169,19 @@ async fn a_first_view_does_not_wait_for_what_strangers_make_up() {
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
     assert!(answered_before < READERS / 2, "{answered_before} of {READERS} strangers were served before the view");
 }
+
+#[tokio::test]
+async fn a_read_of_a_post_that_was_viewed_unseen_counts_whom_the_ledger_has() {
+    let server = PostgresServer::start().await;
+    let posts = PostsTable::with_ids(IdType::Text);
+    let world = World::with_stores(RedisServer::start().await, server.database().await, posts).await;
+    world.post("p").await;
+    world.store("p", &viewers(500)).await;
+    let app = world.ingest().await;
+    server.stop().await;
+    assert_eq!(app.verdict("ann", "p").await, "counted 1", "nobody can be asked");
+    server.restart().await;
+    // Nobody drains, so that the count in PostgreSQL does not have the view.
+    eventually("a reader is told of all", SOON, || async { app.count("p").await == 501 }).await;
+    assert_eq!((world.size("p").await, app.verdict("viewer-7", "p").await), (501, "duplicate 501".to_owned()));
+}

@@ -33,7 +33,7 @@ impl Engine {
             let hydrations = known.iter().map(hydrate);
             for (result, post) in join_all(hydrations).await.into_iter().zip(known.keys()) {
                 match result {
-                    Ok(()) => {}
+                    Ok(_) => {}
                     // The second look meets the same key and counts the error.
                     Err(error) if is_about_the_key(&error) => tracing::debug!(%post, %error, "cannot put a post into Redis"),
                     Err(error) => return Err(error.into()),

@@ -21,7 +21,7 @@ impl World {
                 if variant == Variant::AnswerBeforeRecord {
                     self.acknowledged.add(viewer);
                 }
-                if self.redis.has_author() { self.verdict(viewer, setup) } else { Step::LookUp(viewer) }
+                if self.redis.is_loaded() { self.verdict(viewer, setup) } else { Step::LookUp(viewer) }
             }
             (Do::CheckFails(viewer), _) => {
                 self.request(viewer);

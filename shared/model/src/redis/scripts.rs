@@ -35,9 +35,27 @@ pub enum Settled {
 }
 
 impl Redis {
-    /// `hydrate.lua`.
+    /// `hydrate.lua` in its `read` mode.
+    pub fn hydrate_for_read(&mut self, count: i8, variant: Variant) {
+        if self.has_author() {
+            return;
+        }
+        let has_viewers = !self.set.is_empty();
+        let meta = self.meta.unwrap_or_default();
+        // Views were accepted unseen. The read goes on to bring viewers, as a view does.
+        if meta.persisted.is_none() && (has_viewers || meta.recorded > 0) && variant != Variant::ReadTrustsUnseen {
+            return;
+        }
+        let meta = self.meta();
+        if meta.recorded == meta.acked {
+            meta.persisted = meta.persisted.max(Some(count));
+        }
+        meta.author = true;
+    }
+
+    /// `hydrate.lua` in its other modes.
     pub fn hydrate(&mut self, known: Known, refresh: bool, variant: Variant) {
-        if !refresh && self.has_author() {
+        if !refresh && self.is_loaded() {
             return;
         }
         let added = self.set.add_all(known.viewers);
@@ -48,12 +66,14 @@ impl Redis {
             Variant::HydrateWritesPending => Some(known.count),
             Variant::PendingLeftUncounted => (refresh || meta.recorded == meta.acked).then_some(known.count),
             _ if refresh => Some(known.count),
+            // A read has brought the count before, or a drain. The viewers may be in it, and what is waiting is not to be.
+            _ if meta.author => (meta.recorded == meta.acked).then_some(known.count),
             // The count may hold what is waiting, or be older than what is acknowledged. But all viewers are in the set now, so that those who
             // are acknowledged are all of PostgreSQL's.
             _ => Some(meta.acked),
         };
         meta.persisted = meta.persisted.max(known);
-        meta.author = true;
+        (meta.author, meta.loaded) = (true, true);
     }
 
     /// `settle.lua`: count and acknowledged pairs move in one step.

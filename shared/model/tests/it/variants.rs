@@ -151,3 +151,9 @@ fn a_count_stays_wrong_when_drifts_are_not_repaired() {
 fn a_count_is_too_high_when_a_drift_is_repaired_whose_increment_is_on_its_way() {
     breaks(with(Variant::RepairsYoung, Setup { scans: 1, ..COUNTS }), properties::ABOVE);
 }
+
+#[test]
+fn a_count_is_wrong_when_a_read_brings_it_although_views_were_accepted_unseen() {
+    let bounds = Some(Bounds { above: 1, below: 0, exact_at_rest: false });
+    breaks(with(Variant::ReadTrustsUnseen, Setup { reads: 1, policies: 1, bounds, ..COUNTS }), properties::BELOW);
+}
