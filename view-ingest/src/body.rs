@@ -13,7 +13,7 @@ use hyper::{
 use serde::Deserialize;
 use shared::respond::{self, Answer};
 
-use crate::{app::App, connection::Watch, messages};
+use crate::{app::App, messages, watch::Watch};
 
 /// The largest body, in bytes.
 const MAX_BODY: usize = 64 * 1024;

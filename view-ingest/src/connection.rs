@@ -8,7 +8,6 @@
 //! as a head may take, so it costs a connection in use nothing. It also gives large buffers back, and for that is done sooner.
 
 mod stream;
-mod watch;
 
 use std::{
     convert::Infallible,
@@ -23,10 +22,12 @@ use hyper_util::rt::TokioIo;
 use shared::respond;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch as channel};
 
-use self::{stream::Watched, watch::Due};
-use crate::{app::App, messages, router};
-
-pub(crate) use self::watch::{Clock, Watch};
+use self::stream::Watched;
+use crate::{
+    app::App,
+    messages, router,
+    watch::{Due, Watch},
+};
 
 /// What hyper may buffer of a connection, in bytes, where a list of posts needs no more. A head that does not fit is answered by hyper, with a
 /// bare 431.
@@ -35,8 +36,6 @@ const BUFFER: usize = 32 * 1024;
 const MAX_BUFFER: usize = 64 * 1024;
 /// What a post takes of a target, in bytes: the longest id, and a comma.
 const BYTES_PER_POST: usize = 65;
-/// What hyper's buffers begin with, in bytes.
-const SMALL_BUFFER: usize = 8 * 1024;
 /// How long a refusal may take to be written to a client that is being closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 

@@ -14,6 +14,7 @@ mod reads;
 mod recorder;
 mod router;
 mod viewer_rate;
+mod watch;
 mod worker;
 
 use std::process::ExitCode;

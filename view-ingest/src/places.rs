@@ -19,8 +19,8 @@ use slab::Slab;
 
 use crate::{
     cli::Limits,
-    connection::{Clock, Watch},
     metrics::Metrics,
+    watch::{Clock, Watch},
 };
 
 /// How often slow and idle connections are looked for.

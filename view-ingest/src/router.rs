@@ -11,9 +11,9 @@ use shared::{
 use crate::{
     app::App,
     body::Upload,
-    connection::Watch,
     handlers::{batch, counts, view},
     messages,
+    watch::Watch,
 };
 
 /// The largest head of a request that is answered in the API's own form, in bytes. Beyond twice as much, hyper answers.

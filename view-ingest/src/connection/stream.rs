@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::watch::Watch;
+use crate::watch::Watch;
 
 /// How much of what a client sends behind its last answer is thrown away, in bytes: a picture that was sent to the wrong address.
 const MAX_REST: usize = 8 * 1024 * 1024;

@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 
 use crate::cli::Limits;
 
+/// What hyper's buffers begin with, in bytes.
+const SMALL_BUFFER: usize = 8 * 1024;
 /// How long a connection is idle before its large buffers are given back.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
 /// How long a connection is listened to after its last answer.
@@ -115,7 +117,7 @@ impl Watch {
     }
 
     /// Notes that bytes have come in, and how many.
-    pub(super) fn received(&self, length: usize) {
+    pub(crate) fn received(&self, length: usize) {
         self.pass(length);
         if matches!(self.phase.load(Relaxed), IDLE | QUIET) {
             self.enter(HEAD);
@@ -151,7 +153,7 @@ impl Watch {
     }
 
     /// Notes that so much of an answer is to be taken.
-    pub(super) fn writes(&self, length: usize) {
+    pub(crate) fn writes(&self, length: usize) {
         self.pass(length);
         // An answer's time is not begun anew with each of its parts.
         if !self.is_writing() {
@@ -160,40 +162,40 @@ impl Watch {
     }
 
     /// Notes that all has been taken.
-    pub(super) fn written(&self) {
+    pub(crate) fn written(&self) {
         self.writing_since_ms.store(TAKEN, Relaxed);
     }
 
-    pub(super) fn is_writing(&self) -> bool {
+    pub(crate) fn is_writing(&self) -> bool {
         self.writing_since_ms.load(Relaxed) != TAKEN
     }
 
     /// Notes that the last answer is written.
-    pub(super) fn lingers(&self) {
+    pub(crate) fn lingers(&self) {
         self.enter(LINGERING);
     }
 
-    pub(super) fn is_lingering(&self) -> bool {
+    pub(crate) fn is_lingering(&self) -> bool {
         self.phase.load(Relaxed) == LINGERING
     }
 
     /// Nobody is waited for from now on.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.is_last.store(true, Relaxed);
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.is_last.load(Relaxed)
     }
 
     /// Enters the phase that a look has shown the connection to be in since its last answer. Its buffers are new.
-    pub(super) fn looked(&self, has_begun: bool) {
+    pub(crate) fn looked(&self, has_begun: bool) {
         self.passed.store(0, Relaxed);
         self.phase.store(if has_begun { HEAD } else { QUIET }, Relaxed);
     }
 
     /// Returns when the connection may be overdue.
-    pub(super) async fn overdue(&self) {
+    pub(crate) async fn overdue(&self) {
         self.overdue.notified().await;
     }
 
@@ -234,7 +236,7 @@ impl Watch {
 
     /// Returns what is to be done about the connection. A request that is being answered, and one whose body is read, have their own
     /// deadlines.
-    pub(super) fn due(&self, limits: &Limits) -> Due {
+    pub(crate) fn due(&self, limits: &Limits) -> Due {
         let now = self.clock.now_ms();
         let is_over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_millis();
         let phase = self.phase.load(Relaxed);
@@ -249,7 +251,7 @@ impl Watch {
             // To take the connection apart would lose the rest of the answer.
             IDLE if writing_since == TAKEN => {
                 let look = limits.header_timeout.min(limits.idle_timeout);
-                let is_large = self.passed.load(Relaxed) > super::SMALL_BUFFER;
+                let is_large = self.passed.load(Relaxed) > SMALL_BUFFER;
                 (if is_large { look.min(SHRINK_AFTER) } else { look }, Due::Look)
             }
             IDLE | QUIET => (limits.idle_timeout, Due::End),
@@ -375,7 +377,7 @@ mod tests {
     fn large_buffers_are_given_back_soon() {
         let limits = Limits { header_timeout: 10 * SECOND, idle_timeout: 75 * SECOND, ..limits() };
         let (clock, watch) = watch();
-        watch.received(crate::connection::SMALL_BUFFER + 1);
+        watch.received(SMALL_BUFFER + 1);
         watch.begin();
         watch.answered();
         clock.now_ms.store(1_001, Relaxed);
