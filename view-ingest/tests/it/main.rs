@@ -6,7 +6,6 @@ mod auth;
 mod away;
 mod batch;
 mod counts;
-mod early_answers;
 mod fallback;
 mod fallback_faults;
 mod fallback_locks;
