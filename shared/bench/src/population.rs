@@ -19,6 +19,8 @@ pub(crate) struct Viewer {
 pub(crate) struct Population {
     pub(crate) posts: Vec<String>,
     pub(crate) viewers: Vec<Viewer>,
+    /// Somebody else, who has viewed everything before a measurement begins.
+    pub(crate) visitor: Viewer,
 }
 
 impl Population {
@@ -26,11 +28,11 @@ impl Population {
         let mut random = SmallRng::seed_from_u64(SEED);
         let mut id = || uuid::Builder::from_random_bytes(random.random()).into_uuid().to_string();
         let posts = (0..posts).map(|_| id()).collect();
-        let viewers = (0..viewers).map(|_| {
+        let mut viewer = || {
             let id = id();
             Viewer { token: Token::new(&id).expires_in(TOKEN_LIFETIME_SECONDS).hs256(SECRET), id }
-        });
-        let viewers = viewers.collect();
-        Self { posts, viewers }
+        };
+        let viewers = (0..viewers).map(|_| viewer()).collect();
+        Self { posts, viewers, visitor: viewer() }
     }
 }

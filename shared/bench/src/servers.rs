@@ -190,13 +190,13 @@ impl Server {
         self.stores.add_members(&pairs.collect::<Vec<_>>()).await
     }
 
-    /// Has view-ingest look up every post, which it otherwise does when the post is first asked for.
+    /// Has view-ingest look up every post, which it otherwise does when the post is first viewed.
     async fn touch(&self, population: &Population) -> anyhow::Result<()> {
         let mut connection = Connection::open(self.address).await?;
         for posts in population.posts.chunks(BATCH) {
-            connection.ask(&client::read(posts)).await.context("view-ingest does not know its posts")?;
+            connection.ask(&client::view(&population.visitor, posts)).await.context("view-ingest does not know its posts")?;
         }
-        Ok(())
+        self.stores.forget_outbox().await
     }
 
     /// What the server has printed, for whoever has to find out what went wrong.

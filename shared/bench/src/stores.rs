@@ -133,6 +133,11 @@ impl Stores {
         Ok(())
     }
 
+    /// Removes the outbox: nobody drains it meanwhile.
+    pub(crate) async fn forget_outbox(&self) -> anyhow::Result<()> {
+        Ok(self.redis.del(Keys::default().outbox()).await?)
+    }
+
     /// Entries in the outbox.
     pub(crate) async fn outbox(&self) -> anyhow::Result<u64> {
         Ok(self.redis.xlen(Keys::default().outbox()).await?)
