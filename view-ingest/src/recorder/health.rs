@@ -27,9 +27,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is asked whether PostgreSQL is set up and, while nobody knows of a store that takes views, whether one does.
 const LOOK_OUT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many connections to PostgreSQL are kept open: as many as reads may use, and one for a view. To open one takes several times as long as a
-/// look-up.
-const OPEN_CONNECTIONS: usize = MAX_READ_QUERIES + 1;
+/// How many connections to PostgreSQL are kept open: as many as reads may use, one for a view, and one for who looks after the stores. To open one
+/// takes several times as long as a look-up.
+const OPEN_CONNECTIONS: usize = MAX_READ_QUERIES + 2;
 
 /// Complaints that follow the last one within this time are for those who look closely.
 const COMPLAINT_INTERVAL_MS: u64 = 1_000;
@@ -179,6 +179,8 @@ async fn takes_views(database: &Database) -> bool {
 pub(crate) async fn first_look(database: Option<&Database>) -> Option<String> {
     let database = database?;
     let look = async {
+        // Each new connection has the tables looked at anew, which the first view is not to wait for.
+        database.keep_open(OPEN_CONNECTIONS).await;
         // A standby may not have yet what is missing.
         database.ping().await?;
         database.schema().await
