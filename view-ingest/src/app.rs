@@ -3,16 +3,15 @@
 use std::{hash::BuildHasher, sync::Arc};
 
 use foldhash::fast::RandomState;
-use shared::{
-    auth::{AuthError, Identity, Reason, Verifier},
-    ids::{PostId, ViewerId},
-    ledger,
-    postgres::Database,
+use smallvec::{SmallVec, smallvec};
+use tokio::sync::oneshot;
+use views_auth::{AuthError, Identity, Reason, Verifier};
+use views_core::ids::{PostId, ViewerId};
+use views_postgres::{Database, ledger};
+use views_service::{
     readiness::Readiness,
     respond::{self, Answer},
 };
-use smallvec::{SmallVec, smallvec};
-use tokio::sync::oneshot;
 
 use crate::{
     cli::Limits,

@@ -11,7 +11,7 @@ use hyper::{
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue},
 };
 use serde::Deserialize;
-use shared::respond::{self, Answer};
+use views_service::respond::{self, Answer};
 
 use crate::{app::App, messages, watch::Watch};
 

@@ -3,13 +3,11 @@
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use shared::{
-    auth::Verifier,
-    settings::{
-        DatabaseSettings, KeyArgs, LogArgs, LogSettings, PostgresArgs, PostsArgs, PostsSettings, Problems, RedisArgs,
-        RedisSettings, parse_args,
-    },
-};
+use views_auth::{Verifier, config::KeyArgs};
+use views_core::settings::{Problems, parse_args};
+use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};
+use views_redis::config::{RedisArgs, RedisSettings};
+use views_service::logs::{LogArgs, LogSettings};
 
 use crate::viewer_rate::Rate;
 

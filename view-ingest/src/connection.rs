@@ -19,8 +19,8 @@ use std::{
 
 use hyper::{StatusCode, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use shared::respond;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch as channel};
+use views_service::respond;
 
 use self::stream::Watched;
 use crate::{

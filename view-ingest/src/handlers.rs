@@ -8,10 +8,8 @@ use std::collections::HashSet;
 
 use foldhash::fast::RandomState;
 use hyper::StatusCode;
-use shared::{
-    ids::PostId,
-    respond::{self, Answer},
-};
+use views_core::ids::PostId;
+use views_service::respond::{self, Answer};
 
 use crate::{
     messages,

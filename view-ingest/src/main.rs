@@ -19,7 +19,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use shared::telemetry;
+use views_service::telemetry;
 
 /// A request makes some dozens of small allocations, most of them inside the libraries.
 #[global_allocator]

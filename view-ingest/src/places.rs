@@ -14,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::ticks;
 use slab::Slab;
+use views_core::ticks;
 
 use crate::{
     cli::Limits,

@@ -5,15 +5,15 @@ use std::{process::ExitCode, sync::Arc, thread::JoinHandle, time::Duration};
 use anyhow::Context;
 use fred::clients::Client;
 use prometheus_client::registry::Registry;
-use shared::{
+use tokio::sync::{mpsc, watch};
+use views_core::settings::EXIT_CONFIG;
+use views_postgres::Database;
+use views_redis::requirements::Notices;
+use views_service::{
     admin::{self, Admin},
     notify,
-    postgres::Database,
-    redis::requirements::Notices,
-    settings::EXIT_CONFIG,
     signals::{self, Signal},
 };
-use tokio::sync::{mpsc, watch};
 
 use crate::{
     app::App,
@@ -57,7 +57,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     verifier.register(registry.sub_registry_with_prefix(metrics::PREFIX));
 
     let clients: Vec<Client> = (0..settings.workers)
-        .map(|_| shared::redis::client(&settings.redis, REDIS_TIMEOUT))
+        .map(|_| views_redis::client(&settings.redis, REDIS_TIMEOUT))
         .collect::<Result<_, _>>()
         .context("cannot prepare the connection to Redis")?;
     let database = settings

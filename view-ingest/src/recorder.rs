@@ -22,16 +22,15 @@ mod waiting;
 use std::{sync::Arc, time::Duration};
 
 use fred::clients::Client;
-use shared::{
+use tokio::sync::{Semaphore, mpsc};
+use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
     keys::Keys,
-    ledger,
-    postgres::Database,
-    scripts::Depth,
     ticks,
 };
-use tokio::sync::{Semaphore, mpsc};
+use views_postgres::{Database, ledger};
+use views_redis::scripts::Depth;
 
 pub(crate) use self::ask::{Ask, Asked, Asking, Outcome, Outcomes, Parcel, Reply, Status, Unavailable, queue};
 use self::{

@@ -1,10 +1,9 @@
 //! The routes of the public listener, on one screen.
 
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, header::AUTHORIZATION};
-use shared::{
-    admin,
-    auth::Identity,
-    request,
+use views_auth::Identity;
+use views_service::{
+    admin, request,
     respond::{self, Answer},
 };
 

@@ -14,7 +14,7 @@ use governor::{
     state::{InMemoryState, NotKeyed},
 };
 use moka::{policy::EvictionPolicy, sync::Cache};
-use shared::{
+use views_core::{
     ids::ViewerId,
     settings::{Problems, given},
 };

@@ -68,7 +68,7 @@ impl Worker {
             }
         };
         self.stores.gate.follow();
-        shared::redis::connect(&self.stores.redis, self.redis_name);
+        views_redis::connect(&self.stores.redis, self.redis_name);
         tokio::spawn(tickets::deliver(self.parcels));
         tokio::spawn(recorder::run(self.stores, self.asked));
         let gate = Gate { app: self.app, stopping: self.stopping.clone(), places: self.places, refusals: Arc::default() };

@@ -7,15 +7,11 @@ use std::{
 
 use fred::{error::Error, interfaces::KeysInterface, types::Value};
 use indexmap::IndexSet;
-use shared::{
-    failpoints,
-    ids::PostId,
-    keys::field,
-    ledger,
-    redis::{
-        self,
-        resp::{Commands, Replies},
-    },
+use views_core::{failpoints, ids::PostId, keys::field};
+use views_postgres::ledger;
+use views_redis::{
+    self as redis,
+    resp::{Commands, Replies},
     scripts::{self, Settled, Settlement},
 };
 

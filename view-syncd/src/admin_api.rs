@@ -7,9 +7,9 @@ use hyper::{
     header::{AUTHORIZATION, HeaderValue},
 };
 use serde::Serialize;
-use shared::{
+use views_auth::{AuthError, Verifier};
+use views_service::{
     admin::{Answering, Route},
-    auth::{AuthError, Verifier},
     respond::{self, Answer},
 };
 

@@ -3,13 +3,11 @@
 use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use shared::{
-    auth::Verifier,
-    settings::{
-        DatabaseSettings, EXIT_USAGE, KeyArgs, LogArgs, LogSettings, PostgresArgs, PostsArgs, PostsSettings, Problems, RedisArgs,
-        RedisSettings,
-    },
-};
+use views_auth::{Verifier, config::KeyArgs};
+use views_core::settings::{EXIT_USAGE, Problems};
+use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};
+use views_redis::config::{RedisArgs, RedisSettings};
+use views_service::logs::{LogArgs, LogSettings};
 
 use crate::commands::dead;
 

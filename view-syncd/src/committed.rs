@@ -3,11 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexSet;
-use shared::{
-    failpoints,
-    ids::PostId,
+use views_core::{failpoints, ids::PostId};
+use views_postgres::{
+    insert::{Held, Outcome},
     ledger,
-    postgres::insert::{Held, Outcome},
 };
 
 use crate::{

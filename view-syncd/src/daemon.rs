@@ -11,17 +11,17 @@ use std::{
 use anyhow::Context;
 use backon::ExponentialBackoff;
 use prometheus_client::registry::Registry;
-use shared::{
-    admin::{self, Admin},
-    auth::Verifier,
-    notify,
-    readiness::Readiness,
-    settings::EXIT_CONFIG,
-    signals::{self, Signal},
-};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     time::{sleep, sleep_until},
+};
+use views_auth::Verifier;
+use views_core::settings::EXIT_CONFIG;
+use views_service::{
+    admin::{self, Admin},
+    notify,
+    readiness::Readiness,
+    signals::{self, Signal},
 };
 
 use crate::{

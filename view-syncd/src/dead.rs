@@ -10,10 +10,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use fred::error::Error;
-use shared::{
-    failpoints,
-    redis::resp::{Commands, Replies, Reply},
-};
+use views_core::failpoints;
+use views_redis::resp::{Commands, Replies, Reply};
 
 pub(crate) use self::{offer::Selection, read::Letter};
 use crate::engine::{Engine, refusal};

@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{failpoints, ids::PostId, postgres::schema::Schema};
+use views_core::{failpoints, ids::PostId};
+use views_postgres::schema::Schema;
 
 use crate::{
     acknowledge::places_of,

@@ -14,12 +14,10 @@ use fred::{
     error::{Error, ErrorKind},
     interfaces::EventInterface,
 };
-use shared::{
-    ids::PostId,
-    keys::Keys,
-    owner::Foreign,
-    postgres::{Database, DatabaseError},
-    redis::resp::{Commands, Replies, Reply},
+use views_core::{ids::PostId, keys::Keys, owner::Foreign};
+use views_postgres::{Database, DatabaseError};
+use views_redis::{
+    resp::{Commands, Replies, Reply},
     scripts,
 };
 

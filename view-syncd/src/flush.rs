@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use shared::keys::Keys;
+use views_core::keys::Keys;
 
 use crate::{
     drain::{Drained, Urgency},

@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{ids::PostId, ledger};
+use views_core::ids::PostId;
+use views_postgres::ledger;
 
 use crate::{
     committed::Committed,

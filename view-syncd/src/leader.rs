@@ -12,11 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
-    postgres::{Database, DatabaseError},
-    sql,
-};
 use tokio::sync::watch;
+use views_postgres::{Database, DatabaseError, sql};
 
 use crate::metrics::Metrics;
 

@@ -13,7 +13,7 @@ use fred::{
     error::{Error, ErrorKind},
     interfaces::ClientLike,
 };
-use shared::redis::{
+use views_redis::{
     link::{Link, LinkError},
     resp::{Commands, Replies, Reply},
 };

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use shared::telemetry;
 use view_syncd::{
     cli::{self, Command},
     commands, daemon,
 };
+use views_service::telemetry;
 
 fn main() -> ExitCode {
     let settings = match cli::read(std::env::args_os()) {

@@ -3,12 +3,12 @@
 use std::{collections::HashMap, fmt, str::FromStr, time::Instant};
 
 use fred::{clients::Client, error::Error, interfaces::StreamsInterface, types::Value};
-use shared::{
+use views_core::{
     ids::{PostId, ViewerId},
     keys::Keys,
-    postgres::schema::Schema,
-    redis::resp::{Commands, List, Replies, Reply},
 };
+use views_postgres::schema::Schema;
+use views_redis::resp::{Commands, List, Replies, Reply};
 
 use crate::{dead::DeadLetter, engine::refusal, line::Line, pairs::Pairs};
 

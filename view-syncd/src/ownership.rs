@@ -2,7 +2,7 @@
 //!
 //! The look and what follows it go over the same link, so that no other server comes in between.
 
-use shared::redis::{
+use views_redis::{
     ownership::{self, NO_TEXT},
     resp::{Commands, Replies, Reply},
 };

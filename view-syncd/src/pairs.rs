@@ -4,11 +4,8 @@
 use std::{collections::HashSet, ops::Range};
 
 use indexmap::IndexSet;
-use shared::{
-    ids::{PostId, ViewerId},
-    ledger::Sent,
-    postgres::{insert::PairList, schema::Schema},
-};
+use views_core::ids::{PostId, ViewerId};
+use views_postgres::{insert::PairList, ledger::Sent, schema::Schema};
 
 use crate::dead::{DeadLetter, NO_SUCH_POST};
 

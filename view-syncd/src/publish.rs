@@ -2,10 +2,8 @@
 
 use fred::error::Error;
 use serde::Serialize;
-use shared::{
-    ids::PostId,
-    redis::resp::{Commands, Replies, Reply},
-};
+use views_core::ids::PostId;
+use views_redis::resp::{Commands, Replies, Reply};
 
 use crate::engine::{Engine, refusal};
 

@@ -8,12 +8,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use shared::{
-    failpoints,
-    ids::PostId,
-    keys::field,
-    ledger,
-    redis::resp::{Commands, Replies, Reply},
+use views_core::{failpoints, ids::PostId, keys::field};
+use views_postgres::ledger;
+use views_redis::{
+    resp::{Commands, Replies, Reply},
     scripts::Adjustment,
 };
 

@@ -14,10 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
-    ids::PostId,
-    ledger::{self, Belief, Truth},
-};
+use views_core::ids::PostId;
+use views_postgres::ledger::{self, Belief, Truth};
 
 pub(crate) use self::look::Look;
 use self::{pace::Pace, walk::Walk};

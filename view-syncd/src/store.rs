@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::postgres::{
+use views_postgres::{
     Database, DatabaseError, Refusal,
     insert::{Insert, Options, Outcome, PairList},
 };

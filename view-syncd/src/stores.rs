@@ -15,13 +15,11 @@ use fred::{
     interfaces::EventInterface,
 };
 use prometheus_client::metrics::gauge::Gauge;
-use shared::{
-    keys::Keys,
-    postgres::{Database, DatabaseError},
-    redis::{
-        ownership,
-        requirements::{self, Notices, Report},
-    },
+use views_core::keys::Keys;
+use views_postgres::{Database, DatabaseError};
+use views_redis::{
+    ownership,
+    requirements::{self, Notices, Report},
 };
 
 use crate::{
@@ -145,9 +143,9 @@ impl Stores {
         let options = format!("{options} {SESSION_OPTIONS}");
         database.config.options(options.trim_start());
         let database = Database::new(&database, settings.posts.clone(), CONNECTIONS, STATEMENT_TIMEOUT)?;
-        let redis = shared::redis::client(&settings.redis, COMMAND_TIMEOUT)?;
+        let redis = views_redis::client(&settings.redis, COMMAND_TIMEOUT)?;
         let watch = RedisWatch { allow_eviction: settings.redis.allow_eviction, ..RedisWatch::default() };
-        shared::redis::connect(&redis, settings.redis.describe());
+        views_redis::connect(&redis, settings.redis.describe());
         let keys = settings.redis.keys.clone();
         Ok(Self { redis, keys, database: Arc::new(database), watch })
     }

@@ -17,13 +17,12 @@ use fred::{
     interfaces::ClientLike,
     types::{ClusterHash, CustomCommand, Value},
 };
-use shared::{
+use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
-    ledger,
-    postgres::insert::PairList,
-    scripts::Adjustment,
 };
+use views_postgres::{insert::PairList, ledger};
+use views_redis::scripts::Adjustment;
 
 use crate::{
     dead::{DeadLetter, NO_SUCH_POST},

@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{notify, ticks};
+use views_core::ticks;
+use views_service::notify;
 
 /// No single step takes longer: a statement may wait for a connection and then run into its own time limit, a command in Redis has a far
 /// shorter one.

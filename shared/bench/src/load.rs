@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
-use shared::ticks;
 use testkit::scratch::Scratch;
 use tokio::process::Command;
+use views_core::ticks;
 
 use crate::{
     cpu,

@@ -8,7 +8,6 @@ use fred::{
     interfaces::{ClientLike, KeysInterface, SetsInterface, StreamsInterface},
     types::{CustomCommand, InfoKind, Value},
 };
-use shared::{ids::PostId, keys::Keys};
 use testkit::{
     eventually,
     postgres::{Database, PostgresServer},
@@ -16,6 +15,7 @@ use testkit::{
     process::{Daemon, DaemonBuilder},
     redis::RedisServer,
 };
+use views_core::{ids::PostId, keys::Keys};
 
 use crate::{
     population::{Population, SECRET},

@@ -2,13 +2,13 @@
 //! minutes, and what is measured is what comes after.
 
 use anyhow::{Context, ensure};
-use shared::{
+use views_core::{
     ids::PostId,
     keys::{Keys, field},
-    redis::{
-        link::Link,
-        resp::{Commands, Replies, Reply},
-    },
+};
+use views_redis::{
+    link::Link,
+    resp::{Commands, Replies, Reply},
 };
 
 use crate::{

@@ -11,8 +11,8 @@ use std::{
 };
 
 use fred::{interfaces::StreamsInterface, types::Value};
-use shared::keys::Keys;
 use tokio::time::{Instant, sleep, timeout};
+use views_core::keys::Keys;
 
 use crate::{
     application::connect,

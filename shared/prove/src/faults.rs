@@ -6,12 +6,12 @@ use fred::{
     interfaces::{ClientLike, KeysInterface},
     types::{ClusterHash, CustomCommand},
 };
-use shared::{ids::PostId, keys};
 use tokio::{
     sync::Mutex,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
+use views_core::{ids::PostId, keys};
 
 use crate::{
     cluster::Cluster,

@@ -8,12 +8,12 @@ use std::{
 
 use fred::interfaces::{HashesInterface, SetsInterface, StreamsInterface};
 use serde_json::{Value, json};
-use shared::{
+use testkit::{http, tokens};
+use tokio::time::{Instant, sleep};
+use views_core::{
     ids::PostId,
     keys::{Keys, field},
 };
-use testkit::{http, tokens};
-use tokio::time::{Instant, sleep};
 
 use crate::{
     auditor::letters,

@@ -26,8 +26,8 @@ use std::{
 };
 
 use clap::Parser;
-use shared::failpoints::{ACK_BEFORE_COMMIT, SET_BEFORE_OUTBOX};
 use tokio::time::{Instant, sleep, sleep_until};
+use views_core::failpoints::{ACK_BEFORE_COMMIT, SET_BEFORE_OUTBOX};
 
 use crate::{
     clients::Times,
@@ -57,7 +57,7 @@ struct Args {
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
     /// Has the programs make a mistake that must be found, and ends as soon as it is
-    #[arg(long, value_parser = shared::failpoints::MISTAKES)]
+    #[arg(long, value_parser = views_core::failpoints::MISTAKES)]
     broken: Option<String>,
     /// Where the programs are, built with the feature `failpoints` [default: beside this one]
     #[arg(long)]

@@ -1,5 +1,8 @@
 //! How property tests are run: the same cases every time, so that a build is never red by chance.
 
+pub mod text;
+pub mod url;
+
 use proptest::test_runner::{Config, RngSeed};
 
 /// The seed of all property tests, where `PROPTEST_RNG_SEED` names no other one.

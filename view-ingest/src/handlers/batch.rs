@@ -4,10 +4,8 @@ use std::borrow::Cow;
 
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
-use shared::{
-    ids::{PostId, ViewerId},
-    respond::{self, Answer},
-};
+use views_core::ids::{PostId, ViewerId};
+use views_service::respond::{self, Answer};
 
 use super::{post_ids, spelled, unavailable};
 use crate::{

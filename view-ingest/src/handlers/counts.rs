@@ -4,8 +4,8 @@ use std::{borrow::Cow, fmt::Write};
 
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
-use shared::respond::{self, Answer};
 use smallvec::SmallVec;
+use views_service::respond::{self, Answer};
 
 use super::{post_id, post_ids, unavailable};
 use crate::{

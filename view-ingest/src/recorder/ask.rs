@@ -1,8 +1,8 @@
 //! What is asked of a recorder, and what it answers.
 
-use shared::ids::{PostId, ViewerId};
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
+use views_core::ids::{PostId, ViewerId};
 
 use crate::reads::Turn;
 

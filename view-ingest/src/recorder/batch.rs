@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use shared::{
-    ids::{PostId, ViewerId},
-    scripts::Depth,
-};
 use smallvec::SmallVec;
+use views_core::ids::{PostId, ViewerId};
+use views_redis::scripts::Depth;
 
 use super::{
     Outcome, Status, Unavailable,

@@ -1,9 +1,7 @@
 //! The check, one pipeline for the whole batch: who is in the sets already, and what the meta hashes say.
 
-use shared::{
-    keys::{Keys, field},
-    redis::resp::{Commands, List, Reply},
-};
+use views_core::keys::{Keys, field};
+use views_redis::resp::{Commands, List, Reply};
 
 use super::{
     Stores, Unavailable,

@@ -12,15 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
+use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
+};
+use views_postgres::{
+    Database, DatabaseError,
+    insert::{Insert, Options},
     ledger::{self, Pair},
-    postgres::{
-        Database, DatabaseError,
-        insert::{Insert, Options},
-        schema::Schema,
-    },
+    schema::Schema,
 };
 
 pub(super) use self::bypassed::{Bypassed, Missed};

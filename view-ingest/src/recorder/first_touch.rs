@@ -13,14 +13,17 @@ use std::{
 
 use fred::error::{Error, ErrorKind};
 use futures_util::future::join_all;
-use shared::{
+use tokio::sync::{Semaphore, mpsc};
+use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
-    ledger::{self, KnownPost, NO_VIEWERS},
-    postgres::Database,
-    scripts::{self, Depth},
+    post::KnownPost,
 };
-use tokio::sync::{Semaphore, mpsc};
+use views_postgres::{
+    Database,
+    ledger::{self, NO_VIEWERS},
+};
+use views_redis::scripts::{self, Depth};
 
 use super::{Stores, fallback::Missed};
 

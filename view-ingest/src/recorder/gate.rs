@@ -21,19 +21,16 @@ use fred::{
     interfaces::{ClientLike, EventInterface},
 };
 use prometheus_client::metrics::gauge::Gauge;
-use shared::{
-    keys::Keys,
-    owner::Owner,
-    postgres::Database,
-    redis::{
-        link::Link,
-        ownership,
-        requirements::{self, Notices, Report},
-        resp::{Commands, Replies, Reply},
-    },
+use tokio::sync::{Notify, watch};
+use views_core::{keys::Keys, owner::Owner};
+use views_postgres::Database;
+use views_redis::{
+    link::Link,
+    ownership,
+    requirements::{self, Notices, Report},
+    resp::{Commands, Replies, Reply},
     scripts,
 };
-use tokio::sync::{Notify, watch};
 
 use super::REDIS_TIMEOUT;
 

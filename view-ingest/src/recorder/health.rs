@@ -11,11 +11,9 @@ use std::{
 
 use futures_util::future::join_all;
 use prometheus_client::metrics::gauge::Gauge;
-use shared::{
-    postgres::{Database, DatabaseError},
-    readiness::Readiness,
-    ticks,
-};
+use views_core::ticks;
+use views_postgres::{Database, DatabaseError};
+use views_service::readiness::Readiness;
 
 use super::{first_touch::MAX_READ_QUERIES, gate::Gate};
 use crate::metrics::Metrics;

@@ -1,6 +1,6 @@
 //! A recorder's way to Redis: pipelines over a link of its own, as long as the gate is open.
 
-use shared::redis::{
+use views_redis::{
     link::{Link, LinkError},
     resp::{Commands, Replies, Reply},
 };

@@ -11,13 +11,15 @@ mod torn;
 
 use std::time::Duration;
 
-use shared::{
+use smallvec::SmallVec;
+use views_core::{
     failpoints,
     keys::{Keys, field},
-    redis::resp::{Commands, Reply},
+};
+use views_redis::{
+    resp::{Commands, Reply},
     scripts,
 };
-use smallvec::SmallVec;
 
 use super::{
     Stores, Unavailable,

@@ -2,10 +2,10 @@
 //!
 //! To wake a request on another worker's thread takes a call to the system, so all of a batch that go to one worker travel together.
 
-use shared::ids::{PostId, ViewerId};
 use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
+use views_core::ids::{PostId, ViewerId};
 
 use super::{
     Ask, Outcome, Outcomes, Parcel, Reply, Unavailable,

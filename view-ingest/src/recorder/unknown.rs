@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use moka::sync::Cache;
-use shared::{ids::PostId, scripts::Depth};
+use views_core::ids::PostId;
+use views_redis::scripts::Depth;
 
 /// Posts that are remembered at most, for each kind of asker. A flood of made-up ids pushes out older ones, and takes no more memory.
 const MAX_POSTS: u64 = 100_000;

@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use shared::{ids::PostId, scripts::Depth};
+use views_core::ids::PostId;
+use views_redis::scripts::Depth;
 
 use super::batch::Items;
 

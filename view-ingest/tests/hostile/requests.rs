@@ -11,8 +11,8 @@ use proptest::{
     test_runner::TestRunner,
 };
 use serde_json::{Value, json};
-use shared::ids::PostId;
 use testkit::properties::cases;
+use views_core::ids::PostId;
 
 use crate::{
     wire::{Answer, Ending, send},

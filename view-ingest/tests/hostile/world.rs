@@ -3,10 +3,6 @@
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
-use shared::{
-    settings::{DatabaseSettings, PostsSettings},
-    sql::identifier::{ColumnName, TableName},
-};
 use testkit::{
     http::Client,
     postgres::{self, Database},
@@ -16,6 +12,10 @@ use testkit::{
     tokens::{self, SECRET},
 };
 use tokio::runtime::Runtime;
+use views_postgres::{
+    config::{DatabaseSettings, PostsSettings},
+    sql::identifier::{ColumnName, TableName},
+};
 
 /// Long enough for a migration.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -94,5 +94,5 @@ async fn migrate(database: &Database) {
         author: ColumnName::literal("author_id"),
         count: ColumnName::literal("views_count"),
     };
-    shared::postgres::Database::new(&settings, posts, 1, MIGRATION_TIMEOUT).unwrap().migrate().await.unwrap();
+    views_postgres::Database::new(&settings, posts, 1, MIGRATION_TIMEOUT).unwrap().migrate().await.unwrap();
 }

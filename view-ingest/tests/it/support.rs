@@ -8,10 +8,6 @@ use fred::{
     types::InfoKind,
 };
 use serde_json::{Value, json};
-use shared::{
-    settings::{DatabaseSettings, PostsSettings},
-    sql::identifier::{ColumnName, TableName},
-};
 use testkit::{
     http::{Client, Response},
     postgres::{self, Database},
@@ -19,6 +15,10 @@ use testkit::{
     process::{Daemon, DaemonBuilder},
     redis::RedisServer,
     tokens,
+};
+use views_postgres::{
+    config::{DatabaseSettings, PostsSettings},
+    sql::identifier::{ColumnName, TableName},
 };
 
 /// The program under test.
@@ -266,7 +266,7 @@ pub(crate) async fn migrate(database: &Database, posts: &PostsTable) {
 }
 
 /// The database with its posts table, as both programs know it.
-pub(crate) fn as_the_programs_know_it(database: &Database, posts: &PostsTable) -> shared::postgres::Database {
+pub(crate) fn as_the_programs_know_it(database: &Database, posts: &PostsTable) -> views_postgres::Database {
     let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false };
     let column = |name: &str| ColumnName::parse(name).unwrap();
     let posts = PostsSettings {
@@ -275,5 +275,5 @@ pub(crate) fn as_the_programs_know_it(database: &Database, posts: &PostsTable) -
         author: column(&posts.author_column),
         count: column(&posts.count_column),
     };
-    shared::postgres::Database::new(&settings, posts, 1, MIGRATION_TIMEOUT).unwrap()
+    views_postgres::Database::new(&settings, posts, 1, MIGRATION_TIMEOUT).unwrap()
 }

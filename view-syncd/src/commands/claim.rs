@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use shared::{redis::ownership, settings::EXIT_CONFIG};
+use views_core::settings::EXIT_CONFIG;
+use views_redis::ownership;
 
 use super::PATIENCE;
 use crate::{cli::SyncSettings, stores::Stores};

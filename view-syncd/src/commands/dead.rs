@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
-use shared::settings::EXIT_CONFIG;
+use views_core::settings::EXIT_CONFIG;
 
 use super::PATIENCE;
 use crate::{

@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use shared::{
-    postgres::{Database, DatabaseError, schema::Migrated},
-    settings::EXIT_CONFIG,
-};
+use views_core::settings::EXIT_CONFIG;
+use views_postgres::{Database, DatabaseError, schema::Migrated};
 
 use crate::cli::{STATEMENT_TIMEOUT, SyncSettings};
 

@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
-use shared::settings::EXIT_CONFIG;
+use views_core::settings::EXIT_CONFIG;
 
 use super::PATIENCE;
 use crate::{cli::SyncSettings, engine::Engine, leader, metrics::Metrics, stop::Stop, stores::Stores};

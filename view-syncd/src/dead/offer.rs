@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
+use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
-    postgres::{DatabaseError, insert::Outcome},
-    scripts::Adjustment,
 };
+use views_postgres::{DatabaseError, insert::Outcome};
+use views_redis::scripts::Adjustment;
 
 use super::read::Letter;
 use crate::{

@@ -1,7 +1,7 @@
 //! Reading dead letters.
 
 use fred::error::Error;
-use shared::redis::resp::{Commands, List, Replies, Reply};
+use views_redis::resp::{Commands, List, Replies, Reply};
 
 use super::{DeadLetter, field};
 use crate::{

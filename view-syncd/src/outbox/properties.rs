@@ -4,11 +4,9 @@ use proptest::{
     collection::vec,
     prelude::{Strategy, any, prop_assert_eq, prop_oneof, proptest},
 };
-use shared::{
-    ids::{PostId, ViewerId},
-    redis::resp::{Replies, Reply},
-};
 use testkit::properties::cases;
+use views_core::ids::{PostId, ViewerId};
+use views_redis::resp::{Replies, Reply};
 
 use super::Gathered;
 

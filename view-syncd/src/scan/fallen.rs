@@ -3,13 +3,13 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use shared::{
+use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
     keys::field,
-    ledger,
-    redis::resp::{Commands, Replies, Reply},
 };
+use views_postgres::ledger;
+use views_redis::resp::{Commands, Replies, Reply};
 
 use super::Scanned;
 use crate::{
@@ -126,7 +126,7 @@ impl Engine {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         for chunk in lost.chunks(REMOVED).chain(lost.is_empty().then_some(lost)) {
             commands.clear();
-            shared::scripts::take_out(&mut commands, &self.keys, post, chunk, falls);
+            views_redis::scripts::take_out(&mut commands, &self.keys, post, chunk, falls);
             self.exchange(&commands, &mut replies).await?;
             if let Some(error @ Reply::Error(_)) = replies.iter().next() {
                 return Err(refusal(Some(error)).into());

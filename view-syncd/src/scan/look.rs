@@ -3,11 +3,8 @@
 use std::collections::HashMap;
 
 use fred::error::{Error, ErrorKind};
-use shared::{
-    ids::PostId,
-    keys::field,
-    redis::resp::{Commands, Replies, Reply},
-};
+use views_core::{ids::PostId, keys::field};
+use views_redis::resp::{Commands, Replies, Reply};
 
 use super::Scanned;
 use crate::engine::{Engine, Failure};

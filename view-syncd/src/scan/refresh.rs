@@ -5,11 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use fred::error::Error;
 use futures_util::future::join_all;
-use shared::{
-    failpoints,
-    ids::PostId,
-    ledger::{self, Belief, Truth},
-    redis::resp::{Commands, Replies, Reply},
+use views_core::{failpoints, ids::PostId};
+use views_postgres::ledger::{self, Belief, Truth};
+use views_redis::{
+    resp::{Commands, Replies, Reply},
     scripts::{self, Adjustment, Depth},
 };
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use fred::error::Error;
-use shared::{
+use views_core::{
     ids::PostId,
     keys::{Keys, ScannedKey},
-    redis::resp::{Commands, List, Replies, Reply},
 };
+use views_redis::resp::{Commands, List, Replies, Reply};
 
 use super::Pace;
 use crate::engine::{Engine, Failure, refusal};

@@ -1,10 +1,8 @@
 use fred::interfaces::{HashesInterface, KeysInterface};
-use shared::{
-    ids::PostId,
-    redis::{
-        link::Link,
-        resp::{Commands, Replies, Reply},
-    },
+use views_core::ids::PostId;
+use views_redis::{
+    link::Link,
+    resp::{Commands, Replies, Reply},
     scripts::{self, Settled, Settlement},
 };
 

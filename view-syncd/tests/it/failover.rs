@@ -6,7 +6,6 @@ use fred::{
     interfaces::{ClientLike, SetsInterface, StreamsInterface},
     types::{ClusterHash, CustomCommand},
 };
-use shared::{ids::PostId, keys::Keys};
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -17,6 +16,7 @@ use testkit::{
     traffic::{self, Traffic, View},
 };
 use view_syncd::drain::{Drained, Urgency};
+use views_core::{ids::PostId, keys::Keys};
 
 use crate::{
     site::{Pair, Site, database, disconnect},

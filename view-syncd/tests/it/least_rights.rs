@@ -6,7 +6,6 @@ use fred::{
     types::{ClusterHash, CustomCommand, InfoKind, Value},
 };
 use serde_json::json;
-use shared::{ids::PostId, keys::Keys};
 use testkit::{
     SOON, eventually,
     http::{Client, Response},
@@ -16,6 +15,7 @@ use testkit::{
     redis::RedisServer,
     tokens,
 };
+use views_core::{ids::PostId, keys::Keys};
 
 use crate::{
     site,

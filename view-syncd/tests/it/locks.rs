@@ -6,8 +6,8 @@ mod tables;
 use std::time::{Duration, Instant};
 
 use fred::interfaces::HashesInterface;
-use shared::ids::PostId;
 use testkit::{SOON, eventually, http::Client, process::Daemon};
+use views_core::ids::PostId;
 
 use crate::support::World;
 

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use fred::interfaces::{HashesInterface, SetsInterface, StreamsInterface};
 use serde_json::json;
-use shared::{ids::PostId, keys::Keys};
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -16,6 +15,7 @@ use view_syncd::{
     drain::{Drained, Urgency},
     engine::Failure,
 };
+use views_core::{ids::PostId, keys::Keys};
 
 use crate::support::{SECRET, World, drain_held, ready};
 

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use fred::interfaces::{HashesInterface, KeysInterface, SetsInterface};
-use shared::{
+use views_core::{
     ids::{PostId, ViewerId},
-    ledger::KnownPost,
-    redis::{
-        link::Link,
-        resp::{Commands, Replies, Reply},
-    },
+    post::KnownPost,
+};
+use views_redis::{
+    link::Link,
+    resp::{Commands, Replies, Reply},
     scripts::{self, Adjustment, Depth, Settled, Settlement},
 };
 

@@ -9,7 +9,6 @@ use fred::{
     interfaces::{ClientLike, KeysInterface, SetsInterface, StreamsInterface},
     types::{ClusterHash, CustomCommand},
 };
-use shared::{ids::PostId, keys::Keys};
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -23,6 +22,7 @@ use view_syncd::{
     drain::Urgency,
     engine::{Engine, Failure},
 };
+use views_core::{ids::PostId, keys::Keys};
 
 use crate::{
     site,

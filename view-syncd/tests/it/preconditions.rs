@@ -5,7 +5,6 @@ mod tables;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures_util::{StreamExt, stream};
-use shared::keys::Keys;
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -14,6 +13,7 @@ use testkit::{
     process::{Daemon, DaemonBuilder},
     redis::RedisServer,
 };
+use views_core::keys::Keys;
 
 use self::tables::{FIT, LEDGER, RIGHTS, UNFIT};
 use crate::support::{PROGRAM, SECRET, World};

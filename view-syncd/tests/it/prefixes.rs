@@ -7,7 +7,6 @@ use fred::{
     interfaces::{ClientLike, EventInterface, KeysInterface, PubsubInterface, SetsInterface, StreamsInterface},
 };
 use serde_json::json;
-use shared::{ids::PostId, keys::Keys};
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -17,6 +16,7 @@ use testkit::{
     redis::RedisServer,
     tokens,
 };
+use views_core::{ids::PostId, keys::Keys};
 
 use crate::{
     site,

@@ -13,7 +13,6 @@ use std::{
 use fred::interfaces::{HashesInterface, KeysInterface, SetsInterface};
 use futures_util::future::{join_all, try_join_all};
 use serde_json::json;
-use shared::ids::PostId;
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -21,6 +20,7 @@ use testkit::{
     process::{Daemon, sibling_binary},
     tokens,
 };
+use views_core::ids::PostId;
 
 use crate::support::{SECRET, World};
 

@@ -10,7 +10,6 @@ use fred::{
     interfaces::{ClientLike, StreamsInterface},
     types::{ClusterHash, CustomCommand, Value},
 };
-use shared::keys::Keys;
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -20,6 +19,7 @@ use testkit::{
     redis::RedisServer,
     sentinel::{FAILOVER_DEADLINE, ReplicatedRedis},
 };
+use views_core::keys::Keys;
 
 use crate::support::{PROGRAM, SECRET};
 

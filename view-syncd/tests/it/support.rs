@@ -8,7 +8,6 @@ use fred::{
     types::{InfoKind, Value},
 };
 use prometheus_client::registry::Registry;
-use shared::{ids::PostId, keys::Keys};
 use testkit::{
     SOON, eventually,
     http::Client,
@@ -25,6 +24,7 @@ use view_syncd::{
     stop::Stop,
     stores::Stores,
 };
+use views_core::{ids::PostId, keys::Keys};
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_view-syncd");

@@ -1,6 +1,6 @@
 //! Where the programs die by themselves.
 
-use shared::failpoints::{ACK_BEFORE_COMMIT, SET_BEFORE_OUTBOX};
+use views_core::failpoints::{ACK_BEFORE_COMMIT, SET_BEFORE_OUTBOX};
 
 use super::Program;
 use crate::random::Random;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shared::ids::{PostId, ViewerId};
+use views_core::ids::{PostId, ViewerId};
 
 /// Posts and viewers that are remembered at most, per recorder. What an outage touches beyond that is brought up to date by the scan.
 const MAX_REMEMBERED: usize = 200_000;

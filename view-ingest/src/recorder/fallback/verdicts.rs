@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use shared::{
-    ids::{PostId, ViewerId},
+use views_core::ids::{PostId, ViewerId};
+use views_postgres::{
+    insert::Outcome as Inserted,
     ledger::{Pair, Seen},
-    postgres::insert::Outcome as Inserted,
 };
 
 use crate::recorder::{Status, Unavailable};

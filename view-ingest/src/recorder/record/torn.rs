@@ -1,6 +1,6 @@
-//! Recording cut short, and recording done wrong: only for proofs (see [`shared::failpoints`]).
+//! Recording cut short, and recording done wrong: only for proofs (see [`views_core::failpoints`]).
 
-use shared::failpoints;
+use views_core::failpoints;
 
 use super::{Group, Lane, Stores, send_outbox, send_posts};
 

@@ -127,7 +127,7 @@ async fn posts_that_wait_for_many_small_batches_are_exact() {
             world.add_entry(all.iter().map(|post| (post.as_str(), viewer.as_str())).collect()).await;
         }
         for post in 1..=6 {
-            let meta = world.keys.meta(&shared::ids::PostId::parse(&post.to_string()).unwrap());
+            let meta = world.keys.meta(&views_core::ids::PostId::parse(&post.to_string()).unwrap());
             let () = fred::interfaces::HashesInterface::hincrby(&world.redis, meta, "recorded", 400).await.unwrap();
         }
     };

@@ -1,0 +1,124 @@
+//! Tokens that were found good a moment ago. A viewer sends the same one with each request, and to check its signature again costs more
+//! than all else that is done with the request's head.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use quick_cache::{Weighter, sync::Cache};
+
+use super::Identity;
+
+/// How much memory the tokens may take, in bytes.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// What a token takes beside its own text, in bytes.
+const OVERHEAD: u64 = 256;
+/// How long a token is good without another look, in seconds.
+const MAX_AGE: f64 = 60.0;
+
+/// Good tokens, each with whom it speaks for. Never one that is not good: those cost whoever sends them, and nobody else's place.
+#[derive(Debug)]
+pub(super) struct KnownTokens {
+    tokens: Cache<Box<[u8]>, Known, ByLength>,
+    /// Grows with each change of the key. What an old key let in is worth nothing.
+    keys: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    identity: Identity,
+    /// In seconds since 1970.
+    until: f64,
+    keys: u64,
+}
+
+#[derive(Debug, Clone)]
+struct ByLength;
+
+impl Weighter<Box<[u8]>, Known> for ByLength {
+    fn weight(&self, token: &Box<[u8]>, _: &Known) -> u64 {
+        token.len() as u64 + OVERHEAD
+    }
+}
+
+impl Default for KnownTokens {
+    fn default() -> Self {
+        let usual = MAX_BYTES / (2 * OVERHEAD);
+        let tokens = Cache::with_weighter(usize::try_from(usual).unwrap_or(usize::MAX), MAX_BYTES, ByLength);
+        Self { tokens, keys: AtomicU64::new(0) }
+    }
+}
+
+impl KnownTokens {
+    /// Whom a token speaks for, if it was found good a moment ago and has not expired since.
+    pub(super) fn get(&self, token: &[u8]) -> Option<Identity> {
+        let known = self.tokens.get(token)?;
+        (known.keys == self.keys() && now() < known.until).then_some(known.identity)
+    }
+
+    /// Which key is in use, by its number.
+    pub(super) fn keys(&self) -> u64 {
+        self.keys.load(SeqCst)
+    }
+
+    /// Keeps a token that the key with this number has let in, until it expires, and for a minute at most.
+    pub(super) fn keep(&self, token: &[u8], identity: Identity, exp: f64, keys: u64) {
+        let now = now();
+        let until = exp.min(now + MAX_AGE);
+        if now < until {
+            self.tokens.insert(token.into(), Known { identity, until, keys });
+        }
+    }
+
+    /// Forgets all tokens: there is a new key.
+    pub(super) fn forget(&self) {
+        self.keys.fetch_add(1, SeqCst);
+        self.tokens.clear();
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use views_core::ids::ViewerId;
+
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity { viewer: ViewerId::parse("x").unwrap(), admin: false }
+    }
+
+    #[test]
+    fn a_token_is_known_until_it_expires() {
+        let known = KnownTokens::default();
+        known.keep(b"good", identity(), now() + 1_000.0, 0);
+        known.keep(b"over", identity(), now() - 0.001, 0);
+        assert_eq!(known.get(b"good"), Some(identity()));
+        assert_eq!(known.get(b"over"), None);
+        assert_eq!(known.get(b"goo"), None);
+    }
+
+    #[test]
+    fn nothing_of_an_old_key_outlives_it() {
+        let known = KnownTokens::default();
+        known.keep(b"a", identity(), now() + 1_000.0, known.keys());
+        let keys_before = known.keys();
+        known.forget();
+        known.keep(b"b", identity(), now() + 1_000.0, keys_before);
+        assert_eq!((known.get(b"a"), known.get(b"b")), (None, None));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let known = KnownTokens::default();
+        for number in 0..100_000_u32 {
+            known.keep(&[number.to_be_bytes(); 64].concat(), identity(), f64::MAX, 0);
+        }
+        assert!(known.tokens.weight() <= MAX_BYTES);
+        assert!(known.tokens.len() > 10_000, "{}", known.tokens.len());
+    }
+}

@@ -1,0 +1,256 @@
+//! Who is asking: bearer tokens (JWT, RFC 7519), checked against keys of which each one's kind decides the algorithm.
+
+pub mod config;
+mod known;
+mod pem;
+mod refusals;
+mod secret;
+mod source;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::Value;
+use views_core::ids::ViewerId;
+
+use self::{known::KnownTokens, refusals::Refusals, source::Loaded};
+pub use self::{
+    pem::{BlockError, PemError},
+    refusals::Reason,
+    source::{KeyError, KeySource},
+};
+
+/// The role of those who may ask for a sync.
+pub const ADMIN: &str = "ADMIN";
+
+/// What a token must say beside a true signature, `exp` and `sub`.
+#[derive(Debug, Clone, Default)]
+pub struct TokenRules {
+    /// The `iss` that is demanded, if any.
+    pub issuer: Option<String>,
+    /// The `aud` that is demanded, if any.
+    pub audience: Option<String>,
+    /// By how much `exp` and `nbf` may be missed.
+    pub leeway: Duration,
+    /// Whether a secret will do that can be guessed for its length.
+    pub allow_weak_secret: bool,
+}
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// No `Authorization: Bearer …` header.
+    #[error("no bearer token")]
+    Missing,
+    /// The token was true once.
+    #[error("the token has expired")]
+    Expired,
+    /// The token is not one of ours, or says too little.
+    #[error("the token is not valid")]
+    Invalid,
+}
+
+/// Whom a token speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The viewer (`sub`).
+    pub viewer: ViewerId,
+    /// Whether the claim `role` is `ADMIN`.
+    pub admin: bool,
+}
+
+/// Checks tokens, and takes new keys when told to reload.
+#[derive(Debug)]
+pub struct Verifier {
+    source: KeySource,
+    rules: TokenRules,
+    current: ArcSwap<Keys>,
+    known: KnownTokens,
+    refusals: Refusals,
+    warnings: Vec<String>,
+}
+
+/// The keys in use. A token is tried with those whose algorithm its header names, one after the other.
+struct Keys(Vec<Key>);
+
+struct Key {
+    key: DecodingKey,
+    /// With the algorithms of this key: its kind binds them.
+    validation: Validation,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|key| &key.validation.algorithms)).finish()
+    }
+}
+
+/// What decides which keys are tried. The library does not look at `crit`, and would not see one that is null.
+#[derive(Deserialize)]
+struct Header {
+    alg: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+/// Says that a field is there, whatever its value.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
+}
+
+/// Anything may stand in them until the library has looked at them.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    sub: Value,
+    /// Seconds since 1970, perhaps with a fraction.
+    #[serde(default)]
+    exp: Value,
+    #[serde(default)]
+    role: Value,
+}
+
+impl Verifier {
+    /// Loads the keys.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the source has no key, or one that cannot be used.
+    pub fn new(source: KeySource, rules: TokenRules) -> Result<Self, KeyError> {
+        let (keys, warnings) = Keys::load(&source, &rules)?;
+        let (known, refusals) = (KnownTokens::default(), Refusals::default());
+        Ok(Self { source, rules, current: ArcSwap::from_pointee(keys), known, refusals, warnings })
+    }
+
+    /// What an operator should know about the keys that were loaded at first.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Adds the numbers of refused tokens to a binary's own.
+    pub fn register(&self, registry: &mut Registry) {
+        self.refusals.register(registry);
+    }
+
+    /// Loads the keys anew from their file; a secret given directly stays.
+    ///
+    /// # Errors
+    /// [`KeyError`]; the keys in use stay in use.
+    pub fn reload(&self) -> Result<(), KeyError> {
+        let (keys, warnings) = Keys::load(&self.source, &self.rules)?;
+        self.current.store(Arc::new(keys));
+        self.known.forget();
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
+    }
+
+    /// Loads the keys anew as [`Self::reload`] does, and says in the log what came of it: keys that cannot be used must not lock
+    /// everybody out.
+    pub fn reload_and_tell(&self) {
+        match self.reload() {
+            Ok(()) => tracing::info!("the key of tokens was read anew"),
+            Err(error) => tracing::error!(%error, "the key of tokens could not be read anew; the old one stays"),
+        }
+    }
+
+    /// Checks the value of an `Authorization` header.
+    ///
+    /// # Errors
+    /// [`AuthError`] when there is no header, another scheme, or a token that does not hold.
+    pub fn identify(&self, authorization: Option<&[u8]>) -> Result<Identity, AuthError> {
+        let Some(token) = authorization.and_then(bearer) else { return Err(self.refuse(Reason::Missing)) };
+        if let Some(identity) = self.known.get(token) {
+            return Ok(identity);
+        }
+        // The number is taken before the keys, so that a token that an old key let in is never kept behind new ones.
+        let number = self.known.keys();
+        let keys = self.current.load();
+        let (identity, exp) = keys.check(token).map_err(|reason| self.refuse(reason))?;
+        self.known.keep(token, identity, exp, number);
+        Ok(identity)
+    }
+
+    /// Notes that a token is refused, and gives what the client may know of it.
+    pub fn refuse(&self, reason: Reason) -> AuthError {
+        self.refusals.note(reason);
+        reason.error()
+    }
+}
+
+/// The token behind the scheme `Bearer`, which is written in any case (RFC 9110, section 11.1).
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii()).filter(|token| !token.is_empty())
+}
+
+impl Keys {
+    /// The keys of a source, and what an operator should know about them.
+    fn load(source: &KeySource, rules: &TokenRules) -> Result<(Self, Vec<String>), KeyError> {
+        let Loaded { keys, warnings } = source.load(rules.allow_weak_secret)?;
+        let keys = keys.into_iter().map(|(key, algorithms)| Key { key, validation: rules.validation(algorithms) }).collect();
+        Ok((Self(keys), warnings))
+    }
+
+    /// Whom a token speaks for, and until when.
+    fn check(&self, token: &[u8]) -> Result<(Identity, f64), Reason> {
+        let header = header(token).ok_or(Reason::Malformed)?;
+        if header.crit {
+            return Err(Reason::Crit);
+        }
+        let algorithm = header.alg.and_then(|name| name.parse().ok()).ok_or(Reason::Algorithm)?;
+        let mut refusal = Reason::Algorithm;
+        for Key { key, validation } in self.0.iter().filter(|key| key.validation.algorithms.contains(&algorithm)) {
+            match jsonwebtoken::decode::<Claims>(token, key, validation) {
+                Ok(token) => return token.claims.read(),
+                Err(error) => refusal = Reason::of(error.kind()),
+            }
+            if refusal != Reason::Signature {
+                break;
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Claims {
+    fn read(&self) -> Result<(Identity, f64), Reason> {
+        let viewer = match &self.sub {
+            Value::Null => return Err(Reason::NoViewer),
+            Value::String(viewer) => ViewerId::parse(viewer).map_err(|_| Reason::BadViewer)?,
+            _ => return Err(Reason::BadViewer),
+        };
+        let exp = self.exp.as_f64().ok_or(Reason::NoExpiry)?;
+        Ok((Identity { viewer, admin: self.role == ADMIN }, exp))
+    }
+}
+
+fn header(token: &[u8]) -> Option<Header> {
+    let encoded = token.split(|byte| *byte == b'.').next()?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
+}
+
+impl TokenRules {
+    fn validation(&self, algorithms: Vec<Algorithm>) -> Validation {
+        let mut validation = Validation { algorithms, ..Validation::default() };
+        validation.set_required_spec_claims(&["exp", "sub"]);
+        validation.leeway = self.leeway.as_secs();
+        validation.validate_nbf = true;
+        // Where no audience is demanded, a token that names one is as good as any other.
+        validation.validate_aud = self.audience.is_some();
+        if let Some(audience) = &self.audience {
+            validation.set_required_spec_claims(&["exp", "sub", "aud"]);
+            validation.set_audience(&[audience]);
+        }
+        if let Some(issuer) = &self.issuer {
+            validation.required_spec_claims.insert("iss".to_owned());
+            validation.set_issuer(&[issuer]);
+        }
+        validation
+    }
+}

@@ -1,0 +1,117 @@
+//! Where the keys of tokens come from, and what makes a key unfit.
+
+use std::path::{Path, PathBuf};
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+use secrecy::{ExposeSecret, SecretString};
+use views_core::files;
+
+use super::{
+    pem::{self, PemError},
+    secret,
+};
+
+/// Where the keys come from.
+#[derive(Debug)]
+pub enum KeySource {
+    /// The secret of HS256 tokens itself.
+    Secret(SecretString),
+    /// A file with the secret of HS256 tokens.
+    SecretFile(PathBuf),
+    /// A PEM file with RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA) public keys, any number of them.
+    PublicKeyFile(PathBuf),
+}
+
+/// Why a key cannot be used. Never repeats key material.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// There is nothing in it.
+    #[error("the secret is empty")]
+    Empty,
+    /// It can be guessed.
+    #[error(
+        "the secret has {0} bytes, and must have 32 or more (openssl rand -base64 48); where the application signs with it \
+         already, --jwt-allow-weak-secret accepts it"
+    )]
+    Weak(usize),
+    /// Everybody knows it.
+    #[error("the secret is the one of a sample, which everybody knows: make one of your own (openssl rand -base64 48)")]
+    Sample,
+    /// It is a key of a pair, or a certificate.
+    #[error("the secret is a key of a pair or a certificate, which is no secret: a public key goes into --jwt-public-key-file")]
+    PemSecret,
+    /// The file's keys cannot be used.
+    #[error("{}: {error}", path.display())]
+    PublicKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: PemError,
+    },
+}
+
+/// Keys, and what an operator should know about them.
+pub(super) struct Loaded {
+    /// Each with the algorithms of the tokens that it may verify.
+    pub(super) keys: Vec<(DecodingKey, Vec<Algorithm>)>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl KeySource {
+    /// The flag that names this source.
+    #[must_use]
+    pub fn setting(&self) -> &'static str {
+        match self {
+            Self::Secret(_) => "--jwt-secret",
+            Self::SecretFile(_) => "--jwt-secret-file",
+            Self::PublicKeyFile(_) => "--jwt-public-key-file",
+        }
+    }
+
+    pub(super) fn load(&self, allow_weak_secret: bool) -> Result<Loaded, KeyError> {
+        let mut warnings = Vec::new();
+        let keys = match self {
+            Self::Secret(secret) => self.hmac(secret.expose_secret().as_bytes(), allow_weak_secret, &mut warnings)?,
+            Self::SecretFile(path) => {
+                let text = read(path)?;
+                warnings.extend(files::exposed(self.setting(), path));
+                self.hmac(files::without_line_break(&text), allow_weak_secret, &mut warnings)?
+            }
+            Self::PublicKeyFile(path) => {
+                let keys = pem::public_keys(&read(path)?).map_err(|error| KeyError::PublicKeys { path: path.clone(), error })?;
+                warnings.extend(files::replaceable(self.setting(), path));
+                keys.into_iter().map(|(key, algorithm)| (key, vec![algorithm])).collect()
+            }
+        };
+        Ok(Loaded { keys, warnings })
+    }
+
+    fn hmac(
+        &self,
+        text: &[u8],
+        allow_weak: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<(DecodingKey, Vec<Algorithm>)>, KeyError> {
+        let key = secret::hmac_key(text, allow_weak)?;
+        if text.len() < secret::LEAST_BYTES {
+            warnings.push(format!(
+                "{}: the secret has {} bytes only: whoever guesses it is any user and any administrator; 32 or more are safe",
+                self.setting(),
+                text.len()
+            ));
+        }
+        Ok(vec![(key, vec![Algorithm::HS256])])
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+    std::fs::read(path).map_err(|error| KeyError::Unreadable { path: path.to_owned(), error })
+}

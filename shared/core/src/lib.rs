@@ -1,0 +1,12 @@
+//! What is counted and where it lies ([`ids`], [`keys`], [`post`]), whose it is ([`owner`]), how settings are read ([`settings`], [`files`],
+//! [`network`]), and what every process is made of ([`ticks`], [`failpoints`]). It knows neither store.
+
+pub mod failpoints;
+pub mod files;
+pub mod ids;
+pub mod keys;
+pub mod network;
+pub mod owner;
+pub mod post;
+pub mod settings;
+pub mod ticks;

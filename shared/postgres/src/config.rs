@@ -1,0 +1,264 @@
+//! Where PostgreSQL is, and which of its tables and columns hold the posts.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio_postgres::config::{Config, SslMode};
+use views_core::settings::{Problems, given};
+
+use crate::sql::identifier::{ColumnName, TableName};
+use crate::unprotected;
+
+/// The flags of PostgreSQL.
+#[derive(Clone, Default, Args)]
+#[command(next_help_heading = "PostgreSQL")]
+pub struct PostgresArgs {
+    /// postgres://user:password@host:5432/name, with sslmode=disable, prefer, require, verify-ca or verify-full
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// A file with that URL, where its password should not stand in the environment
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    database_url_file: Option<String>,
+}
+
+impl std::fmt::Debug for PostgresArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresArgs").finish_non_exhaustive()
+    }
+}
+
+/// The flags of the application's posts table.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "The application's posts table")]
+pub struct PostsArgs {
+    /// The table of posts, with its schema if need be; upper case and odd characters are kept: `Post`, `blog.Post` [default: posts]
+    #[arg(long, env = "POSTS_TABLE", value_name = "TABLE")]
+    posts_table: Option<String>,
+    /// The column with a post's id [default: id]
+    #[arg(long, env = "POST_ID_COLUMN", value_name = "COLUMN")]
+    post_id_column: Option<String>,
+    /// The column with a post's author [default: author_id]
+    #[arg(long, env = "AUTHOR_COLUMN", value_name = "COLUMN")]
+    author_column: Option<String>,
+    /// The column with a post's count of views [default: views_count]
+    #[arg(long, env = "COUNT_COLUMN", value_name = "COLUMN")]
+    count_column: Option<String>,
+}
+
+/// Where PostgreSQL is.
+#[derive(Clone)]
+pub struct DatabaseSettings {
+    /// How the client library reaches it.
+    pub config: Config,
+    /// Whether the server's certificate is checked against the platform's roots.
+    pub verify: bool,
+}
+
+impl std::fmt::Debug for DatabaseSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The library's own Debug redacts the password.
+        f.debug_struct("DatabaseSettings").field("config", &self.config).field("verify", &self.verify).finish()
+    }
+}
+
+/// The names of the application's posts table and of its columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostsSettings {
+    /// The table.
+    pub table: TableName,
+    /// The column with a post's id.
+    pub id: ColumnName,
+    /// The column with a post's author.
+    pub author: ColumnName,
+    /// The column with a post's count of views.
+    pub count: ColumnName,
+}
+
+impl PostgresArgs {
+    /// Reads the flags and notes what is wrong with them; `None` where no database is named.
+    ///
+    /// A statement that the server works on for longer than `statement_timeout` is given up by the server.
+    pub fn read(&self, statement_timeout: Duration, problems: &mut Problems) -> Option<DatabaseSettings> {
+        let direct = ("--database-url", self.database_url.as_deref());
+        let (name, url) = problems.text_or_file(direct, ("--database-url-file", self.database_url_file.as_deref()))?;
+        let Some((text, ssl, options)) = adapt(&url) else {
+            problems.add(name, "sslmode must be disable, prefer, require, verify-ca or verify-full");
+            return None;
+        };
+        let mut config: Config = match text.parse() {
+            Ok(config) => config,
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                // The library repeats an option's name. That is a part of the password where the password holds a question mark, and
+                // the whole of it where the URL is of another kind of database.
+                let why = if why.starts_with("unknown option") { "it has an unknown option" } else { &why };
+                problems.add(name, format_args!("is not a URL such as postgres://user:password@host:5432/name ({why})"));
+                return None;
+            }
+        };
+        config.ssl_mode(ssl.mode);
+        let mut all_options = config.get_options().unwrap_or_default().to_owned();
+        for option in options {
+            all_options.push_str(&option);
+        }
+        all_options.push_str(&format!(" -c statement_timeout={}", statement_timeout.as_millis()));
+        config.options(all_options.trim_start());
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        config.keepalives_idle(KEEPALIVE_IDLE);
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(TCP_USER_TIMEOUT);
+        }
+        if config.get_hosts().is_empty() {
+            problems.add(name, "names no host");
+        }
+        if !ssl.verify
+            && let Some(warning) = unprotected::postgres(name, &config)
+        {
+            problems.warn(warning);
+        }
+        Some(DatabaseSettings { config, verify: ssl.verify })
+    }
+}
+
+impl PostsArgs {
+    /// Reads the flags and notes what is wrong with them.
+    pub fn read(&self, problems: &mut Problems) -> PostsSettings {
+        let mut column = |name: &str, text: &Option<String>, default: &str| {
+            ColumnName::parse(given(text.as_deref()).unwrap_or(default)).unwrap_or_else(|error| {
+                problems.add(name, error);
+                ColumnName::literal(default)
+            })
+        };
+        let id = column("--post-id-column", &self.post_id_column, "id");
+        let author = column("--author-column", &self.author_column, "author_id");
+        let count = column("--count-column", &self.count_column, "views_count");
+        let table = TableName::parse(given(self.posts_table.as_deref()).unwrap_or("posts")).unwrap_or_else(|error| {
+            problems.add("--posts-table", error);
+            TableName::literal("posts")
+        });
+        PostsSettings { table, id, author, count }
+    }
+}
+
+/// A server that takes longer than this to accept a connection counts as away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// An idle connection is probed after this time, where the system's default is two hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// A connection whose sent bytes nobody acknowledges for this long is dead.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+struct Ssl {
+    mode: SslMode,
+    verify: bool,
+}
+
+/// Takes out what the library does not know: libpq's verifying modes, and the parameters that Prisma puts into the same URL.
+///
+/// Returns the remaining text, the mode, and options for the server. `None` for an unknown mode.
+fn adapt(url: &str) -> Option<(String, Ssl, Vec<String>)> {
+    let mut ssl = Ssl { mode: SslMode::Prefer, verify: false };
+    let mut options = Vec::new();
+    if !url.contains("://") {
+        let mut kept = Vec::new();
+        for word in url.split_whitespace() {
+            match word.strip_prefix("sslmode=") {
+                Some(mode) => ssl = ssl_mode(mode)?,
+                None => kept.push(word),
+            }
+        }
+        return Some((kept.join(" "), ssl, options));
+    }
+    let Some((base, query)) = url.split_once('?') else { return Some((url.to_owned(), ssl, options)) };
+    let mut kept = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "sslmode" => ssl = ssl_mode(&value)?,
+            "schema" => options.push(format!(" -c search_path={}", escape_option(&value))),
+            "connection_limit" | "pool_timeout" | "pgbouncer" | "socket_timeout" | "statement_cache_size" => {}
+            _ => {
+                kept.append_pair(&name, &value);
+            }
+        }
+    }
+    // The library decodes percent signs, but takes a plus sign literally.
+    let kept = kept.finish().replace('+', "%20");
+    let text = if kept.is_empty() { base.to_owned() } else { format!("{base}?{kept}") };
+    Some((text, ssl, options))
+}
+
+/// libpq's modes: only the verifying ones look at the certificate.
+fn ssl_mode(mode: &str) -> Option<Ssl> {
+    let (mode, verify) = match mode {
+        "disable" => (SslMode::Disable, false),
+        "allow" | "prefer" => (SslMode::Prefer, false),
+        "require" => (SslMode::Require, false),
+        "verify-ca" | "verify-full" => (SslMode::Require, true),
+        _ => return None,
+    };
+    Some(Ssl { mode, verify })
+}
+
+/// Spaces and backslashes end a server option unless escaped.
+fn escape_option(value: &str) -> String {
+    let quoted = format!("\"{}\"", value.replace('"', "\"\""));
+    quoted.replace('\\', "\\\\").replace(' ', "\\ ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<DatabaseSettings, Problems> {
+        let mut problems = Problems::default();
+        let settings = PostgresArgs { database_url: Some(url.into()), ..PostgresArgs::default() }
+            .read(Duration::from_secs(7), &mut problems);
+        problems.into_result(()).map(|()| settings.unwrap())
+    }
+
+    #[test]
+    fn only_the_verifying_modes_look_at_the_certificate() {
+        for (mode, expected, verify) in [
+            ("disable", SslMode::Disable, false),
+            ("prefer", SslMode::Prefer, false),
+            ("require", SslMode::Require, false),
+            ("verify-full", SslMode::Require, true),
+        ] {
+            let url = read(&format!("postgres://u:p@db.example/app?sslmode={mode}")).unwrap();
+            let words = read(&format!("host=db.example user=u sslmode={mode} dbname=app")).unwrap();
+            for settings in [url, words] {
+                assert_eq!((settings.config.get_ssl_mode(), settings.verify), (expected, verify), "{mode}");
+                assert_eq!(settings.config.get_dbname(), Some("app"));
+            }
+        }
+        assert!(read("postgres://db/app?sslmode=sometimes").is_err());
+    }
+
+    #[test]
+    fn a_prisma_url_is_understood() {
+        let settings = read("postgresql://u:p@db:5433/app?schema=blog&connection_limit=5&pgbouncer=true").unwrap();
+        assert_eq!(settings.config.get_options(), Some("-c search_path=\"blog\" -c statement_timeout=7000"));
+        assert_eq!(settings.config.get_ports(), [5433]);
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_without_repeating_the_password() {
+        for url in ["postgres://u:hidden@db:port/app", "postgres://u:hidden@db/app?hidden=1&x=2", "mysql://u:hidden@db", "hidden"]
+        {
+            let problems = read(url).unwrap_err();
+            assert!(!format!("{:?}", problems.all()).contains("u:hidden"), "{:?}", problems.all());
+        }
+        assert!(!format!("{:?}", read("postgres://u:hidden@db/app").unwrap()).contains("hidden"));
+    }
+
+    #[test]
+    fn the_tables_defaults_are_those_of_the_documentation() {
+        let mut problems = Problems::default();
+        let posts = PostsArgs::default().read(&mut problems);
+        assert!(problems.is_empty());
+        assert_eq!(posts.table.to_string(), "\"posts\"");
+        assert_eq!(posts.count.to_string(), "\"views_count\"");
+    }
+}

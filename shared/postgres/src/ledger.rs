@@ -1,0 +1,355 @@
+//! What is asked of PostgreSQL, in the project's own terms: which posts there are, and what is known of them.
+
+mod look;
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+use views_core::{
+    ids::{PostId, ViewerId},
+    post::KnownPost,
+};
+
+pub use self::look::{Seen, look};
+use crate::{
+    Database, DatabaseError,
+    insert::PairList,
+    schema::{IdType, Schema},
+};
+
+/// One viewer who saw one post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pair {
+    /// The post.
+    pub post: PostId,
+    /// The viewer.
+    pub viewer: ViewerId,
+    /// When it was recorded, in milliseconds since 1970. Compared last, so that sorting puts the earliest of equal pairs first.
+    pub at_ms: i64,
+}
+
+/// A pair as it is sent: the post, the viewer, and when it was recorded, in milliseconds since 1970.
+pub type Sent<'a> = (&'a str, &'a str, i64);
+
+impl PairList for Vec<Pair> {
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn range(&self, range: Range<usize>) -> impl Iterator<Item = Sent<'_>> + Clone + Send {
+        self[range].iter().map(|pair| (pair.post.as_str(), pair.viewer.as_str(), pair.at_ms))
+    }
+}
+
+/// What somebody believes to know of a post.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Belief {
+    /// The post.
+    pub post: PostId,
+    /// The count, if any is known.
+    pub views: Option<i64>,
+    /// The author in its canonical spelling; empty when the post has none.
+    pub author: String,
+}
+
+/// What is true of a post of which somebody believed something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Truth {
+    /// There is no such post.
+    Missing,
+    /// There is.
+    Exists {
+        /// The count.
+        views: i64,
+        /// The author in its canonical spelling; empty when the post has none.
+        author: String,
+    },
+}
+
+/// In which way the database may spell a post's id. A UUID in a column of texts is found however the application writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// As in [`PostId`]: a UUID in lower case with hyphens.
+    Canonical,
+    /// A UUID in upper case.
+    Upper,
+    /// A UUID without hyphens.
+    Compact,
+    /// A UUID in upper case without hyphens.
+    CompactUpper,
+}
+
+impl Spelling {
+    /// The spelling to be tried after this one.
+    pub(crate) fn next(self) -> Option<Self> {
+        match self {
+            Self::Canonical => Some(Self::Upper),
+            Self::Upper => Some(Self::Compact),
+            Self::Compact => Some(Self::CompactUpper),
+            Self::CompactUpper => None,
+        }
+    }
+
+    /// Whether a post that is not found may be there in another spelling.
+    pub(crate) fn may_differ(schema: &Schema, post: &PostId) -> bool {
+        matches!(schema.post_type, IdType::Text { .. }) && post.as_str().len() == 36 && Uuid::try_parse(post.as_str()).is_ok()
+    }
+
+    /// The ids of posts in all spellings that the database may have.
+    pub(crate) fn all(schema: &Schema, posts: &[PostId]) -> Vec<String> {
+        let spellings = |post: &PostId| {
+            let next = |spelling: &Self| spelling.next().filter(|_| Self::may_differ(schema, post));
+            let id = post.as_str();
+            std::iter::successors(Some(Self::Canonical), next).map(|spelling| spelling.of(id).into_owned()).collect::<Vec<_>>()
+        };
+        posts.iter().flat_map(spellings).collect()
+    }
+
+    /// An id in this spelling.
+    pub(crate) fn of(self, id: &str) -> Cow<'_, str> {
+        match self {
+            Self::Canonical => Cow::Borrowed(id),
+            Self::Upper => Cow::Owned(id.to_ascii_uppercase()),
+            Self::Compact => Cow::Owned(id.replace('-', "")),
+            Self::CompactUpper => Cow::Owned(id.replace('-', "").to_ascii_uppercase()),
+        }
+    }
+}
+
+/// Ids as statements take them: as texts that they cast, but for UUIDs, which are less than half as long as what they are and cost the
+/// server no cast.
+#[derive(Debug)]
+pub(crate) enum SentIds<'a> {
+    /// UUIDs.
+    Uuids(Vec<Uuid>),
+    /// Anything else.
+    Texts(Vec<Cow<'a, str>>),
+}
+
+impl<'a> SentIds<'a> {
+    /// Prepares ids to be sent.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Setup`], as of a cast: a column may have become one of UUIDs since its ids were found acceptable.
+    pub(crate) fn new(id_type: IdType, ids: Vec<Cow<'a, str>>) -> Result<Self, DatabaseError> {
+        if id_type != IdType::Uuid {
+            return Ok(Self::Texts(ids));
+        }
+        let uuid =
+            |id: &Cow<'_, str>| Uuid::try_parse(id).map_err(|error| DatabaseError::Setup(format!("{id:?} is no UUID: {error}")));
+        ids.iter().map(uuid).collect::<Result<_, _>>().map(Self::Uuids)
+    }
+
+    /// The parameter.
+    pub(crate) fn param(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Uuids(ids) => ids,
+            Self::Texts(ids) => ids,
+        }
+    }
+}
+
+/// Sorts pairs by post and viewer, and keeps only the earliest of each.
+pub fn prepare(pairs: &mut Vec<Pair>) {
+    pairs.sort_unstable();
+    pairs.dedup_by(|later, earlier| (later.post, later.viewer) == (earlier.post, earlier.viewer));
+}
+
+/// For [`look_up`]: viewers are of no interest.
+pub const NO_VIEWERS: i64 = -1;
+
+/// Looks posts up, with the viewers of those that have at most `few` rows in the ledger. Posts that do not exist are missing from the answer.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<HashMap<PostId, KnownPost>, DatabaseError> {
+    let schema = database.schema_that(|schema| posts.iter().all(|post| schema.accepts_post(post))).await?;
+    let rows = find(database, &schema, posts, &schema.statements.hydrate, &[&few]).await?;
+    let known = rows.into_iter().map(|(post, row)| {
+        let mut viewers: Vec<String> = row.get(3);
+        if i64::try_from(viewers.len()).is_ok_and(|number| number > few) {
+            viewers.clear();
+        }
+        (post, KnownPost { author: author_of(&row, 1), views: row.get(2), viewers })
+    });
+    Ok(known.collect())
+}
+
+/// The counts of those of the posts that exist.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn counts(database: &Database, posts: &[PostId]) -> Result<HashMap<PostId, i64>, DatabaseError> {
+    let schema = schema_for(database, posts.iter()).await?;
+    let rows = find(database, &schema, posts, &schema.statements.counts, &[]).await?;
+    Ok(rows.into_iter().map(|(post, row)| (post, row.get(1))).collect())
+}
+
+/// Those of the viewers who are in the ledger with a post.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn viewers_among(database: &Database, post: &PostId, viewers: &[ViewerId]) -> Result<HashSet<ViewerId>, DatabaseError> {
+    let schema = database.schema().await?;
+    let viewers: Vec<Cow<'_, str>> =
+        viewers.iter().map(ViewerId::as_str).filter(|viewer| schema.viewer_type.accepts(viewer)).map(Cow::Borrowed).collect();
+    let viewers = SentIds::new(schema.viewer_type, viewers)?;
+    let rows = find(database, &schema, &[*post], &schema.statements.viewers_among, &[viewers.param()]).await?;
+    let found = rows.iter().flat_map(|(_, row)| row.get::<_, Vec<&str>>(1));
+    Ok(found.filter_map(|viewer| ViewerId::parse(viewer).ok()).collect())
+}
+
+/// Those of the posts for which nobody has to be waited for: their rows are not locked and their counts have room, or they do not exist.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn unlocked(database: &Database, posts: &[PostId]) -> Result<HashSet<PostId>, DatabaseError> {
+    let schema = database.schema().await?;
+    let rows = find(database, &schema, posts, &schema.statements.unlocked, &[]).await?;
+    let mut unlocked: HashSet<PostId> = rows.into_iter().map(|(post, _)| post).collect();
+    let others: Vec<PostId> = posts.iter().filter(|post| !unlocked.contains(*post)).copied().collect();
+    if !others.is_empty() {
+        let existing = counts(database, &others).await?;
+        unlocked.extend(others.iter().filter(|post| !existing.contains_key(*post)));
+    }
+    Ok(unlocked)
+}
+
+/// Runs a statement that takes places and ids, in each spelling that the database may have. Returns the row of each post that was found.
+async fn find(
+    database: &Database,
+    schema: &Schema,
+    posts: &[PostId],
+    statement: &str,
+    more: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<(PostId, Row)>, DatabaseError> {
+    let mut found = Vec::with_capacity(posts.len());
+    let mut wanted: Vec<PostId> = posts.iter().filter(|post| schema.accepts_post(post)).copied().collect();
+    let mut spelling = Some(Spelling::Canonical);
+    while let Some(now) = spelling.filter(|_| !wanted.is_empty()) {
+        let ids = SentIds::new(schema.post_type, wanted.iter().map(|post| now.of(post.as_str())).collect())?;
+        let places = places(wanted.len());
+        let params: Vec<&(dyn ToSql + Sync)> = [&places as _, ids.param()].into_iter().chain(more.iter().copied()).collect();
+        let rows = database.query(statement, &params).await?;
+        let mut is_missing = vec![true; wanted.len()];
+        for row in rows {
+            let Some((place, post)) = at_place(&row, &wanted) else { continue };
+            is_missing[place] = false;
+            found.push((*post, row));
+        }
+        let mut is_missing = is_missing.into_iter();
+        wanted.retain(|post| is_missing.next().unwrap_or(false) && Spelling::may_differ(schema, post));
+        spelling = now.next();
+    }
+    Ok(found)
+}
+
+/// Compares what somebody believes of posts with what PostgreSQL has. Gives the posts of which something differs. What is as it is believed to
+/// be costs a look at the index, and no row.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn compare(database: &Database, beliefs: &[Belief]) -> Result<HashMap<PostId, Truth>, DatabaseError> {
+    let schema = schema_for(database, beliefs.iter().map(|belief| &belief.post)).await?;
+    let mut truths = HashMap::new();
+    let mut open: Vec<&Belief> = Vec::with_capacity(beliefs.len());
+    for belief in beliefs {
+        if schema.accepts_post(&belief.post) {
+            open.push(belief);
+        } else {
+            truths.insert(belief.post, Truth::Missing);
+        }
+    }
+    let mut spelling = Some(Spelling::Canonical);
+    while let Some(now) = spelling.filter(|_| !open.is_empty()) {
+        let ids = SentIds::new(schema.post_type, open.iter().map(|belief| now.of(belief.post.as_str())).collect())?;
+        let views: Vec<Option<i64>> = open.iter().map(|belief| belief.views).collect();
+        let authors: Vec<&str> = open.iter().map(|belief| belief.author.as_str()).collect();
+        let params: [&(dyn ToSql + Sync); 4] = [&places(open.len()), ids.param(), &views, &authors];
+        let mut missing = Vec::new();
+        for row in database.query(&schema.statements.compare, &params).await? {
+            let Some((_, belief)) = at_place(&row, &open) else { continue };
+            if row.get::<_, bool>(1) {
+                truths.insert(belief.post, Truth::Exists { views: row.get(2), author: author_of(&row, 3) });
+            } else {
+                truths.insert(belief.post, Truth::Missing);
+                missing.push(*belief);
+            }
+        }
+        spelling = now.next();
+        missing.retain(|belief| spelling.is_some() && Spelling::may_differ(&schema, &belief.post));
+        for belief in &missing {
+            // What the next spelling says nothing of is as it is believed to be.
+            truths.remove(&belief.post);
+        }
+        open = missing;
+    }
+    Ok(truths)
+}
+
+fn places(number: usize) -> Vec<i32> {
+    (0..i32::try_from(number).unwrap_or(i32::MAX)).collect()
+}
+
+/// The element to which a row belongs that begins with its place.
+fn at_place<'t, T>(row: &Row, all: &'t [T]) -> Option<(usize, &'t T)> {
+    let place = usize::try_from(row.get::<_, i32>(0)).ok()?;
+    Some((place, all.get(place)?))
+}
+
+fn author_of(row: &Row, column: usize) -> String {
+    row.get::<_, Option<&str>>(column).map(canonical_author).unwrap_or_default()
+}
+
+/// The schema to look for posts with of which all is given up that are not found. One whose id does not fit the column does not exist, unless the
+/// column is no longer what it was.
+async fn schema_for(database: &Database, mut posts: impl Iterator<Item = &PostId>) -> Result<Arc<Schema>, DatabaseError> {
+    let schema = database.schema().await?;
+    if posts.all(|post| schema.accepts_post(post)) { Ok(schema) } else { database.schema_to_give_up().await }
+}
+
+/// Whether the ledger can hold a viewer, by the type of its column as it was last read. Where that is unknown, nothing speaks against it.
+/// This is asked for every view: it costs a look at a pointer, and no memory.
+#[must_use]
+pub fn seems_to_fit(database: &Database, viewer: &ViewerId) -> bool {
+    database.last_known_schema().as_ref().is_none_or(|schema| schema.accepts_viewer(viewer))
+}
+
+/// Whether the ledger can never hold a viewer. The type is read anew before the answer is yes, but for once a second at most; where PostgreSQL
+/// does not tell, what is known has to do.
+pub async fn refuses(database: &Database, viewer: &ViewerId) -> bool {
+    if seems_to_fit(database, viewer) {
+        return false;
+    }
+    match database.schema_for_refusal().await {
+        Ok(schema) => !schema.accepts_viewer(viewer),
+        Err(_) => !seems_to_fit(database, viewer),
+    }
+}
+
+/// An author whose spelling is no viewer id can never meet one, so it may stay as it is.
+pub(crate) fn canonical_author(author: &str) -> String {
+    ViewerId::parse(author).map_or_else(|_| author.to_owned(), |author| author.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(post: &str, viewer: &str, at_ms: i64) -> Pair {
+        Pair { post: PostId::parse(post).unwrap(), viewer: ViewerId::parse(viewer).unwrap(), at_ms }
+    }
+
+    #[test]
+    fn a_repeated_pair_is_kept_once_with_its_earliest_time() {
+        let mut pairs = vec![pair("b", "x", 5), pair("a", "y", 9), pair("a", "y", 3), pair("a", "x", 7), pair("a", "y", 4)];
+        prepare(&mut pairs);
+        assert_eq!(pairs, [pair("a", "x", 7), pair("a", "y", 3), pair("b", "x", 5)]);
+    }
+}

@@ -1,0 +1,78 @@
+//! TLS for PostgreSQL (Redis's client library brings its own): the platform's roots, or no look at the certificate at all, as the
+//! connection's `sslmode` says.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Prepares TLS for PostgreSQL connections. With `verify`, the server must show a certificate for its name that the platform trusts
+/// (`SSL_CERT_FILE` and `SSL_CERT_DIR` name other roots, as everywhere).
+///
+/// # Errors
+/// When the crypto library refuses its own protocol versions, which would be a fault of the build.
+pub(crate) fn postgres_connector(verify: bool) -> Result<MakeRustlsConnect, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let config = if verify {
+        builder.with_root_certificates(platform_roots()).with_no_client_auth()
+    } else {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))).with_no_client_auth()
+    };
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn platform_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "cannot read a part of the platform's root certificates");
+    }
+    let mut roots = RootCertStore::empty();
+    // A root that this library cannot parse is passed over: the others still serve.
+    let (_, _unusable) = roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+/// libpq's `prefer` and `require`: the line is encrypted, but nobody asks who is at its other end.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

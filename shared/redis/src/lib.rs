@@ -1,0 +1,99 @@
+//! The connection to Redis: it reconnects for ever, waits for nothing without a deadline, and says in the log when it comes and goes.
+
+pub mod config;
+pub mod link;
+pub mod ownership;
+pub mod requirements;
+pub mod resp;
+pub mod scripts;
+mod sentinels;
+mod unprotected;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use fred::{
+    clients::{Client, Pipeline},
+    error::Error,
+    interfaces::{ClientLike, EventInterface},
+    types::{
+        Builder, FromValue, Value,
+        config::{ReconnectError, ReconnectPolicy, UnresponsiveConfig},
+    },
+};
+
+use crate::config::RedisSettings;
+
+/// A server that takes longer than this to accept a connection counts as away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The first pause before a reconnection, doubled up to the longest.
+const FIRST_PAUSE_MS: u32 = 50;
+/// The longest pause between two attempts to reconnect.
+const LONGEST_PAUSE_MS: u32 = 1_000;
+/// Commands that wait for the connection. More than this many means that nobody waits for their answers any longer.
+const MAX_WAITING_COMMANDS: usize = 100_000;
+
+/// Prepares a client. A command without an answer after `timeout` fails, and a connection on which nothing has come back for that long is
+/// given up and opened anew.
+///
+/// # Errors
+/// When the settings do not fit together.
+pub fn client(settings: &RedisSettings, timeout: Duration) -> Result<Client, Error> {
+    let mut config = settings.config.clone();
+    // The first connection is as likely to fail as any later one.
+    config.fail_fast = false;
+    Builder::from_config(config)
+        .with_performance_config(|performance| performance.default_command_timeout = timeout)
+        .with_connection_config(|connection| {
+            connection.connection_timeout = CONNECT_TIMEOUT;
+            connection.internal_command_timeout = timeout;
+            connection.max_command_attempts = 3;
+            connection.max_command_buffer_len = MAX_WAITING_COMMANDS;
+            connection.tcp.nodelay = Some(true);
+            connection.unresponsive = UnresponsiveConfig { max_timeout: Some(timeout), interval: timeout / 4 };
+            // A server that is loading or has become a replica answers, but is not the one to write to.
+            connection.reconnect_errors = vec![ReconnectError::Loading, ReconnectError::MasterDown, ReconnectError::ReadOnly];
+        })
+        // No number of attempts is the last one: fred's task ends with the last, and nothing would bring it back.
+        .set_policy(ReconnectPolicy::new_exponential(0, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, 2))
+        .build()
+}
+
+/// Sends a pipeline in few writes, and gives each command's reply; where the connection broke, only the error.
+///
+/// The library flushes behind each command of a pipeline unless another command waits behind the pipeline. So a `PING` does: without it,
+/// a pipeline of a thousand commands is a thousand writes here, and a thousand reads in Redis.
+pub async fn send<R: FromValue>(redis: &Client, pipeline: &Pipeline<Client>) -> Vec<Result<R, Error>> {
+    // In this order: the pipeline is handed to the library's task first, and the task sees both.
+    let (replies, _) = futures_util::future::join(pipeline.try_all(), redis.ping::<Value>(None)).await;
+    replies
+}
+
+/// Begins to connect and goes on in the background, for ever. Does not wait for the connection.
+pub fn connect(client: &Client, server: String) {
+    // Of an outage the beginning and the end are news; each failed attempt in between is not.
+    let lost = Arc::new(AtomicBool::new(false));
+    let (found_again, connected) = (Arc::clone(&lost), server.clone());
+    client.on_reconnect(move |_| {
+        found_again.store(false, Relaxed);
+        tracing::info!(server = connected, "Redis connected");
+        async { Ok(()) }
+    });
+    let asking = client.clone();
+    client.on_error(move |(error, _)| {
+        sentinels::ask_another(&asking);
+        let details = sentinels::explain(&error, &asking.client_config().server);
+        if lost.swap(true, Relaxed) {
+            tracing::debug!(server, kind = ?error.kind(), details, "Redis is still away");
+        } else {
+            tracing::warn!(server, kind = ?error.kind(), details, "Redis connection lost");
+        }
+        async { Ok(()) }
+    });
+    client.connect();
+}

@@ -1,0 +1,241 @@
+//! The few steps in Redis that must not be torn apart, as Lua scripts. None is on the path of a view whose post is known.
+//!
+//! They are sent whole each time (`EVAL`): the server keeps them compiled by their text, and there is no hash that a restart or a
+//! `SCRIPT FLUSH` could make it forget.
+
+use std::time::Duration;
+
+use fred::{
+    clients::Client,
+    error::Error,
+    interfaces::{HashesInterface, LuaInterface},
+    types::Value,
+};
+use views_core::{
+    ids::{PostId, ViewerId},
+    keys::{Keys, field},
+    post::KnownPost,
+};
+
+use crate::resp::{Commands, Reply};
+
+const HYDRATE: &str = include_str!("scripts/hydrate.lua");
+/// What it replies when it has done its work.
+const HYDRATED: i64 = 1;
+/// What it replies when it has done nothing because more must be known.
+const LEFT: i64 = 2;
+const SETTLE: &str = include_str!("scripts/settle.lua");
+const ADJUST: &str = include_str!("scripts/adjust.lua");
+const RACED: &str = include_str!("scripts/raced.lua");
+const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
+
+/// What of a post is put into Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Depth {
+    /// The author and the count, as a reader needs them.
+    Read,
+    /// The viewers too, as a viewer needs them.
+    View,
+}
+
+/// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing. Returns whether it is there now; it is not
+/// where Redis has viewers of a post that is only to be read, and no count: then the depth of a view is needed.
+///
+/// # Errors
+/// Redis's error.
+pub async fn hydrate(
+    redis: &Client,
+    keys: &Keys,
+    post: &PostId,
+    known: &KnownPost,
+    depth: Depth,
+    ttl: Duration,
+) -> Result<bool, Error> {
+    let mode = match depth {
+        Depth::Read => "read",
+        Depth::View => "view",
+    };
+    let args = [known.author.as_str().into(), known.views.into(), mode.into(), "".into()];
+    Ok(put(redis, keys, post, args, &[], &known.viewers, ttl).await? != LEFT)
+}
+
+/// Brings a post up to date of which PostgreSQL has taken the views of `viewers` past Redis. `seen` is the count that Redis had before
+/// PostgreSQL was asked. Returns whether that was done; it is not where Redis has another count by now. Repeating it changes nothing.
+///
+/// # Errors
+/// Redis's error.
+pub async fn refresh(
+    redis: &Client,
+    keys: &Keys,
+    post: &PostId,
+    known: &KnownPost,
+    seen: Option<&str>,
+    viewers: &[ViewerId],
+    ttl: Duration,
+) -> Result<bool, Error> {
+    let args = [known.author.as_str().into(), known.views.into(), "refresh".into(), seen.unwrap_or_default().into()];
+    Ok(put(redis, keys, post, args, viewers, &known.viewers, ttl).await? == HYDRATED)
+}
+
+/// Returns the count that Redis has of a post, in its own words.
+///
+/// # Errors
+/// Redis's error.
+pub async fn persisted(redis: &Client, keys: &Keys, post: &PostId) -> Result<Option<String>, Error> {
+    let fields: Vec<Option<String>> = redis.hmget(keys.meta(post), vec![field::PERSISTED]).await?;
+    Ok(fields.into_iter().next().flatten())
+}
+
+async fn put(
+    redis: &Client,
+    keys: &Keys,
+    post: &PostId,
+    first: [Value; 4],
+    past: &[ViewerId],
+    viewers: &[String],
+    ttl: Duration,
+) -> Result<i64, Error> {
+    let mut args: Vec<Value> = Vec::with_capacity(1 + first.len() + past.len() + viewers.len());
+    args.push(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).into());
+    args.extend(first);
+    args.extend(past.iter().map(|viewer| Value::from(viewer.as_str())));
+    args.extend(viewers.iter().map(|viewer| Value::from(viewer.as_str())));
+    redis.eval(HYDRATE, vec![keys.views(post), keys.meta(post)], args).await
+}
+
+/// What is to be acknowledged of a post.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The post.
+    pub post: PostId,
+    /// The id of the first entry that names it.
+    pub first: String,
+    /// The id of the last one.
+    pub last: String,
+    /// How many of its pairs are in the entries from the first to the last.
+    pub pairs: u64,
+    /// The count in PostgreSQL.
+    pub views: i64,
+    /// The count before these pairs.
+    pub before: i64,
+    /// The count that Redis had when PostgreSQL was asked for the other two once more, in Redis's own words.
+    pub seen: Option<String>,
+}
+
+/// What became of a [`Settlement`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It is done, or there is nothing to do.
+    Done,
+    /// It is done, and PostgreSQL has fewer views of the post than it had.
+    Fallen,
+    /// `recorded` lacks some of the pairs: their increment is on its way, or was lost.
+    Short,
+    /// Entries up to this one were settled before, and some behind it were not.
+    UpTo(String),
+    /// Redis has this count, which is more than PostgreSQL had before these pairs: PostgreSQL is to be asked once more.
+    Doubtful(String),
+}
+
+/// Writes the command that acknowledges pairs of posts. With `is_final`, increments of `recorded` that are missing are taken to be lost.
+///
+/// Repeating it changes nothing, on the server that the entries were read from: it must not be sent over a connection that may lead to
+/// another one.
+pub fn settle(commands: &mut Commands, keys: &Keys, settlements: &[Settlement], is_final: bool) {
+    commands.command("EVAL", 3 + 7 * settlements.len()).text(SETTLE).number(settlements.len() as i64);
+    for settlement in settlements {
+        commands.parts(&keys.meta_parts(&settlement.post));
+    }
+    commands.text(if is_final { "final" } else { "" });
+    for Settlement { first, last, pairs, views, before, seen, .. } in settlements {
+        commands.text(first).text(last).number(i64::try_from(*pairs).unwrap_or(i64::MAX)).number(*views).number(*before);
+        commands.text(seen.as_deref().unwrap_or_default());
+    }
+}
+
+/// Writes a command that changes nothing, and that a server refuses which takes no writes for whatever reason: it is full, read-only, without
+/// its replicas, or cannot save. An error other than that has no meaning.
+pub fn prove_writable(commands: &mut Commands, keys: &Keys) {
+    commands.command("SETRANGE", 3).text(keys.owner()).number(0).text("");
+}
+
+/// Reads the reply about one of the settlements.
+#[must_use]
+pub fn settled(reply: Reply<'_>) -> Option<Settled> {
+    match reply {
+        Reply::Integer(0 | 1) => Some(Settled::Done),
+        Reply::Integer(2) => Some(Settled::Fallen),
+        Reply::Integer(3) => Some(Settled::Short),
+        Reply::Text(text) => Some(match text.strip_prefix('p') {
+            Some(count) => Settled::Doubtful(count.to_owned()),
+            None => Settled::UpTo(text.to_owned()),
+        }),
+        _ => None,
+    }
+}
+
+/// What is to be brought into order of a post.
+#[derive(Debug, Clone)]
+pub struct Adjustment {
+    /// The post.
+    pub post: PostId,
+    /// The count that Redis had when PostgreSQL was asked.
+    pub known: Option<i64>,
+    /// The count in PostgreSQL, where it is to be written.
+    pub views: Option<i64>,
+    /// Whether it is not to be written where the outbox has something of the post: PostgreSQL may have that already.
+    pub is_quiet: bool,
+    /// The author that Redis had, and the one in PostgreSQL, where that is to be written.
+    pub author: Option<[String; 2]>,
+    /// What is to be added to `recorded`.
+    pub recorded: i64,
+    /// What is to be added to `acked`.
+    pub acked: i64,
+}
+
+impl Adjustment {
+    /// Nothing but a time to live where there is none.
+    #[must_use]
+    pub fn of(post: PostId) -> Self {
+        Self { post, known: None, views: None, is_quiet: false, author: None, recorded: 0, acked: 0 }
+    }
+}
+
+/// Writes the command that brings posts into order. The reply has for each of them 1 when it was done, 0 when Redis knows more by now, or an
+/// error.
+pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], ttl: Duration) {
+    commands.command("EVAL", 3 + 10 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
+    for Adjustment { post, .. } in adjustments {
+        commands.parts(&keys.meta_parts(post)).parts(&keys.views_parts(post));
+    }
+    commands.number(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+    for adjustment in adjustments {
+        let Adjustment { known, views, is_quiet, author, recorded, acked, .. } = adjustment;
+        for number in [known, views] {
+            match number {
+                Some(number) => commands.number(*number),
+                None => commands.text(""),
+            };
+        }
+        commands.text(if *is_quiet { "quiet" } else { "" });
+        let [known, author] = author.as_ref().map_or(["", ""], |authors| authors.each_ref().map(String::as_str));
+        commands.text(if adjustment.author.is_some() { "author" } else { "" }).text(known).text(author);
+        commands.number(*recorded).number(*acked);
+    }
+}
+
+/// Writes the command that corrects a post's numbers after `viewers` of those whom this process has recorded, the last of them in `entry`, had been
+/// recorded by another process at the same moment.
+pub fn raced(commands: &mut Commands, keys: &Keys, post: &PostId, entry: &str, viewers: i64) {
+    commands.command("EVAL", 5).text(RACED).number(1).parts(&keys.meta_parts(post)).text(entry).number(viewers);
+}
+
+/// Writes the command that takes viewers out of a set whom neither the ledger nor the outbox has, and forgets `falls` of the notes that they may be
+/// there.
+pub fn take_out(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[&ViewerId], falls: i64) {
+    commands.command("EVAL", 5 + viewers.len()).text(TAKE_OUT).number(2);
+    commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post)).number(falls);
+    for viewer in viewers {
+        commands.text(viewer.as_str());
+    }
+}
