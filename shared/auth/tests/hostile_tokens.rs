@@ -1,5 +1,7 @@
 //! Nobody gets in without a token that our key has signed, whatever they send.
 
+#![expect(clippy::unwrap_used, reason = "clippy knows tests, but not the functions that they share")]
+
 use std::sync::LazyLock;
 
 use proptest::{
