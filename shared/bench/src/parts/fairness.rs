@@ -1,20 +1,18 @@
 //! What an honest client feels of hostile ones: its views beside each kind of neighbour, against the same views alone.
 
+mod neighbours;
+mod places;
+
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use fred::{interfaces::ClientLike, types::InfoKind};
-use futures_util::future::join_all;
 use testkit::{postgres::PostgresServer, proxy::Proxy};
 
+use self::neighbours::{Neighbour, Neighbours};
 use super::{POSTS, Setting, VIEWERS, say};
 use crate::{
     client::{self, Connection},
@@ -44,23 +42,8 @@ const READ_GOAL_KIB: f64 = 2.0;
 
 const HOW: &str = "One client views over one connection, one view after the other with a pause of 2 ms, alone and beside the neighbour, who \
     has a thread of its own and sends the next request as soon as it has an answer, whatever that is. First views are of posts that \
-    nobody has touched, with PostgreSQL 10 ms away each way; the others are new views of one post. The ratio is that of the medians.";
-
-/// Who else sends requests.
-#[derive(Debug, Clone, Copy)]
-enum Neighbour {
-    /// Reads made-up ids.
-    MadeUp,
-    /// Reads ids that Redis knows.
-    Known,
-}
-
-/// Neighbours at work.
-struct Neighbours {
-    is_over: Arc<AtomicBool>,
-    good: Arc<AtomicUsize>,
-    thread: JoinHandle<anyhow::Result<()>>,
-}
+    nobody has touched, with PostgreSQL 10 ms away each way; the others are new views of one post. Beside those who only take places, each view \
+    has a connection of its own. The ratio is that of the medians.";
 
 /// What the honest client has seen.
 struct Seen {
@@ -75,6 +58,7 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Part> {
     let mut rows = Vec::new();
     let mut figures = first_views(setting, &postgres, &population, &mut rows).await?;
     figures.extend(known_posts(setting, &postgres, &population, &mut rows).await?);
+    figures.extend(places::run(setting, &postgres, &population, &mut rows).await?);
     figures.push(memory_of_reads(setting, &postgres, &population).await?);
     let columns = ["neighbour", "median, ms", "p99, ms", "neighbour's answers/s"].map(str::to_owned).into();
     Ok(Part {
@@ -105,7 +89,7 @@ async fn first_views(
         let address = far.wait_for_listening("public").await;
         far.wait_for_line("view-ingest started").await;
         proxy.delay(FAR);
-        let seen = honest(address, setting, population, |number| (number, 0), Neighbour::MadeUp, connections, 1).await?;
+        let seen = honest(address, setting, population, |number| (number, 0), Neighbour::MadeUp, connections).await?;
         proxy.delay(Duration::ZERO);
         let what = format!("first views beside {connections} that read {IDS} made-up ids each");
         rows.push(row(&what, &seen));
@@ -131,7 +115,7 @@ async fn known_posts(
     let mut seen = async |connections, pipelined| -> anyhow::Result<Seen> {
         let from = first;
         let view = move |number: usize| (0, from + number);
-        let seen = honest(server.address, setting, population, view, Neighbour::Known, connections, pipelined).await?;
+        let seen = honest(server.address, setting, population, view, Neighbour::Known(pipelined), connections).await?;
         first += seen.times.len();
         Ok(seen)
     };
@@ -180,10 +164,9 @@ async fn honest(
     view: impl Fn(usize) -> (usize, usize),
     neighbour: Neighbour,
     connections: usize,
-    pipelined: usize,
 ) -> anyhow::Result<Seen> {
     say(format_args!("{connections} neighbours: {neighbour:?}"));
-    let neighbours = Neighbours::start(address, neighbour, population, connections, pipelined);
+    let neighbours = Neighbours::start(address, neighbour, population, connections);
     let mut connection = Connection::open(address).await?;
     let duration = setting.duration();
     let began = Instant::now();
@@ -206,52 +189,4 @@ fn row(what: &str, seen: &Seen) -> Vec<String> {
     let times = &seen.times;
     let numbers = [times.percentile(50.0), times.percentile(99.0), seen.good];
     std::iter::once(what.to_owned()).chain(numbers.map(markdown::number)).collect()
-}
-
-impl Neighbours {
-    fn start(address: SocketAddr, neighbour: Neighbour, population: &Population, connections: usize, pipelined: usize) -> Self {
-        let (is_over, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let known: Vec<Vec<u8>> = population.posts.chunks(IDS).map(client::read).collect();
-        let thread = std::thread::spawn({
-            let (is_over, good) = (Arc::clone(&is_over), Arc::clone(&good));
-            move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let one = |place: usize| {
-                    let (is_over, good, known) = (&is_over, &good, &known);
-                    async move {
-                        let mut connection = Connection::open(address).await?;
-                        let mut round = place;
-                        while !is_over.load(Relaxed) {
-                            round += 1;
-                            let request = match neighbour {
-                                Neighbour::Known => known[round % known.len()].repeat(pipelined),
-                                Neighbour::MadeUp => made_up(place, round),
-                            };
-                            connection.send(&request).await?;
-                            good.fetch_add(connection.receive_any(pipelined).await?, Relaxed);
-                        }
-                        Ok(())
-                    }
-                };
-                let results = runtime.block_on(join_all((0..connections).map(one)));
-                results.into_iter().collect()
-            }
-        });
-        Self { is_over, good, thread }
-    }
-
-    /// How many answers were a 200.
-    fn end(self) -> anyhow::Result<usize> {
-        self.is_over.store(true, Relaxed);
-        match self.thread.join() {
-            Ok(result) => result.map(|()| self.good.load(Relaxed)),
-            Err(_) => anyhow::bail!("the neighbours have panicked"),
-        }
-    }
-}
-
-fn made_up(place: usize, round: usize) -> Vec<u8> {
-    let id = |number: usize| format!("{place:08x}-{:04x}-4000-8000-{round:012x}", number % 0x1_0000);
-    let posts: Vec<String> = (0..IDS).map(id).collect();
-    client::read(&posts)
 }
