@@ -17,6 +17,7 @@ use fred::{
 use views_core::{ids::PostId, keys::Keys, owner::Foreign};
 use views_postgres::{Database, DatabaseError};
 use views_redis::{
+    Code,
     resp::{Commands, Replies, Reply},
     scripts,
 };
@@ -286,8 +287,10 @@ pub(crate) fn is_about_the_key(error: &Error) -> bool {
 /// Why a reply over the line is none that was expected.
 pub(crate) fn refusal(reply: Option<Reply<'_>>) -> Error {
     match reply {
-        Some(Reply::Error(text)) if text.starts_with("WRONGTYPE") => Error::new(ErrorKind::InvalidArgument, text.to_owned()),
-        Some(Reply::Error(text)) => Error::new(ErrorKind::Unknown, text.to_owned()),
+        Some(Reply::Error(error)) if error.code == Code::WrongType => {
+            Error::new(ErrorKind::InvalidArgument, error.text.to_owned())
+        }
+        Some(Reply::Error(error)) => Error::new(ErrorKind::Unknown, error.text.to_owned()),
         Some(_) => Error::new(ErrorKind::Protocol, "a reply of an unexpected kind"),
         None => no_reply(),
     }

@@ -14,7 +14,7 @@ use fred::{
     interfaces::ClientLike,
 };
 use views_redis::{
-    link::{Link, LinkError},
+    Code, Connection, RedisError,
     resp::{Commands, Replies, Reply},
 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Line {
     redis: Client,
     /// How often the client library has connected. A link from before may lead to another server than the library's.
     reconnections: Arc<AtomicU64>,
-    link: Option<Link>,
+    link: Option<Connection>,
     /// The number of reconnections at which the link was opened.
     opened_at: u64,
     /// How many links there have been.
@@ -55,7 +55,7 @@ impl Line {
                 Some(words) => Error::new(ErrorKind::Unknown, words.to_owned()),
                 None => return Ok(()),
             },
-            Ok(Err(LinkError::NotConnected)) => return Err(Error::new(ErrorKind::IO, "not connected")),
+            Ok(Err(RedisError::NotConnected)) => return Err(Error::new(ErrorKind::IO, "not connected")),
             Ok(Err(error)) => Error::new(ErrorKind::IO, error.to_string()),
             Err(_) => Error::new(ErrorKind::Timeout, "no answer in time"),
         };
@@ -80,14 +80,14 @@ impl Line {
     }
 
     /// Whoever gives up waiting takes the link along: only an exchange that was completed leaves it behind.
-    async fn send(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), LinkError> {
+    async fn send(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
         let usable = self.is_current();
         let mut link = match self.link.take() {
             Some(link) if usable => link,
             _ => {
                 self.links += 1;
                 self.opened_at = self.reconnections.load(SeqCst);
-                Link::open(&self.redis).await?
+                Connection::open(&self.redis).await?
             }
         };
         link.exchange(commands, replies).await?;
@@ -109,8 +109,8 @@ impl Line {
 /// What a server says for which another one may be the primary by now: also one that its replicas have left.
 fn elsewhere(reply: Reply<'_>) -> Option<&str> {
     match reply {
-        Reply::Error(text) if text.starts_with("NOREPLICAS") => Some(text),
-        reply => reply.not_the_one(),
+        Reply::Error(error) if error.code.is_not_primary() || error.code == Code::NoReplicas => Some(error.text),
+        _ => None,
     }
 }
 

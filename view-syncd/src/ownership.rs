@@ -3,7 +3,8 @@
 //! The look and what follows it go over the same link, so that no other server comes in between.
 
 use views_redis::{
-    ownership::{self, NO_TEXT},
+    Code,
+    ownership::NO_TEXT,
     resp::{Commands, Replies, Reply},
 };
 
@@ -37,8 +38,8 @@ impl Engine {
             commands.command("SET", 3).text(self.keys.owner()).text(own).text("NX");
             commands.command("GET", 1).text(self.keys.owner());
             self.line.exchange(&commands, &mut replies).await?;
-            if let Some(Reply::Error(text)) = replies.iter().next()
-                && !ownership::is_full(text)
+            if let Some(Reply::Error(error)) = replies.iter().next()
+                && error.code != Code::OutOfMemory
             {
                 return Err(refusal(replies.iter().next()).into());
             }
@@ -47,7 +48,7 @@ impl Engine {
             Some(Reply::Null) => Ok(None),
             Some(Reply::Text(found)) => Ok(Some(found.to_owned())),
             Some(Reply::Bytes(found)) => Ok(Some(String::from_utf8_lossy(found).into_owned())),
-            Some(Reply::Error(text)) if text.starts_with("WRONGTYPE") => Ok(Some(NO_TEXT.to_owned())),
+            Some(Reply::Error(error)) if error.code == Code::WrongType => Ok(Some(NO_TEXT.to_owned())),
             other => Err(refusal(other).into()),
         }
     }

@@ -7,7 +7,7 @@ use views_core::{
     keys::{Keys, field},
 };
 use views_redis::{
-    link::Link,
+    Connection,
     resp::{Commands, Replies, Reply},
 };
 
@@ -30,14 +30,14 @@ pub(crate) async fn fill(stores: &Stores, population: &Population) -> anyhow::Re
     stores.sql.batch_execute(sql::COUNT_EVERYTHING_ONCE).await?;
     stores.sql.batch_execute(sql::ANALYZE).await?;
     stores.sql.batch_execute(sql::CHECKPOINT).await?;
-    let mut link = Link::open(&stores.redis).await?;
+    let mut connection = Connection::open(&stores.redis).await?;
     let (keys, mut commands, mut replies) = (Keys::default(), Commands::default(), Replies::default());
     for posts in population.posts.chunks(CHUNK) {
         commands.clear();
         for post in posts {
             view(&mut commands, &keys, &PostId::parse(post)?, viewer);
         }
-        link.exchange(&commands, &mut replies).await?;
+        connection.exchange(&commands, &mut replies).await?;
         ensure!(replies.iter().all(|reply| matches!(reply, Reply::Integer(_))), "Redis did not take a post");
     }
     Ok(())

@@ -1,12 +1,14 @@
 //! The connection to Redis: it reconnects for ever, waits for nothing without a deadline, and says in the log when it comes and goes.
 
 pub mod config;
-pub mod link;
+pub mod connection;
+mod error;
 pub mod ownership;
 pub mod requirements;
 pub mod resp;
 pub mod scripts;
 mod sentinels;
+mod session;
 mod unprotected;
 
 use std::{
@@ -27,6 +29,11 @@ use fred::{
     },
 };
 
+pub use self::{
+    connection::Connection,
+    error::{Code, RedisError, ServerError},
+    session::{Epoch, Session},
+};
 use crate::config::RedisSettings;
 
 /// A server that takes longer than this to accept a connection counts as away.

@@ -11,6 +11,8 @@ use views_core::{
     owner::{Foreign, Owner},
 };
 
+use crate::Code;
+
 /// What stands for the owner's name where the key holds no text. No ledger has this name.
 pub const NO_TEXT: &str = "(no text)";
 
@@ -24,7 +26,7 @@ pub async fn read(redis: &Client, keys: &Keys) -> Result<Option<String>, Error> 
         Ok(name) => {
             Ok(Some(name.into_bytes().map_or_else(|| NO_TEXT.to_owned(), |name| String::from_utf8_lossy(&name).into_owned())))
         }
-        Err(error) if error.details().starts_with("WRONGTYPE") => Ok(Some(NO_TEXT.to_owned())),
+        Err(error) if Code::of(error.details()) == Code::WrongType => Ok(Some(NO_TEXT.to_owned())),
         Err(error) => Err(error),
     }
 }
@@ -59,11 +61,11 @@ pub async fn claim(redis: &Client, keys: &Keys, owner: &Owner) -> Result<Option<
 /// Whether a command was refused for want of memory.
 #[must_use]
 pub fn is_full(details: &str) -> bool {
-    details.starts_with("OOM")
+    Code::of(details) == Code::OutOfMemory
 }
 
 /// Whether the account's rights do not cover the owner's key.
 #[must_use]
 pub fn is_forbidden(error: &Error) -> bool {
-    error.details().starts_with("NOPERM")
+    Code::of(error.details()) == Code::NoPermission
 }

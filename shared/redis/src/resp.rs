@@ -8,8 +8,7 @@ use redis_protocol::{
     resp2::{decode::decode_range, types::RangeFrame},
 };
 
-/// The codes of the errors of a server that is not, or not yet, the one to write to.
-const NOT_THE_ONE: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH"];
+use crate::error::ServerError;
 
 /// Commands, one after the other, as they go over the wire.
 #[derive(Debug, Default)]
@@ -101,7 +100,7 @@ impl Commands {
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         debug_assert_eq!(self.missing, 0, "an argument of the last command is missing");
         &self.bytes
     }
@@ -110,7 +109,7 @@ impl Commands {
 /// The replies to a pipeline.
 #[derive(Debug, Default)]
 pub struct Replies {
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Each reply, and where its bytes begin.
     frames: Vec<(usize, RangeFrame)>,
     /// Up to where the bytes have been read.
@@ -128,8 +127,8 @@ pub enum Reply<'a> {
     Bytes(&'a [u8]),
     /// Nothing: no such field, member or key.
     Null,
-    /// Why the command failed, with the code in front (`OOM …`).
-    Error(&'a str),
+    /// Why the command failed.
+    Error(ServerError<'a>),
     /// Several replies.
     List(List<'a>),
 }
@@ -142,13 +141,16 @@ pub struct List<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// What a server says that is not, or not yet, the one to write to: in Redis's own words.
+    /// Returns the error that this is.
     #[must_use]
-    pub fn not_the_one(self) -> Option<&'a str> {
-        match self {
-            Self::Error(text) if NOT_THE_ONE.iter().any(|code| text.starts_with(code)) => Some(text),
-            _ => None,
-        }
+    pub fn error(self) -> Option<ServerError<'a>> {
+        if let Self::Error(error) = self { Some(error) } else { None }
+    }
+
+    /// Returns the text that this is.
+    #[must_use]
+    pub fn text(self) -> Option<&'a str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
     }
 
     /// The number that this is, or that this text says.
@@ -207,7 +209,7 @@ impl Replies {
     }
 
     /// Reads what has arrived. Gives whether so many replies are there, and nothing behind them.
-    pub(super) fn parse(&mut self, wanted: usize) -> Result<bool, RedisProtocolError> {
+    pub(crate) fn parse(&mut self, wanted: usize) -> Result<bool, RedisProtocolError> {
         while self.frames.len() < wanted {
             let rest = &self.bytes[self.read..];
             let found = if let Some(digit) = small_number(rest) { Some(digit) } else { decode_range(rest)? };
@@ -218,7 +220,7 @@ impl Replies {
         Ok(true)
     }
 
-    pub(super) fn has_more_than_asked_for(&self) -> bool {
+    pub(crate) fn has_more_than_asked_for(&self) -> bool {
         self.read < self.bytes.len()
     }
 }
@@ -237,7 +239,7 @@ fn reply<'a>(bytes: &'a [u8], frame: &'a RangeFrame) -> Reply<'a> {
         RangeFrame::SimpleString(range) | RangeFrame::BulkString(range) => {
             text(*range).map_or(Reply::Bytes(&bytes[range.0..range.1]), Reply::Text)
         }
-        RangeFrame::Error(range) => Reply::Error(text(*range).unwrap_or_default()),
+        RangeFrame::Error(range) => Reply::Error(ServerError::parse(text(*range).unwrap_or_default())),
         RangeFrame::Integer(number) => Reply::Integer(*number),
         RangeFrame::Array(frames) => Reply::List(List { bytes, frames }),
         RangeFrame::Null => Reply::Null,
@@ -291,7 +293,7 @@ mod tests {
         assert!(!replies.has_more_than_asked_for());
         let found: Vec<_> = replies.iter().collect();
         assert_eq!(found[0], Reply::Integer(42));
-        assert_eq!(found[2], Reply::Error("OOM command not allowed"));
+        assert_eq!(found[2], Reply::Error(ServerError::parse("OOM command not allowed")));
         assert_eq!((found[3], found[4]), (Reply::Text("OK"), Reply::Text("")));
         let Reply::List(list) = found[1] else { panic!("{:?}", found[1]) };
         assert_eq!(list.iter().collect::<Vec<_>>(), [Reply::Text("a"), Reply::Null, Reply::Integer(1)]);

@@ -136,14 +136,15 @@ impl Engine {
 /// What the server says that refuses a command for another reason than what the key holds.
 fn refusal_of_the_server(reply: Reply<'_>) -> Option<&str> {
     match reply {
-        Reply::Error(text) if !text.starts_with("WRONGTYPE") && !text.starts_with("ERR ") => Some(text),
+        Reply::Error(error) if !error.code.is_about_the_key() => Some(error.text),
         _ => None,
     }
 }
 
 /// Reads the replies about a post: size, fields, and the hash's time to live.
 fn read(replies: [Option<Reply<'_>>; LOOK_COMMANDS]) -> Result<Look, String> {
-    let error = |reply: &Option<Reply<'_>>| if let Some(Reply::Error(text)) = reply { Some((*text).to_owned()) } else { None };
+    let error =
+        |reply: &Option<Reply<'_>>| if let Some(Reply::Error(error)) = reply { Some(error.text.to_owned()) } else { None };
     if let Some(text) = replies.iter().find_map(error) {
         return Err(text);
     }
@@ -173,6 +174,8 @@ fn read(replies: [Option<Reply<'_>>; LOOK_COMMANDS]) -> Result<Look, String> {
 
 #[cfg(test)]
 mod tests {
+    use views_redis::ServerError;
+
     use super::*;
 
     fn read_all(bytes: &str) -> Result<Look, String> {
@@ -198,8 +201,8 @@ mod tests {
     fn a_key_of_another_type_is_the_post_s_error_and_any_other_one_the_server_s() {
         let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
         assert_eq!(read_all(&format!("-{wrong}\r\n*0\r\n:5\r\n")).unwrap_err(), wrong);
-        assert_eq!(refusal_of_the_server(Reply::Error(wrong)), None);
-        assert_eq!(refusal_of_the_server(Reply::Error("ERR hash value is not an integer")), None);
-        assert_eq!(refusal_of_the_server(Reply::Error("NOPERM no")), Some("NOPERM no"));
+        assert_eq!(refusal_of_the_server(Reply::Error(ServerError::parse(wrong))), None);
+        assert_eq!(refusal_of_the_server(Reply::Error(ServerError::parse("ERR hash value is not an integer"))), None);
+        assert_eq!(refusal_of_the_server(Reply::Error(ServerError::parse("NOPERM no"))), Some("NOPERM no"));
     }
 }

@@ -1,7 +1,7 @@
 use fred::interfaces::{HashesInterface, KeysInterface};
 use views_core::ids::PostId;
 use views_redis::{
-    link::Link,
+    Connection,
     resp::{Commands, Replies, Reply},
     scripts::{self, Settled, Settlement},
 };
@@ -36,7 +36,7 @@ async fn settle_once(
     let settlement = Settlement { post: post(), first: first.to_owned(), last: last.to_owned(), pairs, views, before, seen };
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     scripts::settle(&mut commands, &world.keys, &[settlement], is_final);
-    Link::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
+    Connection::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
     let Some(Reply::List(all)) = replies.iter().next() else { panic!("{replies:?}") };
     all.iter().next().and_then(scripts::settled).unwrap()
 }
@@ -109,7 +109,7 @@ async fn pairs_that_are_refused_are_not_taken_for_such_that_are_recorded_twice_l
     set_meta(&world, &[("author", "50"), ("recorded", "5"), ("persisted", "0")]).await;
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     scripts::raced(&mut commands, &world.keys, &post(), "9-0", 1);
-    Link::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
+    Connection::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
     // Two of three are stored. The fourth is in a later entry, and once more in the one behind it.
     assert_eq!(settle_after(&world, "5-1", "5-3", 3, 0, 2, false).await, Settled::Done);
     assert_eq!((world.meta("7").await, world.live("7").await), ([2, 4, 3], 3));

@@ -9,7 +9,7 @@ use views_core::{
     post::KnownPost,
 };
 use views_redis::{
-    link::Link,
+    Connection,
     resp::{Commands, Replies, Reply},
     scripts::{self, Adjustment, Depth, Settled, Settlement},
 };
@@ -45,7 +45,7 @@ fn authors(known: &str, author: &str) -> Option<[String; 2]> {
 
 async fn replies(world: &World, commands: &Commands) -> Replies {
     let mut replies = Replies::default();
-    Link::open(&world.redis).await.unwrap().exchange(commands, &mut replies).await.unwrap();
+    Connection::open(&world.redis).await.unwrap().exchange(commands, &mut replies).await.unwrap();
     replies
 }
 

@@ -1,7 +1,7 @@
 //! A connection that takes whole pipelines: one write, and reads until the last reply is there.
 //!
 //! It follows the client library, which finds the server (with Sentinel, the primary), knows the passwords and the certificates, and
-//! decides when a server is to be given up. A link that fails in any way is thrown away, so a reply can never be taken for another's.
+//! decides when a server is to be given up. A connection that fails in any way is thrown away, so a reply can never be taken for another's.
 
 use std::{io, time::Duration};
 
@@ -11,15 +11,17 @@ use fred::{
     types::config::{Config, Server, ServerConfig, TlsConnector},
 };
 use futures_util::FutureExt;
-use redis_protocol::error::RedisProtocolError;
-use rustls::pki_types::{InvalidDnsNameError, ServerName};
+use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::resp::{Commands, Replies, Reply};
+use crate::{
+    RedisError,
+    resp::{Commands, Replies, Reply},
+};
 
 /// After how long without traffic the system asks whether the other end is still there, lest something between forgets the connection.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -27,52 +29,29 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How much is read at once, in bytes: most batches' replies as a whole.
 const READ_SIZE: usize = 32 * 1024;
 
-/// Why a pipeline has no replies. Some of its commands may have been carried out all the same, or may be yet.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// The client library has no connection, so nobody knows where the server is.
-    #[error("not connected")]
-    NotConnected,
-    /// The connection failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The server's name cannot be on a certificate.
-    #[error(transparent)]
-    Name(#[from] InvalidDnsNameError),
-    /// What came back was no reply.
-    #[error("not Redis's protocol: {0}")]
-    Protocol(#[from] RedisProtocolError),
-    /// More came back than was asked for.
-    #[error("a reply that nobody asked for")]
-    Unasked,
-    /// The server does not let us in.
-    #[error("refused: {0}")]
-    Refused(String),
-}
-
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection to the server that the client library is connected to.
-pub struct Link {
+pub struct Connection {
     stream: Box<dyn Duplex>,
 }
 
-impl Link {
+impl Connection {
     /// Opens a connection to the client library's server and logs in. The caller sets the deadline.
     ///
     /// # Errors
-    /// [`LinkError`].
-    pub async fn open(client: &Client) -> Result<Self, LinkError> {
+    /// [`RedisError`].
+    pub async fn open(client: &Client) -> Result<Self, RedisError> {
         let config = client.client_config();
-        let server = server_of(client, &config).ok_or(LinkError::NotConnected)?;
-        let mut link = Self { stream: connect(&config, &server).await? };
-        link.log_in(&config).await?;
-        Ok(link)
+        let server = server_of(client, &config).ok_or(RedisError::NotConnected)?;
+        let mut connection = Self { stream: connect(&config, &server).await? };
+        connection.log_in(&config).await?;
+        Ok(connection)
     }
 
-    async fn log_in(&mut self, config: &Config) -> Result<(), LinkError> {
+    async fn log_in(&mut self, config: &Config) -> Result<(), RedisError> {
         let mut commands = Commands::default();
         match (&config.username, &config.password) {
             (Some(user), Some(password)) => drop(commands.command("AUTH", 2).text(user).text(password)),
@@ -84,8 +63,7 @@ impl Link {
         }
         let mut replies = Replies::default();
         self.exchange(&commands, &mut replies).await?;
-        let refusal = replies.iter().find_map(|reply| if let Reply::Error(text) = reply { Some(text.to_owned()) } else { None });
-        refusal.map_or(Ok(()), |text| Err(LinkError::Refused(text)))
+        replies.iter().find_map(Reply::error).map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Whether the other end has not closed the connection, as far as this end has heard.
@@ -94,12 +72,12 @@ impl Link {
         self.stream.read(&mut [0]).now_or_never().is_none()
     }
 
-    /// Sends commands and waits for all replies. After an error, or when the future is dropped, the link is of no more use. The caller
+    /// Sends commands and waits for all replies. After an error, or when the future is dropped, the connection is of no more use. The caller
     /// sets the deadline.
     ///
     /// # Errors
-    /// [`LinkError`]; a command that fails is no error here, but a reply.
-    pub async fn exchange(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), LinkError> {
+    /// [`RedisError`]; a command that fails is no error here, but a reply.
+    pub async fn exchange(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
         replies.clear();
         self.stream.write_all(commands.bytes()).await?;
         self.stream.flush().await?;
@@ -109,7 +87,7 @@ impl Link {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
-        if replies.has_more_than_asked_for() { Err(LinkError::Unasked) } else { Ok(()) }
+        if replies.has_more_than_asked_for() { Err(RedisError::Unasked) } else { Ok(()) }
     }
 }
 
@@ -128,7 +106,7 @@ fn host(server: &Server) -> &str {
     server.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&server.host)
 }
 
-async fn connect(config: &Config, server: &Server) -> Result<Box<dyn Duplex>, LinkError> {
+async fn connect(config: &Config, server: &Server) -> Result<Box<dyn Duplex>, RedisError> {
     let stream = TcpStream::connect((host(server), server.port)).await?;
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
