@@ -9,7 +9,7 @@ use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSet
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
 
-use crate::viewer_rate::Rate;
+use crate::api::viewer_rate::Rate;
 
 /// Counts unique views of posts: records them in Redis and answers with the count.
 #[derive(Debug, Parser)]

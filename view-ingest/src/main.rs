@@ -1,20 +1,11 @@
 //! view-ingest: takes views over HTTP and records them in Redis. This file is the order in which it starts and stops.
 
-mod app;
-mod body;
+mod api;
 mod cli;
-mod connection;
-mod handlers;
-mod listener;
-mod messages;
+mod http;
 mod metrics;
-mod places;
-mod process;
-mod reads;
-mod recorder;
-mod router;
-mod viewer_rate;
-mod watch;
+mod record;
+mod startup;
 mod worker;
 
 use std::process::ExitCode;
@@ -31,7 +22,7 @@ fn main() -> ExitCode {
         Err(exit) => return exit,
     };
     telemetry::start(logs);
-    match process::run(settings) {
+    match startup::run(settings) {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::recorder::Status;
+use crate::record::request::Status;
 
 /// What every name begins with.
 pub(crate) const PREFIX: &str = "view_ingest";
@@ -56,19 +56,19 @@ pub(crate) struct Metrics {
     /// Seconds from the first command of a batch to its last reply.
     pub(crate) batch_seconds: Histogram,
     /// Posts looked up in PostgreSQL and found.
-    pub(crate) touched_found: Counter,
+    pub(crate) lookups_found: Counter,
     /// Posts looked up in PostgreSQL and not found.
-    pub(crate) touched_missing: Counter,
+    pub(crate) lookups_missing: Counter,
     /// Posts that could not be looked up.
-    pub(crate) touched_unavailable: Counter,
+    pub(crate) lookups_unavailable: Counter,
     /// Views that PostgreSQL has taken because Redis was away.
     pub(crate) bypassed: Counter,
     /// How many recorders write to PostgreSQL because Redis is away.
     pub(crate) in_fallback: Gauge,
     /// Whether Redis is not as it is needed.
-    pub(crate) redis_unfit: Gauge,
+    pub(crate) redis_misconfigured: Gauge,
     /// Whether PostgreSQL's tables are not as they are needed.
-    pub(crate) postgres_unfit: Gauge,
+    pub(crate) postgres_misconfigured: Gauge,
     /// Connections that are open.
     pub(crate) connections: Gauge,
     /// Connections that gave way to others.
@@ -93,9 +93,9 @@ impl Metrics {
         registry.register("http_responses", "HTTP answers, by the class of their status", answers.clone());
         let answer = |class| answers.get_or_create_owned(&ClassLabel { class });
 
-        let touches = Family::<OutcomeLabel, Counter>::default();
-        registry.register("first_touches", "Posts looked up in PostgreSQL, by outcome", touches.clone());
-        let touch = |outcome| touches.get_or_create_owned(&OutcomeLabel { outcome });
+        let lookups = Family::<OutcomeLabel, Counter>::default();
+        registry.register("first_touches", "Posts looked up in PostgreSQL, by outcome", lookups.clone());
+        let lookup = |outcome| lookups.get_or_create_owned(&OutcomeLabel { outcome });
 
         let metrics = Self {
             counted: view("counted"),
@@ -107,13 +107,13 @@ impl Metrics {
             answers: [answer("1xx"), answer("2xx"), answer("3xx"), answer("4xx"), answer("5xx")],
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             batch_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 15)),
-            touched_found: touch("found"),
-            touched_missing: touch("missing"),
-            touched_unavailable: touch("unavailable"),
+            lookups_found: lookup("found"),
+            lookups_missing: lookup("missing"),
+            lookups_unavailable: lookup("unavailable"),
             bypassed: Counter::default(),
             in_fallback: Gauge::default(),
-            redis_unfit: Gauge::default(),
-            postgres_unfit: Gauge::default(),
+            redis_misconfigured: Gauge::default(),
+            postgres_misconfigured: Gauge::default(),
             connections: Gauge::default(),
             evicted: Counter::default(),
             not_taken: Counter::default(),
@@ -130,9 +130,9 @@ impl Metrics {
         registry.register("recorders_in_fallback", help, metrics.in_fallback.clone());
         let help =
             "1 where views are not safe in Redis, it is too old or its keys are another database's, as the log says; else 0";
-        registry.register("redis_unfit", help, metrics.redis_unfit.clone());
+        registry.register("redis_unfit", help, metrics.redis_misconfigured.clone());
         let help = "1 where PostgreSQL's tables are not as they are needed, as the log says; else 0";
-        registry.register("postgres_unfit", help, metrics.postgres_unfit.clone());
+        registry.register("postgres_unfit", help, metrics.postgres_misconfigured.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         let help = "Idle or incomplete connections closed to make room for new ones";
         registry.register("connections_evicted", help, metrics.evicted.clone());

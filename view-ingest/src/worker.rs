@@ -14,13 +14,16 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::App,
-    connection,
-    listener::Listener,
-    places::Places,
-    recorder::{self, Asked, Parcel, Stores, tickets},
+    api::app::App,
+    http::{admission::Admission, connection, listener::Listener},
+    record::{
+        context::Context,
+        pending, recorder,
+        request::{ReplyBatch, RequestReceiver},
+    },
 };
 
 /// How long connections that wait in the accept queue are let in when the process stops.
@@ -34,15 +37,15 @@ const MAX_REFUSALS: usize = 256;
 pub(crate) struct Worker {
     pub(crate) listener: Listener,
     pub(crate) app: Arc<App>,
-    pub(crate) stores: Stores,
+    pub(crate) context: Context,
     pub(crate) redis_name: String,
-    pub(crate) asked: Asked,
+    pub(crate) requests: RequestReceiver,
     /// What other workers' recorders have to say to this worker's requests.
-    pub(crate) parcels: mpsc::UnboundedReceiver<Parcel>,
-    /// Turns true when the process stops.
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) mailbox: mpsc::UnboundedReceiver<ReplyBatch>,
+    /// Cancelled when the process stops.
+    pub(crate) stopping: CancellationToken,
     /// The places of all workers' connections together.
-    pub(crate) places: Arc<Places>,
+    pub(crate) admission: Arc<Admission>,
     /// How many workers still have connections or accept them.
     pub(crate) serving: watch::Sender<usize>,
 }
@@ -57,7 +60,7 @@ impl Worker {
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || runtime.block_on(self.run()))
     }
 
-    async fn run(mut self) {
+    async fn run(self) {
         let Listener { socket, from_systemd } = self.listener;
         let listener = match tokio::net::TcpListener::from_std(socket) {
             Ok(listener) => listener,
@@ -67,21 +70,22 @@ impl Worker {
                 return;
             }
         };
-        self.stores.gate.follow();
-        views_redis::connect(&self.stores.redis, self.redis_name);
-        tokio::spawn(tickets::deliver(self.parcels));
-        tokio::spawn(recorder::run(self.stores, self.asked));
-        let gate = Gate { app: self.app, stopping: self.stopping.clone(), places: self.places, refusals: Arc::default() };
+        self.context.breaker.follow();
+        views_redis::connect(&self.context.redis, self.redis_name);
+        tokio::spawn(pending::deliver(self.mailbox));
+        tokio::spawn(recorder::run(self.context, self.requests));
+        let acceptor =
+            Acceptor { app: self.app, stopping: self.stopping.clone(), admission: self.admission, refusals: Arc::default() };
 
         let mut serving = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
-                _ = self.stopping.changed() => break,
+                () = self.stopping.cancelled() => break,
                 // Finished connections are taken out of the set, which would grow for ever otherwise.
                 Some(_) = serving.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => gate.admit(stream, &mut serving),
+                    Ok((stream, _)) => acceptor.admit(stream, &mut serving),
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -94,7 +98,7 @@ impl Worker {
             // always is.
             let rest = async {
                 while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
-                    gate.admit(stream, &mut serving);
+                    acceptor.admit(stream, &mut serving);
                 }
             };
             let _ = tokio::time::timeout(LAST_ACCEPTS, rest).await;
@@ -108,29 +112,29 @@ impl Worker {
 }
 
 /// Lets connections in, up to the limit.
-struct Gate {
+struct Acceptor {
     app: Arc<App>,
-    stopping: watch::Receiver<bool>,
-    places: Arc<Places>,
+    stopping: CancellationToken,
+    admission: Arc<Admission>,
     refusals: Arc<AtomicUsize>,
 }
 
-impl Gate {
+impl Acceptor {
     fn admit(&self, stream: TcpStream, serving: &mut JoinSet<()>) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone before it was served");
             return;
         }
         let app = Arc::clone(&self.app);
-        if let Some(place) = self.places.take() {
+        if let Some(slot) = self.admission.take() {
             let stopping = self.stopping.clone();
             serving.spawn(async move {
-                connection::serve(app, stream, Arc::clone(&place.watch), stopping).await;
-                drop(place);
+                connection::serve(app, stream, Arc::clone(&slot.timer), stopping).await;
+                drop(slot);
             });
         } else if let Some(refusal) = Refusal::take(&self.refusals) {
             serving.spawn(async move {
-                connection::turn_away(&app, stream).await;
+                connection::turn_away(&*app, stream).await;
                 drop(refusal);
             });
         }

@@ -4,6 +4,7 @@ pub mod config;
 pub mod connection;
 mod error;
 pub mod ownership;
+pub mod post_meta;
 pub mod requirements;
 pub mod resp;
 pub mod scripts;

@@ -1,0 +1,73 @@
+//! `POST /posts/views-batch`: one viewer's views of many posts, with a verdict on each.
+
+use std::borrow::Cow;
+
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use views_core::ids::{PostId, ViewerId};
+use views_service::respond::{self, Answer};
+
+use crate::api::ids::{post_ids, spelled, unavailable};
+use crate::{
+    api::{
+        app::{App, Caller},
+        json, messages,
+    },
+    http::body::Upload,
+    record::request::{Outcome, Status},
+};
+
+/// What a post takes of an answer, about.
+const BYTES_PER_POST: usize = 128;
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(rename = "postIds", borrow)]
+    post_ids: Option<Vec<Text<'a>>>,
+}
+
+/// A text that is read where it stands, unless it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
+    let body = json::read(app, request).await?;
+    let Body { post_ids: Some(ids) } = json::parse(&body)? else {
+        return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_IDS_MISSING));
+    };
+    let posts = post_ids(ids.iter().map(|id| &*id.0), app.limits.max_batch)?;
+    app.charge(&viewer, posts.len())?;
+    let outcomes = app.request(Caller::Viewer(viewer), &posts).await.map_err(unavailable)?;
+
+    Ok(respond::json(StatusCode::OK, written(&posts, &outcomes)))
+}
+
+/// The answer's body. Ids, statuses and numbers have no character that JSON would escape.
+fn written(posts: &[PostId], outcomes: &[Outcome]) -> String {
+    let counted = outcomes.iter().filter(|outcome| outcome.status == Status::Counted).count();
+    let mut number = itoa::Buffer::new();
+    let mut body = String::with_capacity(160 + posts.len() * BYTES_PER_POST);
+    for part in [r#"{"message":""#, messages::BATCH_COUNTED, number.format(counted), r#"","processedCount":"#] {
+        body.push_str(part);
+    }
+    body.push_str(number.format(counted));
+    body.push_str(r#","postIds":["#);
+    let mut comma = "";
+    for (post, _) in posts.iter().zip(outcomes).filter(|(_, outcome)| outcome.status == Status::Counted) {
+        for part in [comma, "\"", post.as_str(), "\""] {
+            body.push_str(part);
+        }
+        comma = ",";
+    }
+    body.push_str(r#"],"results":["#);
+    comma = "";
+    for (post, outcome) in posts.iter().zip(outcomes) {
+        let (status, views) = (spelled(outcome.status), number.format(outcome.views));
+        for part in [comma, r#"{"postId":""#, post.as_str(), r#"","status":""#, status, r#"","viewsCount":"#, views, "}"] {
+            body.push_str(part);
+        }
+        comma = ",";
+    }
+    body.push_str("]}");
+    body
+}

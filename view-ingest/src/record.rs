@@ -1,0 +1,24 @@
+//! From requests to verdicts: the stages that a batch of views and reads goes through, and what they work with.
+//!
+//! `recorder` makes batches of [`request`]s and takes them through `group`, `check`, `write` and `verdict`; what Redis does not take goes
+//! through `fallback`, what Redis does not know of a post through `lookup`. No stage knows the recorder.
+
+pub(crate) mod breaker;
+mod check;
+pub(crate) mod context;
+mod fallback;
+mod group;
+pub(crate) mod health;
+mod lookup;
+mod missed;
+mod mode;
+pub(crate) mod not_found;
+mod parked;
+pub(crate) mod pending;
+mod pipeline;
+pub(crate) mod read_limit;
+pub(crate) mod recorder;
+pub(crate) mod request;
+pub(crate) mod unverified;
+mod verdict;
+mod write;

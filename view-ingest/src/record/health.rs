@@ -1,0 +1,237 @@
+//! Which store takes views, as `/readyz`, the log and a gauge tell it.
+
+use std::{
+    fmt::Display,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use prometheus_client::metrics::gauge::Gauge;
+use views_core::ticks;
+use views_postgres::{Database, DatabaseError};
+use views_service::readiness::Readiness;
+
+use crate::{
+    metrics::Metrics,
+    record::{breaker::CircuitBreaker, read_limit::READ_QUERIES},
+};
+
+/// How long the start waits to be told whether PostgreSQL is as it is needed.
+const FIRST_CHECK: Duration = Duration::from_secs(2);
+/// How often its tables are looked at.
+const SCHEMA_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is asked whether PostgreSQL is set up and, while nobody knows of a store that takes views, whether one does.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many connections to PostgreSQL are kept open: as many as reads may use, one for a view, and one for who looks after the stores. To open one
+/// takes several times as long as a look-up.
+const OPEN_CONNECTIONS: usize = READ_QUERIES + 2;
+
+/// Reports that follow the last one within this time are logged for those who look closely only.
+const REPORT_INTERVAL_MS: u64 = 1_000;
+
+/// The stores of one process.
+pub(crate) struct Health {
+    breakers: Vec<Arc<CircuitBreaker>>,
+    /// Whether PostgreSQL takes views, as far as is known. It is asked only where Redis does not take them.
+    database_takes_views: AtomicBool,
+    /// Whether PostgreSQL has stored views since it was last looked whether it would.
+    database_has_stored: AtomicBool,
+    in_fallback: AtomicUsize,
+    started: Instant,
+    /// When both stores last refused views, in milliseconds since the start; zero where one has taken some since, or has proven that it would.
+    /// Nothing is known of either at the start.
+    refused_ms: AtomicU64,
+    /// When a report was last logged, in milliseconds since the start.
+    reported_ms: AtomicU64,
+}
+
+impl Health {
+    pub(crate) fn new(breakers: Vec<Arc<CircuitBreaker>>) -> Self {
+        Self {
+            breakers,
+            database_takes_views: AtomicBool::new(false),
+            database_has_stored: AtomicBool::new(false),
+            in_fallback: AtomicUsize::new(0),
+            started: Instant::now(),
+            refused_ms: AtomicU64::new(1),
+            reported_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Ready is who has a store to write to.
+    pub(crate) fn readiness(self: &Arc<Self>) -> Readiness {
+        let health = Arc::clone(self);
+        Readiness::new(move || {
+            let ready = health.redis_seems_available() || health.database_takes_views.load(Relaxed);
+            let ready = ready && health.refused_ms.load(Relaxed) == 0;
+            (!ready).then(|| "no store to write to: neither Redis nor PostgreSQL takes views".to_owned())
+        })
+    }
+
+    /// Redis has stored views.
+    pub(super) fn redis_has_stored(&self) {
+        // Mostly it is zero and stays so, and all workers share it.
+        if self.refused_ms.load(Relaxed) != 0 {
+            self.refused_ms.store(0, Relaxed);
+        }
+    }
+
+    /// PostgreSQL has stored views.
+    pub(super) fn database_has_stored(&self) {
+        self.database_takes_views.store(true, Relaxed);
+        self.database_has_stored.store(true, Relaxed);
+        self.refused_ms.store(0, Relaxed);
+    }
+
+    /// PostgreSQL has not done what Redis did not do. Whether these were views, which no store has taken then.
+    pub(super) fn database_has_failed(&self, has_views: bool) {
+        self.database_takes_views.store(false, Relaxed);
+        self.database_has_stored.store(false, Relaxed);
+        if has_views {
+            self.refused_ms.store(self.now_ms().max(1), Relaxed);
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A recorder has begun to write to PostgreSQL, or has gone back to Redis. The first and the last one are news.
+    pub(super) fn fallback(&self, begins: bool, metrics: &Metrics) {
+        if begins {
+            metrics.in_fallback.inc();
+            if self.in_fallback.fetch_add(1, Relaxed) == 0 {
+                tracing::warn!(store = "postgresql", "Redis does not take views: they are written straight into PostgreSQL");
+            }
+        } else {
+            metrics.in_fallback.dec();
+            if self.in_fallback.fetch_sub(1, Relaxed) == 1 {
+                tracing::info!(store = "redis", "Redis takes the views again");
+            }
+        }
+    }
+
+    /// Logs what a store did not do. An outage makes every batch fail, many times a second, so only one report in a while is a warning.
+    pub(super) fn report(&self, what: &str, error: &dyn Display) {
+        let now_ms = self.now_ms();
+        let last_ms = self.reported_ms.load(Relaxed);
+        if last_ms == 0 || now_ms.saturating_sub(last_ms) >= REPORT_INTERVAL_MS {
+            self.reported_ms.store(now_ms.max(1), Relaxed);
+            tracing::warn!(%error, "{what}");
+        } else {
+            tracing::debug!(%error, "{what}");
+        }
+    }
+
+    /// Waits for the first connections to Redis, or long enough to know that there are none to be had.
+    pub(crate) async fn wait_for_redis(&self) {
+        join_all(self.breakers.iter().map(|breaker| breaker.wait())).await;
+    }
+
+    /// Has every Redis looked at again.
+    fn inspect_again(&self) {
+        self.breakers.iter().for_each(|breaker| breaker.inspect_again());
+    }
+
+    /// Whether Redis is there and is what it has to be, which does not tell that it takes writes: it may be full.
+    fn redis_seems_available(&self) -> bool {
+        self.breakers.iter().all(|breaker| breaker.is_closed())
+    }
+
+    /// Asks the stores whether they take views, where nobody knows: with no views coming in, nothing else would tell.
+    pub(crate) async fn probe(&self, database: Option<&Database>) {
+        let refused_ms = self.refused_ms.load(Relaxed);
+        let seems_well = self.redis_seems_available();
+        // What has stored views since the last look need not be asked.
+        let has_stored = self.database_has_stored.swap(false, Relaxed);
+        if refused_ms == 0 && (seems_well || has_stored) {
+            self.database_takes_views.store(has_stored, Relaxed);
+            return;
+        }
+        let redis = seems_well
+            && match self.breakers.first() {
+                Some(breaker) => breaker.takes_writes().await,
+                None => false,
+            };
+        let database = match database {
+            Some(database) if !redis => takes_views(database).await,
+            _ => false,
+        };
+        self.database_takes_views.store(database, Relaxed);
+        if redis || database {
+            // Unless views have been refused meanwhile.
+            let _ = self.refused_ms.compare_exchange(refused_ms, 0, Relaxed, Relaxed);
+        }
+    }
+}
+
+async fn takes_views(database: &Database) -> bool {
+    // Whether the session may write is asked first, as that costs no try.
+    database.ping().await.is_ok() && database.takes_pairs().await.unwrap_or(false)
+}
+
+/// Looks whether PostgreSQL is as it is needed, and says what is not. One that is away, or does not answer soon, is not waited for.
+pub(crate) async fn first_check(database: Option<&Database>) -> Option<String> {
+    let database = database?;
+    let look = async {
+        // Each new connection has the tables looked at anew, which the first view is not to wait for.
+        database.keep_open(OPEN_CONNECTIONS).await;
+        // A standby may not have yet what is missing.
+        database.ping().await?;
+        database.schema().await
+    };
+    match tokio::time::timeout(FIRST_CHECK, look).await {
+        Ok(Err(DatabaseError::Setup(text))) => Some(text),
+        _ => None,
+    }
+}
+
+/// Looks now and then whether PostgreSQL's tables are as they are needed (not everything that goes wrong with them is an error of a statement, and
+/// nobody else would notice), and where nobody knows of a store that takes views, whether one does. And PostgreSQL is asked who it is, by which the
+/// circuit breakers tell whether the keys in Redis are this database's.
+pub(crate) async fn watch_stores(health: Arc<Health>, database: Option<Arc<Database>>, misconfigured: Gauge) {
+    let mut interval = ticks::every(PROBE_INTERVAL);
+    let mut last = None;
+    loop {
+        interval.tick().await;
+        if let Some(database) = &database {
+            watch_tables(database, &misconfigured, &mut last).await;
+            let before = database.known_owner();
+            if last.is_none() && database.owner().await.is_ok_and(|owner| before != Some(owner)) {
+                health.inspect_again();
+            }
+        }
+        health.probe(database.as_deref()).await;
+    }
+}
+
+/// Keeps some connections to PostgreSQL open, for ever.
+pub(crate) async fn keep_connections(database: Arc<Database>) {
+    let mut interval = ticks::every(PROBE_INTERVAL);
+    loop {
+        interval.tick().await;
+        database.keep_open(OPEN_CONNECTIONS).await;
+    }
+}
+
+async fn watch_tables(database: &Database, misconfigured: &Gauge, last: &mut Option<String>) {
+    let trouble = match database.schema_no_older_than(SCHEMA_INTERVAL).await {
+        Err(DatabaseError::Setup(text)) => Some(text),
+        // Away is not wrong: what was known stays known.
+        Err(_) => last.clone(),
+        Ok(_) => None,
+    };
+    if trouble != *last {
+        match &trouble {
+            Some(text) => tracing::error!("PostgreSQL cannot take views nor tell of posts: {text}"),
+            None => tracing::info!("PostgreSQL is now as it is needed"),
+        }
+        misconfigured.set(i64::from(trouble.is_some()));
+        *last = trouble;
+    }
+}

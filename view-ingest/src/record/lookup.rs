@@ -1,0 +1,258 @@
+//! Look-ups: what PostgreSQL knows of a post is put into Redis, many posts with one query, each post once however many ask.
+//! A post that was viewed past Redis is brought up to date the same way.
+//!
+//! Reads, which need no token, have a queue and a small share of the queries of their own: however many posts strangers make up, a view is
+//! looked up at once.
+
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fred::error::{Error, ErrorKind};
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use views_core::{
+    failpoints,
+    ids::{PostId, ViewerId},
+    post::KnownPost,
+};
+use views_postgres::{
+    Database,
+    ledger::{self, NO_VIEWERS},
+};
+use views_redis::scripts::{self, Depth};
+
+use crate::record::{context::Context, missed::Missed, read_limit::READ_QUERIES};
+
+/// Posts in one query. Each may bring up to [`FEW_VIEWERS`] viewers along.
+const MAX_POSTS: usize = 64;
+/// Queries for views under way at once, per recorder.
+const VIEW_QUERIES: usize = 4;
+/// A post with at most this many viewers gets them back from the ledger, so that one who returns is a duplicate at once.
+const FEW_VIEWERS: i64 = 1_000;
+/// How often a post is brought up to date that others change at the same time.
+const REFRESH_TRIES: u32 = 5;
+/// After PostgreSQL has failed, it is left alone for this long: nobody waits for a database that is known to be away.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Whether a post exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It does, and Redis has it now.
+    Yes,
+    /// It does, and what a reader has looked up of it is not enough: Redis has viewers of whom the count may know.
+    NeedsViewers,
+    /// It does not.
+    No,
+    /// Nobody knows: PostgreSQL did not answer. The view is accepted; the drain rejects it later if there is no such post.
+    Unknown,
+    /// It does, and Redis did not take what PostgreSQL knows of it.
+    Refused,
+}
+
+/// A look-up that has ended.
+pub(super) struct FinishedLookup {
+    pub(super) posts: Vec<(Wanted, Found)>,
+    pub(super) depth: Depth,
+    pub(super) query: QueryResult,
+}
+
+/// How PostgreSQL took a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QueryResult {
+    /// It answered.
+    Answered,
+    /// It did not.
+    Failed,
+    /// It was not asked, so soon after a failure.
+    NotAsked,
+}
+
+/// A post that is to be looked up.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) post: PostId,
+    /// What Redis has missed of it, if PostgreSQL has taken views past Redis.
+    pub(super) missed: Option<Missed>,
+}
+
+/// The posts that are to be looked up.
+pub(super) struct Lookups {
+    context: Context,
+    views: Queue,
+    reads: Queue,
+    away_until: Option<Instant>,
+    results: mpsc::UnboundedSender<FinishedLookup>,
+}
+
+/// The posts that are to be looked up for one kind of request, and the queries for it that are under way.
+#[derive(Default)]
+struct Queue {
+    wanted: VecDeque<Wanted>,
+    queries: usize,
+}
+
+impl Lookups {
+    /// Returns an empty queue of look-ups, and where their results come out.
+    pub(super) fn new(context: Context) -> (Self, mpsc::UnboundedReceiver<FinishedLookup>) {
+        // The channel holds no more than the queries under way.
+        let (results, receiver) = mpsc::unbounded_channel();
+        (Self { context, views: Queue::default(), reads: Queue::default(), away_until: None, results }, receiver)
+    }
+
+    fn queue(&mut self, depth: Depth) -> &mut Queue {
+        match depth {
+            Depth::View => &mut self.views,
+            Depth::Read => &mut self.reads,
+        }
+    }
+
+    /// Notes that a post is to be looked up.
+    pub(super) fn add(&mut self, depth: Depth, wanted: Wanted) {
+        self.queue(depth).wanted.push_back(wanted);
+    }
+
+    /// Notes that a query has ended.
+    pub(super) fn finished(&mut self, depth: Depth, query: QueryResult) {
+        self.queue(depth).queries -= 1;
+        match query {
+            QueryResult::Answered => {
+                self.away_until = None;
+                self.context.unverified.reset();
+            }
+            QueryResult::Failed => self.away_until = Some(Instant::now() + PAUSE_AFTER_FAILURE),
+            QueryResult::NotAsked => {}
+        }
+    }
+
+    /// Starts as many queries as may be under way.
+    pub(super) fn start(&mut self) {
+        self.start_queue(Depth::View, VIEW_QUERIES);
+        self.start_queue(Depth::Read, READ_QUERIES);
+    }
+
+    fn start_queue(&mut self, depth: Depth, limit: usize) {
+        let Some(database) = self.context.database.clone() else { return };
+        let is_away = self.away_until.is_some_and(|until| Instant::now() < until);
+        let queue = self.queue(depth);
+        let mut batches = Vec::new();
+        while !queue.wanted.is_empty() && (is_away || queue.queries < limit) {
+            let posts: Vec<Wanted> = queue.wanted.drain(..queue.wanted.len().min(MAX_POSTS)).collect();
+            queue.queries += 1;
+            batches.push(posts);
+        }
+        for posts in batches {
+            if is_away {
+                self.context.metrics.lookups_unavailable.inc_by(posts.len() as u64);
+                let posts = posts.into_iter().map(|wanted| (wanted, Found::Unknown)).collect();
+                // The receiver lives as long as this sender: both belong to the recorder.
+                let _ = self.results.send(FinishedLookup { posts, depth, query: QueryResult::NotAsked });
+                continue;
+            }
+            let (context, database, results) = (self.context.clone(), Arc::clone(&database), self.results.clone());
+            tokio::spawn(async move {
+                let permit = match depth {
+                    Depth::View => None,
+                    Depth::Read => Some(context.read_queries.acquire().await),
+                };
+                let finished = run(&context, &database, depth, posts).await;
+                drop(permit);
+                let _ = results.send(finished);
+            });
+        }
+    }
+}
+
+/// Looks posts up with one query, and puts what is found into Redis.
+async fn run(context: &Context, database: &Database, depth: Depth, wanted: Vec<Wanted>) -> FinishedLookup {
+    let ids: Vec<PostId> = wanted.iter().map(|wanted| wanted.post).collect();
+    // Before PostgreSQL is asked: what changes in Redis from here on is younger than its answer.
+    let wanted: Vec<_> = join_all(wanted.into_iter().map(|wanted| with_count(context, wanted))).await;
+    let few = match depth {
+        Depth::View => FEW_VIEWERS,
+        Depth::Read => NO_VIEWERS,
+    };
+    let known = match ledger::look_up(database, &ids, few).await {
+        Ok(known) => known,
+        Err(error) => {
+            context.health.report("cannot look posts up: their views are accepted unseen", &error);
+            context.metrics.lookups_unavailable.inc_by(ids.len() as u64);
+            let posts = wanted.into_iter().map(|(wanted, _)| (wanted, Found::Unknown)).collect();
+            return FinishedLookup { posts, depth, query: QueryResult::Failed };
+        }
+    };
+    context.metrics.lookups_found.inc_by(known.len() as u64);
+    context.metrics.lookups_missing.inc_by((ids.len() - known.len()) as u64);
+    let put = wanted.into_iter().map(|(wanted, count)| async {
+        let found = match known.get(&wanted.post) {
+            Some(post) => put(context, database, depth, &wanted, count, post).await,
+            None => Found::No,
+        };
+        (wanted, found)
+    });
+    FinishedLookup { posts: join_all(put).await, depth, query: QueryResult::Answered }
+}
+
+/// The count that Redis has of a post, in its own words, where it was asked for it.
+type CountInRedis = Result<Option<String>, Error>;
+
+/// Returns a post together with the count that Redis has of it, where it has missed something of it.
+async fn with_count(context: &Context, wanted: Wanted) -> (Wanted, CountInRedis) {
+    let count = match wanted.missed {
+        Some(_) => scripts::persisted(&context.redis, &context.keys, &wanted.post).await,
+        None => Ok(None),
+    };
+    (wanted, count)
+}
+
+async fn put(
+    context: &Context,
+    database: &Database,
+    depth: Depth,
+    wanted: &Wanted,
+    count: CountInRedis,
+    known: &KnownPost,
+) -> Found {
+    let (redis, keys, post, ttl) = (&context.redis, &context.keys, &wanted.post, context.view_ttl);
+    failpoints::at(if wanted.missed.is_none() { "hydrate::before" } else { "refresh::before" });
+    let result = match &wanted.missed {
+        None => scripts::hydrate(redis, keys, post, known, depth, ttl).await,
+        Some(missed) => refresh(context, database, post, &missed.viewers, count, known).await.map(|()| true),
+    };
+    failpoints::at(if wanted.missed.is_none() { "hydrate::after" } else { "refresh::after" });
+    match result {
+        Ok(true) => Found::Yes,
+        Ok(false) => Found::NeedsViewers,
+        Err(error) => {
+            context.health.report("cannot put a post into Redis", &format_args!("{error}, post {post}"));
+            Found::Refused
+        }
+    }
+}
+
+/// Brings a post up to date of which views went past Redis, by an answer of PostgreSQL's that is younger than what Redis has.
+async fn refresh(
+    context: &Context,
+    database: &Database,
+    post: &PostId,
+    viewers: &[ViewerId],
+    count: CountInRedis,
+    known: &KnownPost,
+) -> Result<(), Error> {
+    let (redis, keys, ttl) = (&context.redis, &context.keys, context.view_ttl);
+    let (mut count, mut known) = (count?, Cow::Borrowed(known));
+    for _ in 0..REFRESH_TRIES {
+        if scripts::refresh(redis, keys, post, &known, count.as_deref(), viewers, ttl).await? {
+            return Ok(());
+        }
+        count = scripts::persisted(redis, keys, post).await?;
+        match ledger::look_up(database, &[*post], FEW_VIEWERS).await {
+            Ok(mut found) => known = found.remove(post).map_or(known, Cow::Owned),
+            Err(error) => return Err(Error::new(ErrorKind::Unknown, error.to_string())),
+        }
+    }
+    Err(Error::new(ErrorKind::Unknown, "it changes all the time"))
+}

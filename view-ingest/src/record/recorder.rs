@@ -1,0 +1,328 @@
+//! A recorder: records views and tells counts, one batch after the other.
+//!
+//! Each worker has one. While a batch is with Redis, the next one gathers: what has come by then is one pipeline.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use views_core::{failpoints, ids::PostId, ticks};
+use views_postgres::Database;
+use views_redis::scripts::Depth;
+
+use crate::record::{
+    check,
+    context::Context,
+    fallback::Fallback,
+    group::{self, Checked, Grouped},
+    lookup::{FinishedLookup, Found, Lookups, Wanted},
+    missed::{Missed, MissedViews},
+    mode::{Cause, Mode},
+    parked::{Parked, ParkedItems},
+    pending::{Item, Items, LookupState, PendingRequests},
+    pipeline::Pipeline,
+    read_limit::ReadPermit,
+    request::{Request, RequestReceiver},
+    verdict, write,
+};
+
+/// How many views and reads make up a batch at most. More would make the first of them wait for the last.
+const MAX_BATCH: usize = 1_024;
+/// How many of these may be reads, about: a view that comes while a batch is under way waits for the whole of it.
+const MAX_BATCH_READS: usize = 256;
+/// How often, after an outage of Redis, posts that it has missed views of are brought up to date.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
+/// How many posts are brought up to date at a time.
+const CATCH_UP_POSTS: usize = 256;
+
+/// Records batches, one after the other.
+struct Recorder {
+    context: Context,
+    pipeline: Pipeline,
+    pending: PendingRequests,
+    lookups: Lookups,
+    /// The items of posts that are being looked up.
+    parked: ParkedItems,
+    /// What PostgreSQL has taken while Redis was away.
+    missed: MissedViews,
+    mode: Mode,
+}
+
+/// A batch that is being gathered.
+#[derive(Default)]
+struct Batch {
+    items: Vec<Item>,
+    /// Of the reads, until they have been checked.
+    permits: Vec<ReadPermit>,
+    reads: usize,
+}
+
+/// Runs until nobody can send requests any more.
+pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
+    let (lookups, mut finished) = Lookups::new(context.clone());
+    let mut recorder = Recorder {
+        pipeline: Pipeline::new(&context),
+        pending: PendingRequests::new(context.worker_id, context.mailboxes.clone()),
+        lookups,
+        parked: ParkedItems::default(),
+        missed: MissedViews::default(),
+        mode: Mode::default(),
+        context,
+    };
+    let mut catch_up = ticks::every(CATCH_UP_INTERVAL);
+    // A process that has just started is not yet connected, which is no reason to write past Redis.
+    recorder.context.breaker.wait().await;
+    let mut batch = Batch::default();
+    loop {
+        tokio::select! {
+            Some(lookup) = finished.recv() => recorder.take_finished_lookup(lookup, &mut batch.items),
+            request = requests.views.recv() => match request {
+                Some(request) => batch.add(request, &mut recorder.pending),
+                None => return,
+            },
+            Some(request) = requests.reads.recv() => batch.add(request, &mut recorder.pending),
+            _ = catch_up.tick(), if recorder.mode.is_fallback() || !recorder.missed.is_empty() => recorder.catch_up(),
+        }
+        recorder.gather(&mut batch, &mut requests, &mut finished);
+        recorder.process_all(&mut batch).await;
+    }
+}
+
+impl Batch {
+    fn add(&mut self, mut request: Request, pending: &mut PendingRequests) {
+        if let Some(permit) = request.permit.take() {
+            self.permits.push(permit);
+            self.reads += request.posts.len();
+        }
+        pending.add(request, &mut self.items);
+    }
+}
+
+impl Recorder {
+    /// Adds to a batch what has come already: look-ups that have ended before views, and views before reads.
+    fn gather(
+        &mut self,
+        batch: &mut Batch,
+        requests: &mut RequestReceiver,
+        finished: &mut mpsc::UnboundedReceiver<FinishedLookup>,
+    ) {
+        while batch.items.len() < MAX_BATCH {
+            if let Ok(lookup) = finished.try_recv() {
+                self.take_finished_lookup(lookup, &mut batch.items);
+            } else if let Ok(request) = requests.views.try_recv() {
+                batch.add(request, &mut self.pending);
+            } else if batch.reads < MAX_BATCH_READS
+                && let Ok(request) = requests.reads.try_recv()
+            {
+                batch.add(request, &mut self.pending);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Processes all that has been gathered, which leaves the batch empty. Those who have waited for a look-up may be more than a batch.
+    async fn process_all(&mut self, batch: &mut Batch) {
+        let mut rest = batch.items.drain(..);
+        while rest.len() > 0 {
+            let groups = group::group(rest.by_ref().take(MAX_BATCH), &self.pending);
+            self.process(groups).await;
+        }
+        drop(rest);
+        self.pending.flush();
+        batch.permits.clear();
+        batch.reads = 0;
+    }
+
+    /// Takes one batch through its stages, and gives everyone in it an outcome, but for those who wait for a look-up.
+    async fn process(&mut self, groups: Vec<Grouped>) {
+        let started = Instant::now();
+        let size: usize = groups.iter().map(|group| group.items.len()).sum();
+        let is_open = !self.context.breaker.is_closed();
+        if is_open && self.mode.is_fallback() {
+            self.mode = Mode::Fallback(Cause::BreakerOpen);
+        }
+        let cause = if is_open || self.mode.is_for_breaker() { Cause::BreakerOpen } else { Cause::Refused };
+
+        let (checked, mut refused) = check::run(&self.context, &mut self.pipeline, groups).await;
+        let checked = self.admit(checked, &mut refused);
+        let outcome = write::run(&self.context, &mut self.pipeline, checked).await;
+        refused.extend(outcome.refused);
+        failpoints::at("answer::before");
+        verdict::respond(outcome.written, &mut self.pending, &self.context.metrics);
+        // Whoever has an outcome does not wait for what PostgreSQL is to do for the others.
+        self.pending.flush();
+        failpoints::at("answer::after");
+
+        if !refused.is_empty() {
+            self.fall_back(refused, cause).await;
+        } else if outcome.has_stored {
+            self.context.health.redis_has_stored();
+            self.enter(Mode::Redis);
+        }
+        self.lookups.start();
+        self.context.metrics.batch_size.observe(size as f64);
+        self.context.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Returns the groups that can be written as they are. The others wait for a look-up, or have their outcome; those of which Redis did not take
+    /// what PostgreSQL knows are added to `refused`.
+    fn admit(&mut self, checked: Vec<Checked>, refused: &mut Vec<Grouped>) -> Vec<Checked> {
+        let mut admitted = Vec::with_capacity(checked.len());
+        for group in checked {
+            if group.has_lookup(LookupState::Refused) {
+                refused.push(group.with(()));
+            } else if let Some(group) = self.park(group) {
+                // A post that could not be looked up and that Redis does not know.
+                if group.is_unverified() && !self.context.unverified.take() {
+                    self.refuse(&group.items);
+                } else {
+                    admitted.push(group);
+                }
+            }
+        }
+        admitted
+    }
+
+    /// Parks the items of a post that has to be looked up: nobody has done so yet, or it has been viewed past Redis. Returns the group where there
+    /// is no need.
+    fn park(&mut self, group: Checked) -> Option<Checked> {
+        let missed = self.missed.get(&group.post);
+        let is_stale = missed.is_some() && group.may_be_looked_up();
+        if !(is_stale || group.needs_lookup()) || self.context.database.is_none() {
+            return Some(group);
+        }
+        let depth = group.depth();
+        if self.context.not_found.has(&group.post, depth) {
+            verdict::respond_not_found(&group.items, &mut self.pending, &self.context);
+            return None;
+        }
+        // What Redis has missed, only one look-up tells it, whoever asks.
+        let depth = if missed.is_some() { Depth::View } else { depth };
+        let missed = missed.cloned();
+        let room = self.parked.read_room();
+        if depth == Depth::Read && !group.items.iter().any(|item| self.pending.may_park(item, room)) {
+            self.refuse(&group.items);
+            return None;
+        }
+        self.look_up(group.post, depth, missed, group.items);
+        None
+    }
+
+    /// Has items wait until a post is looked up.
+    fn look_up(&mut self, post: PostId, depth: Depth, missed: Option<Missed>, items: Items) {
+        match self.parked.add(post, depth, items) {
+            Parked::First => self.lookups.add(depth, Wanted { post, missed }),
+            Parked::More => {}
+            Parked::NoRoom(items) => self.refuse(&items),
+        }
+    }
+
+    /// Has the clients come again.
+    fn refuse(&mut self, items: &[Item]) {
+        verdict::refuse(items, &mut self.pending, &self.context.metrics);
+    }
+
+    /// Has PostgreSQL take what Redis did not. Whoever views does not wait for what others read.
+    async fn fall_back(&mut self, groups: Vec<Grouped>, cause: Cause) {
+        let (views, reads): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.depth() == Depth::View);
+        let mut is_there = self.context.database.is_some();
+        for groups in [views, reads].iter().filter(|groups| !groups.is_empty()) {
+            match self.context.database.clone().filter(|_| is_there) {
+                Some(database) => is_there = self.store_past_redis(&database, groups, cause).await,
+                None => {
+                    self.context.health.database_has_failed(groups.iter().any(|group| group.depth() == Depth::View));
+                    for group in groups {
+                        verdict::respond_unavailable(group, &mut self.pending, &self.context.metrics);
+                    }
+                }
+            }
+            self.pending.flush();
+        }
+    }
+
+    /// Returns whether PostgreSQL is there.
+    async fn store_past_redis(&mut self, database: &Database, groups: &[Grouped], cause: Cause) -> bool {
+        let has_views = groups.iter().any(|group| group.depth() == Depth::View);
+        let context = self.context.clone();
+        let mut fallback = Fallback::new(&context, database, groups);
+        let is_there = fallback.store(&mut self.missed).await;
+        if !is_there {
+            context.health.database_has_failed(has_views);
+        } else if fallback.has_stored() {
+            context.health.database_has_stored();
+        }
+        // A single read that Redis could not be trusted with is no outage.
+        let begins = is_there && (cause == Cause::BreakerOpen || !self.missed.is_empty());
+        // The replies come last: whoever has one and looks sees which store has taken the view.
+        if begins && !self.mode.is_fallback() {
+            self.enter(Mode::Fallback(cause));
+        }
+        let rest = fallback.answer(groups.iter().collect(), &mut self.pending);
+        if fallback.has_locked() {
+            // Whoever has an outcome does not wait for somebody else's lock.
+            self.pending.flush();
+            fallback.store_locked(&mut self.missed).await;
+            fallback.answer(rest, &mut self.pending);
+        }
+        is_there
+    }
+
+    fn enter(&mut self, mode: Mode) {
+        if self.mode.is_fallback() != mode.is_fallback() {
+            self.context.health.fallback(mode.is_fallback(), &self.context.metrics);
+        }
+        self.mode = mode;
+    }
+
+    /// After an outage of Redis: has the posts that it has missed views of brought up to date, also those that nobody asks for.
+    fn catch_up(&mut self) {
+        if !self.context.breaker.is_closed() {
+            return;
+        }
+        if self.mode.is_for_breaker() && self.missed.is_empty() {
+            self.enter(Mode::Redis);
+        }
+        for post in self.missed.some(CATCH_UP_POSTS) {
+            let missed = self.missed.get(&post).cloned();
+            self.look_up(post, Depth::View, missed, Items::new());
+        }
+        self.lookups.start();
+    }
+
+    /// Takes what a look-up has found and brings those who waited for it back into a batch.
+    fn take_finished_lookup(&mut self, finished: FinishedLookup, items: &mut Vec<Item>) {
+        let depth = finished.depth;
+        self.lookups.finished(depth, finished.query);
+        for (Wanted { post, missed }, found) in finished.posts {
+            let parked = self.parked.take(&post, depth);
+            if let Some(missed) = missed
+                && matches!(found, Found::Yes | Found::No)
+            {
+                self.missed.refreshed(&post, missed.generation);
+                // Redis has taken what it missed, so it will take what is new.
+                if self.missed.is_empty() {
+                    self.enter(Mode::Redis);
+                }
+            }
+            let lookup = match found {
+                Found::Yes => LookupState::Done,
+                Found::Unknown => LookupState::Unavailable,
+                Found::Refused => LookupState::Refused,
+                Found::NeedsViewers => {
+                    self.look_up(post, Depth::View, None, parked);
+                    continue;
+                }
+                Found::No => {
+                    self.context.remember_not_found(post, depth);
+                    verdict::respond_not_found(&parked, &mut self.pending, &self.context);
+                    continue;
+                }
+            };
+            if found == Found::Yes && depth == Depth::View {
+                self.context.not_found.found(&post);
+            }
+            items.extend(parked.into_iter().map(|item| Item { lookup, ..item }));
+        }
+        self.lookups.start();
+    }
+}

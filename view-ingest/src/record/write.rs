@@ -1,0 +1,232 @@
+//! Writing: what is new goes into the outbox first, then into the sets.
+//!
+//! In this order a crash in between can only repeat a view, never lose one. A pipeline that is sent again after a reconnection repeats
+//! views likewise, and a repeat is absorbed by the ledger's primary key.
+//!
+//! The sets are sent only when the outbox has answered. In one pipeline with it, Redis could refuse the entry (for want of memory) and
+//! take the member: then another process calls the viewer's next try a duplicate of a view that nobody stores.
+
+#[cfg(feature = "failpoints")]
+mod partial_write;
+
+use smallvec::SmallVec;
+use views_core::{failpoints, ids::PostId, keys::field};
+use views_redis::{
+    Code, RedisError,
+    post_meta::live,
+    resp::{Commands, Reply},
+    scripts,
+};
+
+use crate::record::{
+    context::Context,
+    group::{Checked, Count, Grouped, Known, Written},
+    pipeline::Pipeline,
+};
+
+/// Pairs in one outbox entry at most, so that whoever reads the outbox can bound what it reads at once.
+const MAX_PAIRS_PER_ENTRY: usize = 128;
+
+/// The ids of the entries that a batch has put into the outbox, mostly a single one.
+type EntryIds = SmallVec<[Box<str>; 1]>;
+
+/// What became of a batch in Redis.
+pub(super) struct Outcome {
+    /// The groups whose part Redis has taken.
+    pub(super) written: Vec<Written>,
+    /// Those whose part it has not, or not as a whole.
+    pub(super) refused: Vec<Grouped>,
+    /// Whether it has taken anything new.
+    pub(super) has_stored: bool,
+}
+
+/// The replies about a post.
+struct Recorded {
+    /// How many members the set has gained.
+    added: i64,
+    /// `recorded` after the increment.
+    recorded: i64,
+    /// The size of the set, asked for where PostgreSQL's count is unknown.
+    size: Option<i64>,
+}
+
+/// A post of which another process was first with some viewers.
+struct Raced {
+    post: PostId,
+    /// The last entry of the outbox that names it, by its place among those of the batch.
+    entry: usize,
+    viewers: i64,
+}
+
+/// Writes the new viewers of a batch. Where nothing is new, nothing is sent.
+pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<Checked>) -> Outcome {
+    let pairs = groups.iter().map(Checked::new_count).sum();
+    let mut entries = EntryIds::new();
+    let is_taken = if groups.iter().any(has_part) {
+        failpoints::at("record::before");
+        let is_taken = exchange(context, pipeline, &groups, pairs, &mut entries).await;
+        if is_taken {
+            failpoints::at("record::after");
+        }
+        is_taken
+    } else {
+        false
+    };
+    let (mut written, mut refused, mut raced) = (Vec::with_capacity(groups.len()), Vec::new(), Vec::new());
+    let mut replies = pipeline.replies.iter();
+    let mut pairs_before = 0;
+    for group in groups {
+        let new = group.new_count();
+        pairs_before += new;
+        if !has_part(&group) {
+            let Known { persisted, recorded, acked, .. } = group.stage;
+            let views = live(persisted, recorded, acked);
+            written.push(group.with(Count { views, was_raced: false }));
+            continue;
+        }
+        let recorded = if is_taken { read(&group, &mut replies).map_err(Some) } else { Err(None) };
+        match recorded {
+            Ok(recorded) => {
+                let viewers = new as i64 - recorded.added;
+                if viewers > 0 && pairs_before > 0 {
+                    raced.push(Raced { post: group.post, entry: (pairs_before - 1) / MAX_PAIRS_PER_ENTRY, viewers });
+                }
+                let count = count(&group, &recorded);
+                written.push(group.with(count));
+            }
+            Err(error) => {
+                if let Some(error) = error {
+                    context.health.report("Redis did not record a post", &format_args!("{error}, post {}", group.post));
+                }
+                refused.push(group.with(()));
+            }
+        }
+    }
+    drop(replies);
+    correct_raced(context, pipeline, &raced, &entries).await;
+    Outcome { written, refused, has_stored: is_taken && pairs > 0 }
+}
+
+/// Whether the pipeline has commands about a group. Where neither PostgreSQL nor anybody else has told the count, the set itself is counted, also for
+/// a mere reader.
+fn has_part(group: &Checked) -> bool {
+    group.counts_the_set() || group.new_count() > 0
+}
+
+/// Returns the live count of a post after the batch.
+fn count(group: &Checked, recorded: &Recorded) -> Count {
+    let Known { persisted, acked, .. } = group.stage;
+    let new = group.new_count() as i64;
+    // Viewers that another process put into the set between check and write are in the outbox twice, and one view each.
+    let raced = (new - recorded.added).max(0);
+    let views = recorded.size.unwrap_or_else(|| live(persisted, recorded.recorded - raced, acked));
+    Count { views, was_raced: recorded.added == 0 }
+}
+
+/// Where another process was first with some viewers, `recorded` counts them twice by now, as the outbox does. It is to count each of them once, or
+/// the live count would be too high until the outbox is drained.
+async fn correct_raced(context: &Context, pipeline: &mut Pipeline, raced: &[Raced], entries: &EntryIds) {
+    pipeline.commands.clear();
+    for Raced { post, entry, viewers } in raced {
+        if let Some(entry) = entries.get(*entry) {
+            scripts::raced(&mut pipeline.commands, &context.keys, post, entry, *viewers);
+        }
+    }
+    if !pipeline.commands.is_empty() {
+        failpoints::at("raced::before");
+        // The views are recorded either way. Should this be lost, the live count is too high until they are drained.
+        pipeline.exchange(context).await;
+    }
+}
+
+/// Sends the outbox's part and, once it is taken, that of the posts. Returns whether the replies to the latter are there.
+async fn exchange(context: &Context, pipeline: &mut Pipeline, groups: &[Checked], pairs: usize, entries: &mut EntryIds) -> bool {
+    #[cfg(feature = "failpoints")]
+    if let Some(done) = partial_write::exchange(context, pipeline, groups, pairs).await {
+        return done;
+    }
+    if !send_outbox(context, pipeline, groups, pairs).await {
+        return false;
+    }
+    entries.extend(pipeline.replies.iter().take(pairs).filter_map(Reply::text).map(Box::from));
+    send_posts(context, pipeline, groups).await
+}
+
+/// Writes the outbox and waits for the replies: all or nothing is to follow.
+async fn send_outbox(context: &Context, pipeline: &mut Pipeline, groups: &[Checked], pairs: usize) -> bool {
+    if pairs == 0 {
+        return true;
+    }
+    pipeline.commands.clear();
+    queue_outbox(&mut pipeline.commands, context.keys.outbox(), groups, pairs);
+    if !pipeline.exchange(context).await {
+        return false;
+    }
+    let refusal = pipeline.replies.iter().find(|reply| !matches!(reply, Reply::Text(_)));
+    if let Some(reply) = refusal {
+        let error = reply.error().map_or(RedisError::UnexpectedReply, RedisError::from);
+        context.health.report("Redis did not record a batch", &error);
+        // A primary that its replicas have left, perhaps for another one.
+        if error.code() == Some(Code::NoReplicas) {
+            context.breaker.find_primary();
+        }
+    }
+    refusal.is_none()
+}
+
+fn queue_outbox(commands: &mut Commands, outbox: &str, groups: &[Checked], pairs: usize) {
+    let all = groups.iter().flat_map(|group| group.new_viewers().map(|viewer| (&group.post, viewer)));
+    for (place, (post, viewer)) in all.enumerate() {
+        if place % MAX_PAIRS_PER_ENTRY == 0 {
+            let fields = (pairs - place).min(MAX_PAIRS_PER_ENTRY);
+            commands.command("XADD", 2 + 2 * fields).text(outbox).text("*");
+        }
+        commands.text(post.as_str()).text(viewer.as_str());
+    }
+}
+
+async fn send_posts(context: &Context, pipeline: &mut Pipeline, groups: &[Checked]) -> bool {
+    pipeline.commands.clear();
+    queue_posts(context, &mut pipeline.commands, groups);
+    pipeline.exchange(context).await
+}
+
+fn queue_posts(context: &Context, commands: &mut Commands, groups: &[Checked]) {
+    let mut buffer = itoa::Buffer::new();
+    let ttl = buffer.format(i64::try_from(context.view_ttl.as_secs()).unwrap_or(i64::MAX));
+    for group in groups {
+        let (views, meta) = (context.keys.views_parts(&group.post), context.keys.meta_parts(&group.post));
+        let new = group.new_count();
+        if new > 0 {
+            commands.command("SADD", 1 + new).parts(&views);
+            for viewer in group.new_viewers() {
+                commands.text(viewer.as_str());
+            }
+            commands.command("EXPIRE", 2).parts(&views).text(ttl);
+            commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(new as i64);
+            commands.command("EXPIRE", 2).parts(&meta).text(ttl);
+        }
+        if group.counts_the_set() {
+            commands.command("SCARD", 1).parts(&views);
+        }
+    }
+}
+
+fn read<'a>(group: &Checked, replies: &mut impl Iterator<Item = Reply<'a>>) -> Result<Recorded, RedisError> {
+    let mut number = || match replies.next() {
+        Some(Reply::Integer(number)) => Ok(number),
+        Some(Reply::Error(error)) => Err(error.into()),
+        Some(_) => Err(RedisError::UnexpectedReply),
+        None => Err(RedisError::NoReply),
+    };
+    let (mut added, mut recorded) = (Ok(0), Ok(0));
+    if group.new_count() > 0 {
+        // All four replies are taken before the first error is looked at, so that the next post finds its own.
+        added = number();
+        let _ = number();
+        recorded = number();
+        let _ = number();
+    }
+    let size = if group.counts_the_set() { Some(number()) } else { None };
+    Ok(Recorded { added: added?, recorded: recorded?, size: size.transpose()? })
+}

@@ -1,0 +1,34 @@
+//! Writing cut short, and writing done wrong: only for proofs (see [`views_core::failpoints`]).
+
+use views_core::failpoints;
+
+use super::{send_outbox, send_posts};
+use crate::record::{context::Context, group::Checked, pipeline::Pipeline};
+
+/// Dies on the way, or sends things in the wrong order, if either is wanted. Returns nothing where all is to be as it should.
+pub(super) async fn exchange(context: &Context, pipeline: &mut Pipeline, groups: &[Checked], pairs: usize) -> Option<bool> {
+    if failpoints::is_broken(failpoints::SET_BEFORE_OUTBOX) {
+        let sent = send_posts(context, pipeline, groups).await;
+        failpoints::at("record::between");
+        // The replies of the sets are what is read, so the outbox has a pipeline of its own.
+        return Some(sent && send_outbox(context, &mut Pipeline::new(context), groups, pairs).await);
+    }
+    if failpoints::hit("record::between") {
+        send_outbox(context, pipeline, groups, pairs).await;
+        failpoints::abort("record::between");
+    }
+    if failpoints::hit("record::before_count") {
+        if !send_outbox(context, pipeline, groups, pairs).await {
+            return Some(false);
+        }
+        pipeline.commands.clear();
+        for group in groups {
+            for viewer in group.new_viewers() {
+                pipeline.commands.command("SADD", 2).parts(&context.keys.views_parts(&group.post)).text(viewer.as_str());
+            }
+        }
+        pipeline.exchange(context).await;
+        failpoints::abort("record::before_count");
+    }
+    None
+}
