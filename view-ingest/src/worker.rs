@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     net::TcpStream,
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -75,7 +75,9 @@ impl Worker {
         tokio::spawn(pending::deliver(self.mailbox));
         tokio::spawn(recorder::run(self.context, self.requests));
         let acceptor =
-            Acceptor { app: self.app, stopping: self.stopping.clone(), admission: self.admission, refusals: Arc::default() };
+            Acceptor { app: self.app, stopping: self.stopping.clone(), admission: self.admission, refusals: Arc::default(),
+            large_requests: Arc::new(Semaphore::new(1)),
+        };
 
         let mut serving = JoinSet::new();
         loop {
@@ -117,6 +119,8 @@ struct Acceptor {
     stopping: CancellationToken,
     admission: Arc<Admission>,
     refusals: Arc<AtomicUsize>,
+    /// Who may read a part of a large request.
+    large_requests: Arc<Semaphore>,
 }
 
 impl Acceptor {
@@ -127,9 +131,9 @@ impl Acceptor {
         }
         let app = Arc::clone(&self.app);
         if let Some(slot) = self.admission.take() {
-            let stopping = self.stopping.clone();
+            let (large_requests, stopping) = (Arc::clone(&self.large_requests), self.stopping.clone());
             serving.spawn(async move {
-                connection::serve(app, stream, Arc::clone(&slot.timer), stopping).await;
+                connection::serve(app, stream, Arc::clone(&slot.timer), large_requests, stopping).await;
                 drop(slot);
             });
         } else if let Some(refusal) = Refusal::take(&self.refusals) {

@@ -6,7 +6,7 @@
 
 mod arrays;
 mod probe;
-mod strangers;
+mod unknown_viewers;
 mod suspects;
 
 use std::{
@@ -23,7 +23,9 @@ use views_core::{
 
 use self::{arrays::Arrays, suspects::Suspects};
 use super::{COMMIT, Database, DatabaseError, Refusal, schema::Schema};
-use crate::ledger::{Sent, Spelling, canonical_author};
+use crate::spelling::{Spelling, canonical_author};
+
+pub use crate::pair::PairList;
 
 /// How long a statement waits for a lock that it cannot pass over: one on the table, on a row that a foreign key of the application's leads to,
 /// on a ledger's row that somebody has not committed yet. It holds the posts' rows meanwhile, so this is far below `deadlock_timeout`.
@@ -38,20 +40,6 @@ const CONFLICT_ATTEMPTS: u32 = 8;
 const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 /// As many pairs are refused before it is asked again whether the table takes any: it may have become one that takes none.
 const MOST_DOUBTFUL: usize = 16;
-
-/// Pairs, sorted by post and viewer and free of repetitions, each of them acceptable for the columns' types.
-pub trait PairList: Sync {
-    /// How many there are.
-    fn len(&self) -> usize;
-
-    /// Whether there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The pairs in a range of places.
-    fn range(&self, range: Range<usize>) -> impl Iterator<Item = Sent<'_>> + Clone + Send;
-}
 
 /// What became of a post's pairs that were stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

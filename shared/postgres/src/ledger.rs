@@ -3,49 +3,24 @@
 mod look;
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet},
-    ops::Range,
     sync::Arc,
 };
 
 use tokio_postgres::{Row, types::ToSql};
-use uuid::Uuid;
 use views_core::{
     ids::{PostId, ViewerId},
     post::KnownPost,
 };
 
 pub use self::look::{Seen, look};
+pub use crate::pair::{Pair, prepare};
 use crate::{
     Database, DatabaseError,
-    insert::PairList,
-    schema::{IdType, Schema},
+    rows::{at_place, author_of, places},
+    schema::Schema,
+    spelling::{SentIds, Spelling},
 };
-
-/// One viewer who saw one post.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pair {
-    /// The post.
-    pub post: PostId,
-    /// The viewer.
-    pub viewer: ViewerId,
-    /// When it was recorded, in milliseconds since 1970. Compared last, so that sorting puts the earliest of equal pairs first.
-    pub at_ms: i64,
-}
-
-/// A pair as it is sent: the post, the viewer, and when it was recorded, in milliseconds since 1970.
-pub type Sent<'a> = (&'a str, &'a str, i64);
-
-impl PairList for Vec<Pair> {
-    fn len(&self) -> usize {
-        self.as_slice().len()
-    }
-
-    fn range(&self, range: Range<usize>) -> impl Iterator<Item = Sent<'_>> + Clone + Send {
-        self[range].iter().map(|pair| (pair.post.as_str(), pair.viewer.as_str(), pair.at_ms))
-    }
-}
 
 /// What somebody believes to know of a post.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,95 +45,6 @@ pub enum Truth {
         /// The author in its canonical spelling; empty when the post has none.
         author: String,
     },
-}
-
-/// In which way the database may spell a post's id. A UUID in a column of texts is found however the application writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spelling {
-    /// As in [`PostId`]: a UUID in lower case with hyphens.
-    Canonical,
-    /// A UUID in upper case.
-    Upper,
-    /// A UUID without hyphens.
-    Compact,
-    /// A UUID in upper case without hyphens.
-    CompactUpper,
-}
-
-impl Spelling {
-    /// The spelling to be tried after this one.
-    pub(crate) fn next(self) -> Option<Self> {
-        match self {
-            Self::Canonical => Some(Self::Upper),
-            Self::Upper => Some(Self::Compact),
-            Self::Compact => Some(Self::CompactUpper),
-            Self::CompactUpper => None,
-        }
-    }
-
-    /// Whether a post that is not found may be there in another spelling.
-    pub(crate) fn may_differ(schema: &Schema, post: &PostId) -> bool {
-        matches!(schema.post_type, IdType::Text { .. }) && post.as_str().len() == 36 && Uuid::try_parse(post.as_str()).is_ok()
-    }
-
-    /// The ids of posts in all spellings that the database may have.
-    pub(crate) fn all(schema: &Schema, posts: &[PostId]) -> Vec<String> {
-        let spellings = |post: &PostId| {
-            let next = |spelling: &Self| spelling.next().filter(|_| Self::may_differ(schema, post));
-            let id = post.as_str();
-            std::iter::successors(Some(Self::Canonical), next).map(|spelling| spelling.of(id).into_owned()).collect::<Vec<_>>()
-        };
-        posts.iter().flat_map(spellings).collect()
-    }
-
-    /// An id in this spelling.
-    pub(crate) fn of(self, id: &str) -> Cow<'_, str> {
-        match self {
-            Self::Canonical => Cow::Borrowed(id),
-            Self::Upper => Cow::Owned(id.to_ascii_uppercase()),
-            Self::Compact => Cow::Owned(id.replace('-', "")),
-            Self::CompactUpper => Cow::Owned(id.replace('-', "").to_ascii_uppercase()),
-        }
-    }
-}
-
-/// Ids as statements take them: as texts that they cast, but for UUIDs, which are less than half as long as what they are and cost the
-/// server no cast.
-#[derive(Debug)]
-pub(crate) enum SentIds<'a> {
-    /// UUIDs.
-    Uuids(Vec<Uuid>),
-    /// Anything else.
-    Texts(Vec<Cow<'a, str>>),
-}
-
-impl<'a> SentIds<'a> {
-    /// Prepares ids to be sent.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Setup`], as of a cast: a column may have become one of UUIDs since its ids were found acceptable.
-    pub(crate) fn new(id_type: IdType, ids: Vec<Cow<'a, str>>) -> Result<Self, DatabaseError> {
-        if id_type != IdType::Uuid {
-            return Ok(Self::Texts(ids));
-        }
-        let uuid =
-            |id: &Cow<'_, str>| Uuid::try_parse(id).map_err(|error| DatabaseError::Setup(format!("{id:?} is no UUID: {error}")));
-        ids.iter().map(uuid).collect::<Result<_, _>>().map(Self::Uuids)
-    }
-
-    /// The parameter.
-    pub(crate) fn param(&self) -> &(dyn ToSql + Sync) {
-        match self {
-            Self::Uuids(ids) => ids,
-            Self::Texts(ids) => ids,
-        }
-    }
-}
-
-/// Sorts pairs by post and viewer, and keeps only the earliest of each.
-pub fn prepare(pairs: &mut Vec<Pair>) {
-    pairs.sort_unstable();
-    pairs.dedup_by(|later, earlier| (later.post, later.viewer) == (earlier.post, earlier.viewer));
 }
 
 /// For [`look_up`]: viewers are of no interest.
@@ -293,20 +179,6 @@ pub async fn compare(database: &Database, beliefs: &[Belief]) -> Result<HashMap<
     Ok(truths)
 }
 
-fn places(number: usize) -> Vec<i32> {
-    (0..i32::try_from(number).unwrap_or(i32::MAX)).collect()
-}
-
-/// The element to which a row belongs that begins with its place.
-fn at_place<'t, T>(row: &Row, all: &'t [T]) -> Option<(usize, &'t T)> {
-    let place = usize::try_from(row.get::<_, i32>(0)).ok()?;
-    Some((place, all.get(place)?))
-}
-
-fn author_of(row: &Row, column: usize) -> String {
-    row.get::<_, Option<&str>>(column).map(canonical_author).unwrap_or_default()
-}
-
 /// The schema to look for posts with of which all is given up that are not found. One whose id does not fit the column does not exist, unless the
 /// column is no longer what it was.
 async fn schema_for(database: &Database, mut posts: impl Iterator<Item = &PostId>) -> Result<Arc<Schema>, DatabaseError> {
@@ -330,26 +202,5 @@ pub async fn refuses(database: &Database, viewer: &ViewerId) -> bool {
     match database.schema_for_refusal().await {
         Ok(schema) => !schema.accepts_viewer(viewer),
         Err(_) => !seems_to_fit(database, viewer),
-    }
-}
-
-/// An author whose spelling is no viewer id can never meet one, so it may stay as it is.
-pub(crate) fn canonical_author(author: &str) -> String {
-    ViewerId::parse(author).map_or_else(|_| author.to_owned(), |author| author.as_str().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pair(post: &str, viewer: &str, at_ms: i64) -> Pair {
-        Pair { post: PostId::parse(post).unwrap(), viewer: ViewerId::parse(viewer).unwrap(), at_ms }
-    }
-
-    #[test]
-    fn a_repeated_pair_is_kept_once_with_its_earliest_time() {
-        let mut pairs = vec![pair("b", "x", 5), pair("a", "y", 9), pair("a", "y", 3), pair("a", "x", 7), pair("a", "y", 4)];
-        prepare(&mut pairs);
-        assert_eq!(pairs, [pair("a", "x", 7), pair("a", "y", 3), pair("b", "x", 5)]);
     }
 }

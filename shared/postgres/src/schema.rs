@@ -6,6 +6,7 @@ mod id_type;
 mod layout;
 mod migration;
 mod preconditions;
+mod problems;
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ use self::{catalogue::Table, layout::Layout};
 pub use self::{
     id_type::IdType,
     migration::Migrated,
-    preconditions::{Problems, Purpose},
+    preconditions::Purpose,
+    problems::Problems,
 };
 use crate::{
     config::PostsSettings,

@@ -29,8 +29,8 @@ const ADJUST: &str = include_str!("scripts/adjust.lua");
 const RACED: &str = include_str!("scripts/raced.lua");
 const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
 
-/// What of a post is put into Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What of a post is put into Redis. A view needs all that a read needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Depth {
     /// The author and the count, as a reader needs them.
     Read,

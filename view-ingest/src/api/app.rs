@@ -14,7 +14,7 @@ use views_service::{
 };
 
 use crate::{
-    api::{messages, viewer_rate::ViewerRate},
+    api::{ids::unavailable, messages, viewer_rate::ViewerRate},
     cli::Limits,
     metrics::Metrics,
     record::{
@@ -87,8 +87,30 @@ impl App {
         }
     }
 
+    /// Records a view; the error is the answer to give.
+    pub(crate) async fn view_one(&self, viewer: ViewerId, post: PostId) -> Result<Outcome, Answer> {
+        self.charge(&viewer, 1)?;
+        let outcome = self.request_one(Caller::Viewer(viewer), post).await;
+        outcome.map_err(|error| self.not_recorded(&viewer, 1, error))
+    }
+
+    /// Records views of posts; the error is the answer to give.
+    pub(crate) async fn view(&self, viewer: ViewerId, posts: &[PostId]) -> Result<Vec<Outcome>, Answer> {
+        self.charge(&viewer, posts.len())?;
+        let outcomes = self.request(Caller::Viewer(viewer), posts).await;
+        outcomes.map_err(|error| self.not_recorded(&viewer, posts.len(), error))
+    }
+
+    /// Returns the answer to views that no store took, which cost their viewer nothing.
+    fn not_recorded(&self, viewer: &ViewerId, views: usize, error: Unavailable) -> Answer {
+        if let Some(rate) = &self.viewer_rate {
+            rate.give_back(viewer, views);
+        }
+        unavailable(error)
+    }
+
     /// Charges a viewer for views that are about to be recorded; the error is the answer to give where there were too many.
-    pub(crate) fn charge(&self, viewer: &ViewerId, views: usize) -> Result<(), Answer> {
+    fn charge(&self, viewer: &ViewerId, views: usize) -> Result<(), Answer> {
         let Some(rate) = &self.viewer_rate else { return Ok(()) };
         rate.take(viewer, views).map_err(|wait| {
             self.metrics.rate_limited.inc_by(views as u64);

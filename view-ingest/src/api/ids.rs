@@ -22,7 +22,7 @@ pub(super) fn post_ids<'a>(texts: impl ExactSizeIterator<Item = &'a str>, limit:
     let bad = |message: &str| Err(respond::error(StatusCode::BAD_REQUEST, message));
     match texts.len() {
         0 => return bad(messages::BATCH_EMPTY),
-        number if number > limit => return bad(&format!("{}{limit}", messages::BATCH_LONG)),
+        number if number > limit => return Err(too_many_ids(limit)),
         _ => {}
     }
     let mut seen = HashSet::with_capacity_and_hasher(texts.len(), RandomState::default());
@@ -34,6 +34,11 @@ pub(super) fn post_ids<'a>(texts: impl ExactSizeIterator<Item = &'a str>, limit:
         }
     }
     Ok(posts)
+}
+
+/// Refuses a list of more than `limit` ids.
+pub(super) fn too_many_ids(limit: usize) -> Answer {
+    respond::error(StatusCode::BAD_REQUEST, &format!("{}{limit}", messages::BATCH_LONG))
 }
 
 pub(super) fn unavailable(_: Unavailable) -> Answer {

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use views_core::ids::ViewerId;
 use views_service::respond::{self, Answer};
 
-use crate::api::ids::{post_id, spelled, unavailable};
 use crate::{
     api::{
-        app::{App, Caller},
+        app::App,
+        ids::{post_id, spelled},
         json, messages,
     },
     http::body::Upload,
@@ -30,8 +30,7 @@ pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Uplo
         return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_ID_MISSING));
     };
     let post = post_id(&id)?;
-    app.charge(&viewer, 1)?;
-    let outcome = app.request_one(Caller::Viewer(viewer), post).await.map_err(unavailable)?;
+    let outcome = app.view_one(viewer, post).await?;
     let message = match outcome.status {
         Status::Counted | Status::Read => messages::COUNTED,
         Status::Duplicate => messages::DUPLICATE,

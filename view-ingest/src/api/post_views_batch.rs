@@ -7,10 +7,10 @@ use serde::Deserialize;
 use views_core::ids::{PostId, ViewerId};
 use views_service::respond::{self, Answer};
 
-use crate::api::ids::{post_ids, spelled, unavailable};
 use crate::{
     api::{
-        app::{App, Caller},
+        app::App,
+        ids::{post_ids, spelled},
         json, messages,
     },
     http::body::Upload,
@@ -36,8 +36,7 @@ pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Uplo
         return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_IDS_MISSING));
     };
     let posts = post_ids(ids.iter().map(|id| &*id.0), app.limits.max_batch)?;
-    app.charge(&viewer, posts.len())?;
-    let outcomes = app.request(Caller::Viewer(viewer), &posts).await.map_err(unavailable)?;
+    let outcomes = app.view(viewer, &posts).await?;
 
     Ok(respond::json(StatusCode::OK, written(&posts, &outcomes)))
 }

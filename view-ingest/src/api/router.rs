@@ -96,11 +96,11 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
         }
         Route::Counts => {
             may_read(app, &request)?;
-            get_counts::many(app, request.uri().query().unwrap_or_default()).await
+            get_counts::many(app, request.body().timer(), request.uri().query().unwrap_or_default()).await
         }
         Route::Count(id) => {
             may_read(app, &request)?;
-            get_counts::one(app, id).await
+            get_counts::one(app, request.body().timer(), id).await
         }
         Route::Live => Ok(admin::live()),
         Route::Ready => Ok(admin::ready(&app.readiness)),

@@ -2,9 +2,16 @@
 //!
 //! Each viewer has a bucket of its own (GCRA). It is full at first, takes `views` at once, and is full again after `period`; meanwhile
 //! it refills steadily. Views are charged before they are recorded, whatever their verdict will be: a repeated view costs as much as a
-//! new one.
+//! new one. What no store could record is given back.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use foldhash::fast::RandomState;
 use governor::{
@@ -62,7 +69,11 @@ pub(crate) struct ViewerRate<C: Clock = MonotonicClock> {
     buckets: Cache<ViewerId, Arc<Bucket<C>>, RandomState>,
 }
 
-type Bucket<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+/// A viewer's bucket, and what has been given back to it.
+struct Bucket<C: Clock> {
+    limiter: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
+    given_back: AtomicU32,
+}
 
 impl ViewerRate {
     /// Buckets that are all full.
@@ -99,11 +110,35 @@ where
     pub(crate) fn take(&self, viewer: &ViewerId, views: usize) -> Result<(), Duration> {
         let most = self.quota.burst_size();
         let views = u32::try_from(views).map_or(most, |views| NonZeroU32::new(views).unwrap_or(NonZeroU32::MIN).min(most));
-        let new = || Arc::new(RateLimiter::direct_with_clock(self.quota, self.clock.clone()));
+        let new = || {
+            let limiter = RateLimiter::direct_with_clock(self.quota, self.clock.clone());
+            Arc::new(Bucket { limiter, given_back: AtomicU32::new(0) })
+        };
         let bucket = self.buckets.get_with_by_ref(viewer, new);
-        match bucket.check_n(views) {
+        let (mut rest, mut spent) = (views.get(), 0);
+        let _ = bucket.given_back.fetch_update(Relaxed, Relaxed, |given_back| {
+            spent = given_back.min(views.get());
+            rest = views.get() - spent;
+            Some(given_back - spent)
+        });
+        let Some(rest) = NonZeroU32::new(rest) else { return Ok(()) };
+        match bucket.limiter.check_n(rest) {
             Ok(Ok(())) | Err(_) => Ok(()),
-            Ok(Err(later)) => Err(later.wait_time_from(self.clock.now())),
+            Ok(Err(later)) => {
+                bucket.given_back.fetch_add(spent, Relaxed);
+                Err(later.wait_time_from(self.clock.now()))
+            }
+        }
+    }
+
+    /// Gives `views` back that were [taken](Self::take) and that no store could record.
+    pub(crate) fn give_back(&self, viewer: &ViewerId, views: usize) {
+        let most = self.quota.burst_size().get();
+        let views = u32::try_from(views).unwrap_or(most).min(most);
+        if let Some(bucket) = self.buckets.get(viewer) {
+            let _ = bucket
+                .given_back
+                .fetch_update(Relaxed, Relaxed, |given_back| Some(given_back.saturating_add(views).min(most)));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The places of connections, for all workers together: a bounded number, and who gives way when all are taken.
 //!
-//! The connection that has been idle or incomplete for longest gives way to a new one. A connection's time is in its phase timer and changes with
+//! The connection that has been idle or incomplete for longest gives way to a new one, and so does a read that waits for its permit or for the
+//! stores; one that was let in a moment ago comes last. A connection's time is in its phase timer and changes with
 //! every request, so nobody keeps them in order: when the first one has to give way, all are looked through and put in line by their time.
 //! Whoever comes to be in wait after that has waited for less than everybody in the line, so the line is good until it is used up; who
 //! was used meanwhile is passed over. A flood of connections so causes one look through all of them for each time it has replaced them.
@@ -79,11 +80,14 @@ impl Admission {
                 return false;
             }
             let timers = locked(&self.timers);
-            let waiting = timers.iter().filter_map(|(_, timer)| Some((timer.yields_since_ms()?, Arc::clone(timer))));
+            let waiting = timers.iter().filter_map(|(_, timer)| {
+                let since = timer.yields_since_ms()?;
+                Some((timer.is_fresh(), since, Arc::clone(timer)))
+            });
             let mut waiting: Vec<_> = waiting.collect();
             drop(timers);
-            waiting.sort_by_key(|(since, _)| *since);
-            line.waiting = waiting.into();
+            waiting.sort_by_key(|(is_fresh, since, _)| (*is_fresh, *since));
+            line.waiting = waiting.into_iter().map(|(_, since, timer)| (since, timer)).collect();
             let end = Instant::now();
             line.looks_again = Some(end + (end - start) * PAUSE_FOR_A_LOOK);
             if line.waiting.is_empty() {

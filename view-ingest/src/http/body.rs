@@ -16,6 +16,10 @@ use crate::http::phase_timer::PhaseTimer;
 /// The largest body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
+/// How much of a body that nobody has read is thrown away, in bytes, for the connection to be used again. To close a connection costs a stranger
+/// more than to send the rest of a body.
+const MAX_DRAINED: usize = 8 * 1024;
+
 /// A request's body, which comes in while the request is looked at.
 pub(crate) struct Upload<'a> {
     incoming: Incoming,
@@ -26,6 +30,11 @@ pub(crate) struct Upload<'a> {
 impl<'a> Upload<'a> {
     pub(crate) fn new(incoming: Incoming, timer: &'a PhaseTimer) -> Self {
         Self { incoming, timer, has_ended: false }
+    }
+
+    /// Returns the timer of the connection.
+    pub(crate) fn timer(&self) -> &'a PhaseTimer {
+        self.timer
     }
 
     /// Returns the next part, or `None` at the end.
@@ -48,7 +57,7 @@ impl<'a> Upload<'a> {
                 frame = self.next().now_or_never();
             }
             match frame {
-                Some(Some(Ok(frame))) if thrown_away <= MAX_BODY => thrown_away += frame.data_ref().map_or(1, Bytes::len),
+                Some(Some(Ok(frame))) if thrown_away <= MAX_DRAINED => thrown_away += frame.data_ref().map_or(1, Bytes::len),
                 Some(None) => return true,
                 _ => return false,
             }

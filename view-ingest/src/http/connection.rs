@@ -19,7 +19,7 @@ use std::{
 
 use hyper::{Request, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use views_service::respond::{self, Answer};
 
@@ -65,7 +65,13 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
 /// Serves a connection until its end. Once the process stops, every answer says that it is the last one, and whoever has nothing to ask for a
 /// moment is sent away.
-pub(crate) async fn serve<H: Handler>(handler: Arc<H>, stream: TcpStream, timer: Arc<PhaseTimer>, stopping: CancellationToken) {
+pub(crate) async fn serve<H: Handler>(
+    handler: Arc<H>,
+    stream: TcpStream,
+    timer: Arc<PhaseTimer>,
+    large_requests: Arc<Semaphore>,
+    stopping: CancellationToken,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         let is_another = timer.begin();
         let (handler, timer, stopping) = (Arc::clone(&handler), Arc::clone(&timer), &stopping);
@@ -89,8 +95,10 @@ pub(crate) async fn serve<H: Handler>(handler: Arc<H>, stream: TcpStream, timer:
         .max_buf_size(handler.longest_head().clamp(BUFFER, MAX_BUFFER))
         // One buffer and one write, as the bodies are small. `pipeline_flush` would do the same, but holds answers back while anything of a
         // next request is there, even one that never comes to its end or cannot be parsed, and lets them pile up without a bound.
-        .writev(false);
-    let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&timer)));
+        .writev(false)
+        // Who has nothing more to ask may close the writing side and wait for the answer.
+        .half_close(true);
+    let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&timer), large_requests));
     let mut connection = http.serve_connection(io, service);
     let lingered = async {
         stopping.cancelled().await;
@@ -146,6 +154,7 @@ pub(crate) async fn serve<H: Handler>(handler: Arc<H>, stream: TcpStream, timer:
             handler.metrics().answered(408);
             refuse(stream, "408 Request Timeout", &handler.refusal(StatusCode::REQUEST_TIMEOUT)).await;
         }
+        Due::NoRoom => turn_away(&*handler, stream).await,
         Due::NotTaken => {
             handler.metrics().not_taken.inc();
             forget(&stream);

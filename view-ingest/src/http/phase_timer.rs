@@ -31,6 +31,10 @@ const QUIET: u8 = 3;
 const BODY: u8 = 4;
 /// The last answer is written, and what the client still sends is thrown away.
 const LINGERING: u8 = 5;
+/// A request is being answered that may be refused for another connection's sake.
+const WAITING: u8 = 6;
+/// How long a connection on which no request has come yet is spared, as far as others can give way: its first one is on its way.
+const TIME_TO_ASK: Duration = Duration::from_secs(1);
 
 /// What a timer says of nothing that is to be taken.
 const TAKEN: u64 = u64::MAX;
@@ -44,6 +48,11 @@ pub(crate) struct PhaseTimer {
     writing_since_ms: AtomicU64,
     /// How many bytes have gone through hyper's buffers since they were new: they may be as large.
     passed: AtomicUsize,
+    /// How many bytes have come in since the last answer.
+    unanswered: AtomicUsize,
+    admitted_ms: u64,
+    /// Whether a request has come.
+    has_asked: AtomicBool,
     /// Whether a request has been answered since the connection's task had its turn.
     has_answered: AtomicBool,
     /// Whether its place has been given to another connection.
@@ -62,6 +71,8 @@ pub(crate) enum Due {
     Look,
     /// To tell that the request took too long, and end.
     TooSlow,
+    /// To tell that there is no room for the request, and end.
+    NoRoom,
     /// To end, as an answer is not taken.
     NotTaken,
     End,
@@ -91,6 +102,15 @@ impl Clock {
     }
 }
 
+/// A request that may be refused for another connection's sake.
+pub(crate) struct WaitingGuard<'a>(&'a PhaseTimer);
+
+impl Drop for WaitingGuard<'_> {
+    fn drop(&mut self) {
+        self.0.enter(BUSY);
+    }
+}
+
 impl PhaseTimer {
     pub(crate) fn new(clock: Arc<Clock>) -> Self {
         Self {
@@ -98,6 +118,9 @@ impl PhaseTimer {
             since_ms: AtomicU64::new(clock.now_ms()),
             writing_since_ms: AtomicU64::new(TAKEN),
             passed: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
+            admitted_ms: clock.now_ms(),
+            has_asked: AtomicBool::new(false),
             has_answered: AtomicBool::new(false),
             gives_way: AtomicBool::new(false),
             is_last: AtomicBool::new(false),
@@ -119,20 +142,34 @@ impl PhaseTimer {
     /// Notes that bytes have come in, and how many.
     pub(crate) fn received(&self, length: usize) {
         self.pass(length);
+        self.unanswered.store(self.unanswered.load(Relaxed).saturating_add(length), Relaxed);
         if matches!(self.phase.load(Relaxed), IDLE | QUIET) {
             self.enter(HEAD);
         }
     }
 
+    /// Returns how many bytes have come in since the last answer.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered.load(Relaxed)
+    }
+
     /// Notes that a request is there. Returns whether another one was answered in this turn of the connection's task.
     pub(crate) fn begin(&self) -> bool {
         self.enter(BUSY);
+        self.has_asked.store(true, Relaxed);
         self.has_answered.load(Relaxed)
+    }
+
+    /// Notes that the request that is being answered may be refused for another connection's sake, until the guard is dropped.
+    pub(crate) fn waits(&self) -> WaitingGuard<'_> {
+        self.enter(WAITING);
+        WaitingGuard(self)
     }
 
     /// Notes that a request's answer is there. Returns whether it is the last one, as the place has been given away meanwhile.
     pub(crate) fn answered(&self) -> bool {
         self.enter(IDLE);
+        self.unanswered.store(0, Relaxed);
         self.has_answered.store(true, Relaxed);
         self.gives_way.load(Relaxed)
     }
@@ -219,6 +256,12 @@ impl PhaseTimer {
         }
     }
 
+    /// Whether the connection was let in a moment ago and its first request may be on its way: others give way before it.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let age = self.clock.now_ms().saturating_sub(self.admitted_ms);
+        !self.has_asked.load(Relaxed) && u128::from(age) < TIME_TO_ASK.as_millis()
+    }
+
     /// Ends the connection for another one's sake, if it could give way since that time still. Should a request come in between, it is
     /// answered first.
     pub(crate) fn give_way(&self, since_ms: u64) -> bool {
@@ -241,7 +284,8 @@ impl PhaseTimer {
         let is_over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_millis();
         let phase = self.phase.load(Relaxed);
         if self.gives_way.load(Relaxed) && phase != BUSY {
-            return Due::End;
+            let may_be_told = phase == WAITING && !self.is_writing();
+            return if may_be_told { Due::NoRoom } else { Due::End };
         }
         let writing_since = self.writing_since_ms.load(Relaxed);
         if writing_since != TAKEN && is_over(writing_since, limits.write_timeout) {
@@ -358,6 +402,36 @@ mod tests {
         timer.begin();
         assert_eq!(timer.due(&limits()), Due::Nothing, "what came in between is answered");
         assert!(timer.answered(), "and is the last");
+    }
+
+    #[test]
+    fn a_read_that_waits_is_refused_for_another_connection_s_sake() {
+        let (clock, timer) = timer();
+        timer.begin();
+        clock.now_ms.store(5, Relaxed);
+        let waiting = timer.waits();
+        assert_eq!(timer.yields_since_ms(), Some(5));
+        assert!(timer.give_way(5));
+        assert_eq!(timer.due(&limits()), Due::NoRoom);
+        timer.writes(1);
+        assert_eq!(timer.due(&limits()), Due::End, "not in the middle of an answer before it");
+        timer.written();
+        drop(waiting);
+        assert_eq!(timer.due(&limits()), Due::Nothing, "its answer is there");
+    }
+
+    #[test]
+    fn who_was_let_in_a_moment_ago_is_spared_until_the_first_request() {
+        let (clock, timer) = timer();
+        assert!(timer.is_fresh());
+        timer.received(1);
+        assert!(timer.is_fresh(), "half a head");
+        timer.begin();
+        timer.answered();
+        assert!(!timer.is_fresh());
+        let late = PhaseTimer::new(Arc::clone(&clock));
+        clock.now_ms.store(1_000, Relaxed);
+        assert!(!late.is_fresh());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use views_core::ids::{PostId, ViewerId};
 use views_redis::scripts::Depth;
 
-use crate::record::pending::{Item, Items, LookupState, PendingRequests};
+use crate::record::pending::{Item, Items, LookupResult, PendingRequests};
 
 /// Whether the set of a post has a viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +87,13 @@ impl<S> Group<S> {
     }
 
     /// Whether an item has been looked up with that result.
-    pub(super) fn has_lookup(&self, state: LookupState) -> bool {
-        self.items.iter().any(|item| item.lookup == state)
+    pub(super) fn has_lookup(&self, result: LookupResult) -> bool {
+        self.items.iter().any(|item| item.lookup.is_some_and(|lookup| lookup.result == result))
+    }
+
+    /// Whether the post has been looked up a moment ago as deep as that, or deeper. What a reader has had looked up does not excuse a view.
+    pub(super) fn was_looked_up(&self, depth: Depth) -> bool {
+        self.items.iter().any(|item| item.lookup.is_some_and(|lookup| lookup.depth >= depth))
     }
 }
 
@@ -102,18 +107,14 @@ impl Checked {
     /// no viewers, nor does one whom the set has, or the author.
     pub(super) fn needs_lookup(&self) -> bool {
         let Known { has_author, is_loaded, .. } = self.stage;
-        self.may_be_looked_up() && (!has_author || !is_loaded && self.new_count() > 0)
-    }
-
-    /// Whether PostgreSQL has not been asked for the post this moment.
-    pub(super) fn may_be_looked_up(&self) -> bool {
-        self.items.iter().all(|item| item.lookup == LookupState::None)
+        let lacks_viewers = !is_loaded && self.new_count() > 0;
+        (!has_author || lacks_viewers) && !self.was_looked_up(self.depth())
     }
 
     /// Whether the post, which could not be looked up, would take memory that Redis does not spend on it yet.
     pub(super) fn is_unverified(&self) -> bool {
         let Known { has_author, recorded, .. } = self.stage;
-        self.has_lookup(LookupState::Unavailable) && !has_author && recorded == 0 && self.new_count() > 0
+        self.has_lookup(LookupResult::Unavailable) && !has_author && recorded == 0 && self.new_count() > 0
     }
 
     /// Whether nobody has told Redis the count in PostgreSQL, so that the set itself is counted.
@@ -151,7 +152,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::record::request::Request;
+    use crate::record::{pending::Lookup, request::Request};
 
     /// Requests for one post each, with who views it.
     fn pending(requests: &[(&str, Option<&str>)]) -> (PendingRequests, Vec<Item>) {
@@ -178,7 +179,19 @@ mod tests {
         let (pending, items) = pending(&[("a", Some("x"))]);
         let mut group = group(items.into_iter(), &pending).remove(0).with(Known::default());
         assert!(group.needs_lookup());
-        group.items[0].lookup = LookupState::Done;
+        let lookup = |depth| Some(Lookup { depth, result: LookupResult::Done });
+        group.items[0].lookup = lookup(Depth::View);
+        assert!(!group.needs_lookup());
+    }
+
+    #[test]
+    fn what_a_reader_has_had_looked_up_does_not_excuse_a_view() {
+        let (pending, items) = pending(&[("a", None), ("a", Some("x"))]);
+        let known = Known { has_author: true, persisted: Some(1), ..Known::default() };
+        let mut group = group(items.into_iter(), &pending).remove(0).with(known);
+        group.items[0].lookup = Some(Lookup { depth: Depth::Read, result: LookupResult::Done });
+        assert!(group.needs_lookup(), "the viewers are not there yet");
+        group.stage.is_loaded = true;
         assert!(!group.needs_lookup());
     }
 }

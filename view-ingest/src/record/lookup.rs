@@ -58,6 +58,8 @@ pub(super) struct FinishedLookup {
     pub(super) posts: Vec<(Wanted, Found)>,
     pub(super) depth: Depth,
     pub(super) query: QueryResult,
+    /// When it began.
+    started: Instant,
 }
 
 /// How PostgreSQL took a query.
@@ -84,7 +86,8 @@ pub(super) struct Lookups {
     context: Context,
     views: Queue,
     reads: Queue,
-    away_until: Option<Instant>,
+    /// When PostgreSQL last did not answer, unless it has answered since.
+    failed: Option<Instant>,
     results: mpsc::UnboundedSender<FinishedLookup>,
 }
 
@@ -100,7 +103,7 @@ impl Lookups {
     pub(super) fn new(context: Context) -> (Self, mpsc::UnboundedReceiver<FinishedLookup>) {
         // The channel holds no more than the queries under way.
         let (results, receiver) = mpsc::unbounded_channel();
-        (Self { context, views: Queue::default(), reads: Queue::default(), away_until: None, results }, receiver)
+        (Self { context, views: Queue::default(), reads: Queue::default(), failed: None, results }, receiver)
     }
 
     fn queue(&mut self, depth: Depth) -> &mut Queue {
@@ -116,14 +119,20 @@ impl Lookups {
     }
 
     /// Notes that a query has ended.
-    pub(super) fn finished(&mut self, depth: Depth, query: QueryResult) {
-        self.queue(depth).queries -= 1;
-        match query {
+    pub(super) fn finished(&mut self, finished: &FinishedLookup) {
+        self.queue(finished.depth).queries -= 1;
+        match finished.query {
             QueryResult::Answered => {
-                self.away_until = None;
-                self.context.unverified.reset();
+                // An answer to what was asked before the failure does not tell that PostgreSQL is back.
+                if self.failed.is_some_and(|failed| failed <= finished.started) {
+                    self.failed = None;
+                }
+                self.context.unverified.answered();
             }
-            QueryResult::Failed => self.away_until = Some(Instant::now() + PAUSE_AFTER_FAILURE),
+            QueryResult::Failed => {
+                self.failed = Some(Instant::now());
+                self.context.unverified.failed();
+            }
             QueryResult::NotAsked => {}
         }
     }
@@ -136,7 +145,7 @@ impl Lookups {
 
     fn start_queue(&mut self, depth: Depth, limit: usize) {
         let Some(database) = self.context.database.clone() else { return };
-        let is_away = self.away_until.is_some_and(|until| Instant::now() < until);
+        let is_away = self.failed.is_some_and(|failed| failed.elapsed() < PAUSE_AFTER_FAILURE);
         let queue = self.queue(depth);
         let mut batches = Vec::new();
         while !queue.wanted.is_empty() && (is_away || queue.queries < limit) {
@@ -149,7 +158,7 @@ impl Lookups {
                 self.context.metrics.lookups_unavailable.inc_by(posts.len() as u64);
                 let posts = posts.into_iter().map(|wanted| (wanted, Found::Unknown)).collect();
                 // The receiver lives as long as this sender: both belong to the recorder.
-                let _ = self.results.send(FinishedLookup { posts, depth, query: QueryResult::NotAsked });
+                let _ = self.results.send(FinishedLookup { posts, depth, query: QueryResult::NotAsked, started: Instant::now() });
                 continue;
             }
             let (context, database, results) = (self.context.clone(), Arc::clone(&database), self.results.clone());
@@ -168,6 +177,7 @@ impl Lookups {
 
 /// Looks posts up with one query, and puts what is found into Redis.
 async fn run(context: &Context, database: &Database, depth: Depth, wanted: Vec<Wanted>) -> FinishedLookup {
+    let started = Instant::now();
     let ids: Vec<PostId> = wanted.iter().map(|wanted| wanted.post).collect();
     // Before PostgreSQL is asked: what changes in Redis from here on is younger than its answer.
     let wanted: Vec<_> = join_all(wanted.into_iter().map(|wanted| with_count(context, wanted))).await;
@@ -181,7 +191,7 @@ async fn run(context: &Context, database: &Database, depth: Depth, wanted: Vec<W
             context.health.report("cannot look posts up: their views are accepted unseen", &error);
             context.metrics.lookups_unavailable.inc_by(ids.len() as u64);
             let posts = wanted.into_iter().map(|(wanted, _)| (wanted, Found::Unknown)).collect();
-            return FinishedLookup { posts, depth, query: QueryResult::Failed };
+            return FinishedLookup { posts, depth, query: QueryResult::Failed, started };
         }
     };
     context.metrics.lookups_found.inc_by(known.len() as u64);
@@ -193,7 +203,7 @@ async fn run(context: &Context, database: &Database, depth: Depth, wanted: Vec<W
         };
         (wanted, found)
     });
-    FinishedLookup { posts: join_all(put).await, depth, query: QueryResult::Answered }
+    FinishedLookup { posts: join_all(put).await, depth, query: QueryResult::Answered, started }
 }
 
 /// The count that Redis has of a post, in its own words, where it was asked for it.

@@ -6,6 +6,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 use views_core::ids::{PostId, ViewerId};
+use views_redis::scripts::Depth;
 
 use crate::record::request::{Outcome, Outcomes, ReplyBatch, ReplySender, Request, Unavailable};
 
@@ -16,23 +17,29 @@ pub(super) struct Item {
     pub(super) request: usize,
     /// The post's place in the request.
     pub(super) place: usize,
-    /// Whether the post has been looked up for this item.
-    pub(super) lookup: LookupState,
+    /// The last look-up of the post for this item, if any.
+    pub(super) lookup: Option<Lookup>,
 }
 
 /// Items of one post, most often a single one.
 pub(super) type Items = SmallVec<[Item; 1]>;
 
-/// Whether a post has been looked up in PostgreSQL for an item.
+/// A look-up of a post in PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LookupState {
-    /// It has not.
-    None,
-    /// It has: the item is taken even if Redis knows nothing of the post.
+pub(super) struct Lookup {
+    /// What was looked up: what a read needs is not enough for a view.
+    pub(super) depth: Depth,
+    pub(super) result: LookupResult,
+}
+
+/// What came of a look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LookupResult {
+    /// The item is taken even if Redis knows nothing of the post.
     Done,
     /// PostgreSQL could not be asked: the item is taken without knowing whether the post exists.
     Unavailable,
-    /// It has, and Redis did not take what PostgreSQL knows: what Redis says of the post cannot be used.
+    /// Redis did not take what PostgreSQL knows: what Redis says of the post cannot be used.
     Refused,
 }
 
@@ -87,7 +94,7 @@ impl PendingRequests {
             worker_id: request.worker_id,
         };
         let request = self.requests.insert(pending);
-        items.extend((0..count).map(|place| Item { request, place, lookup: LookupState::None }));
+        items.extend((0..count).map(|place| Item { request, place, lookup: None }));
     }
 
     /// Returns the post of an item that has no outcome yet, and who views it; nobody where only the count is wanted.

@@ -3,9 +3,12 @@
 //! A read takes its permit before its ids are even looked at. Whoever waits costs the worker nothing meanwhile, and for more than may wait there
 //! is a refusal at once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const POSTS_AT_ONCE: u32 = 256;
 /// How many posts of reads may wait for their permit, per worker: a fraction of a second's work.
 const MAX_WAITING_POSTS: usize = 65_536;
+/// How long a read waits for its permit. Where the stores do not answer, those before it do not get on either.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How many look-ups of reads in PostgreSQL may be under way, for all recorders together: a small part of the connections.
 pub(super) const READ_QUERIES: usize = 2;
 
@@ -39,15 +44,16 @@ impl Default for ReadLimit {
 }
 
 impl ReadLimit {
-    /// Waits for the permit of a read of so many posts. Returns nothing where too many wait already.
+    /// Waits for the permit of a read of so many posts. Returns nothing where too many wait already, or it takes too long.
     pub(crate) async fn permit(&self, posts: usize) -> Option<ReadPermit> {
         let weight = u32::try_from(posts).unwrap_or(u32::MAX).clamp(1, POSTS_AT_ONCE);
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_many_owned(weight) {
             return Some(Arc::new(permit));
         }
         let _place = Place::take(&self.waiting, posts)?;
+        let permit = Arc::clone(&self.permits).acquire_many_owned(weight);
         // The semaphore is never closed.
-        Arc::clone(&self.permits).acquire_many_owned(weight).await.ok().map(Arc::new)
+        tokio::time::timeout(PATIENCE, permit).await.ok()?.ok().map(Arc::new)
     }
 }
 
@@ -73,8 +79,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn reads_take_turns_by_their_posts() {
+    #[tokio::test]
+    async fn reads_take_turns_by_their_posts() {
         let reads = ReadLimit::default();
         let all = reads.permit(1_000_000).now_or_never().unwrap().unwrap();
         let mut next = Box::pin(reads.permit(1));
@@ -83,8 +89,8 @@ mod tests {
         assert!(next.now_or_never().unwrap().is_some());
     }
 
-    #[test]
-    fn more_than_may_wait_are_refused_at_once() {
+    #[tokio::test]
+    async fn more_than_may_wait_are_refused_at_once() {
         let reads = ReadLimit::default();
         let all = reads.permit(POSTS_AT_ONCE as usize).now_or_never().unwrap().unwrap();
         let mut waiting = Box::pin(reads.permit(MAX_WAITING_POSTS));

@@ -18,7 +18,7 @@ use crate::record::{
     missed::{Missed, MissedViews},
     mode::{Cause, Mode},
     parked::{Parked, ParkedItems},
-    pending::{Item, Items, LookupState, PendingRequests},
+    pending::{Item, Items, Lookup, LookupResult, PendingRequests},
     pipeline::Pipeline,
     read_limit::ReadPermit,
     request::{Request, RequestReceiver},
@@ -34,6 +34,9 @@ const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
 /// How many posts are brought up to date at a time.
 const CATCH_UP_POSTS: usize = 256;
 
+/// How long reads are refused at once after neither store has answered.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
 /// Records batches, one after the other.
 struct Recorder {
     context: Context,
@@ -45,6 +48,8 @@ struct Recorder {
     /// What PostgreSQL has taken while Redis was away.
     missed: MissedViews,
     mode: Mode,
+    /// Until when reads that Redis did not answer are refused without asking PostgreSQL, which has just not answered either.
+    away_until: Option<Instant>,
 }
 
 /// A batch that is being gathered.
@@ -66,6 +71,7 @@ pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
         parked: ParkedItems::default(),
         missed: MissedViews::default(),
         mode: Mode::default(),
+        away_until: None,
         context,
     };
     let mut catch_up = ticks::every(CATCH_UP_INTERVAL);
@@ -169,7 +175,7 @@ impl Recorder {
     fn admit(&mut self, checked: Vec<Checked>, refused: &mut Vec<Grouped>) -> Vec<Checked> {
         let mut admitted = Vec::with_capacity(checked.len());
         for group in checked {
-            if group.has_lookup(LookupState::Refused) {
+            if group.has_lookup(LookupResult::Refused) {
                 refused.push(group.with(()));
             } else if let Some(group) = self.park(group) {
                 // A post that could not be looked up and that Redis does not know.
@@ -187,7 +193,7 @@ impl Recorder {
     /// is no need.
     fn park(&mut self, group: Checked) -> Option<Checked> {
         let missed = self.missed.get(&group.post);
-        let is_stale = missed.is_some() && group.may_be_looked_up();
+        let is_stale = missed.is_some() && !group.was_looked_up(Depth::View);
         if !(is_stale || group.needs_lookup()) || self.context.database.is_none() {
             return Some(group);
         }
@@ -200,17 +206,24 @@ impl Recorder {
         let depth = if missed.is_some() { Depth::View } else { depth };
         let missed = missed.cloned();
         let room = self.parked.read_room();
-        if depth == Depth::Read && !group.items.iter().any(|item| self.pending.may_park(item, room)) {
-            self.refuse(&group.items);
-            return None;
+        let mut items = group.items;
+        items.retain(|item| {
+            let has_room = self.pending.viewer(item).is_some() || self.pending.may_park(item, room);
+            if !has_room {
+                verdict::refuse(&[*item], &mut self.pending, &self.context.metrics);
+            }
+            has_room
+        });
+        if !items.is_empty() {
+            self.look_up(group.post, depth, missed, items);
         }
-        self.look_up(group.post, depth, missed, group.items);
         None
     }
 
     /// Has items wait until a post is looked up.
     fn look_up(&mut self, post: PostId, depth: Depth, missed: Option<Missed>, items: Items) {
-        match self.parked.add(post, depth, items) {
+        let reads = items.iter().filter(|item| self.pending.viewer(item).is_none()).count();
+        match self.parked.add(post, depth, items, reads) {
             Parked::First => self.lookups.add(depth, Wanted { post, missed }),
             Parked::More => {}
             Parked::NoRoom(items) => self.refuse(&items),
@@ -225,7 +238,8 @@ impl Recorder {
     /// Has PostgreSQL take what Redis did not. Whoever views does not wait for what others read.
     async fn fall_back(&mut self, groups: Vec<Grouped>, cause: Cause) {
         let (views, reads): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.depth() == Depth::View);
-        let mut is_there = self.context.database.is_some();
+        let is_away = self.away_until.is_some_and(|until| Instant::now() < until);
+        let mut is_there = self.context.database.is_some() && !(is_away && views.is_empty());
         for groups in [views, reads].iter().filter(|groups| !groups.is_empty()) {
             match self.context.database.clone().filter(|_| is_there) {
                 Some(database) => is_there = self.store_past_redis(&database, groups, cause).await,
@@ -246,6 +260,7 @@ impl Recorder {
         let context = self.context.clone();
         let mut fallback = Fallback::new(&context, database, groups);
         let is_there = fallback.store(&mut self.missed).await;
+        self.away_until = (!is_there).then(|| Instant::now() + PAUSE_AFTER_FAILURE);
         if !is_there {
             context.health.database_has_failed(has_views);
         } else if fallback.has_stored() {
@@ -292,7 +307,7 @@ impl Recorder {
     /// Takes what a look-up has found and brings those who waited for it back into a batch.
     fn take_finished_lookup(&mut self, finished: FinishedLookup, items: &mut Vec<Item>) {
         let depth = finished.depth;
-        self.lookups.finished(depth, finished.query);
+        self.lookups.finished(&finished);
         for (Wanted { post, missed }, found) in finished.posts {
             let parked = self.parked.take(&post, depth);
             if let Some(missed) = missed
@@ -304,10 +319,10 @@ impl Recorder {
                     self.enter(Mode::Redis);
                 }
             }
-            let lookup = match found {
-                Found::Yes => LookupState::Done,
-                Found::Unknown => LookupState::Unavailable,
-                Found::Refused => LookupState::Refused,
+            let result = match found {
+                Found::Yes => LookupResult::Done,
+                Found::Unknown => LookupResult::Unavailable,
+                Found::Refused => LookupResult::Refused,
                 Found::NeedsViewers => {
                     self.look_up(post, Depth::View, None, parked);
                     continue;
@@ -321,6 +336,7 @@ impl Recorder {
             if found == Found::Yes && depth == Depth::View {
                 self.context.not_found.found(&post);
             }
+            let lookup = Some(Lookup { depth, result });
             items.extend(parked.into_iter().map(|item| Item { lookup, ..item }));
         }
         self.lookups.start();

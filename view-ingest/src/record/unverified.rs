@@ -1,10 +1,17 @@
 //! How many posts that nobody could look up are accepted, while PostgreSQL is away: anybody with a token can make ids up, and each of them takes
 //! memory in Redis until PostgreSQL is there to say that there is no such post.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
+
+/// How long no look-up must have failed before the budget begins anew. Of a PostgreSQL that answers now and then, each answer would give out a
+/// whole one.
+const RESET_AFTER: Duration = Duration::from_secs(10);
 
 /// The budget of a process, shared by its recorders.
 #[derive(Debug, Clone)]
@@ -15,19 +22,28 @@ struct Budget {
     limit: usize,
     taken: AtomicUsize,
     /// Whether it has been said that it is used up.
-    told: AtomicBool,
+    is_told: AtomicBool,
+    started: Instant,
+    /// When a look-up last failed, in milliseconds since the start.
+    failed_ms: AtomicU64,
 }
 
 impl UnverifiedPosts {
     pub(crate) fn new(limit: usize) -> Self {
-        Self(Arc::new(Budget { limit, taken: AtomicUsize::new(0), told: AtomicBool::new(false) }))
+        Self(Arc::new(Budget {
+            limit,
+            taken: AtomicUsize::new(0),
+            is_told: AtomicBool::new(false),
+            started: Instant::now(),
+            failed_ms: AtomicU64::new(0),
+        }))
     }
 
     /// Whether one more post may be accepted.
     pub(super) fn take(&self) -> bool {
-        let Budget { limit, taken, told } = &*self.0;
+        let Budget { limit, taken, is_told, .. } = &*self.0;
         let has_room = taken.fetch_update(Relaxed, Relaxed, |taken| (taken < *limit).then_some(taken + 1)).is_ok();
-        if !has_room && !told.swap(true, Relaxed) {
+        if !has_room && !is_told.swap(true, Relaxed) {
             tracing::warn!(
                 posts = limit,
                 "as many posts as may be were accepted unseen: views of others are refused until PostgreSQL is back"
@@ -36,17 +52,34 @@ impl UnverifiedPosts {
         has_room
     }
 
-    /// PostgreSQL answers: posts are looked up again.
-    pub(super) fn reset(&self) {
-        let Budget { taken, told, .. } = &*self.0;
+    /// Notes that PostgreSQL did not answer a look-up.
+    pub(super) fn failed(&self) {
+        self.failed_at(self.0.started.elapsed());
+    }
+
+    /// Notes that PostgreSQL has answered a look-up. The budget begins anew once it has done so for a while.
+    pub(super) fn answered(&self) {
         // Mostly it is zero and stays so, and all recorders share it.
-        if taken.load(Relaxed) != 0 {
-            taken.store(0, Relaxed);
-        }
-        if told.load(Relaxed) {
-            told.store(false, Relaxed);
+        if self.0.taken.load(Relaxed) != 0 {
+            self.answered_at(self.0.started.elapsed());
         }
     }
+
+    fn failed_at(&self, now: Duration) {
+        self.0.failed_ms.store(milliseconds(now), Relaxed);
+    }
+
+    fn answered_at(&self, now: Duration) {
+        let Budget { taken, is_told, failed_ms, .. } = &*self.0;
+        if milliseconds(now).saturating_sub(failed_ms.load(Relaxed)) >= milliseconds(RESET_AFTER) {
+            taken.store(0, Relaxed);
+            is_told.store(false, Relaxed);
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -57,7 +90,10 @@ mod tests {
     fn as_many_posts_as_the_budget_are_accepted_in_one_outage() {
         let unverified = UnverifiedPosts::new(2);
         assert_eq!([unverified.take(), unverified.take(), unverified.take()], [true, true, false]);
-        unverified.reset();
+        unverified.failed_at(Duration::from_secs(100));
+        unverified.answered_at(Duration::from_secs(109));
+        assert!(!unverified.take(), "one answer does not end an outage");
+        unverified.answered_at(Duration::from_secs(110));
         assert!(unverified.take());
         assert!(!UnverifiedPosts::new(0).take());
     }

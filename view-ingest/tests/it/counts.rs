@@ -89,6 +89,14 @@ async fn a_list_of_no_or_bad_or_too_many_ids_is_refused() {
     let too_many = app.http.get(&format!("/posts/views?ids={}", list(101))).await;
     assert_error(&too_many, 400, "Слишком много постов в запросе, максимум: 100");
     assert_eq!(app.http.get(&format!("/posts/views?ids={}", list(100))).await.status, 200);
+    // The longest query that has as many ids as may be: every byte encoded, a parameter each.
+    let encoded = |post: usize| format!("{post:064}").bytes().fold("ids=".to_owned(), |id, byte| format!("{id}%{byte:02x}"));
+    let longest = (0..100).map(encoded).collect::<Vec<_>>().join("&");
+    assert_eq!(app.http.get(&format!("/posts/views?{longest}")).await.status, 200);
+    for rubbish in ["ids&".repeat(4_000), "ids=&".repeat(3_000), format!("{longest}&ids={}", "a".repeat(200))] {
+        let answer = app.http.get(&format!("/posts/views?{rubbish}")).await;
+        assert_error(&answer, 400, "Слишком много постов в запросе, максимум: 100");
+    }
 }
 
 #[tokio::test]

@@ -90,3 +90,16 @@ async fn the_death_of_one_costs_at_most_the_requests_in_flight_and_no_acknowledg
     let failures = site.failures().await;
     assert!(failures.len() <= CLIENTS, "{} failed: {failures:?}", failures.len());
 }
+
+#[tokio::test]
+async fn requests_that_are_refused_have_a_limit_by_address_whatever_token_they_have() {
+    let site = Site::under_load().await;
+    let client = Client::new(site.proxy.address());
+    let refused = || async {
+        let junk = [("authorization", "x"), ("content-type", "application/json")];
+        client.request("POST", "/posts/view", &junk, "{}").await.status == 429
+    };
+    eventually("the limit is met", SOON, refused).await;
+    let sync = client.request("POST", "/posts/sync-views", &[("authorization", "x")], "").await;
+    assert_eq!(sync.status, 429, "there is one for all of them");
+}

@@ -184,3 +184,51 @@ async fn half_a_head_is_refused_before_it_takes_much() {
     let half_head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-fill: {}", "x".repeat(60_000));
     assert!(http::raw(app.address, half_head).await.starts_with("HTTP/1.1 431 "));
 }
+
+#[tokio::test]
+async fn a_view_finds_a_place_beside_readers_who_wait() {
+    const PLACES: usize = 20;
+    let server = testkit::postgres::PostgresServer::start().await;
+    let posts = testkit::posts::PostsTable::with_ids(testkit::posts::IdType::Text);
+    let world = World::with_stores(testkit::redis::RedisServer::start().await, server.database().await, posts).await;
+    world.post("known").await;
+    let app = world.ingest_with(&[("VIEW_INGEST_MAX_CONNECTIONS", &PLACES.to_string())]).await;
+    assert_eq!(app.verdict("bob", "known").await, "counted 1");
+    server.pause();
+    let mut readers = Vec::new();
+    for reader in 0..PLACES {
+        let mut wire = Wire::connect(app.address).await;
+        wire.send(&format!("GET /posts/views?ids=cold-{reader} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+        readers.push(wire);
+    }
+    connections(&app, PLACES).await;
+    let waiting = || async { app.metric("view_ingest_connections").await == PLACES as f64 };
+    eventually("all places are taken", SOON, waiting).await;
+    let body = r#"{"postId":"known"}"#;
+    for viewer in ["ann", "zoe"] {
+        let request = format!(
+            "POST /posts/view HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            token(viewer),
+            body.len()
+        );
+        let answer = http::raw(app.address, request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    assert!(evicted(&app).await >= 1.0);
+    // Those who have given way are told so.
+    let first = readers.remove(0).read_to_end_of_answer().await;
+    assert!(first.starts_with("HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n") && first.ends_with(UNAVAILABLE), "{first}");
+    server.resume();
+}
+
+#[tokio::test]
+async fn who_closes_the_writing_side_is_answered() {
+    let (_world, app) = with_places(2).await;
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(WHOLE.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}

@@ -185,3 +185,49 @@ async fn a_read_of_a_post_that_was_viewed_unseen_counts_whom_the_ledger_has() {
     eventually("a reader is told of all", SOON, || async { app.count("p").await == 501 }).await;
     assert_eq!((world.size("p").await, app.verdict("viewer-7", "p").await), (501, "duplicate 501".to_owned()));
 }
+
+#[tokio::test]
+async fn what_a_reader_has_had_looked_up_makes_no_view_of_a_returning_viewer_count() {
+    const POSTS: usize = 60;
+    let world = World::new().await;
+    let port = testkit::postgres::shared().await.port();
+    let proxy = Proxy::to_port(port).await;
+    let url = world.database().url().replace(&format!(":{port}"), &format!(":{}", proxy.port()));
+    let app = world.ingest_with(&[("DATABASE_URL", &url)]).await;
+    proxy.delay(Duration::from_millis(5));
+    for round in 0..24 {
+        let posts: Vec<String> = (0..POSTS).map(|post| format!("r{round}-{post}")).collect();
+        for post in &posts {
+            world.post(post).await;
+            world.store(post, &viewers(2)).await;
+        }
+        // The view comes while the reader's posts are looked up, a little later each time.
+        let view = async {
+            tokio::time::sleep(Duration::from_millis(round)).await;
+            app.batch("viewer-1", &posts).await
+        };
+        let (status, response) = tokio::join!(read(&app, &posts), view);
+        assert_eq!((status, response.status), (200, 200));
+        for result in response.json()["results"].as_array().unwrap() {
+            assert_eq!((&result["status"], &result["viewsCount"]), (&"duplicate".into(), &2.into()), "{round}: {result}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn reads_are_refused_soon_where_no_store_answers() {
+    let server = PostgresServer::start().await;
+    let database = server.database().await;
+    let world = World::with_stores(RedisServer::start().await, database, PostsTable::with_ids(IdType::Text)).await;
+    let app = world.ingest().await;
+    let posts: Vec<String> = (0..100).map(|post| format!("p{post}")).collect();
+    server.pause();
+    world.server.pause();
+    let reads = join_all((0..100).map(|_| read(&app, &posts)));
+    let statuses = tokio::time::timeout(SOON, reads).await.expect("a hundred reads take no longer than a few");
+    assert!(statuses.iter().all(|status| *status == 503), "{statuses:?}");
+    server.resume();
+    world.server.resume();
+    let answers = || async { read(&app, &posts).await == 200 };
+    eventually("reads are answered again", SOON, answers).await;
+}

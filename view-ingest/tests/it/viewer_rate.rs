@@ -122,3 +122,18 @@ async fn without_the_setting_there_is_no_rate() {
     }
     assert_eq!(app.metric(LIMITED).await, 0.0);
 }
+
+#[tokio::test]
+async fn views_that_no_store_took_cost_nothing() {
+    let (world, app) = three_an_hour().await;
+    assert_eq!(app.verdict("ann", "a").await, "counted 1");
+    world.server.pause();
+    for _ in 0..3 {
+        assert_eq!(app.verdict("ann", "b").await, "503");
+        assert_eq!(app.batch("ann", &["c", "d"]).await.status, 503);
+    }
+    world.server.resume();
+    eventually("Redis takes views again", SOON, || async { app.verdict("bob", "x").await != "503" }).await;
+    assert_eq!(app.batch("ann", &["c", "d"]).await.json()["processedCount"], 2);
+    retry_after(&app.view("ann", "e").await);
+}

@@ -7,8 +7,9 @@ use views_core::ids::PostId;
 
 use crate::{
     DatabaseError,
-    ledger::{Sent, SentIds, Spelling},
+    pair::Sent,
     schema::Schema,
+    spelling::{SentIds, Spelling},
 };
 
 /// The statement's parameters.

@@ -9,8 +9,11 @@ use std::{
 use tokio_postgres::types::ToSql;
 use views_core::ids::{PostId, ViewerId};
 
-use super::{SentIds, Spelling, at_place, author_of, places};
-use crate::{COMMIT, Database, DatabaseError};
+use crate::{
+    COMMIT, Database, DatabaseError,
+    rows::{at_place, author_of, places},
+    spelling::{SentIds, Spelling},
+};
 
 /// How long locks are waited for, which only a change of a table holds against whoever reads.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use views_core::ids::MAX_POST_ID;
 use super::{
     catalogue::{Column, Table},
     id_type::{ID_TYPES, IdType},
-    preconditions::Problems,
+    problems::Problems,
 };
 use crate::config::PostsSettings;
 

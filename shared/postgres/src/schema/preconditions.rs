@@ -1,11 +1,10 @@
 //! What the tables and the role's rights must be, so that every view is stored once and none is lost. Each finding is a line that says what
 //! is wrong and what to do; a missing right is the very `GRANT` that gives it.
 
-use std::fmt;
-
 use super::{
     catalogue::{Column, Index, Table},
     layout::Layout,
+    problems::Problems,
 };
 use crate::sql::{LEDGER_TABLE, identifier::quote};
 
@@ -16,31 +15,6 @@ pub enum Purpose {
     Work,
     /// To create the ledger. Where it is there already, it is what it has to be, and the role needs no right on it.
     Migrate,
-}
-
-/// What is wrong, in the order in which it was found. Displays as one line.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Problems(Vec<String>);
-
-impl Problems {
-    /// Notes a problem, once.
-    pub(super) fn add(&mut self, problem: String) {
-        if !self.0.contains(&problem) {
-            self.0.push(problem);
-        }
-    }
-
-    /// Whether all is well.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
-    }
 }
 
 /// Looks at everything but the columns themselves, which [`Layout::read`] finds.

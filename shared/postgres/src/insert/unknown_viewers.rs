@@ -9,7 +9,7 @@ use std::{
 use tokio_postgres::error::SqlState;
 
 use super::{Insert, PairList, Refusal, Refused, SEARCH_LOCK_TIMEOUT};
-use crate::{COMMIT, DatabaseError, ledger::SentIds};
+use crate::{COMMIT, DatabaseError, spelling::SentIds};
 
 impl<P: PairList> Insert<'_, P> {
     /// Leaves out the pairs of a refused range whose viewers are missing where a foreign key leads to. Returns whether that is of any use: there
