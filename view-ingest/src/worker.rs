@@ -11,14 +11,18 @@ use std::{
 
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::app::App,
-    http::{admission::Admission, connection, listener::Listener},
+    http::{
+        admission::Admission,
+        connection::{self, LargeRequests},
+        listener::Listener,
+    },
     record::{
         context::Context,
         pending, recorder,
@@ -74,9 +78,12 @@ impl Worker {
         views_redis::connect(&self.context.redis, self.redis_name);
         tokio::spawn(pending::deliver(self.mailbox));
         tokio::spawn(recorder::run(self.context, self.requests));
-        let acceptor =
-            Acceptor { app: self.app, stopping: self.stopping.clone(), admission: self.admission, refusals: Arc::default(),
-            large_requests: Arc::new(Semaphore::new(1)),
+        let acceptor = Acceptor {
+            app: self.app,
+            stopping: self.stopping.clone(),
+            admission: self.admission,
+            refusals: Arc::default(),
+            large_requests: LargeRequests::default(),
         };
 
         let mut serving = JoinSet::new();
@@ -120,7 +127,7 @@ struct Acceptor {
     admission: Arc<Admission>,
     refusals: Arc<AtomicUsize>,
     /// Who may read a part of a large request.
-    large_requests: Arc<Semaphore>,
+    large_requests: LargeRequests,
 }
 
 impl Acceptor {
@@ -131,7 +138,7 @@ impl Acceptor {
         }
         let app = Arc::clone(&self.app);
         if let Some(slot) = self.admission.take() {
-            let (large_requests, stopping) = (Arc::clone(&self.large_requests), self.stopping.clone());
+            let (large_requests, stopping) = (self.large_requests.clone(), self.stopping.clone());
             serving.spawn(async move {
                 connection::serve(app, stream, Arc::clone(&slot.timer), large_requests, stopping).await;
                 drop(slot);

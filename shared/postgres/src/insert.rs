@@ -6,8 +6,8 @@
 
 mod arrays;
 mod probe;
-mod unknown_viewers;
 mod suspects;
+mod unknown_viewers;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,9 +23,9 @@ use views_core::{
 
 use self::{arrays::Arrays, suspects::Suspects};
 use super::{COMMIT, Database, DatabaseError, Refusal, schema::Schema};
-use crate::spelling::{Spelling, canonical_author};
-
 pub use crate::pair::PairList;
+use crate::pair::Sent;
+use crate::spelling::{Spelling, canonical_author};
 
 /// How long a statement waits for a lock that it cannot pass over: one on the table, on a row that a foreign key of the application's leads to,
 /// on a ledger's row that somebody has not committed yet. It holds the posts' rows meanwhile, so this is far below `deadlock_timeout`.

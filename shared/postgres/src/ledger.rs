@@ -3,6 +3,7 @@
 mod look;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
 };

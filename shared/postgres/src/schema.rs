@@ -14,12 +14,7 @@ use tokio_postgres::Client;
 use views_core::ids::{PostId, ViewerId, is_canonical_uuid};
 
 use self::{catalogue::Table, layout::Layout};
-pub use self::{
-    id_type::IdType,
-    migration::Migrated,
-    preconditions::Purpose,
-    problems::Problems,
-};
+pub use self::{id_type::IdType, migration::Migrated, preconditions::Purpose, problems::Problems};
 use crate::{
     config::PostsSettings,
     sql::{

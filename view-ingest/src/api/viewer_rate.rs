@@ -136,9 +136,8 @@ where
         let most = self.quota.burst_size().get();
         let views = u32::try_from(views).unwrap_or(most).min(most);
         if let Some(bucket) = self.buckets.get(viewer) {
-            let _ = bucket
-                .given_back
-                .fetch_update(Relaxed, Relaxed, |given_back| Some(given_back.saturating_add(views).min(most)));
+            let _ =
+                bucket.given_back.fetch_update(Relaxed, Relaxed, |given_back| Some(given_back.saturating_add(views).min(most)));
         }
     }
 }

@@ -34,7 +34,7 @@ const LINGERING: u8 = 5;
 /// A request is being answered that may be refused for another connection's sake.
 const WAITING: u8 = 6;
 /// How long a connection on which no request has come yet is spared, as far as others can give way: its first one is on its way.
-const TIME_TO_ASK: Duration = Duration::from_secs(1);
+const TIME_TO_ASK: Duration = Duration::from_millis(250);
 
 /// What a timer says of nothing that is to be taken.
 const TAKEN: u64 = u64::MAX;
@@ -430,7 +430,7 @@ mod tests {
         timer.answered();
         assert!(!timer.is_fresh());
         let late = PhaseTimer::new(Arc::clone(&clock));
-        clock.now_ms.store(1_000, Relaxed);
+        clock.now_ms.store(250, Relaxed);
         assert!(!late.is_fresh());
     }
 

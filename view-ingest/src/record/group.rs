@@ -179,8 +179,7 @@ mod tests {
         let (pending, items) = pending(&[("a", Some("x"))]);
         let mut group = group(items.into_iter(), &pending).remove(0).with(Known::default());
         assert!(group.needs_lookup());
-        let lookup = |depth| Some(Lookup { depth, result: LookupResult::Done });
-        group.items[0].lookup = lookup(Depth::View);
+        group.items[0].lookup = Some(Lookup { depth: Depth::View, result: LookupResult::Done });
         assert!(!group.needs_lookup());
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 /// How long no look-up must have failed before the budget begins anew. Of a PostgreSQL that answers now and then, each answer would give out a
 /// whole one.
-const RESET_AFTER: Duration = Duration::from_secs(10);
+const RESET_AFTER: Duration = Duration::from_secs(1);
 
 /// The budget of a process, shared by its recorders.
 #[derive(Debug, Clone)]
@@ -91,9 +91,9 @@ mod tests {
         let unverified = UnverifiedPosts::new(2);
         assert_eq!([unverified.take(), unverified.take(), unverified.take()], [true, true, false]);
         unverified.failed_at(Duration::from_secs(100));
-        unverified.answered_at(Duration::from_secs(109));
+        unverified.answered_at(Duration::from_millis(100_999));
         assert!(!unverified.take(), "one answer does not end an outage");
-        unverified.answered_at(Duration::from_secs(110));
+        unverified.answered_at(Duration::from_secs(101));
         assert!(unverified.take());
         assert!(!UnverifiedPosts::new(0).take());
     }

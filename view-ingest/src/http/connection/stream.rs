@@ -12,15 +12,11 @@ use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::sync::PollSemaphore;
 
+use super::large::Turns;
 use crate::http::phase_timer::PhaseTimer;
 
-/// From this size on, in bytes, a request is read in parts, of which a worker takes one at a time, in turn with everything else: a stranger's head
-/// of 30 KB costs as much as hundreds of views.
-const LARGE: usize = 6 * 1024;
 /// How much of what a client sends behind its last answer is thrown away, in bytes: a picture that was sent to the wrong address.
 const MAX_REST: usize = 8 * 1024 * 1024;
 
@@ -30,17 +26,14 @@ pub(super) struct TimedStream {
     /// What was read of the next request before the connection was taken apart.
     pub(super) early: Bytes,
     timer: Arc<PhaseTimer>,
-    large_requests: PollSemaphore,
-    /// The permit to read the next part of a large request.
-    permit: Option<OwnedSemaphorePermit>,
+    turns: Turns,
     /// How much may still be thrown away, from the last answer on.
     rest: Option<usize>,
 }
 
 impl TimedStream {
-    pub(super) fn new(stream: TcpStream, timer: Arc<PhaseTimer>, large_requests: Arc<Semaphore>) -> Self {
-        let large_requests = PollSemaphore::new(large_requests);
-        Self { stream, early: Bytes::new(), timer, large_requests, permit: None, rest: None }
+    pub(super) fn new(stream: TcpStream, timer: Arc<PhaseTimer>, turns: Turns) -> Self {
+        Self { stream, early: Bytes::new(), timer, turns, rest: None }
     }
 }
 
@@ -51,21 +44,16 @@ impl AsyncRead for TimedStream {
             buf.put_slice(&self.early.split_to(length));
             return Poll::Ready(Ok(()));
         }
-        if self.timer.unanswered() >= LARGE && self.permit.is_none() {
-            self.permit = ready!(self.large_requests.poll_acquire(cx));
-        }
+        let read = self.timer.unanswered();
+        ready!(self.turns.poll_turn(read, cx));
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         let length = buf.filled().len() - before;
         if length > 0 {
             self.timer.received(length);
         }
-        if let Some(permit) = self.permit.take() {
-            tokio::spawn(async move {
-                // Everything that is ready by now has its turn before the next part of a large request.
-                tokio::task::yield_now().await;
-                drop(permit);
-            });
+        if result.is_pending() {
+            self.turns.end();
         }
         result
     }
@@ -73,6 +61,7 @@ impl AsyncRead for TimedStream {
 
 impl AsyncWrite for TimedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.turns.end();
         self.timer.writes(buf.len());
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
