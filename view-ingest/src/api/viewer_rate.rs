@@ -5,6 +5,7 @@
 //! new one. What no store could record is given back.
 
 use std::{
+    convert::Infallible,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -13,14 +14,13 @@ use std::{
     time::Duration,
 };
 
-use foldhash::fast::RandomState;
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, MonotonicClock},
     middleware::NoOpMiddleware,
     state::{InMemoryState, NotKeyed},
 };
-use moka::{policy::EvictionPolicy, sync::Cache};
+use quick_cache::sync::Cache;
 use views_core::{
     ids::ViewerId,
     settings::{Problems, given},
@@ -28,7 +28,7 @@ use views_core::{
 
 /// How many viewers are known at once, in about 50 MiB. Past them, the one that has been away longest is forgotten, and its
 /// bucket is full when it comes back.
-const MAX_VIEWERS: u64 = 100_000;
+const MAX_VIEWERS: usize = 100_000;
 /// No rate allows more views than this at once.
 const MAX_VIEWS: u32 = 1_000_000;
 /// The shortest period. Divided by [`MAX_VIEWS`], it is the nanosecond in which the limiter counts.
@@ -66,7 +66,7 @@ impl Rate {
 pub(crate) struct ViewerRate<C: Clock = MonotonicClock> {
     quota: Quota,
     clock: C,
-    buckets: Cache<ViewerId, Arc<Bucket<C>>, RandomState>,
+    buckets: Cache<ViewerId, Arc<Bucket<C>>>,
 }
 
 /// A viewer's bucket, and what has been given back to it.
@@ -86,20 +86,13 @@ impl<C: Clock + Clone + Send + Sync + 'static> ViewerRate<C>
 where
     C::Instant: Send + Sync,
 {
-    fn with(rate: Rate, clock: C, max_viewers: u64) -> Self {
+    fn with(rate: Rate, clock: C, max_viewers: usize) -> Self {
         let one = rate.period / rate.views.get();
         // The settings' bounds leave a nanosecond at least, and without that there would be no limit.
         let quota = Quota::with_period(one.max(Duration::from_nanos(1)))
             .unwrap_or_else(|| Quota::per_second(rate.views))
             .allow_burst(rate.views);
-        // A bucket that nobody has asked for a whole period is full, so forgetting it changes nothing. Least recently used and not the
-        // default policy, which would not let a newcomer in while it is used less often than others have been: it would have no limit.
-        let buckets = Cache::builder()
-            .max_capacity(max_viewers)
-            .time_to_idle(rate.period)
-            .eviction_policy(EvictionPolicy::lru())
-            .build_with_hasher(RandomState::default());
-        Self { quota, clock, buckets }
+        Self { quota, clock, buckets: Cache::new(max_viewers) }
     }
 
     /// Takes `views` out of a viewer's bucket, or nothing where there are fewer in it. More than it can ever hold cost all that it
@@ -114,7 +107,7 @@ where
             let limiter = RateLimiter::direct_with_clock(self.quota, self.clock.clone());
             Arc::new(Bucket { limiter, given_back: AtomicU32::new(0) })
         };
-        let bucket = self.buckets.get_with_by_ref(viewer, new);
+        let Ok(bucket) = self.buckets.get_or_insert_with::<_, Infallible>(viewer, || Ok(new()));
         let (mut rest, mut spent) = (views.get(), 0);
         let _ = bucket.given_back.fetch_update(Relaxed, Relaxed, |given_back| {
             spent = given_back.min(views.get());
@@ -157,7 +150,7 @@ mod tests {
         (Rate::read(&mut problems, "--viewer-rate", Some(text)), problems)
     }
 
-    fn rate(text: &str, max_viewers: u64) -> (ViewerRate<FakeRelativeClock>, FakeRelativeClock) {
+    fn rate(text: &str, max_viewers: usize) -> (ViewerRate<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
         (ViewerRate::with(read(text).0.unwrap(), clock.clone(), max_viewers), clock)
     }
@@ -253,7 +246,6 @@ mod tests {
                 assert!(rate.take(&busy, 1).is_err(), "forgotten after {number}");
             }
         }
-        rate.buckets.run_pending_tasks();
-        assert!(rate.buckets.entry_count() <= 100, "{}", rate.buckets.entry_count());
+        assert!(rate.buckets.len() <= 100, "{}", rate.buckets.len());
     }
 }
