@@ -53,7 +53,7 @@ impl<'a> Fallback<'a> {
         Self { context, database, groups, pairs: Vec::new(), verdicts: Verdicts::default() }
     }
 
-    /// Stores and reads what Redis did not take, and remembers what Redis has missed. 
+    /// Stores and reads what Redis did not take, and remembers what Redis has missed.
     ///
     /// # Errors
     /// [`DatabaseError`], where PostgreSQL is not there, or takes no views.
