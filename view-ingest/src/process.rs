@@ -91,7 +91,6 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let read_queries = first_touch::read_queries();
     let (recorders, queues): (Vec<_>, Vec<_>) = clients.iter().map(|_| recorder::queue(settings.limits.max_queue)).unzip();
     let (couriers, parcels): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::unbounded_channel()).unzip();
-    let view_ttl = settings.limits.view_ttl;
     let places = Arc::new(Places::new(settings.limits.max_connections, metrics.clone()));
     tokio::spawn(Arc::clone(&places).sweep(settings.limits.clone()));
     let app =
@@ -108,7 +107,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             unknown: unknown.clone(),
             unseen: unseen.clone(),
             read_queries: Arc::clone(&read_queries),
-            view_ttl,
+            view_ttl: settings.redis.view_ttl,
             health: Arc::clone(&health),
             metrics: metrics.clone(),
             home: number,

@@ -28,6 +28,7 @@ use views_core::{
     ids::{PostId, ViewerId},
     keys::Keys,
     ticks,
+    ttl::Ttl,
 };
 use views_postgres::{Database, ledger};
 use views_redis::scripts::Depth;
@@ -76,7 +77,7 @@ pub(crate) struct Stores {
     /// The share that reads have of the connections to PostgreSQL, for all recorders together.
     pub(crate) read_queries: Arc<Semaphore>,
     /// How long Redis keeps a post that nobody views.
-    pub(crate) view_ttl: Duration,
+    pub(crate) view_ttl: Ttl,
     /// Which store takes the process's views.
     pub(crate) health: Arc<Health>,
     /// The process's numbers.

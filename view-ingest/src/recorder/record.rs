@@ -9,12 +9,11 @@
 #[cfg(feature = "failpoints")]
 mod torn;
 
-use std::time::Duration;
-
 use smallvec::SmallVec;
 use views_core::{
     failpoints,
     keys::{Keys, field},
+    ttl::Ttl,
 };
 use views_redis::{
     resp::{Commands, Reply},
@@ -182,9 +181,9 @@ async fn send_posts(stores: &Stores, lane: &mut Lane, groups: &[Group]) -> bool 
     lane.exchange(stores).await
 }
 
-fn queue_posts(commands: &mut Commands, keys: &Keys, groups: &[Group], ttl: Duration) {
+fn queue_posts(commands: &mut Commands, keys: &Keys, groups: &[Group], ttl: Ttl) {
     let mut buffer = itoa::Buffer::new();
-    let ttl = buffer.format(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+    let ttl = buffer.format(ttl.seconds());
     for group in groups.iter().filter(|group| group.recorded.is_some()) {
         let (views, meta) = (keys.views_parts(&group.post), keys.meta_parts(&group.post));
         let new = group.new_viewers().count();
