@@ -218,4 +218,9 @@ mod tests {
         let Err(problems) = resolve(&wrong) else { panic!("accepted") };
         assert_eq!(problems.all().len(), 6, "{:?}", problems.all());
     }
+
+    #[test]
+    fn every_setting_is_documented() {
+        testkit::configuration::assert_documented(Args::command());
+    }
 }

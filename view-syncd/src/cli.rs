@@ -240,4 +240,9 @@ mod tests {
             assert!(all.contains(name), "{name} is missing in\n{all}");
         }
     }
+
+    #[test]
+    fn every_setting_is_documented() {
+        testkit::configuration::assert_documented(command());
+    }
 }
