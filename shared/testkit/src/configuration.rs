@@ -63,8 +63,8 @@ fn of_program(command: &Command) -> String {
     for (name, command) in &commands {
         text += &format!("\n| {name} | {} |", cell(&command.get_about().map(ToString::to_string).unwrap_or_default()));
     }
-    for alike in commands.chunk_by(|one, next| options(&one.1) == options(&next.1)) {
-        let options = options(&alike[0].1);
+    for alike in commands.chunk_by(|one, next| options(one.1) == options(next.1)) {
+        let options = options(alike[0].1);
         if !options.is_empty() {
             let names: Vec<_> = alike.iter().map(|(name, _)| name.as_str()).collect();
             text += &format!("\n\n| of {} | meaning |\n|---|---|{options}", names.join(", "));
