@@ -232,6 +232,22 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_on_either_side_of_a_command_wins_over_the_default() {
+        for (args, seconds) in [
+            (vec!["sync", "--view-ttl", "2h"], 7_200),
+            (vec!["--view-ttl", "2h", "sync"], 7_200),
+            (vec!["--view-ttl", "2h", "dead", "list"], 7_200),
+            (vec!["dead", "--view-ttl", "2h", "list"], 7_200),
+            (vec!["sync", "--view-ttl", ""], 86_400),
+            (vec!["sync"], 86_400),
+        ] {
+            let args = [args, vec!["--database-url", DATABASE]].concat();
+            let (_, common) = resolve(&args).unwrap().into_parts();
+            assert_eq!(common.sync.work.view_ttl.seconds(), seconds, "{args:?}");
+        }
+    }
+
+    #[test]
     fn all_that_is_wrong_is_told_at_once() {
         let problems =
             resolve(&["--interval", "soon", "--batch-size", "0", "--redis-url", "x", "--log-format", "xml"]).unwrap_err();
