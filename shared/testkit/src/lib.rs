@@ -8,6 +8,7 @@ mod eventually;
 mod server;
 mod supervisor;
 
+pub mod configuration;
 pub mod haproxy;
 pub mod http;
 pub mod ports;

@@ -21,10 +21,7 @@ use governor::{
     state::{InMemoryState, NotKeyed},
 };
 use quick_cache::sync::Cache;
-use views_core::{
-    ids::ViewerId,
-    settings::{Problems, given},
-};
+use views_core::{ids::ViewerId, settings::parse};
 
 /// How many viewers are known at once, in about 50 MiB. Past them, the one that has been away longest is forgotten, and its
 /// bucket is full when it comes back.
@@ -42,23 +39,20 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// Reads a rate such as `60/1m`; none is given where there shall be no limit.
-    pub(crate) fn read(problems: &mut Problems, name: &str, text: Option<&str>) -> Option<Self> {
-        let text = given(text)?;
-        let parts = text.split_once('/').and_then(|(views, period)| {
-            let views: NonZeroU32 = views.trim().parse().ok()?;
-            Some((views, given(Some(period))?))
-        });
-        let Some((views, period)) = parts else {
-            problems.add(name, format_args!("{text:?} is not a number of views in a time, such as 60/1m"));
-            return None;
+    /// Parses a rate such as `60/1m`.
+    ///
+    /// # Errors
+    /// When it is none, or out of bounds.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(views, period)| Some((views.trim().parse().ok()?, period.trim())));
+        let Some((views, period)) = parts.filter(|(_, period)| !period.is_empty()) else {
+            return Err(format!("{text:?} is not a number of views in a time, such as 60/1m"));
         };
+        let views: NonZeroU32 = views;
         if views.get() > MAX_VIEWS {
-            problems.add(name, format_args!("must be at most {MAX_VIEWS} views, not {views}"));
-            return None;
+            return Err(format!("must be at most {MAX_VIEWS} views, not {views}"));
         }
-        let period = problems.duration(name, Some(period), SHORTEST_PERIOD, SHORTEST_PERIOD);
-        Some(Self { views, period })
+        Ok(Self { views, period: parse::duration(period, SHORTEST_PERIOD)? })
     }
 }
 
@@ -138,6 +132,7 @@ where
 #[cfg(test)]
 mod tests {
     use governor::clock::FakeRelativeClock;
+    use views_core::settings::{Problems, Setting};
 
     use super::*;
 
@@ -145,9 +140,10 @@ mod tests {
         ViewerId::parse(name).unwrap()
     }
 
+    /// As the settings have it: one that is empty is not given.
     fn read(text: &str) -> (Option<Rate>, Problems) {
         let mut problems = Problems::default();
-        (Rate::read(&mut problems, "--viewer-rate", Some(text)), problems)
+        (problems.optional(Some(&Setting::new("--viewer-rate", text, "")), Rate::parse), problems)
     }
 
     fn rate(text: &str, max_viewers: usize) -> (ViewerRate<FakeRelativeClock>, FakeRelativeClock) {
@@ -228,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_extremes_of_the_settings_are_limits_too() {
-        for text in ["1000000/1ms", "1/10years", "1000000/10years"] {
+        for text in ["1000000/1ms", "1/3650days", "1000000/3650days"] {
             let (rate, _clock) = rate(text, 10);
             assert_eq!(rate.take(&viewer("ann"), usize::MAX), Ok(()), "{text}");
             assert!(rate.take(&viewer("ann"), 1).is_err(), "{text}");

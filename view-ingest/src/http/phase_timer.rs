@@ -317,7 +317,6 @@ mod tests {
 
     fn limits() -> Limits {
         Limits {
-            view_ttl: SECOND,
             max_batch: 1,
             max_connections: 1,
             max_queue: 1,
