@@ -15,7 +15,7 @@ use fred::{interfaces::ClientLike, types::InfoKind};
 use futures_util::future::join_all;
 use testkit::{postgres::PostgresServer, proxy::Proxy};
 
-use super::{POSTS, Setting, VIEWERS, say};
+use super::setting::{POSTS, Setting, VIEWERS, say};
 use crate::{
     client::{self, Connection},
     machine::Machine,
