@@ -144,7 +144,7 @@ fn tell_schedule(args: &Args, seed: u64, duration: Duration, world: &World) {
 async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, history: &Arc<History>) -> bool {
     let beside = || std::env::current_exe().expect("a program knows its path").parent().map(PathBuf::from).unwrap_or_default();
     let binaries = args.binaries.clone().unwrap_or_else(beside);
-    let ground = Ground::lay(&binaries, world).await;
+    let ground = Ground::lay(&binaries, world, application::SETUP).await;
     let (events, counts_until) = faults_of(args, seed, duration, world);
     let started = Instant::now();
     let until = started + duration;

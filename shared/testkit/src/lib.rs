@@ -8,6 +8,7 @@ mod eventually;
 mod server;
 mod supervisor;
 
+pub mod grants;
 pub mod haproxy;
 pub mod http;
 pub mod ports;
@@ -23,4 +24,4 @@ pub mod tls;
 pub mod tokens;
 pub mod traffic;
 
-pub use self::eventually::{Outcome, SOON, eventually};
+pub use self::eventually::{Outcome, SOON, eventually, within};
