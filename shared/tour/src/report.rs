@@ -55,7 +55,7 @@ impl Report {
         let (expected, found) = (expected.to_string(), found.to_string());
         if expected == found {
             let value = if found.is_empty() { "nothing" } else { &found };
-            self.passes(&format!("{what}: {value}"));
+            self.passes(&format!("{what} = {value}"));
         } else {
             self.fails(&format!("{what}: expected \"{expected}\", found \"{found}\""));
         }

@@ -93,12 +93,13 @@ impl Guide {
             daemons::program(&self.binaries, "view-syncd", &environment).args(arguments).log_to(self.log_file("view-syncd"));
         let syncd = Syncd::start(builder, &self.address(SYNCD_PORT)).await;
         self.syncd = Some(syncd);
-        self.expect_cycles("the cycle at the start of view-syncd", 1).await;
+        let came = self.wait_for_cycles(1).await;
         let is_of_a_cycle = |line: &&String| {
             ["Starting views sync", "posts with views", "Sync completed"].iter().any(|words| line.contains(words))
         };
         let lines = self.syncd().daemon.output();
         self.report.say(lines.iter().filter(is_of_a_cycle).map(String::as_str).collect::<Vec<_>>().join("\n"));
+        self.report.holds("the cycle at the start of view-syncd", came);
     }
 
     /// Says what happens, shows a command, runs that very text, and shows what it prints.
@@ -118,11 +119,13 @@ impl Guide {
     }
 
     /// Waits until view-syncd has finished so many cycles since it was started.
-    pub(super) async fn expect_cycles(&mut self, what: &str, number: usize) {
+    ///
+    /// # Errors
+    /// What there is instead, when that takes too long.
+    pub(super) async fn wait_for_cycles(&self, number: usize) -> Result<(), String> {
         let cycles = || self.syncd().daemon.lines_with("Sync completed").len();
         let came = within(DRAINED, async || cycles() >= number).await;
-        let outcome = came.map_err(|_| format!("expected {number}, found {}", cycles()));
-        self.report.holds(what, outcome);
+        came.map_err(|_| format!("expected {number} cycles, found {}", cycles()))
     }
 
     /// Waits until PostgreSQL has learned everything.

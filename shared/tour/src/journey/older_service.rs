@@ -13,7 +13,8 @@ pub(super) async fn imitate(guide: &mut Guide) {
     let rows = format!("SELECT count(*) FROM post_views WHERE post_id = '{POST}'");
     // What is found if it does not come is told by the check below.
     let _ = within(DRAINED, async || guide.stores.sql(&rows).await == "2").await;
-    guide.expect_cycles("the cycle after SIGHUP", 2).await;
+    let came = guide.wait_for_cycles(2).await;
+    guide.report.holds("the cycle after SIGHUP", came);
     let command = guide.psql(&format!("SELECT user_id FROM post_views WHERE post_id = '{POST}' ORDER BY user_id"));
     guide.step("It has found the viewer", &command).await;
     let rows = guide.stores.sql(&rows).await;

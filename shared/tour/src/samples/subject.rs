@@ -1,0 +1,62 @@
+//! What is checked, with what: the repository and the programs that were built from it.
+
+use std::path::{Path, PathBuf};
+
+use testkit::scratch::Scratch;
+use tokio::process::Command;
+
+use crate::report::Report;
+use crate::shell::output;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Both daemons.
+pub(super) const DAEMONS: [&str; 2] = ["view-ingest", "view-syncd"];
+
+/// The samples, the programs and the results.
+pub(super) struct Subject {
+    pub(super) report: Report,
+    pub(super) binaries: PathBuf,
+    /// For files of this run.
+    pub(super) folder: Scratch,
+}
+
+impl Subject {
+    /// The samples of this repository, and the programs in a folder.
+    ///
+    /// # Panics
+    /// When there is no such folder.
+    pub(super) fn new(binaries: &Path) -> Self {
+        let binaries = binaries.canonicalize().unwrap_or_else(|error| panic!("no folder {}: {error}", binaries.display()));
+        Self { report: Report::new("samples"), binaries, folder: Scratch::new() }
+    }
+
+    /// Whether a program's help names an environment variable.
+    ///
+    /// # Errors
+    /// That it does not.
+    pub(super) async fn knows(&self, program: &str, variable: &str) -> Result<(), String> {
+        let help = output(Command::new(self.binaries.join(program)).arg("--help")).await;
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        let is_named = ["=", "]"].iter().any(|end| help.contains(&format!("[env: {variable}{end}")));
+        holds(is_named, || format!("{program} --help does not name {variable}"))
+    }
+}
+
+/// The path of a file in the repository.
+pub(super) fn in_repository(path: &str) -> PathBuf {
+    Path::new(ROOT).join(path)
+}
+
+/// The text of a file in the repository.
+pub(super) fn text_of(path: &str) -> String {
+    std::fs::read_to_string(in_repository(path)).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
+}
+
+/// The outcome of a check that holds or does not.
+///
+/// # Errors
+/// The reason, when it does not hold.
+pub(super) fn holds(is_so: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
+    if is_so { Ok(()) } else { Err(reason()) }
+}
