@@ -5,6 +5,7 @@ mod daemons;
 mod hostile;
 mod journey;
 mod report;
+mod repository;
 mod samples;
 mod shell;
 mod signals;

@@ -9,11 +9,12 @@ use testkit::within;
 
 use crate::daemons::{self, ANY_PORT, Ingest, Syncd};
 use crate::report::Report;
+use crate::repository;
 use crate::shell::{self, Environment, Output, field};
 use crate::stores::Stores;
 
 /// The application's table, with a few posts.
-const POSTS_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/demo/posts.sql");
+const POSTS_FILE: &str = "deploy/demo/posts.sql";
 
 /// The post that is followed, which has 41 views from the time before there was a ledger.
 pub(super) const POST: &str = "550e8400-e29b-41d4-a716-446655440000";
@@ -66,8 +67,7 @@ impl Guide {
     pub(super) async fn prepare(&mut self) {
         self.show_exports();
         self.report.headline("The application's table of posts, and beside it the ledger");
-        let posts = std::fs::read_to_string(POSTS_FILE).unwrap_or_else(|error| panic!("cannot read {POSTS_FILE}: {error}"));
-        self.stores.database.client().await.batch_execute(&posts).await.expect("the posts can be created");
+        self.stores.database.client().await.batch_execute(&repository::text(POSTS_FILE)).await.expect("the posts can be created");
         let migrated = self.step("The ledger is a table that view-syncd creates", "view-syncd migrate").await;
         assert!(!migrated.text().contains("(exit status"), "view-syncd migrate failed");
 

@@ -4,10 +4,11 @@ use tokio::process::Command;
 
 use super::guide::{Guide, SECOND};
 use crate::daemons;
+use crate::repository;
 use crate::shell::succeeds;
 
 /// The health check of the container image.
-const HEALTHCHECK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/docker/healthcheck");
+const HEALTHCHECK: &str = "deploy/docker/healthcheck";
 
 pub(super) async fn look(guide: &mut Guide) {
     guide.report.headline("Stopping");
@@ -19,7 +20,7 @@ pub(super) async fn look(guide: &mut Guide) {
     guide.check_answer("the last view", &answer, "counted", 2);
     let entries = guide.stores.outbox().await;
     guide.report.check("entries in the outbox before SIGTERM", 1, entries);
-    let healthy = succeeds(Command::new(HEALTHCHECK).arg(guide.syncd().admin.port().to_string())).await;
+    let healthy = succeeds(Command::new(repository::path(HEALTHCHECK)).arg(guide.syncd().admin.port().to_string())).await;
     guide.report.holds("the health check of the container image", healthy);
     let command = format!("kill -TERM {}", guide.syncd().daemon.pid());
     guide.step("SIGTERM: view-syncd flushes before it goes", &command).await;

@@ -2,7 +2,8 @@
 
 use tokio::process::Command;
 
-use super::subject::{Subject, holds, in_repository, text_of};
+use super::subject::{Subject, holds};
+use crate::repository;
 use crate::shell::{output, succeeds};
 use crate::stores::random_word;
 
@@ -16,7 +17,7 @@ pub(super) async fn check(subject: &mut Subject) {
         Ok(facts) => check_facts(subject, &facts).await,
         Err(reason) => subject.report.holds("docker-compose.yml is YAML as compose reads it", Err(reason)),
     }
-    let dockerfile = text_of("deploy/Dockerfile");
+    let dockerfile = repository::text("deploy/Dockerfile");
     for image in first_words(&dockerfile, "FROM ") {
         subject.report.holds(&format!("{image} is an exact version"), exact(image));
     }
@@ -24,7 +25,7 @@ pub(super) async fn check(subject: &mut Subject) {
     for path in first_words(&dockerfile, "COPY ").filter(|word| !word.starts_with('-')) {
         subject.report.holds(&format!("{path} is there"), exists(path));
     }
-    let variables = text_of("deploy/.env.example");
+    let variables = repository::text("deploy/.env.example");
     let given = variables
         .lines()
         .filter(|line| !line.starts_with('#') && line.split_once('=').is_some_and(|(_, value)| !value.is_empty()));
@@ -34,14 +35,14 @@ pub(super) async fn check(subject: &mut Subject) {
         let filled: String = variables.lines().map(|line| fill(line) + "\n").collect();
         let file = subject.folder.write("compose.env", filled);
         let mut command = Command::new("docker");
-        command.args(["compose", "-f"]).arg(in_repository(COMPOSE)).arg("--env-file").arg(file).args(["config", "--quiet"]);
+        command.args(["compose", "-f"]).arg(repository::path(COMPOSE)).arg("--env-file").arg(file).args(["config", "--quiet"]);
         let outcome = succeeds(&mut command).await;
         subject.report.holds("docker compose config", outcome);
     }
 }
 
 async fn check_facts(subject: &mut Subject, facts: &str) {
-    let variables = text_of("deploy/.env.example");
+    let variables = repository::text("deploy/.env.example");
     for fact in facts.lines() {
         let words: Vec<&str> = fact.split_whitespace().collect();
         match words[..] {
@@ -71,7 +72,7 @@ async fn facts() -> Result<String, String> {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut python = Command::new("python3");
     // Debian's own Python is asked first, because it is the one that Debian's packages are for.
-    python.env("PATH", format!("/usr/bin:{path}")).current_dir(in_repository("")).args([READER, COMPOSE]);
+    python.env("PATH", format!("/usr/bin:{path}")).current_dir(repository::path("")).args([READER, COMPOSE]);
     let output = output(&mut python).await;
     let [facts, errors] = [output.stdout, output.stderr].map(|stream| String::from_utf8_lossy(&stream).into_owned());
     if output.status.success() { Ok(facts) } else { Err(errors) }
@@ -88,7 +89,7 @@ fn first_words<'a>(text: &'a str, beginning: &'a str) -> impl Iterator<Item = &'
 }
 
 fn exists(path: &str) -> Result<(), String> {
-    holds(in_repository(path).exists(), || "it is missing".to_owned())
+    holds(repository::path(path).exists(), || "it is missing".to_owned())
 }
 
 fn exact(image: &str) -> Result<(), String> {

@@ -2,7 +2,8 @@
 
 use tokio::process::Command;
 
-use super::subject::{DAEMONS, Subject, holds, in_repository, text_of};
+use super::subject::{DAEMONS, Subject, holds};
+use crate::repository;
 use crate::shell::output;
 use crate::stores::random_word;
 
@@ -12,7 +13,7 @@ const WITH_FILE: &str = r#"set -a; . "$1"; [ -z "$2" ] || JWT_SECRET=$2; shift 2
 pub(super) async fn check(subject: &mut Subject) {
     subject.report.headline("systemd/*.env");
     for daemon in DAEMONS {
-        for name in settings(&text_of(&format!("systemd/{daemon}.env"))) {
+        for name in settings(&repository::text(&format!("systemd/{daemon}.env"))) {
             let known = subject.knows(daemon, &name).await;
             subject.report.holds(&format!("{daemon} knows {name}"), known);
         }
@@ -42,7 +43,7 @@ fn settings(file: &str) -> Vec<String> {
 async fn complaint(subject: &Subject, daemon: &str, secret: &str, arguments: &[&str]) -> String {
     let mut shell = Command::new("sh");
     shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    shell.arg("-c").arg(WITH_FILE).arg(subject.binaries.join(daemon)).arg(in_repository(&format!("systemd/{daemon}.env")));
+    shell.arg("-c").arg(WITH_FILE).arg(subject.binaries.join(daemon)).arg(repository::path(&format!("systemd/{daemon}.env")));
     let output = output(shell.arg(secret).args(arguments)).await;
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -10,8 +10,9 @@ use testkit::{SOON, within};
 use tokio::process::Command;
 
 use super::limits;
-use super::subject::{Subject, holds, in_repository, text_of};
+use super::subject::{Subject, holds};
 use crate::daemons::{self, ANY_PORT, Ingest, Syncd, program};
+use crate::repository;
 use crate::shell::{field, succeeds};
 use crate::stores::Stores;
 
@@ -68,10 +69,10 @@ pub(super) async fn check(subject: &mut Subject, stores: &Stores, role_url: &str
 
 /// Whether HAProxy accepts the sample, also with what stands there for a proxy in front, which has to be right when it is needed.
 async fn check_syntax(subject: &mut Subject) {
-    let accepted = succeeds(Command::new("haproxy").args(["-c", "-f"]).arg(in_repository(SAMPLE))).await;
+    let accepted = succeeds(Command::new("haproxy").args(["-c", "-f"]).arg(repository::path(SAMPLE))).await;
     subject.report.holds("haproxy -c", accepted);
     let networks = subject.folder.write("cdn.lst", "192.0.2.0/24\n");
-    let behind = behind_a_proxy(&text_of(SAMPLE)).replace("/etc/haproxy/cdn.lst", &networks.display().to_string());
+    let behind = behind_a_proxy(&repository::text(SAMPLE)).replace("/etc/haproxy/cdn.lst", &networks.display().to_string());
     let lines = behind.lines().filter(|line| is_setting(line) && line.contains("from_cdn")).count();
     subject.report.check("the lines for a proxy in front", 2, lines);
     subject.report.holds("the sample names its port", holds(behind.contains("bind :::8080 v4v6"), || "it does not".to_owned()));

@@ -3,7 +3,8 @@
 use testkit::grants;
 
 use super::schema::psql;
-use super::subject::{Subject, holds, in_repository, text_of};
+use super::subject::{Subject, holds};
+use crate::repository;
 use crate::shell::{output, succeeds};
 use crate::stores::{Stores, random_word};
 
@@ -15,7 +16,7 @@ const RIGHTS: &str =
 /// Creates the role, and returns the URL with which it reaches the database. The daemons that start after this have no other.
 pub(super) async fn check(subject: &mut Subject, stores: &Stores) -> String {
     subject.report.headline(ROLES);
-    let roles = text_of(ROLES);
+    let roles = repository::text(ROLES);
     for grant in grants::statements().lines().filter(|line| line.starts_with("GRANT")) {
         let right = grant.split(" ON ").next().unwrap_or(grant);
         let outcome = holds(roles.lines().any(|line| line == grant), || format!("{grant} is missing"));
@@ -28,7 +29,7 @@ pub(super) async fn check(subject: &mut Subject, stores: &Stores) -> String {
     for what in ["roles.sql", "roles.sql a second time, with another password"] {
         password = random_word();
         let mut psql = psql(&stores.database.url());
-        let outcome = succeeds(psql.env("VIEWS_PASSWORD", &password).arg("-f").arg(in_repository(ROLES))).await;
+        let outcome = succeeds(psql.env("VIEWS_PASSWORD", &password).arg("-f").arg(repository::path(ROLES))).await;
         subject.report.holds(what, outcome);
     }
     subject.report.check("what else the role is", "f|f|f|f|f", stores.sql(RIGHTS).await);

@@ -5,8 +5,9 @@ use std::path::Path;
 use testkit::postgres::{Database, program};
 use tokio::process::Command;
 
-use super::subject::{Subject, in_repository};
+use super::subject::Subject;
 use crate::daemons::migrate;
+use crate::repository;
 use crate::shell::{output, succeeds};
 use crate::stores::Stores;
 
@@ -17,10 +18,10 @@ pub(super) async fn check(subject: &mut Subject, stores: &Stores) {
     subject.report.headline(SCHEMA);
     let by_hand = stores.postgres.database_named("by_hand").await;
     for (what, file) in [("the demo posts", POSTS), ("schema.sql", SCHEMA), ("schema.sql a second time", SCHEMA)] {
-        let outcome = run_file(&by_hand.url(), &in_repository(file)).await;
+        let outcome = run_file(&by_hand.url(), &repository::path(file)).await;
         subject.report.holds(what, outcome);
     }
-    let posts = run_file(&stores.database.url(), &in_repository(POSTS)).await;
+    let posts = run_file(&stores.database.url(), &repository::path(POSTS)).await;
     subject.report.holds("the demo posts for view-syncd", posts);
     let environment = stores.environment(&stores.database.url());
     let migrated = migrate(&subject.binaries, &environment).await;

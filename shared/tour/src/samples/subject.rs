@@ -8,8 +8,6 @@ use tokio::process::Command;
 use crate::report::Report;
 use crate::shell::output;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-
 /// Both daemons.
 pub(super) const DAEMONS: [&str; 2] = ["view-ingest", "view-syncd"];
 
@@ -41,16 +39,6 @@ impl Subject {
         let is_named = ["=", "]"].iter().any(|end| help.contains(&format!("[env: {variable}{end}")));
         holds(is_named, || format!("{program} --help does not name {variable}"))
     }
-}
-
-/// The path of a file in the repository.
-pub(super) fn in_repository(path: &str) -> PathBuf {
-    Path::new(ROOT).join(path)
-}
-
-/// The text of a file in the repository.
-pub(super) fn text_of(path: &str) -> String {
-    std::fs::read_to_string(in_repository(path)).unwrap_or_else(|error| panic!("cannot read {path}: {error}"))
 }
 
 /// The outcome of a check that holds or does not.

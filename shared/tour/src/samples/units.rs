@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use tokio::process::Command;
 
-use super::subject::{DAEMONS, Subject, holds, in_repository, text_of};
+use super::subject::{DAEMONS, Subject, holds};
+use crate::repository;
 use crate::shell::succeeds;
 
 /// The place of an installation, in whose stead the programs stand where they were built.
@@ -23,7 +24,7 @@ pub(super) async fn check(subject: &mut Subject) {
         let analysis = ["security", "--no-pager", "--offline=true", EXPOSURE];
         let outcome = succeeds(Command::new("systemd-analyze").args(analysis).arg(unit)).await;
         subject.report.holds(&format!("the exposure of {name} is at most 2.0"), outcome);
-        let text = text_of(&format!("systemd/{name}"));
+        let text = repository::text(&format!("systemd/{name}"));
         let outcome = holds(text.lines().any(is_bound_of_memory), || "it has none".to_owned());
         subject.report.holds(&format!("{name} has a bound of its memory"), outcome);
         let outcome = holds(text.lines().any(|line| line == "LimitCORE=0"), || "LimitCORE=0 is missing".to_owned());
@@ -33,12 +34,12 @@ pub(super) async fn check(subject: &mut Subject) {
 
 /// Copies the units into a folder of this run, for the programs where they were built.
 fn copies(subject: &Subject) -> Vec<PathBuf> {
-    let folder = std::fs::read_dir(in_repository("systemd")).expect("the units are in systemd/");
+    let folder = std::fs::read_dir(repository::path("systemd")).expect("the units are in systemd/");
     let names = folder.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let units = names.filter(|name| name.ends_with(".service") || name.ends_with(".socket"));
     let programs = format!("{}/", subject.binaries.display());
     let copy = |name: String| {
-        let text = text_of(&format!("systemd/{name}")).replace(INSTALLED, &programs);
+        let text = repository::text(&format!("systemd/{name}")).replace(INSTALLED, &programs);
         subject.folder.write(&name, text)
     };
     units.map(copy).collect()
