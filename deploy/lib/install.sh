@@ -42,7 +42,6 @@ need_stores_and_tools() {
     need redis-cli redis-tools
     postgres_bin >/dev/null || MISSING+=(postgresql)
     need psql postgresql-client
-    need openssl openssl
     need curl curl ca-certificates
     need cc gcc libc6-dev
 }

@@ -113,8 +113,11 @@ fn has_ipv6() -> bool {
     std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|interfaces| !interfaces.is_empty())
 }
 
-/// Debian keeps servers in a folder that is not in every user's `PATH`.
-fn program() -> PathBuf {
+/// Returns the path of HAProxy, which Debian keeps in a folder that is not in every user's `PATH`.
+///
+/// # Panics
+/// When it is not installed.
+pub fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]);
     folders

@@ -11,6 +11,7 @@ mod stop;
 mod sync;
 mod view;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use self::guide::Guide;
@@ -32,7 +33,11 @@ pub(crate) async fn run(options: &Options, signals: &mut Signals) -> u8 {
     let mut guide = None;
     let status = tokio::select! {
         status = travel(&mut guide, options) => status,
-        status = signals.stop() => status,
+        status = signals.stop() => {
+            // Perhaps the terminal is gone.
+            let _ = writeln!(std::io::stdout(), "\nStopping both daemons, then the stores");
+            status
+        }
     };
     if let Some(guide) = guide {
         guide.end().await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::json;
-use testkit::haproxy::HaProxy;
+use testkit::haproxy::{self, HaProxy};
 use testkit::http::Client;
 use testkit::{SOON, within};
 use tokio::process::Command;
@@ -69,7 +69,7 @@ pub(super) async fn check(subject: &mut Subject, stores: &Stores, role_url: &str
 
 /// Whether HAProxy accepts the sample, also with what stands there for a proxy in front, which has to be right when it is needed.
 async fn check_syntax(subject: &mut Subject) {
-    let accepted = succeeds(Command::new("haproxy").args(["-c", "-f"]).arg(repository::path(SAMPLE))).await;
+    let accepted = succeeds(Command::new(haproxy::program()).args(["-c", "-f"]).arg(repository::path(SAMPLE))).await;
     subject.report.holds("haproxy -c", accepted);
     let networks = subject.folder.write("cdn.lst", "192.0.2.0/24\n");
     let behind = behind_a_proxy(&repository::text(SAMPLE)).replace("/etc/haproxy/cdn.lst", &networks.display().to_string());
@@ -77,7 +77,7 @@ async fn check_syntax(subject: &mut Subject) {
     subject.report.check("the lines for a proxy in front", 2, lines);
     subject.report.holds("the sample names its port", holds(behind.contains("bind :::8080 v4v6"), || "it does not".to_owned()));
     let file = subject.folder.write("haproxy-behind-cdn.cfg", behind);
-    let accepted = succeeds(Command::new("haproxy").args(["-c", "-f"]).arg(file)).await;
+    let accepted = succeeds(Command::new(haproxy::program()).args(["-c", "-f"]).arg(file)).await;
     subject.report.holds("haproxy -c behind a proxy", accepted);
 }
 
