@@ -14,6 +14,7 @@ mod history;
 mod random;
 mod report;
 mod schedule;
+mod short;
 mod unit;
 mod verify;
 mod world;
@@ -68,10 +69,16 @@ struct Args {
     /// Prints the schedule and runs nothing
     #[arg(long)]
     dry_run: bool,
+    /// For continuous integration: a fixed seed, 20 seconds, and all mistakes must be found
+    #[arg(long, conflicts_with_all = ["seed", "minutes", "broken", "monitor", "dry_run"])]
+    short: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.short {
+        return short::run(args.binaries.as_deref());
+    }
     let seed = args.seed.unwrap_or_else(|| u64::from(u32::from_be_bytes(random_bytes())));
     let duration = Duration::try_from_secs_f64(args.minutes * 60.0).unwrap_or_default();
     let world = Arc::new(World::new(seed, duration));
