@@ -1,10 +1,13 @@
 //! One view's journey: each step is shown as the command that repeats it by hand, with its real output, and then checked.
 
 mod drain;
+mod exports;
 mod forget;
 mod guide;
 mod many;
+mod metrics;
 mod older_service;
+mod people;
 mod redis;
 mod stay;
 mod stop;
@@ -55,7 +58,7 @@ async fn travel(place: &mut Option<Guide>, options: &Options) -> u8 {
     many::view(guide).await;
     sync::ask(guide).await;
     forget::everything(guide).await;
-    guide.show_metrics().await;
+    metrics::look(guide).await;
     if options.once {
         stop::look(guide).await;
         let status = guide.report.verdict();

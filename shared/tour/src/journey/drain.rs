@@ -1,6 +1,7 @@
 //! view-syncd moves the view into PostgreSQL.
 
-use super::guide::{Guide, POST, VIEWER_ID};
+use super::guide::Guide;
+use super::people::{POST, VIEWER_ID};
 
 pub(super) async fn follow(guide: &mut Guide) {
     guide.report.headline("On to PostgreSQL");

@@ -1,6 +1,7 @@
 //! Redis loses everything, and the ledger knows the viewer all the same.
 
-use super::guide::{Guide, POST};
+use super::guide::Guide;
+use super::people::POST;
 
 pub(super) async fn everything(guide: &mut Guide) {
     guide.report.headline("Redis loses everything");

@@ -7,26 +7,16 @@ use std::time::Duration;
 use testkit::http::Client;
 use testkit::within;
 
+use super::exports::Exports;
+use super::people::POST;
 use crate::daemons::{self, ANY_PORT, Ingest, Syncd};
 use crate::report::Report;
 use crate::repository;
-use crate::shell::{self, Environment, Output, field};
+use crate::shell::{self, Output, field};
 use crate::stores::Stores;
 
 /// The application's table, with a few posts.
 const POSTS_FILE: &str = "deploy/demo/posts.sql";
-
-/// The post that is followed, which has 41 views from the time before there was a ledger.
-pub(super) const POST: &str = "550e8400-e29b-41d4-a716-446655440000";
-/// Two more posts.
-pub(super) const SECOND: &str = "550e8400-e29b-41d4-a716-446655440001";
-pub(super) const THIRD: &str = "550e8400-e29b-41d4-a716-446655440002";
-/// No post.
-pub(super) const NOBODYS: &str = "550e8400-e29b-41d4-a716-44665544ffff";
-pub(super) const AUTHOR_ID: &str = "a0000000-0000-4000-8000-000000000001";
-pub(super) const VIEWER_ID: &str = "b0000000-0000-4000-8000-000000000001";
-pub(super) const FRIEND_ID: &str = "b0000000-0000-4000-8000-000000000002";
-const ADMIN_ID: &str = "c0000000-0000-4000-8000-000000000001";
 
 /// How long a change may take to arrive in PostgreSQL.
 pub(super) const DRAINED: Duration = Duration::from_secs(30);
@@ -36,8 +26,6 @@ const PUBLIC_PORT: u16 = 3001;
 const SYNCD_PORT: u16 = 3002;
 const ADMIN_PORT: u16 = 3003;
 
-const EXPORTS_FILE: &str = "exports";
-
 /// The journey's belongings.
 pub(crate) struct Guide {
     pub(super) report: Report,
@@ -46,7 +34,7 @@ pub(crate) struct Guide {
     pub(super) once: bool,
     binaries: PathBuf,
     /// What a terminal needs to repeat the commands.
-    exports: Environment,
+    exports: Exports,
     ingest: Option<Ingest>,
     syncd: Option<Syncd>,
 }
@@ -59,13 +47,15 @@ impl Guide {
         let stores = Stores::start().await;
         report.say(format!("Redis on 127.0.0.1:{}, PostgreSQL on 127.0.0.1:{}", stores.redis.port(), stores.postgres.port()));
         let binaries = binaries.canonicalize().unwrap_or_else(|error| panic!("no folder {}: {error}", binaries.display()));
-        let exports = exports(&stores, &binaries);
+        let exports = Exports::new(&stores, &binaries);
         Self { report, stores, once, binaries, exports, ingest: None, syncd: None }
     }
 
     /// Creates the tables and starts view-ingest; view-syncd follows when there is something for it to do.
     pub(super) async fn prepare(&mut self) {
-        self.show_exports();
+        self.report.headline("In another terminal, these lines let you repeat every command below");
+        self.report.say(self.exports.lines());
+        self.report.say(format!("# or, all of them: {}", self.exports.source()));
         self.report.headline("The application's table of posts, and beside it the ledger");
         self.stores.database.client().await.batch_execute(&repository::text(POSTS_FILE)).await.expect("the posts can be created");
         let migrated = self.step("The ledger is a table that view-syncd creates", "view-syncd migrate").await;
@@ -105,7 +95,7 @@ impl Guide {
     /// Says what happens, shows a command, runs that very text, and shows what it prints.
     pub(super) async fn step(&self, text: &str, command: &str) -> Output {
         self.report.step(text, command);
-        let output = shell::run(command, &self.exports).await;
+        let output = shell::run(command, self.exports.variables()).await;
         if !output.text().is_empty() {
             self.report.say(output.text());
         }
@@ -193,20 +183,9 @@ impl Guide {
         self.stores.path().join(format!("{name}.log"))
     }
 
-    /// The file with the variables that the commands need.
-    pub(super) fn exports_file(&self) -> PathBuf {
-        self.stores.path().join(EXPORTS_FILE)
-    }
-
-    /// Where view-ingest's own numbers are.
-    pub(super) async fn show_metrics(&mut self) {
-        let ingest = self.ingest();
-        let (public, command) =
-            (ingest.public, format!("curl -s http://{}/metrics | grep '^view_ingest_views_total'", ingest.admin));
-        let metrics = self.step("What operators see", &command).await;
-        let counted = metrics.text().lines().find(|line| line.contains("counted")).unwrap_or_default();
-        self.report.check("metrics: counted views", "view_ingest_views_total{status=\"counted\"} 3", counted);
-        self.report.check("metrics on the listener for clients", 404, daemons::status(public, "GET", "/metrics", &[]).await);
+    /// The command that reads the variables of all commands.
+    pub(super) fn source(&self) -> String {
+        self.exports.source()
     }
 
     /// Prints the ends of all logs, if anything was wrong.
@@ -239,40 +218,6 @@ impl Guide {
         let address = SocketAddr::from(([127, 0, 0, 1], documented));
         if !self.once && TcpListener::bind(address).is_ok() { address.to_string() } else { ANY_PORT.to_owned() }
     }
-
-    fn show_exports(&self) {
-        let path = format!("export PATH={}:\"$PATH\"", shell::quoted(&self.binaries.display().to_string()));
-        let mut lines = vec![path];
-        let others = self.exports.iter().filter(|(name, _)| *name != "PATH");
-        lines.extend(others.map(|(name, value)| format!("export {name}={}", shell::quoted(value))));
-        let lines = lines.join("\n");
-        self.stores.folder.write(EXPORTS_FILE, format!("{lines}\n"));
-        self.report.headline("In another terminal, these lines let you repeat every command below");
-        self.report.say(lines);
-        self.report.say(format!("# or, all of them: . {}", self.exports_file().display()));
-    }
-}
-
-/// The variables of all commands: what the daemons are told, tokens to play with, and the stores' passwords.
-fn exports(stores: &Stores, binaries: &Path) -> Environment {
-    let mut exports = stores.environment(&stores.database.url());
-    let path = std::env::var("PATH").unwrap_or_default();
-    let more = [
-        ("PATH", format!("{}:{path}", binaries.display())),
-        ("VIEWER", stores.token(VIEWER_ID)),
-        ("FRIEND", stores.token(FRIEND_ID)),
-        ("AUTHOR", stores.token(AUTHOR_ID)),
-        ("ADMIN", stores.admin_token(ADMIN_ID)),
-        ("REDISCLI_AUTH", stores.redis_password.clone()),
-        ("PGPASSWORD", stores.database_password.clone()),
-        // Daemons that are started by hand find places beside those that run already.
-        ("VIEW_INGEST_LISTEN", ANY_PORT.to_owned()),
-        ("VIEW_INGEST_ADMIN_LISTEN", ANY_PORT.to_owned()),
-        ("VIEW_SYNCD_ADMIN_LISTEN", ANY_PORT.to_owned()),
-        ("no_proxy", "127.0.0.1".to_owned()),
-    ];
-    exports.extend(more.map(|(name, value)| (name.to_owned(), value)));
-    exports
 }
 
 /// The header with a token's variable; nothing for an anonymous request.

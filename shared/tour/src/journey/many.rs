@@ -1,6 +1,7 @@
 //! Many posts in one request.
 
-use super::guide::{Guide, NOBODYS, POST, SECOND, THIRD, authorization};
+use super::guide::{Guide, authorization};
+use super::people::{NOBODYS, POST, SECOND, THIRD};
 use crate::shell::field;
 
 pub(super) async fn view(guide: &mut Guide) {

@@ -2,7 +2,8 @@
 
 use testkit::within;
 
-use super::guide::{DRAINED, FRIEND_ID, Guide, POST};
+use super::guide::{DRAINED, Guide};
+use super::people::{FRIEND_ID, POST};
 
 pub(super) async fn imitate(guide: &mut Guide) {
     guide.report.headline("Somebody else writes to Redis");

@@ -1,6 +1,7 @@
 //! The view is in Redis, and not yet in PostgreSQL.
 
-use super::guide::{AUTHOR_ID, Guide, POST, VIEWER_ID};
+use super::guide::Guide;
+use super::people::{AUTHOR_ID, POST, VIEWER_ID};
 
 /// A day, less what the steps before may have taken.
 const TTL_SECONDS: std::ops::RangeInclusive<i64> = 86_001..=86_400;

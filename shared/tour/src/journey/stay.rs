@@ -33,7 +33,7 @@ fn invite(guide: &Guide) {
     guide.report.headline("Everything stays up until Ctrl-C");
     let [ingest, syncd] = ["view-ingest", "view-syncd"].map(|name| guide.log_file(name).display().to_string());
     let rows = [
-        ("the variables of all commands", format!(". {}", guide.exports_file().display())),
+        ("the variables of all commands", guide.source()),
         ("counts as they change", guide.redis_cli("SUBSCRIBE views:updates")),
         ("view-ingest's numbers", format!("curl -s http://{}/metrics", guide.ingest().admin)),
         ("view-syncd's numbers", format!("curl -s http://{}/metrics", guide.syncd().admin)),

@@ -2,7 +2,8 @@
 
 use tokio::process::Command;
 
-use super::guide::{Guide, SECOND};
+use super::guide::Guide;
+use super::people::SECOND;
 use crate::daemons;
 use crate::repository;
 use crate::shell::succeeds;

@@ -1,6 +1,7 @@
 //! An administrator asks for a synchronization.
 
-use super::guide::{Guide, POST, SECOND, THIRD, authorization};
+use super::guide::{Guide, authorization};
+use super::people::{POST, SECOND, THIRD};
 
 /// How many posts have been viewed by now.
 const VIEWED: usize = 3;

@@ -1,6 +1,7 @@
 //! A view arrives, again, from the author, and from nobody.
 
-use super::guide::{Guide, POST};
+use super::guide::Guide;
+use super::people::POST;
 
 pub(super) async fn arrive(guide: &mut Guide) {
     guide.report.headline("A view arrives");
