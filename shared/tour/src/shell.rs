@@ -12,12 +12,18 @@ pub(crate) type Environment = BTreeMap<String, String>;
 /// What a command has printed.
 pub(crate) struct Output {
     text: String,
+    succeeded: bool,
 }
 
 impl Output {
     /// Both streams without the last end of line, and the exit status where it is not 0.
     pub(crate) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether the exit status is 0.
+    pub(crate) fn succeeded(&self) -> bool {
+        self.succeeded
     }
 
     /// Returns a field of a JSON object as text; nothing where there is none.
@@ -49,7 +55,7 @@ pub(crate) async fn run(command: &str, environment: &Environment) -> Output {
     if let Some(status) = output.status.code().filter(|status| *status != 0) {
         text += &format!(" (exit status {status})");
     }
-    Output { text }
+    Output { text, succeeded: output.status.success() }
 }
 
 /// Runs a program. Its output is an error's reason.
@@ -101,6 +107,7 @@ mod tests {
         let environment = Environment::from([("WORD".to_owned(), "it is".to_owned())]);
         let output = run("echo \"$WORD\"; echo wrong >&2; exit 3", &environment).await;
         assert_eq!(output.text(), "it is\nwrong (exit status 3)");
+        assert!(!output.succeeded());
     }
 
     #[tokio::test]
