@@ -8,7 +8,7 @@ use testkit::eventually;
 
 use crate::support::{PROGRAM, World};
 
-const SECONDS: Duration = Duration::from_secs(6);
+const SECONDS: Duration = Duration::from_secs(15);
 
 /// Runs a command of the program to its end.
 async fn run(world: &World, args: &[&str]) -> Output {

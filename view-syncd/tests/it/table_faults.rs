@@ -12,7 +12,7 @@ use testkit::{eventually, http::Client, process::Daemon};
 use crate::support::World;
 
 /// What can be stored is stored within this time.
-const SECONDS: Duration = Duration::from_secs(5);
+const SECONDS: Duration = Duration::from_secs(15);
 /// A trigger on the ledger that raises an exception for some rows, or for all.
 const TRIGGER: &str = "create or replace function refuse() returns trigger language plpgsql as $$ begin
     if {when} then raise exception 'closed for today' using errcode = '{state}'; end if; return new; end $$;

@@ -1,73 +1,42 @@
 //! What an honest client feels of hostile ones: its views beside each kind of neighbour, against the same views alone.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+mod honest;
+mod neighbours;
+mod places;
+
+use std::time::Duration;
 
 use anyhow::Context;
 use fred::{interfaces::ClientLike, types::InfoKind};
-use futures_util::future::join_all;
 use testkit::{postgres::PostgresServer, proxy::Proxy};
 
-use super::setting::{POSTS, Setting, VIEWERS, say};
+use self::{
+    honest::{FEW_GOAL, Seen, honest, row},
+    neighbours::{IDS, Neighbour, PIPELINED},
+};
+use super::setting::{POSTS, Setting, VIEWERS};
 use crate::{
     client::{self, Connection},
     machine::Machine,
     population::Population,
-    report::{Figure, Goal, Part, Table, markdown},
+    report::{Figure, Goal, Part, Table},
     servers::{Kind, Server},
-    stats::Times,
     stores,
 };
 
-/// Posts in a neighbour's request.
-const IDS: usize = 100;
-/// Requests that a neighbour sends at once who does not wait for answers.
-const PIPELINED: usize = 16;
 /// How far PostgreSQL is away, each way, where posts are looked up.
 const FAR: Duration = Duration::from_millis(10);
-/// The honest client's pause between two views.
-const PAUSE: Duration = Duration::from_millis(2);
 /// A first view beside those who make posts up, in milliseconds.
 const FIRST_VIEW_GOAL_MS: f64 = 100.0;
-/// How often a view of a known post may take what it takes alone.
-const FEW_GOAL: f64 = 5.0;
+/// The same beside very many.
 const MANY_GOAL: f64 = 20.0;
 /// What a post that is only read may take of Redis, in KiB.
 const READ_GOAL_KIB: f64 = 2.0;
 
 const HOW: &str = "One client views over one connection, one view after the other with a pause of 2 ms, alone and beside the neighbour, who \
     has a thread of its own and sends the next request as soon as it has an answer, whatever that is. First views are of posts that \
-    nobody has touched, with PostgreSQL 10 ms away each way; the others are new views of one post. The ratio is that of the medians.";
-
-/// Who else sends requests.
-#[derive(Debug, Clone, Copy)]
-enum Neighbour {
-    /// Reads made-up ids.
-    MadeUp,
-    /// Reads ids that Redis knows.
-    Known,
-}
-
-/// Neighbours at work.
-struct Neighbours {
-    is_over: Arc<AtomicBool>,
-    good: Arc<AtomicUsize>,
-    thread: JoinHandle<anyhow::Result<()>>,
-}
-
-/// What the honest client has seen.
-struct Seen {
-    times: Times,
-    /// What the neighbours had answered with a 200, a second.
-    good: f64,
-}
+    nobody has touched, with PostgreSQL 10 ms away each way; the others are new views of one post. Beside those who only take places, each view \
+    has a connection of its own. The ratio is that of the medians.";
 
 pub(super) async fn run(setting: &Setting) -> anyhow::Result<Part> {
     let population = Population::new(POSTS, VIEWERS);
@@ -75,6 +44,7 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Part> {
     let mut rows = Vec::new();
     let mut figures = first_views(setting, &postgres, &population, &mut rows).await?;
     figures.extend(known_posts(setting, &postgres, &population, &mut rows).await?);
+    figures.extend(places::run(setting, &postgres, &population, &mut rows).await?);
     figures.push(memory_of_reads(setting, &postgres, &population).await?);
     let columns = ["neighbour", "median, ms", "p99, ms", "neighbour's answers/s"].map(str::to_owned).into();
     Ok(Part {
@@ -105,7 +75,7 @@ async fn first_views(
         let address = far.wait_for_listening("public").await;
         far.wait_for_line("view-ingest started").await;
         proxy.delay(FAR);
-        let seen = honest(address, setting, population, |number| (number, 0), Neighbour::MadeUp, connections, 1).await?;
+        let seen = honest(address, setting, population, |number| (number, 0), Neighbour::MadeUp, connections).await?;
         proxy.delay(Duration::ZERO);
         let what = format!("first views beside {connections} that read {IDS} made-up ids each");
         rows.push(row(&what, &seen));
@@ -131,7 +101,7 @@ async fn known_posts(
     let mut seen = async |connections, pipelined| -> anyhow::Result<Seen> {
         let from = first;
         let view = move |number: usize| (0, from + number);
-        let seen = honest(server.address, setting, population, view, Neighbour::Known, connections, pipelined).await?;
+        let seen = honest(server.address, setting, population, view, Neighbour::Known(pipelined), connections).await?;
         first += seen.times.len();
         Ok(seen)
     };
@@ -170,88 +140,4 @@ async fn used_memory(server: &Server) -> anyhow::Result<u64> {
     let info: String = server.stores.redis.info(Some(InfoKind::Memory)).await?;
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).context("Redis does not tell its memory")?;
     Ok(used.trim().parse()?)
-}
-
-/// Views one post after the other while neighbours are at work. `view` gives the place of the post and of the viewer of each view.
-async fn honest(
-    address: SocketAddr,
-    setting: &Setting,
-    population: &Population,
-    view: impl Fn(usize) -> (usize, usize),
-    neighbour: Neighbour,
-    connections: usize,
-    pipelined: usize,
-) -> anyhow::Result<Seen> {
-    say(format_args!("{connections} neighbours: {neighbour:?}"));
-    let neighbours = Neighbours::start(address, neighbour, population, connections, pipelined);
-    let mut connection = Connection::open(address).await?;
-    let duration = setting.duration();
-    let began = Instant::now();
-    let (mut times, mut number) = (Vec::new(), 0);
-    while began.elapsed() < duration {
-        let (post, viewer) = view(number);
-        number += 1;
-        let (post, viewer) = (post % population.posts.len(), &population.viewers[viewer % population.viewers.len()]);
-        let request = client::view(viewer, &population.posts[post..=post]);
-        let sent = Instant::now();
-        connection.ask(&request).await?;
-        times.push(sent.elapsed().as_secs_f64() * 1e3);
-        tokio::time::sleep(PAUSE).await;
-    }
-    let good = neighbours.end()? as f64 / began.elapsed().as_secs_f64();
-    Ok(Seen { times: Times::new(times), good })
-}
-
-fn row(what: &str, seen: &Seen) -> Vec<String> {
-    let times = &seen.times;
-    let numbers = [times.percentile(50.0), times.percentile(99.0), seen.good];
-    std::iter::once(what.to_owned()).chain(numbers.map(markdown::number)).collect()
-}
-
-impl Neighbours {
-    fn start(address: SocketAddr, neighbour: Neighbour, population: &Population, connections: usize, pipelined: usize) -> Self {
-        let (is_over, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let known: Vec<Vec<u8>> = population.posts.chunks(IDS).map(client::read).collect();
-        let thread = std::thread::spawn({
-            let (is_over, good) = (Arc::clone(&is_over), Arc::clone(&good));
-            move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let one = |place: usize| {
-                    let (is_over, good, known) = (&is_over, &good, &known);
-                    async move {
-                        let mut connection = Connection::open(address).await?;
-                        let mut round = place;
-                        while !is_over.load(Relaxed) {
-                            round += 1;
-                            let request = match neighbour {
-                                Neighbour::Known => known[round % known.len()].repeat(pipelined),
-                                Neighbour::MadeUp => made_up(place, round),
-                            };
-                            connection.send(&request).await?;
-                            good.fetch_add(connection.receive_any(pipelined).await?, Relaxed);
-                        }
-                        Ok(())
-                    }
-                };
-                let results = runtime.block_on(join_all((0..connections).map(one)));
-                results.into_iter().collect()
-            }
-        });
-        Self { is_over, good, thread }
-    }
-
-    /// How many answers were a 200.
-    fn end(self) -> anyhow::Result<usize> {
-        self.is_over.store(true, Relaxed);
-        match self.thread.join() {
-            Ok(result) => result.map(|()| self.good.load(Relaxed)),
-            Err(_) => anyhow::bail!("the neighbours have panicked"),
-        }
-    }
-}
-
-fn made_up(place: usize, round: usize) -> Vec<u8> {
-    let id = |number: usize| format!("{place:08x}-{:04x}-4000-8000-{round:012x}", number % 0x1_0000);
-    let posts: Vec<String> = (0..IDS).map(id).collect();
-    client::read(&posts)
 }
