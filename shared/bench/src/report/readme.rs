@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::{Results, markdown};
+use crate::parts::name::Name;
 
 const BEGIN: &str = "<!-- bench: begin. Written by deploy/bench --update-readme. -->";
 const END: &str = "<!-- bench: end -->";
@@ -25,7 +26,7 @@ fn replace(text: &str, block: &str) -> Option<String> {
 /// The comparison, what has a goal, and the plots.
 fn block(results: &Results, folder: &str) -> String {
     let mut text = String::new();
-    if let Some(part) = results.parts.get(crate::parts::Name::Throughput.as_str()) {
+    if let Some(part) = results.parts.get(Name::Throughput.as_str()) {
         text += &format!("{}\n", part.machine);
         if let Some(table) = part.tables.first() {
             text += &format!("\n{}:\n\n{}", table.title, markdown::table(table));
