@@ -98,20 +98,32 @@ async fn known_posts(
         connection.ask(&client::read(posts)).await?;
     }
     let mut first = 0;
-    let mut seen = async |connections, pipelined| -> anyhow::Result<Seen> {
+    let mut seen = async |connections, neighbour| -> anyhow::Result<Seen> {
         let from = first;
         let view = move |number: usize| (0, from + number);
-        let seen = honest(server.address, setting, population, view, Neighbour::Known(pipelined), connections).await?;
+        let seen = honest(server.address, setting, population, view, neighbour, connections).await?;
         first += seen.times.len();
         Ok(seen)
     };
-    let alone = seen(0, 1).await?;
+    let alone = seen(0, Neighbour::Known(1)).await?;
     rows.push(row("views of a known post, alone", &alone));
     let mut figures = Vec::new();
-    for (connections, pipelined, goal) in [(64, 1, FEW_GOAL), (512, 1, MANY_GOAL), (8, PIPELINED, FEW_GOAL)] {
-        let beside = seen(connections, pipelined).await?;
-        let how = if pipelined > 1 { format!(", {pipelined} requests at once") } else { String::new() };
-        let what = format!("views of a known post beside {connections} that read {IDS} known ids each{how}");
+    for (connections, neighbour, goal) in [
+        (64, Neighbour::Known(1), FEW_GOAL),
+        (512, Neighbour::Known(1), MANY_GOAL),
+        (8, Neighbour::Known(PIPELINED), FEW_GOAL),
+        (64, Neighbour::Rubbish, FEW_GOAL),
+        (512, Neighbour::Rubbish, MANY_GOAL),
+        (64, Neighbour::Uploads, FEW_GOAL),
+    ] {
+        let beside = seen(connections, neighbour).await?;
+        let how = match neighbour {
+            Neighbour::Rubbish => "send queries of 28 KB".to_owned(),
+            Neighbour::Uploads => "send bodies of 60 KB without a token".to_owned(),
+            Neighbour::Known(at_once) if at_once > 1 => format!("read {IDS} known ids each, {at_once} requests at once"),
+            _ => format!("read {IDS} known ids each"),
+        };
+        let what = format!("views of a known post beside {connections} that {how}");
         rows.push(row(&what, &beside));
         let ratio = beside.times.percentile(50.0) / alone.times.percentile(50.0);
         figures.push(Figure::new(what, ratio, "times the median alone").goal(Goal::AtMost(goal)));

@@ -38,6 +38,10 @@ pub(super) enum Neighbour {
     MadeUp,
     /// Reads ids that Redis knows, so many requests at once.
     Known(usize),
+    /// Reads with a query of 28 KB in which there is no id.
+    Rubbish,
+    /// Sends bodies of 60 KB without a token, each over a connection of its own.
+    Uploads,
     /// Sends nothing.
     Silent,
     /// Sends half a head.
@@ -100,6 +104,12 @@ impl Kind {
             Neighbour::Known(at_once) => {
                 self.ask(place, at_once, |round| self.known[round % self.known.len()].repeat(at_once)).await
             }
+            Neighbour::Rubbish => {
+                let query = "ids&".repeat(7_000);
+                let request = format!("GET /posts/views?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+                self.ask(place, 1, |_| request.clone()).await
+            }
+            Neighbour::Uploads => self.upload().await,
             Neighbour::Silent => self.sit(b"", usize::MAX).await,
             Neighbour::HalfHead => self.sit(b"POST /posts/view HTTP/1.1\r\nhost: x\r\n", usize::MAX).await,
             Neighbour::SlowReader => self.sit(&self.known[0].repeat(PIPELINED), SLOWLY).await,
@@ -114,6 +124,21 @@ impl Kind {
             round += 1;
             connection.send(&request(round)).await?;
             self.good.fetch_add(connection.receive_any(answers).await?, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Sends bodies that nobody reads, over connections that are closed for it.
+    async fn upload(&self) -> anyhow::Result<()> {
+        let head =
+            "POST /posts/view HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n";
+        let request = [head.as_bytes(), &[b' '; 60_000]].concat();
+        while !self.is_over.load(Relaxed) {
+            let mut stream = TcpStream::connect(self.address).await?;
+            // What is refused before it is read may be reset.
+            if stream.write_all(&request).await.is_ok() && stream.shutdown().await.is_ok() {
+                let _ = timeout(GLANCE, stream.read_to_end(&mut Vec::new())).await;
+            }
         }
         Ok(())
     }
