@@ -20,7 +20,7 @@ use crate::{
     api::app::App,
     http::{
         admission::Admission,
-        connection::{self, LargeRequests},
+        connection::{self, Rounds},
         listener::Listener,
     },
     record::{
@@ -83,7 +83,7 @@ impl Worker {
             stopping: self.stopping.clone(),
             admission: self.admission,
             refusals: Arc::default(),
-            large_requests: LargeRequests::default(),
+            rounds: Rounds::default(),
         };
 
         let mut serving = JoinSet::new();
@@ -126,8 +126,8 @@ struct Acceptor {
     stopping: CancellationToken,
     admission: Arc<Admission>,
     refusals: Arc<AtomicUsize>,
-    /// Who may read a part of a large request.
-    large_requests: LargeRequests,
+    /// Whose turn it is to be read.
+    rounds: Rounds,
 }
 
 impl Acceptor {
@@ -138,9 +138,9 @@ impl Acceptor {
         }
         let app = Arc::clone(&self.app);
         if let Some(slot) = self.admission.take() {
-            let (large_requests, stopping) = (self.large_requests.clone(), self.stopping.clone());
+            let (rounds, stopping) = (self.rounds.clone(), self.stopping.clone());
             serving.spawn(async move {
-                connection::serve(app, stream, Arc::clone(&slot.timer), large_requests, stopping).await;
+                connection::serve(app, stream, Arc::clone(&slot.timer), rounds, stopping).await;
                 drop(slot);
             });
         } else if let Some(refusal) = Refusal::take(&self.refusals) {

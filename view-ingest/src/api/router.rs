@@ -107,11 +107,12 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
     }
 }
 
-fn identify<B>(app: &App, request: &Request<B>) -> Result<Identity, Answer> {
-    app.identify(request.headers().get(AUTHORIZATION).map(hyper::header::HeaderValue::as_bytes))
+fn identify(app: &App, request: &Request<&mut Upload<'_>>) -> Result<Identity, Answer> {
+    let authorization = request.headers().get(AUTHORIZATION).map(hyper::header::HeaderValue::as_bytes);
+    app.identify(authorization).inspect(|_| request.body().timer().trust())
 }
 
-fn may_read<B>(app: &App, request: &Request<B>) -> Result<(), Answer> {
+fn may_read(app: &App, request: &Request<&mut Upload<'_>>) -> Result<(), Answer> {
     if app.limits.reads_require_token { identify(app, request).map(|_| ()) } else { Ok(()) }
 }
 

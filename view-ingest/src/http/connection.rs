@@ -7,8 +7,8 @@
 //! answer goes out, and hyper shows its buffer only to who takes the connection apart. That is done once where nothing has come for as long
 //! as a head may take, so it costs a connection in use nothing. It also gives large buffers back, and for that is done sooner.
 
-mod large;
 mod stream;
+mod turns;
 
 use std::{
     convert::Infallible,
@@ -24,8 +24,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 use views_service::respond::{self, Answer};
 
-pub(crate) use self::large::LargeRequests;
-use self::stream::TimedStream;
+pub(crate) use self::turns::Rounds;
+use self::{stream::TimedStream, turns::Turns};
 use crate::{
     cli::Limits,
     http::{
@@ -71,13 +71,11 @@ pub(crate) async fn serve<H: Handler>(
     handler: Arc<H>,
     stream: TcpStream,
     timer: Arc<PhaseTimer>,
-    large_requests: LargeRequests,
+    rounds: Rounds,
     stopping: CancellationToken,
 ) {
-    let (turns, turn_end) = large_requests.turns();
     let service = service_fn(|request: Request<Incoming>| {
         let is_another = timer.begin();
-        turn_end.end();
         let (handler, timer, stopping) = (Arc::clone(&handler), Arc::clone(&timer), &stopping);
         async move {
             // Whoever sends many requests at once is answered one at a time, in turn with everybody else.
@@ -102,7 +100,7 @@ pub(crate) async fn serve<H: Handler>(
         .writev(false)
         // Who has nothing more to ask may close the writing side and wait for the answer.
         .half_close(true);
-    let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&timer), turns));
+    let io = TokioIo::new(TimedStream::new(stream, Arc::clone(&timer), Turns::new(rounds)));
     let mut connection = http.serve_connection(io, service);
     let lingered = async {
         stopping.cancelled().await;

@@ -53,6 +53,8 @@ pub(crate) struct PhaseTimer {
     admitted_ms: u64,
     /// Whether a request has come.
     has_asked: AtomicBool,
+    /// Whether the last request had a good token.
+    is_trusted: AtomicBool,
     /// Whether a request has been answered since the connection's task had its turn.
     has_answered: AtomicBool,
     /// Whether its place has been given to another connection.
@@ -97,6 +99,7 @@ impl PhaseTimer {
             unanswered: AtomicUsize::new(0),
             admitted_ms: clock.now_ms(),
             has_asked: AtomicBool::new(false),
+            is_trusted: AtomicBool::new(false),
             has_answered: AtomicBool::new(false),
             gives_way: AtomicBool::new(false),
             is_last: AtomicBool::new(false),
@@ -124,6 +127,16 @@ impl PhaseTimer {
         }
     }
 
+    /// Notes that the request that is being answered has a good token.
+    pub(crate) fn trust(&self) {
+        self.is_trusted.store(true, Relaxed);
+    }
+
+    /// Whether the last request had a good token.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.is_trusted.load(Relaxed)
+    }
+
     /// Returns how many bytes have come in since the last answer.
     pub(crate) fn unanswered(&self) -> usize {
         self.unanswered.load(Relaxed)
@@ -133,6 +146,7 @@ impl PhaseTimer {
     pub(crate) fn begin(&self) -> bool {
         self.enter(BUSY);
         self.has_asked.store(true, Relaxed);
+        self.is_trusted.store(false, Relaxed);
         self.has_answered.load(Relaxed)
     }
 
