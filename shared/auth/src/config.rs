@@ -55,6 +55,9 @@ impl KeyArgs {
         if leeway > MAX_LEEWAY {
             problems.add("--jwt-leeway", "must be at most 1h: it lengthens the life of every token");
         }
+        if leeway.subsec_nanos() != 0 {
+            problems.add("--jwt-leeway", "must be a whole number of seconds, as the times in tokens are");
+        }
         let rules = TokenRules {
             issuer: given(self.jwt_issuer.as_deref()).map(str::to_owned),
             audience: given(self.jwt_audience.as_deref()).map(str::to_owned),
@@ -94,11 +97,27 @@ mod tests {
     #[test]
     fn one_key_is_required_and_only_one_is_taken() {
         assert_eq!(complaints(&KeyArgs::default()).len(), 1);
-        let secret = KeyArgs { jwt_secret: Some("s3cret".repeat(6)), ..KeyArgs::default() };
+        let secret = KeyArgs { jwt_secret: Some("s3cret of enough characters, for now".into()), ..KeyArgs::default() };
         assert_eq!(complaints(&secret), Vec::<String>::new());
         let both = KeyArgs { jwt_public_key_file: Some("key.pem".into()), ..secret };
         assert_eq!(complaints(&both).len(), 1);
         assert!(!complaints(&both)[0].contains("s3cret"));
+    }
+
+    #[test]
+    fn the_leeway_is_whole_seconds_up_to_an_hour() {
+        let args = |leeway: &str| KeyArgs {
+            jwt_secret: Some("n0t guessed by anybody, we hope".repeat(2)),
+            jwt_leeway: Some(leeway.into()),
+            ..KeyArgs::default()
+        };
+        for good in ["0", "0s", "1s", "1000ms", "1h"] {
+            assert_eq!(complaints(&args(good)), Vec::<String>::new(), "{good}");
+        }
+        for bad in ["900ms", "1500ms", "1ns", "2h"] {
+            let complaints = complaints(&args(bad));
+            assert!(complaints.len() == 1 && complaints[0].starts_with("--jwt-leeway: "), "{complaints:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use views_core::files;
 
 use super::{
     pem::{self, PemError},
-    secret,
+    secret::{self, Weakness},
 };
 
 /// Where the keys come from.
@@ -38,10 +38,13 @@ pub enum KeyError {
     Empty,
     /// It can be guessed.
     #[error(
-        "the secret has {0} bytes, and must have 32 or more (openssl rand -base64 48); where the application signs with it \
-         already, --jwt-allow-weak-secret accepts it"
+        "the secret {0}, and must have 32 or more that were made at random (openssl rand -base64 48); where the application signs \
+         with it already, --jwt-allow-weak-secret accepts it"
     )]
-    Weak(usize),
+    Weak(Weakness),
+    /// It is a line of an environment file.
+    #[error("the secret begins with JWT_SECRET=, which does not belong to it: give only what is behind that")]
+    Assignment,
     /// Everybody knows it.
     #[error("the secret is the one of a sample, which everybody knows: make one of your own (openssl rand -base64 48)")]
     Sample,
@@ -100,12 +103,11 @@ impl KeySource {
         allow_weak: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<(DecodingKey, Vec<Algorithm>)>, KeyError> {
-        let key = secret::hmac_key(text, allow_weak)?;
-        if text.len() < secret::LEAST_BYTES {
+        let (key, weakness) = secret::hmac_key(text, allow_weak)?;
+        if let Some(weakness) = weakness {
             warnings.push(format!(
-                "{}: the secret has {} bytes only: whoever guesses it is any user and any administrator; 32 or more are safe",
-                self.setting(),
-                text.len()
+                "{}: the secret {weakness}: whoever guesses it is any user and any administrator; 32 bytes or more, made at random, are safe",
+                self.setting()
             ));
         }
         Ok(vec![(key, vec![Algorithm::HS256])])
