@@ -4,7 +4,10 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use views_auth::{Verifier, config::KeyArgs};
-use views_core::settings::{Problems, parse_args};
+use views_core::{
+    command_line,
+    settings::{Problems, parse_args},
+};
 use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
@@ -160,6 +163,7 @@ impl Args {
         let redis = self.redis.read(p);
         let database = self.postgres.read(STATEMENT_TIMEOUT, p);
         let posts = self.posts.read(p);
+        command_line::warn_of_secrets(p, std::env::args_os());
         let logs = self.logs.read(p);
         match verifier {
             Some(verifier) if problems.is_empty() => Ok((

@@ -4,7 +4,7 @@ use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use views_auth::{Verifier, config::KeyArgs};
-use views_core::settings::{EXIT_USAGE, Problems};
+use views_core::{command_line, settings::Problems};
 use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
@@ -148,11 +148,8 @@ impl Settings {
 /// The exit status to end with, after the help text or everything that is wrong has been printed.
 pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Settings, ExitCode> {
     let matches = command().try_get_matches_from(args);
-    let args = matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| {
-        // Nothing is left to do when standard output is closed.
-        let _ = error.print();
-        if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
-    })?;
+    let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
+    let args = args.map_err(|error| command_line::tell(&command(), error))?;
     args.check().map_err(|problems| problems.report("view-syncd"))
 }
 
@@ -178,6 +175,7 @@ impl Args {
             p.add("--database-url", "is required (DATABASE_URL)");
         }
         let posts = self.posts.read(p);
+        command_line::warn_of_secrets(p, std::env::args_os());
         let logs = self.logs.read(p);
         match (command, database) {
             (Some(command), Some(database)) if problems.is_empty() => {
@@ -220,7 +218,9 @@ mod tests {
 
     #[test]
     fn a_database_and_a_key_are_all_that_the_daemon_needs() {
-        let (command, common) = check(&["--database-url", DATABASE, "--jwt-secret", &"hidden".repeat(6)]).unwrap().into_parts();
+        let (command, common) = check(&["--database-url", DATABASE, "--jwt-secret", "hidden-and-never-shown, 32 bytes or more"])
+            .unwrap()
+            .into_parts();
         let Command::Daemon(daemon) = &command else { panic!("{command:?}") };
         assert_eq!(daemon.interval, Duration::from_secs(300));
         assert_eq!(daemon.admin_listen.to_string(), "127.0.0.1:3002");

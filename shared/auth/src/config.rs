@@ -21,7 +21,7 @@ pub struct KeyArgs {
     /// A file with the secret of HS256 tokens
     #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
     jwt_secret_file: Option<String>,
-    /// Accept a secret under 32 bytes, which an application signs with already, with a warning [default: false]
+    /// Accept a secret that can be guessed, which an application signs with already, with a warning [default: false]
     #[arg(long, env = "JWT_ALLOW_WEAK_SECRET", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     jwt_allow_weak_secret: Option<String>,
     /// A PEM file with the public keys of RS256, ES256 or EdDSA tokens, any number of them

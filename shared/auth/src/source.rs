@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret, SecretString};
-use views_core::files;
+use views_core::files::{self, FileError, Reading, SecretFile};
 
 use super::{
     pem::{self, PemError},
     secret::{self, Weakness},
 };
+
+/// The variable of a secret that is given directly.
+const VARIABLE: &str = "JWT_SECRET";
 
 /// Where the keys come from.
 #[derive(Debug)]
@@ -30,8 +33,8 @@ pub enum KeyError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
+        /// Why.
+        error: FileError,
     },
     /// There is nothing in it.
     #[error("the secret is empty")]
@@ -79,18 +82,36 @@ impl KeySource {
         }
     }
 
-    pub(super) fn load(&self, allow_weak_secret: bool) -> Result<Loaded, KeyError> {
+    /// Returns the name of the flag, or of the variable that stands in its place.
+    pub(super) fn origin(&self) -> &'static str {
+        match self {
+            Self::Secret(secret) if std::env::var(VARIABLE).is_ok_and(|value| value == secret.expose_secret()) => VARIABLE,
+            _ => self.setting(),
+        }
+    }
+
+    /// Returns the file that the keys are read from; `None` where they were given directly.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Secret(_) => None,
+            Self::SecretFile(path) | Self::PublicKeyFile(path) => Some(path),
+        }
+    }
+
+    pub(super) fn load(&self, allow_weak_secret: bool, reading: Reading) -> Result<Loaded, KeyError> {
         let mut warnings = Vec::new();
         let keys = match self {
             Self::Secret(secret) => self.hmac(secret.expose_secret().as_bytes(), allow_weak_secret, &mut warnings)?,
             Self::SecretFile(path) => {
-                let text = read(path)?;
-                warnings.extend(files::exposed(self.setting(), path));
-                self.hmac(files::without_line_break(&text), allow_weak_secret, &mut warnings)?
+                let file = read(path, reading)?;
+                warnings.extend(file.exposed(self.setting()));
+                self.hmac(file.bare(), allow_weak_secret, &mut warnings)?
             }
             Self::PublicKeyFile(path) => {
-                let keys = pem::public_keys(&read(path)?).map_err(|error| KeyError::PublicKeys { path: path.clone(), error })?;
-                warnings.extend(files::replaceable(self.setting(), path));
+                let file = read(path, reading)?;
+                let keys =
+                    pem::public_keys(file.content()).map_err(|error| KeyError::PublicKeys { path: path.clone(), error })?;
+                warnings.extend(file.replaceable(self.setting()));
                 keys.into_iter().map(|(key, algorithm)| (key, vec![algorithm])).collect()
             }
         };
@@ -114,6 +135,6 @@ impl KeySource {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
-    std::fs::read(path).map_err(|error| KeyError::Unreadable { path: path.to_owned(), error })
+fn read(path: &Path, reading: Reading) -> Result<SecretFile, KeyError> {
+    files::read(path, reading).map_err(|error| KeyError::Unreadable { path: path.to_owned(), error })
 }

@@ -5,7 +5,10 @@ use std::{ffi::OsString, net::SocketAddr, path::Path, process::ExitCode, str::Fr
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-use crate::files;
+use crate::{
+    command_line,
+    files::{self, Reading},
+};
 
 /// The exit status for wrong settings: `EX_USAGE` of BSD's `sysexits.h`.
 pub const EXIT_USAGE: u8 = 64;
@@ -22,7 +25,7 @@ pub struct Problems {
 impl Problems {
     /// Notes that the setting `name` is wrong, and why. The text must not repeat a secret.
     pub fn add(&mut self, name: &str, why: impl std::fmt::Display) {
-        self.problems.push(format!("{name}: {why}"));
+        self.problems.push(format!("{name}: {}", without_credentials(&why.to_string())));
     }
 
     /// Notes what is no mistake, but should not stay as it is. It is logged with the start. The text must not repeat a secret.
@@ -125,33 +128,42 @@ impl Problems {
         file: (&'n str, Option<&str>),
     ) -> Option<(&'n str, String)> {
         let path = match (given(direct.1), given(file.1)) {
-            (text, None) => return text.map(|text| (direct.0, text.to_owned())),
+            (text, None) => return text.and_then(|text| Some((direct.0, self.one_line(direct.0, text)?))),
             (Some(_), Some(_)) => {
                 self.add(direct.0, format_args!("give only one of {} and {}", direct.0, file.0));
                 return None;
             }
             (None, Some(path)) => Path::new(path),
         };
-        let text = match std::fs::read(path) {
-            Ok(content) => String::from_utf8(files::without_line_break(&content).to_vec()),
-            Err(error) => {
-                self.add(file.0, format_args!("cannot read {}: {error}", path.display()));
-                return None;
-            }
-        };
+        let read = files::read(path, Reading::First);
+        let read = read.map_err(|error| self.add(file.0, format_args!("cannot read {}: {error}", path.display()))).ok()?;
         // The library's error would show the text.
-        let Ok(text) = text else {
+        let Ok(text) = std::str::from_utf8(read.bare()) else {
             self.add(file.0, format_args!("{} is no text in UTF-8", path.display()));
             return None;
         };
-        let Some(text) = given(Some(&text)) else {
+        let Some(text) = given(Some(text)) else {
             self.add(file.0, format_args!("{} is empty", path.display()));
             return None;
         };
-        if let Some(warning) = files::exposed(file.0, path) {
+        let text = self.one_line(file.0, text)?;
+        if let Some(warning) = read.exposed(file.0) {
             self.warn(warning);
         }
-        Some((file.0, text.to_owned()))
+        Some((file.0, text))
+    }
+
+    /// Returns a text that is one line. What else it may be is not repeated: it may hold a secret.
+    fn one_line(&mut self, name: &str, text: &str) -> Option<String> {
+        let text = text.trim_start_matches('\u{feff}');
+        if text.contains(['\n', '\r']) {
+            self.add(name, "has more than one line");
+        } else if text.contains(|letter: char| letter.is_control() && letter != '\t') {
+            self.add(name, "has control characters");
+        } else {
+            return Some(text.to_owned());
+        }
+        None
     }
 
     /// Gives the settings where nothing was wrong.
@@ -179,6 +191,15 @@ impl Problems {
 /// No setting means more than this; beyond it, deadlines would overflow the clock.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// Leaves out who logs in where a text repeats a URL, which was meant for another setting.
+fn without_credentials(text: &str) -> String {
+    match text.split_once("://").and_then(|(before, rest)| Some((before, rest.rsplit_once('@')?))) {
+        // What our own examples say.
+        None | Some((_, ("user:password", _))) => text.to_owned(),
+        Some((before, (_, host))) => format!("{before}://…@{host}"),
+    }
+}
+
 /// A setting that is given, but empty, counts as not given: `REDIS_PASSWORD=` in an environment file means no password.
 #[must_use]
 pub fn given(text: Option<&str>) -> Option<&str> {
@@ -190,11 +211,7 @@ pub fn given(text: Option<&str>) -> Option<&str> {
 /// # Errors
 /// The exit status to end with, after the help text (0) or the complaint (64) has been printed.
 pub fn parse_args<A: Parser + CommandFactory + FromArgMatches>(args: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
-    A::try_parse_from(args).map_err(|error| {
-        // Nothing is left to do when standard output is closed.
-        let _ = error.print();
-        if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
-    })
+    A::try_parse_from(args).map_err(|error| command_line::tell(&A::command(), error))
 }
 
 #[cfg(test)]
@@ -210,6 +227,19 @@ mod tests {
         problems.switch("--reads-require-token", Some("perhaps"));
         assert_eq!(problems.all().len(), 4, "{:?}", problems.all());
         assert!(problems.into_result(()).is_err());
+    }
+
+    #[test]
+    fn a_url_that_was_meant_for_another_setting_is_told_without_its_password() {
+        let mut problems = Problems::default();
+        let url = "postgres://u:hid@hid/den@db/app";
+        problems.duration("--interval", Some(url), Duration::ZERO, Duration::ZERO);
+        problems.address("--listen", Some(url), "127.0.0.1:1");
+        problems.switch("--reads-require-token", Some(url));
+        problems.parse("REDIS_PORT", Some(url), 1_u16);
+        let all = problems.all().join("\n");
+        assert!(problems.all().len() == 4 && !all.contains("hid") && all.matches("postgres://…@db/app").count() == 4, "{all}");
+        assert_eq!(without_credentials("as redis://user:password@host (no)"), "as redis://user:password@host (no)");
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn decoded(text: &str) -> impl Iterator<Item = Vec<u8>> {
     let runs = text.split(|letter: char| !letter.is_ascii_alphanumeric() && !"+/-_".contains(letter));
     let runs: Vec<_> = runs.filter(|run| run.len() >= LEAST_ENCODED).collect();
     // Lines between others that are none, as in a block without its dashes.
-    let joined = base64(&runs.concat());
+    let joined = (runs.len() > 1).then(|| base64(&runs.concat())).flatten();
     let runs: Vec<_> = runs.into_iter().map(base64).collect();
     [from_hex(&hex), base64(&bare), joined].into_iter().chain(runs).flatten()
 }
