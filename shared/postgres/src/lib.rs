@@ -13,6 +13,7 @@ pub mod schema;
 pub mod sql;
 mod tls;
 mod unprotected;
+mod words;
 
 use std::time::Duration;
 
