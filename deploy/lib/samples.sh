@@ -21,11 +21,31 @@ check_units() {
     # The units name the place of an installation; here the programs are where they were built.
     sed -i "s,/usr/local/bin/,$BIN/," "$units"/*.service
     succeeds 'systemd-analyze verify' systemd-analyze verify "$units"/*
+    check_credentials "$units"
     for daemon in "${DAEMONS[@]}"; do
         succeeds "the exposure of $daemon.service is at most 2.0" \
             systemd-analyze security --no-pager --offline=true --threshold=20 "$units/$daemon.service"
         succeeds "$daemon.service has a bound of its memory" grep -qxE 'MemoryMax=[0-9]+[MG]' "$units/$daemon.service"
         succeeds "$daemon.service leaves no core files" grep -qx 'LimitCORE=0' "$units/$daemon.service"
+    done
+}
+
+# check_credentials FOLDER: the lines of the units with which systemd hands secrets over.
+check_credentials() {
+    local with=$SCRATCH/units-with-credentials daemon name
+    mkdir "$with"
+    cp "$1"/* "$with"
+    sed -i 's/^#\(LoadCredential=\|Environment=\)/\1/' "$with"/*.service
+    succeeds 'systemd-analyze verify, with credentials' systemd-analyze verify "$with"/*
+    for daemon in "${DAEMONS[@]}"; do
+        check "the credentials of $daemon.service" 'database-url jwt-secret redis-url' \
+            "$(sed -n 's,^LoadCredential=\([a-z-]*\):/etc/view-counter/\1$,\1,p' "$with/$daemon.service" | sort | xargs)"
+        for name in database-url jwt-secret redis-url; do
+            succeeds "$daemon.service hands $name over" grep -qE "^Environment=[A-Z_]+_FILE=%d/$name$" "$with/$daemon.service"
+        done
+        for name in $(sed -n 's/^Environment=\([A-Z_]*\)=.*/\1/p' "$with/$daemon.service"); do
+            succeeds "$daemon knows $name" knows "$daemon" "$name"
+        done
     done
 }
 
