@@ -9,8 +9,8 @@ use clap::{
 
 use crate::settings::{EXIT_USAGE, Problems};
 
-/// What stands in the place of a URL.
-const NOT_SHOWN: &str = "(a URL, not shown)";
+/// What stands in the place of what may be a secret.
+const NOT_SHOWN: &str = "(not shown, for it may hold a password)";
 /// Flags whose values are secrets.
 const SECRETS: [(&str, &str); 2] = [("--jwt-secret", "JWT_SECRET"), ("--redis-password", "REDIS_PASSWORD")];
 /// Flags whose values may hold a password.
@@ -29,7 +29,7 @@ pub fn tell(command: &Command, error: Error) -> ExitCode {
         let names = if wrong.is_empty() { "an argument".to_owned() } else { wrong.join(", ") };
         eprintln!("error: no text in UTF-8: {names}");
     } else {
-        eprint!("{}", without_urls(error));
+        eprint!("{}", without_secrets(error));
     }
     ExitCode::from(EXIT_USAGE)
 }
@@ -41,12 +41,20 @@ fn not_text(command: &Command) -> Vec<String> {
     wrong.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
-/// The library's complaint. It repeats what it does not understand, and that is the password where it is a URL.
-fn without_urls(mut error: Error) -> String {
+/// Whether an argument that is in the wrong place may hold a password: a URL, libpq's words, or a line of an environment file.
+fn may_hold_secret(argument: &str) -> bool {
+    let text = argument.to_ascii_lowercase();
+    let names = ["password", "secret", "passwd", "token"];
+    let is_assignment = !text.starts_with('-') && text.contains('=') && names.iter().any(|name| text.contains(name));
+    is_assignment || text.contains("://") || text.contains('@')
+}
+
+/// The library's complaint. It repeats what it does not understand, and with it the password where there is one.
+fn without_secrets(mut error: Error) -> String {
     let shown: Vec<_> = error
         .context()
         .filter_map(|(kind, value)| match value {
-            ContextValue::String(text) if text.contains("://") => Some(kind),
+            ContextValue::String(text) if may_hold_secret(text) => Some(kind),
             _ => None,
         })
         .collect();
@@ -96,14 +104,21 @@ mod tests {
             .subcommand(Command::new("sync"))
             .subcommand(Command::new("dead").subcommand_required(true).subcommand(Command::new("drop")))
             .arg(Arg::new("listen").long("listen").value_parser(["a", "b"]));
-        without_urls(command.try_get_matches_from([&["x"], arguments].concat()).unwrap_err())
+        without_secrets(command.try_get_matches_from([&["x"], arguments].concat()).unwrap_err())
     }
 
     #[test]
-    fn a_url_in_the_wrong_place_is_not_repeated() {
-        for url in
-            ["postgres://u:hidden@h/app", "redis://:hid den@h", "--postgres://u:hidden@h", "--listen=x://hidden", "-p://hidden"]
-        {
+    fn a_password_in_the_wrong_place_is_not_repeated() {
+        for url in [
+            "host=db password=hidden",
+            "JWT_SECRET=hidden",
+            "u:hidden@db",
+            "postgres://u:hidden@h/app",
+            "redis://:hid den@h",
+            "--postgres://u:hidden@h",
+            "--listen=x://hidden",
+            "-p://hidden",
+        ] {
             for before in [&[][..], &["sync"], &["dead"], &["dead", "drop"], &["--listen"]] {
                 let text = complaint(&[before, &[url]].concat());
                 assert!(text.starts_with("error: ") && !text.contains("hid"), "{before:?} {url}: {text}");
@@ -111,6 +126,8 @@ mod tests {
         }
         assert!(complaint(&["migrat"]).contains("migrat"));
         assert!(complaint(&["--listn", "a"]).contains("--listn"));
+        let flag = complaint(&["--redis-pasword=hidden"]);
+        assert!(flag.contains("--redis-pasword") && !flag.contains("hidden"), "{flag}");
     }
 
     #[test]
