@@ -220,6 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn a_key_without_its_algorithm_is_known_where_it_has_a_form_of_its_own() {
+        let der = |key: &SigningKey| {
+            let body: String = key.public_key_pem().lines().filter(|line| !line.starts_with('-')).collect();
+            STANDARD.decode(body).unwrap()
+        };
+        let (rsa, ec) = (der(&SigningKey::rs256()), der(&SigningKey::es256()));
+        // PKCS#1, behind the algorithm, and a point of the curve.
+        for key in [&rsa[24..], &ec[26..]] {
+            assert_public(key);
+            encodings(key).iter().for_each(|form| assert_public(form));
+        }
+    }
+
+    #[test]
     fn other_programs_forms_of_a_key_are_known() {
         let n = URL_SAFE_NO_PAD.encode([7; 256]);
         let jwk = format!("{{\"kty\":\"RSA\",\"n\":\"{n}\",\"e\":\"AQAB\"}}");
