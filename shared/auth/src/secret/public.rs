@@ -35,8 +35,10 @@ fn is_marked(bytes: &[u8], wrappings: usize) -> bool {
     if is_der_key(bytes) || is_ssh_key(bytes) || is_point(bytes) || ALGORITHMS.iter().any(|mark| contains(bytes, mark)) {
         return true;
     }
-    // UTF-16 is ASCII with a NUL beside each letter.
-    let text: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+    // UTF-16 is ASCII with a NUL beside each letter, and a mark before the first.
+    let text =
+        [&b"\xff\xfe"[..], b"\xfe\xff", b"\xef\xbb\xbf"].iter().find_map(|mark| bytes.strip_prefix(*mark)).unwrap_or(bytes);
+    let text: Vec<u8> = text.iter().copied().filter(|byte| *byte != 0).collect();
     let text = String::from_utf8_lossy(&text);
     if is_pem(&text) || is_told_in_words(&text) || is_ssh_line(&text) || is_jwk(&text) {
         return true;
@@ -130,7 +132,7 @@ fn is_told_in_words(text: &str) -> bool {
     let has_numbers = ["pub:", "priv:", "odulus:", "Exponent:"].iter().any(|name| text.contains(name));
     (is_key && has_numbers)
         || (text.contains("odulus:") && text.contains("xponent:"))
-        || text.trim().strip_prefix("Modulus=").is_some_and(|digits| from_hex(digits).is_some())
+        || text.split_once("Modulus=").is_some_and(|(_, digits)| from_hex(digits.trim()).is_some())
         || (text.contains("<Modulus>") && text.contains("<Exponent>"))
 }
 
@@ -261,6 +263,7 @@ mod tests {
             "<RSAKeyValue><Modulus>sQ8n</Modulus><Exponent>AQAB</Exponent></RSAKeyValue>".to_owned(),
         ] {
             assert_public(text.as_bytes());
+            utf_16(&text).iter().for_each(|form| assert_public(form));
             encodings(text.as_bytes()).iter().filter(|_| text.len() > 40).for_each(|form| assert_public(form));
         }
     }
