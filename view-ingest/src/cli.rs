@@ -4,7 +4,10 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser};
 use views_auth::{Verifier, config::KeyArgs};
-use views_core::settings::{Problems, Setting, parse, parse_args};
+use views_core::{
+    command_line,
+    settings::{Problems, Setting, parse, parse_args},
+};
 use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
@@ -168,6 +171,7 @@ impl Args {
         let redis = self.redis.resolve(p);
         let database = self.postgres.resolve(STATEMENT_TIMEOUT, p);
         let posts = self.posts.resolve(p);
+        command_line::warn_of_secrets(p, std::env::args_os());
         let logs = self.logs.resolve(p);
         match verifier {
             Some(verifier) if problems.is_empty() => Ok((

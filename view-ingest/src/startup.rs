@@ -151,7 +151,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
 
     while let Some(signal) = signals.recv().await {
         match signal {
-            Signal::Hangup => verifier.reload_and_tell(),
+            Signal::Hangup => verifier.reload_aside(),
             Signal::Stop => break,
         }
     }

@@ -5,6 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser, Subcommand};
 use views_auth::{Verifier, config::KeyArgs};
 use views_core::{
+    command_line,
     settings::{Problems, Setting, parse_args},
     ttl::Ttl,
 };
@@ -170,6 +171,7 @@ impl Args {
             p.add("--database-url", "is required (DATABASE_URL)");
         }
         let posts = self.posts.resolve(p);
+        command_line::warn_of_secrets(p, std::env::args_os());
         let logs = self.logs.resolve(p);
         match (command, database) {
             (Some(command), Some(database)) if problems.is_empty() => {
@@ -214,7 +216,10 @@ mod tests {
 
     #[test]
     fn a_database_and_a_key_are_all_that_the_daemon_needs() {
-        let (command, common) = resolve(&["--database-url", DATABASE, "--jwt-secret", &"hidden".repeat(6)]).unwrap().into_parts();
+        let (command, common) =
+            resolve(&["--database-url", DATABASE, "--jwt-secret", "hidden-and-never-shown, 32 bytes or more"])
+                .unwrap()
+                .into_parts();
         let Command::Daemon(daemon) = &command else { panic!("{command:?}") };
         assert_eq!(daemon.interval, Duration::from_secs(300));
         assert_eq!(daemon.admin_listen.to_string(), "127.0.0.1:3002");

@@ -155,7 +155,7 @@ async fn follow_signals(
     while let Some(signal) = signals.recv().await {
         match signal {
             Signal::Hangup => {
-                verifier.reload_and_tell();
+                verifier.reload_aside();
                 tracing::info!("SIGHUP: a synchronization follows");
                 requester.hurry();
             }

@@ -26,7 +26,7 @@ pub struct KeyArgs {
     /// It is read anew with SIGHUP. What would be refused at the start is refused then, too, and the old secret stays.
     #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
     jwt_secret_file: Option<Setting>,
-    /// Accept a secret under 32 bytes, which an application signs with already, with a warning
+    /// Accept a secret that can be guessed, which an application signs with already, with a warning
     #[arg(
         long, env = "JWT_ALLOW_WEAK_SECRET", default_value = "false", value_name = "BOOL",
         num_args = 0..=1, default_missing_value = "true"
@@ -61,6 +61,9 @@ impl KeyArgs {
         let leeway = problems.duration(&self.jwt_leeway, Duration::ZERO);
         if leeway > MAX_LEEWAY {
             problems.add(self.jwt_leeway.name(), "must be at most 1h: it lengthens the life of every token");
+        }
+        if leeway.subsec_nanos() != 0 {
+            problems.add(self.jwt_leeway.name(), "must be a whole number of seconds, as the times in tokens are");
         }
         let rules = TokenRules {
             issuer: text(&self.jwt_issuer),
@@ -109,11 +112,23 @@ mod tests {
     #[test]
     fn one_key_is_required_and_only_one_is_taken() {
         assert_eq!(complaints(&[]).len(), 1);
-        let secret = "s3cret".repeat(6);
-        assert_eq!(complaints(&["--jwt-secret", &secret]), Vec::<String>::new());
-        let both = complaints(&["--jwt-secret", &secret, "--jwt-public-key-file", "key.pem"]);
+        let secret = "s3cret of enough characters, for now";
+        assert_eq!(complaints(&["--jwt-secret", secret]), Vec::<String>::new());
+        let both = complaints(&["--jwt-secret", secret, "--jwt-public-key-file", "key.pem"]);
         assert_eq!(both.len(), 1);
         assert!(!both[0].contains("s3cret"));
+    }
+
+    #[test]
+    fn the_leeway_is_whole_seconds_up_to_an_hour() {
+        let complaints = |leeway: &str| complaints(&["--jwt-secret", "n0t guessed by anybody, we hope", "--jwt-leeway", leeway]);
+        for good in ["0", "0s", "1s", "1000ms", "1h"] {
+            assert_eq!(complaints(good), Vec::<String>::new(), "{good}");
+        }
+        for bad in ["900ms", "1500ms", "1ns", "2h"] {
+            let complaints = complaints(bad);
+            assert!(complaints.len() == 1 && complaints[0].starts_with("--jwt-leeway: "), "{complaints:?}");
+        }
     }
 
     #[test]

@@ -1,26 +1,29 @@
 //! Who is asking: bearer tokens (JWT, RFC 7519), checked against keys of which each one's kind decides the algorithm.
 
 pub mod config;
+mod der;
 mod known;
 mod pem;
 mod refusals;
+mod reload;
 mod secret;
 mod source;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::Value;
-use views_core::ids::ViewerId;
+use views_core::{files::Reading, ids::ViewerId};
 
-use self::{known::KnownTokens, refusals::Refusals, source::Loaded};
+use self::{known::KnownTokens, refusals::Refusals, reload::Reloads, source::Loaded};
 pub use self::{
     pem::{BlockError, PemError},
     refusals::Reason,
+    secret::Weakness,
     source::{KeyError, KeySource},
 };
 
@@ -72,6 +75,7 @@ pub struct Verifier {
     known: KnownTokens,
     refusals: Refusals,
     warnings: Vec<String>,
+    reloads: Reloads,
 }
 
 /// The keys in use. A token is tried with those whose algorithm its header names, one after the other.
@@ -120,9 +124,9 @@ impl Verifier {
     /// # Errors
     /// [`KeyError`] when the source has no key, or one that cannot be used.
     pub fn new(source: KeySource, rules: TokenRules) -> Result<Self, KeyError> {
-        let (keys, warnings) = Keys::load(&source, &rules)?;
-        let (known, refusals) = (KnownTokens::default(), Refusals::default());
-        Ok(Self { source, rules, current: ArcSwap::from_pointee(keys), known, refusals, warnings })
+        let (keys, warnings) = Keys::load(&source, &rules, Reading::First)?;
+        let (known, refusals, reloads) = (KnownTokens::default(), Refusals::default(), Reloads::new(&warnings));
+        Ok(Self { source, rules, current: ArcSwap::from_pointee(keys), known, refusals, warnings, reloads })
     }
 
     /// What an operator should know about the keys that were loaded at first.
@@ -134,29 +138,6 @@ impl Verifier {
     /// Adds the numbers of refused tokens to a binary's own.
     pub fn register(&self, registry: &mut Registry) {
         self.refusals.register(registry);
-    }
-
-    /// Loads the keys anew from their file; a secret given directly stays.
-    ///
-    /// # Errors
-    /// [`KeyError`]; the keys in use stay in use.
-    pub fn reload(&self) -> Result<(), KeyError> {
-        let (keys, warnings) = Keys::load(&self.source, &self.rules)?;
-        self.current.store(Arc::new(keys));
-        self.known.forget();
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(())
-    }
-
-    /// Loads the keys anew as [`Self::reload`] does, and says in the log what came of it: keys that cannot be used must not lock
-    /// everybody out.
-    pub fn reload_and_tell(&self) {
-        match self.reload() {
-            Ok(()) => tracing::info!("the key of tokens was read anew"),
-            Err(error) => tracing::error!(%error, "the key of tokens could not be read anew; the old one stays"),
-        }
     }
 
     /// Checks the value of an `Authorization` header.
@@ -191,8 +172,8 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
 
 impl Keys {
     /// The keys of a source, and what an operator should know about them.
-    fn load(source: &KeySource, rules: &TokenRules) -> Result<(Self, Vec<String>), KeyError> {
-        let Loaded { keys, warnings } = source.load(rules.allow_weak_secret)?;
+    fn load(source: &KeySource, rules: &TokenRules, reading: Reading) -> Result<(Self, Vec<String>), KeyError> {
+        let Loaded { keys, warnings } = source.load(rules.allow_weak_secret, reading)?;
         let keys = keys.into_iter().map(|(key, algorithms)| Key { key, validation: rules.validation(algorithms) }).collect();
         Ok((Self(keys), warnings))
     }
@@ -208,6 +189,8 @@ impl Keys {
         for Key { key, validation } in self.0.iter().filter(|key| key.validation.algorithms.contains(&algorithm)) {
             match jsonwebtoken::decode::<Claims>(token, key, validation) {
                 Ok(token) => return token.claims.read(),
+                // The signature holds, but the library stumbles over a list where it looks for a word or a number.
+                Err(error) if matches!(error.kind(), ErrorKind::Json(_)) => return Err(unreadable(token)),
                 Err(error) => refusal = Reason::of(error.kind()),
             }
             if refusal != Reason::Signature {
@@ -235,16 +218,29 @@ fn header(token: &[u8]) -> Option<Header> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
 }
 
+/// Why claims are refused that the library cannot read.
+fn unreadable(token: &[u8]) -> Reason {
+    let payload = token.split(|byte| *byte == b'.').nth(1).and_then(|encoded| URL_SAFE_NO_PAD.decode(encoded).ok());
+    let Some(Ok(claims)) = payload.map(|payload| serde_json::from_slice::<Claims>(&payload)) else { return Reason::Malformed };
+    let is_nested = |value: &Value| value.is_array() || value.is_object();
+    match claims {
+        Claims { exp, .. } if is_nested(&exp) => Reason::NoExpiry,
+        Claims { sub, .. } if is_nested(&sub) => Reason::BadViewer,
+        _ => Reason::Malformed,
+    }
+}
+
 impl TokenRules {
     fn validation(&self, algorithms: Vec<Algorithm>) -> Validation {
         let mut validation = Validation { algorithms, ..Validation::default() };
-        validation.set_required_spec_claims(&["exp", "sub"]);
+        // The viewer is read here ([`Claims::read`]), where what is missing is told from what cannot be one.
+        validation.set_required_spec_claims(&["exp"]);
         validation.leeway = self.leeway.as_secs();
         validation.validate_nbf = true;
         // Where no audience is demanded, a token that names one is as good as any other.
         validation.validate_aud = self.audience.is_some();
         if let Some(audience) = &self.audience {
-            validation.set_required_spec_claims(&["exp", "sub", "aud"]);
+            validation.required_spec_claims.insert("aud".to_owned());
             validation.set_audience(&[audience]);
         }
         if let Some(issuer) = &self.issuer {

@@ -4,7 +4,10 @@
 //! anything fail with the first token. All of that is found here, before the key is taken into use.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RsaParameters};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm, DecodingKey};
+
+use super::der;
 
 /// The sizes of RSA keys that verify, in bits (RFC 7518, section 3.3, and the crypto library's own bound).
 const RSA_BITS: std::ops::RangeInclusive<u32> = 2_048..=8_192;
@@ -50,8 +53,9 @@ pub enum BlockError {
 /// [`PemError`] when there is none, or one that cannot be used: a key that is left out silently would refuse good tokens.
 pub(super) fn public_keys(file: &[u8]) -> Result<Vec<(DecodingKey, Algorithm)>, PemError> {
     let text = String::from_utf8_lossy(file);
+    let lines = numbered_lines(text.trim_start_matches('\u{feff}'));
+    let mut lines = lines.iter().map(|(line, number)| (line.trim(), *number));
     let mut keys = Vec::new();
-    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).zip(1..);
     while let Some((first, line)) = lines.by_ref().find(|(line, _)| line.contains("-----BEGIN")) {
         let number = keys.len() + 1;
         let failed = |why| PemError::Block { number, line, why };
@@ -70,9 +74,29 @@ pub(super) fn public_keys(file: &[u8]) -> Result<Vec<(DecodingKey, Algorithm)>, 
                 break;
             }
         }
-        keys.push(public_key(block.as_bytes()).map_err(failed)?);
+        let key = if label.contains("CERTIFICATE") { certified_key(&block) } else { public_key(block.as_bytes()) };
+        keys.push(key.map_err(failed)?);
     }
     if keys.is_empty() { Err(PemError::NoBlock) } else { Ok(keys) }
+}
+
+/// Returns the lines with their numbers, from 1 on, wherever each system ends them. Files that were put together without a line break between
+/// them have the last line of one and the first of the next on one line, and get it back.
+fn numbered_lines(text: &str) -> Vec<(String, usize)> {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    let split = |(line, number): (&str, usize)| {
+        let parts = line.replace("----------BEGIN ", "-----\n-----BEGIN ");
+        parts.split('\n').map(|part| (part.to_owned(), number)).collect::<Vec<_>>()
+    };
+    text.split('\n').zip(1..).flat_map(split).collect()
+}
+
+/// Reads the public key of a certificate, whoever has signed it.
+fn certified_key(block: &str) -> Result<(DecodingKey, Algorithm), BlockError> {
+    let body: String = block.lines().filter(|line| !line.starts_with('-')).collect();
+    let certificate = STANDARD.decode(body).map_err(|_| BlockError::Unknown)?;
+    let key = der::key_of_certificate(&certificate).ok_or(BlockError::Unknown)?;
+    public_key(format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(key)).as_bytes())
 }
 
 /// What a block calls itself.
@@ -120,6 +144,36 @@ mod tests {
         let [rsa, ec, ed] = keys.each_ref().map(SigningKey::public_key_pem);
         let file = format!("\u{feff}# of this year\r\n{}\r\nold ones:\n  {ec}{ed}# the end", rsa.replace('\n', "\r\n"));
         assert_eq!(algorithms(&file), Ok(vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]));
+    }
+
+    #[test]
+    fn line_breaks_of_any_sort_will_do_and_between_blocks_none() {
+        let keys = [SigningKey::rs256(), SigningKey::es256(), SigningKey::eddsa()];
+        let [rsa, ec, ed] = keys.each_ref().map(|key| key.public_key_pem().trim_end());
+        let all = Ok(vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]);
+        assert_eq!(algorithms(&format!("{rsa}{ec}{ed}")), all);
+        assert_eq!(algorithms(&format!("{rsa}\n{ec}\n{ed}\n").replace('\n', "\r")), all);
+        let private = "-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----";
+        let error = PemError::Block { number: 2, line: ec.lines().count(), why: BlockError::Private };
+        assert_eq!(algorithms(&format!("{ec}{private}")), Err(error));
+    }
+
+    #[test]
+    fn the_key_of_a_certificate_is_its_own_whoever_has_signed_it() {
+        let kinds = [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519];
+        let expected = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+        for authority in [kinds[0], kinds[1], kinds[2], &rcgen::PKCS_ECDSA_P384_SHA384] {
+            let key = rcgen::KeyPair::generate_for(authority).unwrap();
+            let authority = rcgen::CertifiedIssuer::self_signed(rcgen::CertificateParams::default(), key).unwrap();
+            for (kind, algorithm) in kinds.into_iter().zip(expected) {
+                let key = rcgen::KeyPair::generate_for(kind).unwrap();
+                let certificate = rcgen::CertificateParams::default().signed_by(&key, &authority).unwrap();
+                assert_eq!(algorithms(&certificate.pem()), Ok(vec![algorithm]));
+                let (certified, _) = public_keys(certificate.pem().as_bytes()).unwrap().remove(0);
+                let (plain, _) = public_keys(key.public_key_pem().as_bytes()).unwrap().remove(0);
+                assert_eq!(certified.try_get_as_bytes().unwrap(), plain.try_get_as_bytes().unwrap());
+            }
+        }
     }
 
     #[test]

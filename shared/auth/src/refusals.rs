@@ -93,10 +93,9 @@ impl Reason {
             ErrorKind::InvalidAudience => Self::Audience,
             ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => match claim.as_str() {
                 "exp" => Self::NoExpiry,
-                "nbf" => Self::NotYet,
                 "iss" => Self::Issuer,
                 "aud" => Self::Audience,
-                "sub" => Self::NoViewer,
+                // A time to begin that cannot be read says nothing of when that is.
                 _ => Self::Malformed,
             },
             _ => Self::Malformed,

@@ -1,100 +1,98 @@
 //! What may serve as the secret of HS256 tokens. Whoever can guess it is any user, and any administrator.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+mod public;
+mod sample;
+
+use std::collections::HashSet;
+
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use jsonwebtoken::DecodingKey;
 
 use super::KeyError;
 
+/// Base64 at whose end nobody looks closely.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+);
+
 /// The least length of a secret, in bytes: as long as the hash (RFC 7518, section 3.2).
-pub(super) const LEAST_BYTES: usize = 32;
+const LEAST_BYTES: usize = 32;
+/// How many different bytes it has at least. Of 32 random hexadecimal digits, fewer are among them once in millions.
+const LEAST_DIFFERENT: usize = 8;
 
-/// What this project's samples, demonstrations and tests have ever had for a secret or a password, in small letters and digits alone.
-const SAMPLES: [&str; 6] = [
-    "changeme",
-    "changemetowhattheapplicationsignswith",
-    "changemetolettersanddigits",
-    "secretsecretsecretsecret1234",
-    "thesecretofaproof",
-    "asecretfortestsonly",
-];
+/// How a secret is within reach of whoever guesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Weakness {
+    /// It is short. With its length in bytes.
+    #[error("has {0} bytes only")]
+    Short(usize),
+    /// It is long, but little is in it. With the number of its different bytes.
+    #[error("is made of {0} different bytes only")]
+    Monotonous(usize),
+}
 
-/// Makes a key of a secret.
+/// Makes a key of a secret. Returns with it what is weak about it, where that is allowed.
 ///
 /// # Errors
 /// [`KeyError`] when it is empty, or one that others know or can find.
-pub(super) fn hmac_key(secret: &[u8], allow_weak: bool) -> Result<DecodingKey, KeyError> {
+pub(super) fn hmac_key(secret: &[u8], allow_weak: bool) -> Result<(DecodingKey, Option<Weakness>), KeyError> {
     if secret.is_empty() {
         return Err(KeyError::Empty);
     }
-    if is_sample(secret) {
+    if is_assignment(secret) {
+        return Err(KeyError::Assignment);
+    }
+    if sample::is_sample(secret) {
         return Err(KeyError::Sample);
     }
-    if is_public(secret) {
+    if public::is_public(secret) {
         return Err(KeyError::PemSecret);
     }
-    if secret.len() < LEAST_BYTES && !allow_weak {
-        return Err(KeyError::Weak(secret.len()));
+    let weakness = weakness(secret);
+    match weakness {
+        Some(weakness) if !allow_weak => Err(KeyError::Weak(weakness)),
+        _ => Ok((DecodingKey::from_secret(secret), weakness)),
     }
-    Ok(DecodingKey::from_secret(secret))
 }
 
-/// Whether it is a sample's value, however it is written, or repeated to reach the length.
-fn is_sample(secret: &[u8]) -> bool {
-    let plain: String =
-        secret.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(|byte| char::from(byte.to_ascii_lowercase())).collect();
-    let repeats = |sample: &str| !plain.is_empty() && plain.replace(sample, "").is_empty();
-    plain.starts_with("changeme") || SAMPLES.iter().any(|sample| repeats(sample))
-}
-
-/// Whether it is a key of a pair, or a certificate: everybody may know such a thing, and it is no secret at all.
-fn is_public(secret: &[u8]) -> bool {
+/// Whether it is the whole line of an environment file. The application signs with what is behind the sign alone.
+fn is_assignment(secret: &[u8]) -> bool {
     let text = String::from_utf8_lossy(secret);
-    let text = text.trim_start_matches('\u{feff}').trim();
-    let is_ssh = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"].iter().any(|start| text.starts_with(start));
-    let is_jwk = text.starts_with('{') && text.contains("\"kty\"");
-    // Some issuers show the inside of a PEM block alone.
-    let bare: String = text.split_whitespace().collect();
-    let is_body = STANDARD.decode(bare).is_ok_and(|der| is_der_key(&der));
-    text.contains("-----BEGIN") || is_ssh || is_jwk || is_body || is_der_key(secret)
+    let text = text.trim_start();
+    let text = text.strip_prefix("export ").map_or(text, str::trim_start);
+    text.strip_prefix("JWT_SECRET").is_some_and(|rest| rest.trim_start().starts_with(['=', ':']))
 }
 
-/// Whether these bytes are one ASN.1 sequence that begins as keys and certificates do. Bytes that nobody chose are so once in billions.
-fn is_der_key(bytes: &[u8]) -> bool {
-    const SEQUENCE: u8 = 0x30;
-    const INTEGER: u8 = 0x02;
-    const OBJECT_IDENTIFIER: u8 = 0x06;
-    /// The version of a certificate.
-    const EXPLICIT_0: u8 = 0xa0;
-    let Some((SEQUENCE, inner, [])) = element(bytes) else { return false };
-    match element(inner) {
-        // PKCS#1, PKCS#8 and SEC 1 begin with a number.
-        Some((INTEGER, number, rest)) => !number.is_empty() && element(rest).is_some(),
-        // Public keys begin with their algorithm, certificates with what is signed.
-        Some((SEQUENCE, first, rest)) => {
-            element(rest).is_some()
-                && matches!(element(first), Some((OBJECT_IDENTIFIER | INTEGER | EXPLICIT_0, inside, _)) if !inside.is_empty())
-        }
-        _ => false,
+fn weakness(secret: &[u8]) -> Option<Weakness> {
+    // An encoding of spaces or a line break add nothing.
+    let different = different(secret.trim_ascii());
+    if secret.len() < LEAST_BYTES {
+        Some(Weakness::Short(secret.len()))
+    } else if different < LEAST_DIFFERENT {
+        Some(Weakness::Monotonous(different))
+    } else {
+        None
     }
 }
 
-/// The first element of some DER: its tag, what it holds, and what follows it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, length], rest) = bytes.split_first_chunk::<2>()?;
-    let (length, rest) = match length {
-        0..=0x7f => (usize::from(length), rest),
-        0x81..=0x83 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-            (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    let (inside, rest) = rest.split_at_checked(length)?;
-    Some((tag, inside, rest))
+/// Decodes base64 in either alphabet, with its padding or without.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text.trim_end_matches('=').replace('-', "+").replace('_', "/")).ok()
+}
+
+/// Returns how many different bytes these are.
+fn different(bytes: &[u8]) -> usize {
+    bytes.iter().collect::<HashSet<_>>().len()
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
     use testkit::tokens::SigningKey;
 
     use super::*;
@@ -109,6 +107,23 @@ mod tests {
             assert!(hmac_key(short.as_bytes(), true).is_ok(), "{short}");
         }
         assert!(matches!(hmac_key(b"", true), Err(KeyError::Empty)));
+    }
+
+    #[test]
+    fn a_long_one_with_little_in_it_takes_an_operators_word_too() {
+        for poor in ["a".repeat(40), "ab".repeat(40), format!("  {}\n", "0123456".repeat(8)), "\0\u{1}".repeat(32)] {
+            assert!(matches!(hmac_key(poor.as_bytes(), false), Err(KeyError::Weak(Weakness::Monotonous(_)))), "{poor}");
+            assert!(matches!(hmac_key(poor.as_bytes(), true), Ok((_, Some(Weakness::Monotonous(_))))), "{poor}");
+        }
+        assert!(matches!(hmac_key("01234567".repeat(4).as_bytes(), false), Ok((_, None))));
+    }
+
+    #[test]
+    fn a_line_of_an_environment_file_is_no_secret() {
+        for line in ["JWT_SECRET=", "export JWT_SECRET='", "\n JWT_SECRET = ", "JWT_SECRET: "] {
+            assert!(matches!(hmac_key(format!("{line}{GOOD}").as_bytes(), true), Err(KeyError::Assignment)), "{line}");
+        }
+        assert!(hmac_key(format!("JWT_SECRET{GOOD}").as_bytes(), false).is_ok());
     }
 
     #[test]

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret, SecretString};
-use views_core::files;
+use views_core::files::{self, FileError, Reading, SecretFile};
 
 use super::{
     pem::{self, PemError},
-    secret,
+    secret::{self, Weakness},
 };
+
+/// The variable of a secret that is given directly.
+const VARIABLE: &str = "JWT_SECRET";
 
 /// Where the keys come from.
 #[derive(Debug)]
@@ -30,18 +33,21 @@ pub enum KeyError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
+        /// Why.
+        error: FileError,
     },
     /// There is nothing in it.
     #[error("the secret is empty")]
     Empty,
     /// It can be guessed.
     #[error(
-        "the secret has {0} bytes, and must have 32 or more (openssl rand -base64 48); where the application signs with it \
-         already, --jwt-allow-weak-secret accepts it"
+        "the secret {0}, and must have 32 or more that were made at random (openssl rand -base64 48); where the application signs \
+         with it already, --jwt-allow-weak-secret accepts it"
     )]
-    Weak(usize),
+    Weak(Weakness),
+    /// It is a line of an environment file.
+    #[error("the secret begins with JWT_SECRET=, which does not belong to it: give only what is behind that")]
+    Assignment,
     /// Everybody knows it.
     #[error("the secret is the one of a sample, which everybody knows: make one of your own (openssl rand -base64 48)")]
     Sample,
@@ -76,18 +82,36 @@ impl KeySource {
         }
     }
 
-    pub(super) fn load(&self, allow_weak_secret: bool) -> Result<Loaded, KeyError> {
+    /// Returns the name of the flag, or of the variable that stands in its place.
+    pub(super) fn origin(&self) -> &'static str {
+        match self {
+            Self::Secret(secret) if std::env::var(VARIABLE).is_ok_and(|value| value == secret.expose_secret()) => VARIABLE,
+            _ => self.setting(),
+        }
+    }
+
+    /// Returns the file that the keys are read from; `None` where they were given directly.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Secret(_) => None,
+            Self::SecretFile(path) | Self::PublicKeyFile(path) => Some(path),
+        }
+    }
+
+    pub(super) fn load(&self, allow_weak_secret: bool, reading: Reading) -> Result<Loaded, KeyError> {
         let mut warnings = Vec::new();
         let keys = match self {
             Self::Secret(secret) => self.hmac(secret.expose_secret().as_bytes(), allow_weak_secret, &mut warnings)?,
             Self::SecretFile(path) => {
-                let text = read(path)?;
-                warnings.extend(files::exposed(self.setting(), path));
-                self.hmac(files::without_line_break(&text), allow_weak_secret, &mut warnings)?
+                let file = read(path, reading)?;
+                warnings.extend(file.exposed(self.setting()));
+                self.hmac(file.bare(), allow_weak_secret, &mut warnings)?
             }
             Self::PublicKeyFile(path) => {
-                let keys = pem::public_keys(&read(path)?).map_err(|error| KeyError::PublicKeys { path: path.clone(), error })?;
-                warnings.extend(files::replaceable(self.setting(), path));
+                let file = read(path, reading)?;
+                let keys =
+                    pem::public_keys(file.content()).map_err(|error| KeyError::PublicKeys { path: path.clone(), error })?;
+                warnings.extend(file.replaceable(self.setting()));
                 keys.into_iter().map(|(key, algorithm)| (key, vec![algorithm])).collect()
             }
         };
@@ -100,18 +124,17 @@ impl KeySource {
         allow_weak: bool,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<(DecodingKey, Vec<Algorithm>)>, KeyError> {
-        let key = secret::hmac_key(text, allow_weak)?;
-        if text.len() < secret::LEAST_BYTES {
+        let (key, weakness) = secret::hmac_key(text, allow_weak)?;
+        if let Some(weakness) = weakness {
             warnings.push(format!(
-                "{}: the secret has {} bytes only: whoever guesses it is any user and any administrator; 32 or more are safe",
-                self.setting(),
-                text.len()
+                "{}: the secret {weakness}: whoever guesses it is any user and any administrator; 32 bytes or more, made at random, are safe",
+                self.setting()
             ));
         }
         Ok(vec![(key, vec![Algorithm::HS256])])
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
-    std::fs::read(path).map_err(|error| KeyError::Unreadable { path: path.to_owned(), error })
+fn read(path: &Path, reading: Reading) -> Result<SecretFile, KeyError> {
+    files::read(path, reading).map_err(|error| KeyError::Unreadable { path: path.to_owned(), error })
 }

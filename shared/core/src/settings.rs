@@ -12,6 +12,8 @@ use clap::{Command, FromArgMatches};
 pub use problems::Problems;
 pub use setting::{Setting, SettingParser};
 
+use crate::command_line;
+
 /// The exit status for wrong settings: `EX_USAGE` of BSD's `sysexits.h`.
 pub const EXIT_USAGE: u8 = 64;
 /// The exit status for a store that is not set up for this program: `EX_CONFIG` of BSD's `sysexits.h`.
@@ -22,9 +24,6 @@ pub const EXIT_CONFIG: u8 = 78;
 /// # Errors
 /// The exit status to end with, after the help text (0) or the complaint (64) has been printed.
 pub fn parse_args<A: FromArgMatches>(command: Command, args: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
-    command.try_get_matches_from(args).and_then(|matches| A::from_arg_matches(&matches)).map_err(|error| {
-        // Nothing is left to do when standard output is closed.
-        let _ = error.print();
-        if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
-    })
+    let matches = command.clone().try_get_matches_from(args);
+    matches.and_then(|matches| A::from_arg_matches(&matches)).map_err(|error| command_line::tell(&command, error))
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use tokio_postgres::config::{Config, SslMode};
+use tokio_postgres::config::{Config, Host, SslMode};
 use views_core::settings::{Problems, Setting};
 
 use crate::sql::identifier::{ColumnName, TableName};
-use crate::unprotected;
+use crate::{unprotected, words};
 
 /// The flags of PostgreSQL.
 #[derive(Debug, Clone, Args)]
@@ -85,6 +85,10 @@ impl PostgresArgs {
     /// A statement that the server works on for longer than `statement_timeout` is given up by the server.
     pub fn resolve(&self, statement_timeout: Duration, problems: &mut Problems) -> Option<DatabaseSettings> {
         let (name, url) = problems.text_or_file(self.database_url.as_ref(), self.database_url_file.as_ref())?;
+        if has_loose_at(&url) {
+            problems.add(name, LOOSE_AT);
+            return None;
+        }
         let Some((text, ssl, options)) = adapt(&url) else {
             problems.add(name, "sslmode must be disable, prefer, require, verify-ca or verify-full");
             return None;
@@ -101,6 +105,10 @@ impl PostgresArgs {
                 return None;
             }
         };
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+            problems.add(name, LOOSE_AT);
+            return None;
+        }
         config.ssl_mode(ssl.mode);
         let mut all_options = config.get_options().unwrap_or_default().to_owned();
         for option in options {
@@ -139,6 +147,8 @@ impl PostsArgs {
     }
 }
 
+/// What is said where a part of the password may be anything else.
+const LOOSE_AT: &str = "has an @ too many, which a host cannot have: in the user's name or the password, write %40 for it";
 /// A server that takes longer than this to accept a connection counts as away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An idle connection is probed after this time, where the system's default is two hours.
@@ -151,21 +161,31 @@ struct Ssl {
     verify: bool,
 }
 
+/// Whether it is a URL, and not libpq's words, whose values may hold a URL.
+fn is_url(text: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
+/// Whether a part of the password would be taken for the host's name: the library looks for the first `@`.
+fn has_loose_at(url: &str) -> bool {
+    is_url(url) && url.split('?').next().is_some_and(|base| base.matches('@').count() > 1)
+}
+
 /// Takes out what the library does not know: libpq's verifying modes, and the parameters that Prisma puts into the same URL.
 ///
 /// Returns the remaining text, the mode, and options for the server. `None` for an unknown mode.
 fn adapt(url: &str) -> Option<(String, Ssl, Vec<String>)> {
     let mut ssl = Ssl { mode: SslMode::Prefer, verify: false };
     let mut options = Vec::new();
-    if !url.contains("://") {
-        let mut kept = Vec::new();
-        for word in url.split_whitespace() {
-            match word.strip_prefix("sslmode=") {
-                Some(mode) => ssl = ssl_mode(mode)?,
-                None => kept.push(word),
-            }
+    if !is_url(url) {
+        // What cannot be read is told by the library.
+        let Some(mut settings) = words::read(url) else { return Some((url.to_owned(), ssl, options)) };
+        // An empty one is none to libpq, too.
+        settings.retain(|(_, value)| !value.is_empty());
+        for (_, mode) in settings.extract_if(.., |(name, _)| name == "sslmode") {
+            ssl = ssl_mode(&mode)?;
         }
-        return Some((kept.join(" "), ssl, options));
+        return Some((words::write(&settings), ssl, options));
     }
     let Some((base, query)) = url.split_once('?') else { return Some((url.to_owned(), ssl, options)) };
     let mut kept = form_urlencoded::Serializer::new(String::new());
@@ -240,6 +260,53 @@ mod tests {
             }
         }
         assert!(read("postgres://db/app?sslmode=sometimes").is_err());
+    }
+
+    #[test]
+    fn the_mode_is_found_wherever_libpq_finds_it() {
+        for text in [
+            "host = db.example user = u sslmode = require dbname = app",
+            "application_name='x://y' sslmode=require host=db.example dbname=app",
+            "sslmode='require' host=db.example dbname=app password='a  b sslmode=disable'",
+            "host=db.example\tdbname=app\tsslmode=require",
+            "sslmode=disable sslmode=require host=db.example dbname=app",
+        ] {
+            let settings = read(text).unwrap();
+            assert_eq!(settings.config.get_ssl_mode(), SslMode::Require, "{text}");
+            assert_eq!(settings.config.get_dbname(), Some("app"), "{text}");
+        }
+        let spaced = read("host=db password='a  b' sslmode=verify-full").unwrap();
+        assert_eq!((spaced.config.get_password(), spaced.verify), (Some(&b"a  b"[..]), true));
+        assert!(read("host=db sslmode = sometimes").is_err());
+    }
+
+    #[test]
+    fn an_at_in_the_password_is_told_without_what_follows_it() {
+        for url in [
+            "postgres://u:pa@hidden-tail@db/app",
+            "postgres://u:pa@hidden/tail@db/app",
+            "postgresql://me@hidden:pw@db:5432/app?sslmode=require",
+            "postgres://u:pa@hidden-tail@db,db2/app",
+            "postgres://u:pw@db/app?host=hidden@db",
+            "host=hidden@db user=u",
+        ] {
+            let problems = read(url).unwrap_err();
+            let text = problems.all().join("\n");
+            assert!(problems.all().len() == 1 && text.contains("%40") && !text.contains("hidden"), "{text}");
+        }
+        let settings = read("postgres://me%40here:pa%40word@db/app").unwrap();
+        assert_eq!((settings.config.get_user(), settings.config.get_password()), (Some("me@here"), Some(&b"pa@word"[..])));
+    }
+
+    #[test]
+    fn what_is_more_than_a_line_is_refused_without_repeating_it() {
+        for (url, why) in [
+            ("postgres://u:hidden@db/app\npostgres://u:hidden@db2/app", "more than one line"),
+            ("postgres://u:hid\u{7}den@db/app", "control characters"),
+        ] {
+            let text = read(url).unwrap_err().all().join("\n");
+            assert!(text.contains(why) && !text.contains("hid"), "{text}");
+        }
     }
 
     #[test]

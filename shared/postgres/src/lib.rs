@@ -16,6 +16,7 @@ mod spelling;
 pub mod sql;
 mod tls;
 mod unprotected;
+mod words;
 
 use std::time::Duration;
 

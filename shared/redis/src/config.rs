@@ -145,6 +145,10 @@ fn from_url(name: &str, url: &str, problems: &mut Problems) -> Config {
         problems.add(name, "needs the name under which the sentinels know the primary: ?sentinelServiceName=NAME at its end");
         return Config::default();
     }
+    if has_loose_sign(url) {
+        problems.add(name, "has an @ behind its host: in a password, write %40 for @, %2F for /, %3F for ? and %23 for #");
+        return Config::default();
+    }
     match Config::from_url(url) {
         Ok(config) => config,
         Err(error) => {
@@ -153,6 +157,16 @@ fn from_url(name: &str, url: &str, problems: &mut Problems) -> Config {
             Config::default()
         }
     }
+}
+
+/// Whether a part of the password would be taken for something else, because a sign in it ends the part of a URL that it stands in.
+fn has_loose_sign(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    // Passwords of sentinels stand in the query, behind their names.
+    let first_name = query.split('=').next().unwrap_or_default();
+    let path = place.split_once('/').map_or("", |(_, path)| path);
+    rest.contains('#') || path.contains('@') || first_name.contains('@')
 }
 
 #[cfg(test)]
@@ -234,6 +248,32 @@ mod tests {
     fn sentinels_without_a_service_are_refused_with_what_is_missing() {
         let problems = format!("{:?}", resolve(&["--redis-url=redis-sentinel://:hidden@one"]).unwrap_err().all());
         assert!(problems.contains("sentinelServiceName=NAME") && !problems.contains("hidden"), "{problems}");
+    }
+
+    #[test]
+    fn a_sign_in_the_password_is_told_without_what_is_around_it() {
+        for url in [
+            "redis://u:12/hidden@cache/0",
+            "redis://u:12?hidden@cache/0",
+            "redis://u:12#hidden@cache/0",
+            "redis://:hidden#1@cache/0",
+            "redis://hidden/hidden@cache:6379/0",
+            "redis-sentinel://u:12/hidden@one/0?sentinelServiceName=views",
+        ] {
+            let problems = resolve(&["--redis-url", url]).unwrap_err();
+            let text = problems.all().join("\n");
+            assert!(text.contains("%2F") && !text.contains("hidden") && !text.contains("12"), "{url}: {text}");
+        }
+        for (url, host) in [
+            ("redis://u:pa@ss@cache/0", "redis://cache:6379/0"),
+            (
+                "redis-sentinel://one/0?sentinelServiceName=views&sentinelPassword=a@b",
+                "redis-sentinel://one:26379/0?sentinelServiceName=views",
+            ),
+        ] {
+            let settings = resolve(&["--redis-url", url]).unwrap();
+            assert_eq!(settings.describe(), host);
+        }
     }
 
     #[test]

@@ -115,7 +115,12 @@ async fn serve_connection(stream: TcpStream, admin: Arc<Admin>, place: Place) {
 impl Admin {
     async fn answer(&self, request: &Request<Incoming>, place: &Place) -> Answer {
         if request::is_ambiguous(request) {
-            return respond::error(StatusCode::BAD_REQUEST, "There must be one Host header, and one Authorization at most");
+            let message = "There must be one Host header, and one Authorization at most";
+            return respond::closing(respond::error(StatusCode::BAD_REQUEST, message));
+        }
+        if request::is_coded(request) {
+            let message = "No Transfer-Encoding but chunked is taken";
+            return respond::closing(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         match self.route.as_ref().and_then(|route| route(request)) {
             Some(Answering::Now(answer)) => return answer,
@@ -125,7 +130,7 @@ impl Admin {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
             "/livez" | "/readyz" | "/metrics" if *request.method() == Method::OPTIONS => options(),
-            "/livez" | "/readyz" | "/metrics" if !read => respond::method_not_allowed("Method not allowed", "GET, HEAD"),
+            "/livez" | "/readyz" | "/metrics" if !read => respond::method_not_allowed("Method not allowed", METHODS),
             "/livez" => live(),
             "/readyz" => ready(&self.readiness),
             "/metrics" => self.metrics(),
@@ -150,10 +155,13 @@ impl Admin {
     }
 }
 
+/// What the probes take.
+pub const METHODS: &str = "GET, HEAD, OPTIONS";
+
 /// The answer of the probes to OPTIONS, which some monitors send first.
 #[must_use]
 pub fn options() -> Answer {
-    respond::options("GET, HEAD, OPTIONS")
+    respond::options(METHODS)
 }
 
 /// The answer of `/livez`: the process runs.

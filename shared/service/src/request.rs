@@ -2,7 +2,7 @@
 
 use hyper::{
     Request, Version,
-    header::{AUTHORIZATION, HOST},
+    header::{AUTHORIZATION, HOST, TRANSFER_ENCODING},
 };
 
 /// Whether the request does not say for certain for which host it is (RFC 9112, section 3.2), or who sends it.
@@ -20,6 +20,18 @@ pub fn is_ambiguous<B>(request: &Request<B>) -> bool {
     !is_host_clear || headers.get_all(AUTHORIZATION).iter().nth(1).is_some()
 }
 
+/// Whether the body comes in a transfer coding beside `chunked`, or it is told more than once (RFC 9112, section 6.1): the library takes off the
+/// last one, and what is left is not the body that was meant.
+#[must_use]
+pub fn is_coded<B>(request: &Request<B>) -> bool {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) => !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        _ => true,
+    }
+}
+
 /// Whether RFC 3986 has a place for this byte in a host and its port.
 fn may_be_in_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
@@ -33,6 +45,29 @@ mod tests {
         let request = Request::builder().version(version).uri("/");
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         !is_ambiguous(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn chunked_alone_is_understood() {
+        let is_coded = |codings: &[&str]| {
+            let request = codings.iter().fold(Request::builder(), |request, coding| request.header("transfer-encoding", *coding));
+            is_coded(&request.body(()).unwrap())
+        };
+        for codings in [&[][..], &["chunked"], &["Chunked"], &[" chunked "]] {
+            assert!(!is_coded(codings), "{codings:?}");
+        }
+        for codings in [
+            &["gzip, chunked"][..],
+            &["identity, chunked"],
+            &["chunked, chunked"],
+            &["chunked,"],
+            &[""],
+            &["chunked", "chunked"],
+            &["gzip", "chunked"],
+            &["chunked;q=1"],
+        ] {
+            assert!(is_coded(codings), "{codings:?}");
+        }
     }
 
     #[test]

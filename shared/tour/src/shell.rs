@@ -99,8 +99,9 @@ fn own_settings(command: &mut Command) -> &mut Command {
 
 #[cfg(test)]
 mod tests {
-    use super::{Environment, quoted, run, succeeds};
     use tokio::process::Command;
+
+    use super::{Environment, quoted, run, succeeds};
 
     #[tokio::test]
     async fn a_command_has_its_variables_and_both_streams_and_tells_its_failure() {

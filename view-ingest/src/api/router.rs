@@ -70,7 +70,10 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
         return Err(respond::closing(respond::error(status, messages::HEADERS_LARGE)));
     }
     if request::is_ambiguous(&request) {
-        return Err(respond::error(StatusCode::BAD_REQUEST, messages::AMBIGUOUS));
+        return Err(respond::closing(respond::error(StatusCode::BAD_REQUEST, messages::AMBIGUOUS)));
+    }
+    if request::is_coded(&request) {
+        return Err(respond::closing(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::ENCODING)));
     }
     let Some(route) = route(request.uri().path()) else {
         return Err(respond::error(StatusCode::NOT_FOUND, messages::NO_ROUTE));
@@ -78,6 +81,7 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
     let allowed = match route {
         Route::View | Route::Batch => "POST",
         Route::Live | Route::Ready if request.method() == Method::OPTIONS => return Ok(admin::options()),
+        Route::Live | Route::Ready => admin::METHODS,
         _ => "GET, HEAD",
     };
     if !allowed.split(", ").any(|method| method == request.method().as_str()) {

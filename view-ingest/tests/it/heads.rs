@@ -61,6 +61,49 @@ async fn two_tokens_record_nothing() {
 }
 
 #[tokio::test]
+async fn after_an_ambiguous_head_nothing_is_read_any_more() {
+    let world = World::redis_alone().await;
+    let app = world.ingest().await;
+    for address in [app.address, app.daemon.wait_for_listening("admin").await] {
+        for head in ["GET /livez HTTP/1.1\r\n", "GET /livez HTTP/1.1\r\nhost: x\r\nhost: y\r\n"] {
+            let answer =
+                http::raw(address, format!("{head}\r\nGET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close\r\n"), "{answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_transfer_coding_but_chunked_is_taken() {
+    let world = World::redis_alone().await;
+    let app = world.ingest().await;
+    let chunks = "e\r\n{\"postId\":\"p\"}\r\n0\r\n\r\n";
+    let head = |codings: &str| {
+        format!(
+            "POST /posts/view HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nauthorization: Bearer {}\r\n{codings}\r\n{chunks}",
+            token("ann")
+        )
+    };
+    let operators = app.daemon.wait_for_listening("admin").await;
+    for codings in [
+        "transfer-encoding: gzip, chunked\r\n",
+        "transfer-encoding: identity, chunked\r\n",
+        "transfer-encoding: chunked, chunked\r\n",
+        "transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+    ] {
+        for address in [app.address, operators] {
+            let answer = http::raw(address, head(codings)).await;
+            assert!(answer.starts_with("HTTP/1.1 415 ") && answer.contains("connection: close\r\n"), "{codings:?}: {answer}");
+        }
+    }
+    assert!(world.outbox().await.is_empty());
+    let answer = http::raw(app.address, head("transfer-encoding: Chunked\r\nconnection: close\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_body_in_a_coding_is_not_read() {
     let world = World::redis_alone().await;
     let app = world.ingest().await;

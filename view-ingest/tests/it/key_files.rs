@@ -2,8 +2,8 @@
 
 use std::{
     fs::{Permissions, set_permissions},
-    os::unix::fs::PermissionsExt,
-    path::Path,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -145,7 +145,7 @@ async fn assert_refused(scratch: &Scratch, secret: &str, flags: &[&str], why: &s
 async fn a_secret_that_can_be_guessed_takes_an_operators_word() {
     let server = RedisServer::start().await;
     let scratch = Scratch::new();
-    for short in ["~", SHORT, &SECRET[..31]] {
+    for short in ["~", SHORT, &SECRET[..31], &"0123456".repeat(8)] {
         assert_refused(&scratch, short, &[], "must have 32 or more").await;
     }
     for settings in [[("JWT_SECRET", SHORT.to_owned())], [("JWT_SECRET_FILE", scratch.write("s", SHORT).display().to_string())]] {
@@ -186,6 +186,107 @@ async fn a_reload_refuses_what_a_start_refuses() {
         assert_eq!(status(&app, &hs256(SECRET, &format!("viewer{number}"))).await, 200, "{unfit}");
         assert_eq!(status(&app, &hs256(unfit, "ann")).await, 401, "{unfit}");
     }
+}
+
+#[tokio::test]
+async fn a_reload_waits_for_no_file_and_nobody_for_a_reload() {
+    let server = RedisServer::start().await;
+    let scratch = Scratch::new();
+    let file = scratch.write("secret", SECRET);
+    let app = Ingest::start(on_free_ports().env("REDIS_URL", server.url()).env("JWT_SECRET_FILE", &file)).await;
+    let pipe = fifo(&scratch, "pipe");
+    let large = scratch.write("large", "x".repeat(1024 * 1024 + 1));
+    for (number, (target, why)) in [
+        (pipe.as_path(), "it is a pipe"),
+        (Path::new("/dev/zero"), "it is a device"),
+        (scratch.path(), "it is a directory"),
+        (&large, "it has more than 1 MiB"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        link_to(&file, target);
+        app.daemon.signal("HUP");
+        assert_eq!(app.admin.get("/livez").await.status, 200);
+        app.daemon.wait_for_nth_line(number + 1, "the old one stays").await;
+        assert!(app.daemon.lines_with("the old one stays")[number].contains(why), "{:?}", app.daemon.output());
+        assert_eq!(status(&app, &hs256(SECRET, &format!("viewer{number}"))).await, 200);
+    }
+    // As Kubernetes changes a secret.
+    link_to(&file, &scratch.write("next", "a new one that is long enough, as it must be\n"));
+    app.daemon.signal("HUP");
+    app.daemon.wait_for_line("the key of tokens was read anew").await;
+    assert!(app.daemon.lines_with("was read anew")[0].contains(file.to_str().unwrap()), "{:?}", app.daemon.output());
+    assert_eq!(status(&app, &hs256("a new one that is long enough, as it must be", "ann")).await, 200);
+    app.daemon.signal("TERM");
+    assert!(app.daemon.wait_exit().await.success());
+}
+
+/// Has a name lead elsewhere, in one step.
+fn link_to(name: &Path, target: &Path) {
+    let new = name.with_extension("new");
+    symlink(target, &new).unwrap();
+    std::fs::rename(new, name).unwrap();
+}
+
+fn fifo(scratch: &Scratch, name: &str) -> PathBuf {
+    let path = scratch.path().join(name);
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+#[tokio::test]
+async fn a_pipe_will_do_at_the_start_and_is_not_waited_for_for_ever() {
+    let server = RedisServer::start().await;
+    let scratch = Scratch::new();
+    let (pipe, silent) = (fifo(&scratch, "pipe"), fifo(&scratch, "silent"));
+    let writer = pipe.clone();
+    let writing = std::thread::spawn(move || std::fs::write(writer, SECRET).unwrap());
+    let app = Ingest::start(on_free_ports().env("REDIS_URL", server.url()).env("JWT_SECRET_FILE", &pipe)).await;
+    writing.join().unwrap();
+    assert_eq!(status(&app, &hs256(SECRET, "ann")).await, 200);
+
+    let names = ["JWT_SECRET_FILE", "REDIS_URL_FILE", "DATABASE_URL_FILE", "JWT_PUBLIC_KEY_FILE"];
+    let programs = names.map(|name| {
+        on_free_ports().env("JWT_SECRET", if name.starts_with("JWT") { "" } else { SECRET }).env(name, &silent).start()
+    });
+    for program in programs {
+        assert_eq!(program.wait_exit().await.code(), Some(64));
+        assert_eq!(program.lines_with("it could not be read in time").len(), 1, "{:?}", program.output());
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_read_anew_is_not_said_to_be_and_nothing_is_told_twice() {
+    let server = RedisServer::start().await;
+    let app = Ingest::start(on_free_ports().env("REDIS_URL", server.url()).env("JWT_SECRET", SECRET)).await;
+    app.daemon.signal("HUP");
+    app.daemon.wait_for_line("the secret comes from JWT_SECRET and changes with a restart only").await;
+    assert!(app.daemon.lines_with("read anew").is_empty(), "{:?}", app.daemon.output());
+
+    let scratch = Scratch::new();
+    let file = scratch.write("secret", SHORT);
+    let program = on_free_ports().env("REDIS_URL", server.url()).env("JWT_SECRET_FILE", &file).env("JWT_ALLOW_WEAK_SECRET", "1");
+    let app = Ingest::start(program).await;
+    for (number, (secret, told)) in
+        [(SHORT, 1), (SHORT, 1), ("sh0rter-by-far", 2), ("sh0rter-by-far", 2), (SHORT, 3)].into_iter().enumerate()
+    {
+        scratch.write("secret", secret);
+        app.daemon.signal("HUP");
+        app.daemon.wait_for_nth_line(number + 1, "was read anew").await;
+        // The warnings come before the line that was waited for.
+        assert_eq!(app.daemon.lines_with("bytes only").len(), told, "{:?}", app.daemon.output());
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_belongs_to_no_secret_and_no_url() {
+    let server = RedisServer::start().await;
+    let scratch = Scratch::new();
+    let secret = scratch.write("secret", format!("\u{feff}{SECRET}\r\n"));
+    let url = scratch.write("url", format!("\u{feff}{}\n", server.url()));
+    let app = Ingest::start(on_free_ports().env("REDIS_URL_FILE", &url).env("JWT_SECRET_FILE", &secret)).await;
+    assert_eq!(status(&app, &hs256(SECRET, "ann")).await, 200);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ async fn both_listeners_tell_that_the_process_lives_and_is_ready() {
             let response = client.get(path).await;
             assert_eq!((response.status, response.body.as_str()), (200, r#"{"status":"ok"}"#), "{path}");
             let refused = client.request("POST", path, &[], "").await;
-            assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD"), "{path}");
+            assert_eq!((refused.status, refused.header("allow")), (405, "GET, HEAD, OPTIONS"), "{path}");
             let options = client.request("OPTIONS", path, &[], "").await;
             assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, OPTIONS"), "{path}");
         }

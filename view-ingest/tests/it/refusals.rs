@@ -122,7 +122,7 @@ async fn a_method_that_a_path_does_not_take_is_refused_with_those_that_it_takes(
         ("POST", "/posts/p/views", "GET, HEAD"),
         ("DELETE", "/posts/p/views", "GET, HEAD"),
         ("POST", "/posts/views", "GET, HEAD"),
-        ("BREW", "/readyz", "GET, HEAD"),
+        ("BREW", "/readyz", "GET, HEAD, OPTIONS"),
     ] {
         let response = app.http.request(method, path, &[], "").await;
         assert_eq!((response.status, response.header("allow")), (405, allowed), "{method} {path}");

@@ -1,5 +1,7 @@
 //! URLs of stores from files, and stores that strangers can listen to.
 
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
 use testkit::{
     postgres,
     posts::{IdType, PostsTable},
@@ -59,6 +61,50 @@ async fn what_is_wrong_with_such_files_is_told_at_once() {
         assert!(output.contains(text), "{text} is missing in\n{output}");
     }
     assert!(!output.contains("hidden"), "{output}");
+}
+
+/// Starts the program with a wrong command line or environment, and gives what it says.
+async fn complaint(program: DaemonBuilder) -> String {
+    let program = program.start();
+    assert_eq!(program.wait_exit().await.code(), Some(64), "{:?}", program.output());
+    program.output().join("\n")
+}
+
+#[tokio::test]
+async fn no_part_of_a_password_is_repeated() {
+    let scratch = Scratch::new();
+    let two_lines = scratch.write("two", "postgres://u:hidden@db/app\npostgres://u:hidden@db2/app\n");
+    let with_key = || on_free_ports().env("JWT_SECRET", SECRET);
+    for (program, why) in [
+        (with_key().env("DATABASE_URL", "postgres://u:pa@hidden-tail@db/app"), "write %40"),
+        (with_key().env("DATABASE_URL_FILE", &two_lines), "--database-url-file: has more than one line"),
+        (with_key().env("REDIS_URL", "redis://u:12/hidden@cache/0"), "write %40"),
+        (with_key().env("REDIS_URL", "redis://:hidden@cache/0\nredis://:hidden@cache/0"), "--redis-url: has more than one line"),
+        (with_key().arg("postgres://u:hidden@db/app"), "unexpected argument"),
+        (with_key().arg("--listen=127.0.0.1:0").arg("--database=postgres://u:hidden@db/app"), "unexpected argument"),
+    ] {
+        let output = complaint(program).await;
+        assert!(output.contains(why) && !output.contains("hidden"), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_text_is_named_without_its_value() {
+    for name in ["JWT_SECRET", "REDIS_URL", "DATABASE_URL"] {
+        let value = OsStr::from_bytes(b"hidden\xff");
+        let output = complaint(on_free_ports().env(name, value)).await;
+        assert!(output.contains(name) && output.contains("UTF-8") && !output.contains("hidden"), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_on_the_command_line_is_told() {
+    let server = RedisServer::start().await;
+    let program = on_free_ports().env("REDIS_URL", server.url()).args(["--jwt-secret", SECRET]);
+    let app = Ingest::start(program).await;
+    let lines = app.daemon.lines_with("the command line shows in the list of processes");
+    assert!(lines.len() == 1 && lines[0].contains("WARN") && lines[0].contains("JWT_SECRET"), "{:?}", app.daemon.output());
+    assert!(app.daemon.lines_with(SECRET).is_empty());
 }
 
 #[tokio::test]

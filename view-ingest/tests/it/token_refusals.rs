@@ -48,6 +48,15 @@ async fn each_reason_is_counted_and_told_without_the_token() {
         ("no_viewer", signed(good().without("sub"))),
         ("no_viewer", signed(good().claim("sub", json!(null)))),
         ("bad_viewer", signed(good().claim("sub", "a nn"))),
+        ("bad_viewer", signed(good().claim("sub", 7))),
+        ("bad_viewer", signed(good().claim("sub", 1.5))),
+        ("bad_viewer", signed(good().claim("sub", true))),
+        ("bad_viewer", signed(good().claim("sub", json!([])))),
+        ("bad_viewer", signed(good().claim("sub", json!(["ann"])))),
+        ("bad_viewer", signed(good().claim("sub", json!({})))),
+        ("malformed", signed(good().claim("nbf", json!(null)))),
+        ("malformed", signed(good().claim("nbf", "x"))),
+        ("malformed", signed(good().claim("nbf", -1))),
         ("crit", with_header(&json!({ "alg": "HS256", "crit": ["exp"], "exp": 1 }))),
     ];
     for (reason, token) in &cases {

@@ -44,6 +44,43 @@ async fn hangup_reads_the_keys_anew_and_still_runs_a_cycle() {
 }
 
 #[tokio::test]
+async fn hangup_waits_for_no_file() {
+    let world = World::new().await;
+    let scratch = Scratch::new();
+    let key = SigningKey::es256();
+    let file = scratch.write("key.pem", key.public_key_pem());
+    let daemon = world.program().env("JWT_PUBLIC_KEY_FILE", &file).env("SYNC_LINGER", "1h").start();
+    let client = Client::new(daemon.wait_for_listening("admin").await);
+    daemon.wait_for_line("Sync completed").await;
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    daemon.signal("HUP");
+    daemon.wait_for_line("the old one stays").await;
+    daemon.wait_for_nth_line(2, "Sync completed").await;
+    assert_eq!(client.get("/livez").await.status, 200);
+    assert_eq!(ask(&client, &Token::new("1").claim("role", "ADMIN").sign(&key)).await, 200);
+    daemon.signal("TERM");
+    assert!(daemon.wait_exit().await.success(), "{:?}", daemon.output());
+}
+
+#[tokio::test]
+async fn a_url_in_the_place_of_a_command_is_not_repeated() {
+    for arguments in [
+        &["migrate", "postgres://u:hidden@h/app"][..],
+        &["dead", "drop", "postgres://u:hidden@h/app"],
+        &["postgres://u:hidden@h"],
+    ] {
+        let program = Daemon::builder(PROGRAM)
+            .args(arguments)
+            .env("JWT_SECRET", SECRET)
+            .env("DATABASE_URL", "postgres://u@localhost/app")
+            .start();
+        assert_eq!(program.wait_exit().await.code(), Some(64), "{arguments:?}");
+        assert!(program.lines_with("hidden").is_empty() && !program.output().is_empty(), "{:?}", program.output());
+    }
+}
+
+#[tokio::test]
 async fn the_probes_take_options_and_no_request_without_a_host() {
     let world = World::new().await;
     let daemon = world.daemon().start();

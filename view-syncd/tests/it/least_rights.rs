@@ -54,6 +54,30 @@ fn users() -> [(&'static str, String); 2] {
     })
 }
 
+/// The scripts that a program sends.
+fn scripts(user: &str) -> Vec<String> {
+    let names: &[&str] = match user {
+        "view-ingest" => &["hydrate", "raced"],
+        _ => &["hydrate", "settle", "adjust", "take_out"],
+    };
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/redis/src/scripts");
+    names.iter().map(|name| std::fs::read_to_string(format!("{folder}/{name}.lua")).unwrap()).collect()
+}
+
+#[test]
+fn each_command_of_a_script_is_granted_to_whoever_runs_it() {
+    for (user, rules) in users() {
+        let granted: Vec<_> = rules.split(' ').filter_map(|rule| rule.strip_prefix('+')).collect();
+        for script in scripts(user) {
+            let commands: Vec<_> = script.split("call('").skip(1).map(|rest| rest.split('\'').next().unwrap()).collect();
+            assert!(!commands.is_empty());
+            for command in commands {
+                assert!(granted.contains(&command.to_ascii_lowercase().as_str()), "{user} lacks {command}");
+            }
+        }
+    }
+}
+
 /// Both programs under users of their own, and the test as the superuser of both stores.
 struct World {
     server: RedisServer,
@@ -159,7 +183,7 @@ impl World {
 #[tokio::test]
 async fn a_view_travels_all_its_ways_with_the_rights_of_the_readme() {
     let world = World::new().await;
-    for post in ["1", "2", "3", "4"] {
+    for post in ["1", "2", "3", "4", "5", "6"] {
         world.posts.insert_post(&world.sql, post, "99").await;
     }
     let known = "insert into post_views (post_id, user_id) values (1, 5); update posts set views_count = 1 where id = 1";
@@ -167,6 +191,17 @@ async fn a_view_travels_all_its_ways_with_the_rights_of_the_readme() {
     let subscriber = world.server.client().await;
     let mut messages = subscriber.message_rx();
     let () = subscriber.subscribe(world.keys.updates()).await.unwrap();
+
+    // Reads of posts that nobody has viewed, the second time from Redis, and of one that is not there.
+    for _ in 0..2 {
+        assert_eq!(world.client.get("/posts/5/views").await.json(), json!({ "postId": "5", "viewsCount": 0 }));
+        assert_eq!(world.client.get("/posts/views?ids=5,6,77").await.json(), json!({ "views": { "5": 0, "6": 0 } }));
+    }
+    for post in ["5", "6"] {
+        let meta = world.keys.meta(&PostId::parse(post).unwrap());
+        assert_eq!(world.redis.exists::<i64, _>(meta).await.unwrap(), 1, "post {post} is in Redis");
+    }
+    world.assert_nothing_was_forbidden().await;
 
     // First touch, and the drain.
     assert_eq!(world.verdict("5", "1").await, "duplicate 1", "the ledger's viewers are known");

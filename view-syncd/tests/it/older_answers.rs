@@ -211,6 +211,16 @@ async fn an_older_look_up_neither_lowers_nor_raises_what_is_known() {
 }
 
 #[tokio::test]
+async fn a_reader_puts_nothing_beside_what_is_no_set() {
+    let world = World::new().await;
+    let key = world.keys.views(&post());
+    let () = world.redis.set(&key, "somebody else's", None, None, false).await.unwrap();
+    let read = scripts::hydrate(&world.redis, &world.keys, &post(), &known(8, &[]), Depth::Read, TTL).await.unwrap();
+    assert!(!read, "it is left to a view's look-up");
+    assert_eq!(world.redis.exists::<i64, _>(world.keys.meta(&post())).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_union_corrects_what_still_differs_and_nothing_else() {
     let world = World::new().await;
     world.record("7", &["1", "2"]).await;

@@ -3,7 +3,7 @@
 use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, path::Path, process::ExitCode, str::FromStr, time::Duration};
 
 use super::{EXIT_USAGE, Setting, parse};
-use crate::files;
+use crate::files::{self, Reading};
 
 /// What is wrong with the settings, collected while they are resolved.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub struct Problems {
 impl Problems {
     /// Notes that the setting `name` is wrong, and why. The text must not repeat a secret.
     pub fn add(&mut self, name: &str, why: impl Display) {
-        self.problems.push(format!("{name}: {why}"));
+        self.problems.push(format!("{name}: {}", without_credentials(&why.to_string())));
     }
 
     /// Notes what is no mistake, but should not stay as it is. It is logged with the start. The text must not repeat a secret.
@@ -103,22 +103,17 @@ impl Problems {
     pub fn text_or_file<'s>(&mut self, direct: Option<&'s Setting>, file: Option<&'s Setting>) -> Option<(&'s str, String)> {
         let given = |setting: Option<&'s Setting>| setting.and_then(|setting| Some((setting.name(), setting.non_empty()?)));
         let (name, path) = match (given(direct), given(file)) {
-            (direct, None) => return direct.map(|(name, text)| (name, text.to_owned())),
+            (direct, None) => return direct.and_then(|(name, text)| Some((name, self.one_line(name, text)?))),
             (Some((direct, _)), Some((file, _))) => {
                 self.add(direct, format_args!("give only one of {direct} and {file}"));
                 return None;
             }
             (None, Some((file, path))) => (file, Path::new(path)),
         };
-        let text = match std::fs::read(path) {
-            Ok(content) => String::from_utf8(files::without_line_break(&content).to_vec()),
-            Err(error) => {
-                self.add(name, format_args!("cannot read {}: {error}", path.display()));
-                return None;
-            }
-        };
+        let read = files::read(path, Reading::First);
+        let read = read.map_err(|error| self.add(name, format_args!("cannot read {}: {error}", path.display()))).ok()?;
         // The library's error would show the text.
-        let Ok(text) = text else {
+        let Ok(text) = std::str::from_utf8(read.bare()) else {
             self.add(name, format_args!("{} is no text in UTF-8", path.display()));
             return None;
         };
@@ -127,10 +122,24 @@ impl Problems {
             self.add(name, format_args!("{} is empty", path.display()));
             return None;
         }
-        if let Some(warning) = files::exposed(name, path) {
+        let text = self.one_line(name, text)?;
+        if let Some(warning) = read.exposed(name) {
             self.warn(warning);
         }
-        Some((name, text.to_owned()))
+        Some((name, text))
+    }
+
+    /// Returns a text that is one line. What else it may be is not repeated: it may hold a secret.
+    fn one_line(&mut self, name: &str, text: &str) -> Option<String> {
+        let text = text.trim_start_matches('\u{feff}');
+        if text.contains(['\n', '\r']) {
+            self.add(name, "has more than one line");
+        } else if text.contains(|letter: char| letter.is_control() && letter != '\t') {
+            self.add(name, "has control characters");
+        } else {
+            return Some(text.to_owned());
+        }
+        None
     }
 
     /// Returns the settings where nothing was wrong.
@@ -152,6 +161,15 @@ impl Problems {
         }
         eprintln!("`{program} --help` lists the settings.");
         ExitCode::from(EXIT_USAGE)
+    }
+}
+
+/// Leaves out who logs in where a text repeats a URL, which was meant for another setting.
+fn without_credentials(text: &str) -> String {
+    match text.split_once("://").and_then(|(before, rest)| Some((before, rest.rsplit_once('@')?))) {
+        // What our own examples say.
+        None | Some((_, ("user:password", _))) => text.to_owned(),
+        Some((before, (_, host))) => format!("{before}://…@{host}"),
     }
 }
 
@@ -187,6 +205,19 @@ mod tests {
             "REDIS_PORT: invalid digit found in string in \"x\"",
         ];
         assert_eq!(problems.all(), expected);
+    }
+
+    #[test]
+    fn a_url_that_was_meant_for_another_setting_is_told_without_its_password() {
+        let mut problems = Problems::default();
+        let url = "postgres://u:hid@hid/den@db/app";
+        problems.duration(&setting("--interval", url, "5m"), Duration::ZERO);
+        problems.address(&setting("--listen", url, "127.0.0.1:1"));
+        problems.switch(&setting("--reads-require-token", url, "false"));
+        problems.parse::<u16>(&setting("REDIS_PORT", url, "1"));
+        let all = problems.all().join("\n");
+        assert!(problems.all().len() == 4 && !all.contains("hid") && all.matches("postgres://…@db/app").count() == 4, "{all}");
+        assert_eq!(without_credentials("as redis://user:password@host (no)"), "as redis://user:password@host (no)");
     }
 
     #[test]
