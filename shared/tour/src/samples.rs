@@ -1,6 +1,7 @@
 //! The sample configurations, each read by the program that it is for.
 
 mod compose;
+mod credentials;
 mod environment;
 mod haproxy;
 mod limits;

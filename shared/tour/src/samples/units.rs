@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tokio::process::Command;
 
+use super::credentials;
 use super::subject::{DAEMONS, Subject, holds};
 use crate::repository;
 use crate::shell::succeeds;
@@ -18,6 +19,7 @@ pub(super) async fn check(subject: &mut Subject) {
     let units = copies(subject);
     let verified = succeeds(Command::new("systemd-analyze").arg("verify").args(&units)).await;
     subject.report.holds("systemd-analyze verify", verified);
+    credentials::check(subject, &units).await;
     for daemon in DAEMONS {
         let name = format!("{daemon}.service");
         let unit = units.iter().find(|unit| unit.ends_with(&name)).cloned().unwrap_or_else(|| PathBuf::from(&name));
