@@ -106,9 +106,9 @@ check_roles() {
     headline 'deploy/docker/roles.sql'
     local grant password
     while read -r grant; do
-        succeeds "roles.sql has the README's ${grant%% ON *}" grep -qxF "$grant" deploy/docker/roles.sql
-    done < <(sed -n '/^-- after it, for view-ingest and view-syncd$/,/^```$/{/^GRANT/p}' README.md)
-    check "roles.sql has no other grant than the README's" "$(grep -c '^GRANT .* TO views;$' README.md)" "$(grep -c '^GRANT' deploy/docker/roles.sql)"
+        succeeds "roles.sql has the documented ${grant%% ON *}" grep -qxF "$grant" deploy/docker/roles.sql
+    done < <(sed -n '/^-- after it, for view-ingest and view-syncd$/,/^```$/{/^GRANT/p}' docs/adopt.md)
+    check "roles.sql has no other grant than the documented ones" "$(grep -c '^GRANT .* TO views;$' docs/adopt.md)" "$(grep -c '^GRANT' deploy/docker/roles.sql)"
     for password in "$(openssl rand -hex 24)" "$(openssl rand -hex 24)"; do
         succeeds 'roles.sql' env "VIEWS_PASSWORD=$password" psql -qX -v ON_ERROR_STOP=1 "$DATABASE_URL" -f deploy/docker/roles.sql
     done

@@ -36,10 +36,11 @@ const REDIS_SETTINGS: [(&str, &str); 2] = [("appendonly", "yes"), ("appendfsync"
 /// A commit that was answered survives the death of all of the server's processes. (It need not survive the machine's.)
 const POSTGRES_SETTINGS: [(&str, &str); 1] = [("synchronous_commit", "on")];
 
-/// The role of the programs, as the README names it. It has what the README grants it, and no more.
+/// The role of the programs, as docs/adopt.md names it. It has what is granted there, and no more.
 pub(crate) const ROLE: &str = "views";
-const README: &str = include_str!("../../../README.md");
-/// The first line of the README's grants.
+/// The document with the grants.
+const GRANTED: &str = include_str!("../../../docs/adopt.md");
+/// The line before the grants.
 const GRANTS: &str = "-- after it, for view-ingest and view-syncd\n";
 
 /// How the daemons are set up: everything that takes its time takes less of it.
@@ -103,8 +104,11 @@ impl Ground {
             .start();
         let exit = migration.wait_exit().await;
         assert!(exit.success(), "view-syncd migrate: {}", migration.output().join("\n"));
-        let grants = README.split(GRANTS).nth(1).and_then(|rest| rest.split("```").next()).expect("the README has the grants");
-        client.batch_execute(&format!("create role {ROLE} login; {grants}")).await.expect("cannot grant what the README grants");
+        let grants = GRANTED.split(GRANTS).nth(1).and_then(|rest| rest.split("```").next()).expect("the document has the grants");
+        client
+            .batch_execute(&format!("create role {ROLE} login; {grants}"))
+            .await
+            .expect("cannot grant what the document grants");
         Self { redis, postgres, database }
     }
 }
