@@ -1,4 +1,19 @@
-# Installs what is missing, on Debian and Ubuntu; elsewhere names it. Sourced after say.sh.
+# What the starters share: messages, the installation of what is missing (on Debian and Ubuntu; elsewhere it is named), and the place of
+# what is built. Sourced.
+
+say() { printf '%s\n' "$*"; }
+
+# A headline, so that a long log can be skimmed.
+headline() { printf '\n==> %s\n' "$*"; }
+
+# Says why the script cannot go on, and ends it.
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# Prints the folder that cargo builds into.
+target_folder() { cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'; }
 
 # Servers lie in sbin on Debian, which is not in every user's PATH; rustup's folder is missing from shells that it was not told of.
 PATH=$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
@@ -21,13 +36,12 @@ postgres_bin() {
     [[ -n $program ]] && program=$(readlink -f "$program") && printf '%s\n' "${program%/*}"
 }
 
-# The stores, the journey's own tools, and the C compiler that links Rust programs.
+# The stores, their clients, curl, and the C compiler that links Rust programs.
 need_stores_and_tools() {
     need redis-server redis-server
     need redis-cli redis-tools
     postgres_bin >/dev/null || MISSING+=(postgresql)
     need psql postgresql-client
-    need openssl openssl
     need curl curl ca-certificates
     need cc gcc libc6-dev
 }

@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use views_auth::{Verifier, config::KeyArgs};
-use views_core::settings::{Problems, parse_args};
+use views_core::settings::{Problems, Setting, parse, parse_args};
 use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
@@ -15,54 +15,64 @@ use crate::api::viewer_rate::Rate;
 #[derive(Debug, Parser)]
 #[command(name = "view-ingest", version, about)]
 struct Args {
-    /// Where to listen for views, unless systemd hands a socket over [default: 127.0.0.1:3001]
-    #[arg(long, env = "VIEW_INGEST_LISTEN", value_name = "ADDRESS")]
-    listen: Option<String>,
-    /// Where operators find /livez, /readyz and /metrics [default: 127.0.0.1:3003]
-    #[arg(long, env = "VIEW_INGEST_ADMIN_LISTEN", value_name = "ADDRESS")]
-    admin_listen: Option<String>,
-    /// How long Redis keeps a post that nobody views [default: 24h]
-    #[arg(long, env = "VIEW_TTL", value_name = "TIME")]
-    view_ttl: Option<String>,
-    /// How many posts a batch may name [default: 100]
-    #[arg(long, env = "VIEW_INGEST_MAX_BATCH", value_name = "NUMBER")]
-    max_batch: Option<String>,
-    /// How many connections are served at once; for the next one, the one that has been idle or incomplete longest gives way [default: 20000]
-    #[arg(long, env = "VIEW_INGEST_MAX_CONNECTIONS", value_name = "NUMBER")]
-    max_connections: Option<String>,
-    /// How many requests may wait for Redis, per worker; the next one gets a 503 [default: 10000]
-    #[arg(long, env = "VIEW_INGEST_MAX_QUEUE", value_name = "NUMBER")]
-    max_queue: Option<String>,
-    /// How many posts that could not be looked up are accepted while PostgreSQL is away; views of others get a 503 [default: 10000]
-    #[arg(long, env = "VIEW_INGEST_MAX_UNSEEN_POSTS", value_name = "NUMBER")]
-    max_unseen_posts: Option<String>,
-    /// How many views one account may send in a time, such as 60/1m; past them, 429 [default: no limit]
+    /// Where to listen for views, unless systemd hands a socket over
+    #[arg(long, env = "VIEW_INGEST_LISTEN", default_value = "127.0.0.1:3001", value_name = "ADDRESS")]
+    listen: Setting,
+    /// Where operators find /livez, /readyz and /metrics
+    #[arg(long, env = "VIEW_INGEST_ADMIN_LISTEN", default_value = "127.0.0.1:3003", value_name = "ADDRESS")]
+    admin_listen: Setting,
+    /// How many posts a batch may name
+    #[arg(long, env = "VIEW_INGEST_MAX_BATCH", default_value = "100", value_name = "NUMBER")]
+    max_batch: Setting,
+    /// How many connections are served at once
+    ///
+    /// For one connection more, the one that has been idle or incomplete longest gives way. Where all are being answered, the new one gets
+    /// a 503.
+    #[arg(long, env = "VIEW_INGEST_MAX_CONNECTIONS", default_value = "20000", value_name = "NUMBER")]
+    max_connections: Setting,
+    /// How many requests may wait for Redis, per worker; the next one gets a 503
+    #[arg(long, env = "VIEW_INGEST_MAX_QUEUE", default_value = "10000", value_name = "NUMBER")]
+    max_queue: Setting,
+    /// How many posts that could not be looked up are accepted while PostgreSQL is away; views of others get a 503
+    #[arg(long, env = "VIEW_INGEST_MAX_UNSEEN_POSTS", default_value = "10000", value_name = "NUMBER")]
+    max_unseen_posts: Setting,
+    /// How many views one account may send in a time, such as 60/1m; past them, 429 with Retry-After [default: no limit]
+    ///
+    /// With 60/1m an account may send 60 views at once, and one a second follows. A batch costs as many as it has distinct posts, and is
+    /// taken whole or refused whole; one that is larger than the whole rate costs all of it. Repeated views, and those of unknown posts,
+    /// cost as much as new ones; reads cost nothing. `view_ingest_views_rate_limited_total` counts the views that were refused.
+    ///
+    /// Each process counts for itself, so N of them behind a load balancer allow up to N times the rate. The last 100,000 accounts are
+    /// remembered, in about 50 MiB; one that is forgotten may send the full rate again.
     #[arg(long, env = "VIEW_INGEST_VIEWER_RATE", value_name = "NUMBER/TIME")]
-    viewer_rate: Option<String>,
+    viewer_rate: Option<Setting>,
     /// How many threads serve requests [default: half the number of processors]
     #[arg(long, env = "VIEW_INGEST_WORKERS", value_name = "NUMBER")]
-    workers: Option<String>,
-    /// Whether reading a count takes a token, too [default: false]
-    #[arg(long, env = "VIEW_INGEST_READS_REQUIRE_TOKEN", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    reads_require_token: Option<String>,
-    /// How long a client may take to send a request's head [default: 10s]
-    #[arg(long, env = "VIEW_INGEST_HEADER_TIMEOUT", value_name = "TIME")]
-    header_timeout: Option<String>,
-    /// How long a client may take to send a request's body [default: 10s]
-    #[arg(long, env = "VIEW_INGEST_BODY_TIMEOUT", value_name = "TIME")]
-    body_timeout: Option<String>,
-    /// How long a connection may stay open between two requests; longer than the load balancer's own time [default: 75s]
-    #[arg(long, env = "VIEW_INGEST_IDLE_TIMEOUT", value_name = "TIME")]
-    idle_timeout: Option<String>,
-    /// How long a client may take to receive an answer [default: 10s]
-    #[arg(long, env = "VIEW_INGEST_WRITE_TIMEOUT", value_name = "TIME")]
-    write_timeout: Option<String>,
-    /// How long to go on as before after SIGTERM, with /readyz at 503, until the load balancer has noticed [default: 0s]
-    #[arg(long, env = "VIEW_INGEST_SHUTDOWN_DELAY", value_name = "TIME")]
-    shutdown_delay: Option<String>,
-    /// How long requests in flight may take to finish after that [default: 30s]
-    #[arg(long, env = "VIEW_INGEST_SHUTDOWN_TIMEOUT", value_name = "TIME")]
-    shutdown_timeout: Option<String>,
+    workers: Option<Setting>,
+    /// Whether reading a count takes a token, too
+    #[arg(
+        long, env = "VIEW_INGEST_READS_REQUIRE_TOKEN", default_value = "false", value_name = "BOOL",
+        num_args = 0..=1, default_missing_value = "true"
+    )]
+    reads_require_token: Setting,
+    /// How long a client may take to send a request's whole head
+    #[arg(long, env = "VIEW_INGEST_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME")]
+    header_timeout: Setting,
+    /// How long a client may take to send a request's whole body
+    #[arg(long, env = "VIEW_INGEST_BODY_TIMEOUT", default_value = "10s", value_name = "TIME")]
+    body_timeout: Setting,
+    /// How long a connection may stay open between two requests; longer than the load balancer's own time
+    #[arg(long, env = "VIEW_INGEST_IDLE_TIMEOUT", default_value = "75s", value_name = "TIME")]
+    idle_timeout: Setting,
+    /// How long a client may take to receive a whole answer
+    #[arg(long, env = "VIEW_INGEST_WRITE_TIMEOUT", default_value = "10s", value_name = "TIME")]
+    write_timeout: Setting,
+    /// How long to go on as before after SIGTERM, with /readyz at 503, until the load balancer has noticed
+    #[arg(long, env = "VIEW_INGEST_SHUTDOWN_DELAY", default_value = "0s", value_name = "TIME")]
+    shutdown_delay: Setting,
+    /// How long requests in flight may take to finish after that
+    #[arg(long, env = "VIEW_INGEST_SHUTDOWN_TIMEOUT", default_value = "30s", value_name = "TIME")]
+    shutdown_timeout: Setting,
     #[command(flatten)]
     keys: KeyArgs,
     #[command(flatten)]
@@ -94,8 +104,6 @@ pub(crate) struct Settings {
 /// What a client, and all clients together, may ask for.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    /// How long Redis keeps a post that nobody views.
-    pub(crate) view_ttl: Duration,
     /// How many posts a request may name.
     pub(crate) max_batch: usize,
     /// How many connections are served at once.
@@ -116,6 +124,8 @@ pub(crate) struct Limits {
     pub(crate) write_timeout: Duration,
 }
 
+/// The shortest time that a client may be given.
+const SECOND: Duration = Duration::from_secs(1);
 /// The longest statement of view-ingest is a look-up of a few posts by their key.
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -125,48 +135,46 @@ impl Settings {
     /// # Errors
     /// The exit status to end with, after everything that is wrong has been printed.
     pub(crate) fn read() -> Result<(Self, LogSettings), ExitCode> {
-        let args: Args = parse_args(std::env::args_os())?;
-        args.check().map_err(|problems| problems.report("view-ingest"))
+        let args: Args = parse_args(Args::command(), std::env::args_os())?;
+        args.resolve().map_err(|problems| problems.report("view-ingest"))
     }
 }
 
 impl Args {
-    fn check(&self) -> Result<(Settings, LogSettings), Problems> {
+    fn resolve(&self) -> Result<(Settings, LogSettings), Problems> {
         let mut problems = Problems::default();
         let p = &mut problems;
-        let second = Duration::from_secs(1);
         // The other half is for Redis, the system's network and whoever sends the requests. With fewer workers, batches are larger and views
         // seldom go from one thread to another, which saves more than a second thread on two processors brings.
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let half_the_processors = || std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         let limits = Limits {
-            view_ttl: p.duration("--view-ttl", self.view_ttl.as_deref(), Duration::from_secs(24 * 3600), second),
-            max_batch: p.number("--max-batch", self.max_batch.as_deref(), 100, 1..=1_000),
-            max_connections: p.number("--max-connections", self.max_connections.as_deref(), 20_000, 1..=1_000_000),
-            max_queue: p.number("--max-queue", self.max_queue.as_deref(), 10_000, 1..=1_000_000),
-            viewer_rate: Rate::read(p, "--viewer-rate", self.viewer_rate.as_deref()),
-            reads_require_token: p.switch("--reads-require-token", self.reads_require_token.as_deref()),
-            header_timeout: p.duration("--header-timeout", self.header_timeout.as_deref(), 10 * second, second),
-            body_timeout: p.duration("--body-timeout", self.body_timeout.as_deref(), 10 * second, second),
-            idle_timeout: p.duration("--idle-timeout", self.idle_timeout.as_deref(), 75 * second, second),
-            write_timeout: p.duration("--write-timeout", self.write_timeout.as_deref(), 10 * second, second),
+            max_batch: p.number(&self.max_batch, 1..=1_000),
+            max_connections: p.number(&self.max_connections, 1..=1_000_000),
+            max_queue: p.number(&self.max_queue, 1..=1_000_000),
+            viewer_rate: p.optional(self.viewer_rate.as_ref(), Rate::parse),
+            reads_require_token: p.switch(&self.reads_require_token),
+            header_timeout: p.duration(&self.header_timeout, SECOND),
+            body_timeout: p.duration(&self.body_timeout, SECOND),
+            idle_timeout: p.duration(&self.idle_timeout, SECOND),
+            write_timeout: p.duration(&self.write_timeout, SECOND),
         };
-        let listen = p.address("--listen", self.listen.as_deref(), "127.0.0.1:3001");
-        let admin_listen = p.address("--admin-listen", self.admin_listen.as_deref(), "127.0.0.1:3003");
-        let workers = p.number("--workers", self.workers.as_deref(), processors.div_ceil(2), 1..=1_024);
-        let max_unseen_posts = p.number("--max-unseen-posts", self.max_unseen_posts.as_deref(), 10_000, 0..=100_000_000);
-        let shutdown_delay = p.duration("--shutdown-delay", self.shutdown_delay.as_deref(), Duration::ZERO, Duration::ZERO);
-        let shutdown_timeout = p.duration("--shutdown-timeout", self.shutdown_timeout.as_deref(), 30 * second, Duration::ZERO);
-        let verifier = self.keys.read(p);
-        let redis = self.redis.read(p);
-        let database = self.postgres.read(STATEMENT_TIMEOUT, p);
-        let posts = self.posts.read(p);
-        let logs = self.logs.read(p);
+        let listen = p.address(&self.listen);
+        let admin_listen = p.address(&self.admin_listen);
+        let workers = p.optional(self.workers.as_ref(), |text| parse::number(text, &(1..=1_024)));
+        let max_unseen_posts = p.number(&self.max_unseen_posts, 0..=100_000_000);
+        let shutdown_delay = p.duration(&self.shutdown_delay, Duration::ZERO);
+        let shutdown_timeout = p.duration(&self.shutdown_timeout, Duration::ZERO);
+        let verifier = self.keys.resolve(p);
+        let redis = self.redis.resolve(p);
+        let database = self.postgres.resolve(STATEMENT_TIMEOUT, p);
+        let posts = self.posts.resolve(p);
+        let logs = self.logs.resolve(p);
         match verifier {
             Some(verifier) if problems.is_empty() => Ok((
                 Settings {
                     listen,
                     admin_listen,
-                    workers,
+                    workers: workers.unwrap_or_else(half_the_processors),
                     verifier,
                     redis,
                     database,
@@ -187,17 +195,17 @@ impl Args {
 mod tests {
     use super::*;
 
-    fn check(args: &[&str]) -> Result<Settings, Problems> {
+    fn resolve(args: &[&str]) -> Result<Settings, Problems> {
         let args = std::iter::once("view-ingest").chain(args.iter().copied());
-        Args::try_parse_from(args).unwrap().check().map(|(settings, _)| settings)
+        Args::try_parse_from(args).unwrap().resolve().map(|(settings, _)| settings)
     }
 
     #[test]
     fn a_secret_is_all_that_must_be_given() {
-        let settings = check(&["--jwt-secret", testkit::tokens::SECRET]).map_err(|problems| problems.all().join("\n")).unwrap();
+        let settings = resolve(&["--jwt-secret", testkit::tokens::SECRET]).map_err(|problems| problems.all().join("\n")).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:3001");
         assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:3003");
-        assert_eq!(settings.limits.view_ttl, Duration::from_secs(86_400));
+        assert_eq!(settings.redis.view_ttl.seconds(), 86_400);
         assert_eq!(settings.limits.max_batch, 100);
         assert!(settings.limits.viewer_rate.is_none());
         assert!(settings.database.is_none());
@@ -207,7 +215,12 @@ mod tests {
     fn all_that_is_wrong_is_told_at_once() {
         let wrong =
             ["--listen", "x", "--view-ttl", "y", "--redis-url", "z", "--database-url", "mysql://h", "--viewer-rate", "60"];
-        let Err(problems) = check(&wrong) else { panic!("accepted") };
+        let Err(problems) = resolve(&wrong) else { panic!("accepted") };
         assert_eq!(problems.all().len(), 6, "{:?}", problems.all());
+    }
+
+    #[test]
+    fn every_setting_is_documented() {
+        testkit::configuration::assert_documented(Args::command());
     }
 }

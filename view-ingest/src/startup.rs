@@ -93,7 +93,6 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let read_queries = read_limit::read_queries();
     let (senders, receivers): (Vec<_>, Vec<_>) = clients.iter().map(|_| request::queue(settings.limits.max_queue)).unzip();
     let (mailboxes, mailbox_ends): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::unbounded_channel()).unzip();
-    let view_ttl = settings.limits.view_ttl;
     let admission = Arc::new(Admission::new(settings.limits.max_connections, metrics.clone()));
     tokio::spawn(Arc::clone(&admission).sweep(settings.limits.clone()));
     let app =
@@ -111,7 +110,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             not_found: not_found.clone(),
             unverified: unverified.clone(),
             read_queries: Arc::clone(&read_queries),
-            view_ttl,
+            view_ttl: settings.redis.view_ttl,
             health: Arc::clone(&health),
             metrics: metrics.clone(),
             worker_id,

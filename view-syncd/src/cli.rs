@@ -2,9 +2,12 @@
 
 use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use views_auth::{Verifier, config::KeyArgs};
-use views_core::settings::{EXIT_USAGE, Problems};
+use views_core::{
+    settings::{Problems, Setting, parse_args},
+    ttl::Ttl,
+};
 use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
@@ -14,7 +17,6 @@ use crate::commands::dead;
 /// A statement that takes longer than this is given up; the drain then tries with fewer pairs.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Brings views from Redis into PostgreSQL. Without a command it is a daemon.
@@ -23,24 +25,21 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Args {
     #[command(subcommand)]
     command: Option<Subcommands>,
-    /// Where operators find /livez, /readyz, /metrics and POST /posts/sync-views [default: 127.0.0.1:3002]
-    #[arg(long, env = "VIEW_SYNCD_ADMIN_LISTEN", value_name = "ADDRESS")]
-    admin_listen: Option<String>,
-    /// How often all posts in Redis are compared with PostgreSQL [default: 5m]
-    #[arg(long, env = "SYNC_INTERVAL", value_name = "TIME")]
-    interval: Option<String>,
-    /// How long views may wait for others to be stored together with them [default: 1s]
-    #[arg(long, env = "SYNC_LINGER", value_name = "TIME")]
-    linger: Option<String>,
-    /// How many views are stored together at most [default: 100000]
-    #[arg(long, env = "SYNC_BATCH_SIZE", value_name = "NUMBER")]
-    batch_size: Option<String>,
-    /// How long the last drain may take after SIGTERM [default: 60s]
-    #[arg(long, env = "SYNC_SHUTDOWN_TIMEOUT", value_name = "TIME")]
-    shutdown_timeout: Option<String>,
-    /// How long Redis keeps a post that nobody views [default: 24h]
-    #[arg(long, env = "VIEW_TTL", value_name = "TIME")]
-    view_ttl: Option<String>,
+    /// Where operators find /livez, /readyz, /metrics and POST /posts/sync-views
+    #[arg(long, env = "VIEW_SYNCD_ADMIN_LISTEN", default_value = "127.0.0.1:3002", value_name = "ADDRESS")]
+    admin_listen: Setting,
+    /// How often all posts in Redis are compared with PostgreSQL
+    #[arg(long, env = "SYNC_INTERVAL", default_value = "5m", value_name = "TIME")]
+    interval: Setting,
+    /// How long views may wait for others to be stored together with them
+    #[arg(long, env = "SYNC_LINGER", default_value = "1s", value_name = "TIME")]
+    linger: Setting,
+    /// How many views are stored together at most; each takes about 350 bytes of memory
+    #[arg(long, env = "SYNC_BATCH_SIZE", default_value = "100000", value_name = "NUMBER")]
+    batch_size: Setting,
+    /// How long the last drain may take after SIGTERM
+    #[arg(long, env = "SYNC_SHUTDOWN_TIMEOUT", default_value = "60s", value_name = "TIME")]
+    shutdown_timeout: Setting,
     #[command(flatten)]
     keys: KeyArgs,
     #[command(flatten)]
@@ -115,7 +114,7 @@ pub struct WorkSettings {
     /// How many pairs are gathered at most, but for the rest of a page.
     pub batch_size: usize,
     /// How long Redis keeps a post that nobody views.
-    pub view_ttl: Duration,
+    pub view_ttl: Ttl,
 }
 
 /// All settings, checked.
@@ -147,13 +146,8 @@ impl Settings {
 /// # Errors
 /// The exit status to end with, after the help text or everything that is wrong has been printed.
 pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Settings, ExitCode> {
-    let matches = command().try_get_matches_from(args);
-    let args = matches.and_then(|matches| Args::from_arg_matches(&matches)).map_err(|error| {
-        // Nothing is left to do when standard output is closed.
-        let _ = error.print();
-        if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
-    })?;
-    args.check().map_err(|problems| problems.report("view-syncd"))
+    let args: Args = parse_args(command(), args)?;
+    args.resolve().map_err(|problems| problems.report("view-syncd"))
 }
 
 /// The command line. Every flag is global, so that it may stand before or behind the command.
@@ -162,23 +156,21 @@ fn command() -> clap::Command {
 }
 
 impl Args {
-    fn check(&self) -> Result<Settings, Problems> {
+    fn resolve(&self) -> Result<Settings, Problems> {
         let mut problems = Problems::default();
         let p = &mut problems;
-        let work = WorkSettings {
-            linger: p.duration("--linger", self.linger.as_deref(), SECOND, Duration::ZERO),
-            batch_size: p.number("--batch-size", self.batch_size.as_deref(), 100_000, 1..=500_000),
-            view_ttl: p.duration("--view-ttl", self.view_ttl.as_deref(), DAY, SECOND),
-        };
-        let command = self.read_command(p);
-        let redis = self.redis.read(p);
+        let linger = p.duration(&self.linger, Duration::ZERO);
+        let batch_size = p.number(&self.batch_size, 1..=500_000);
+        let command = self.resolve_command(p);
+        let redis = self.redis.resolve(p);
+        let work = WorkSettings { linger, batch_size, view_ttl: redis.view_ttl };
         let before = p.all().len();
-        let database = self.postgres.read(STATEMENT_TIMEOUT, p);
+        let database = self.postgres.resolve(STATEMENT_TIMEOUT, p);
         if database.is_none() && p.all().len() == before {
             p.add("--database-url", "is required (DATABASE_URL)");
         }
-        let posts = self.posts.read(p);
-        let logs = self.logs.read(p);
+        let posts = self.posts.resolve(p);
+        let logs = self.logs.resolve(p);
         match (command, database) {
             (Some(command), Some(database)) if problems.is_empty() => {
                 let sync = SyncSettings { redis, database, posts, work };
@@ -188,18 +180,18 @@ impl Args {
         }
     }
 
-    fn read_command(&self, p: &mut Problems) -> Option<Command> {
-        // All are read whatever the command, so that a typing error in the daemon's settings shows with the first command that is tried.
-        let admin_listen = p.address("--admin-listen", self.admin_listen.as_deref(), "127.0.0.1:3002");
-        let interval = p.duration("--interval", self.interval.as_deref(), 300 * SECOND, SECOND);
-        let shutdown_timeout = p.duration("--shutdown-timeout", self.shutdown_timeout.as_deref(), 60 * SECOND, SECOND);
+    fn resolve_command(&self, p: &mut Problems) -> Option<Command> {
+        // All are resolved whatever the command, so that a typing error in the daemon's settings shows with the first command that is tried.
+        let admin_listen = p.address(&self.admin_listen);
+        let interval = p.duration(&self.interval, SECOND);
+        let shutdown_timeout = p.duration(&self.shutdown_timeout, SECOND);
         match &self.command {
             Some(Subcommands::Dead(action)) => Some(Command::Dead(action.clone())),
             Some(Subcommands::Sync) => Some(Command::Sync),
             Some(Subcommands::Migrate) => Some(Command::Migrate),
             Some(Subcommands::Claim) => Some(Command::Claim),
             None => {
-                let verifier = self.keys.read(p)?;
+                let verifier = self.keys.resolve(p)?;
                 let daemon = DaemonSettings { admin_listen, interval, shutdown_timeout, verifier };
                 Some(Command::Daemon(Box::new(daemon)))
             }
@@ -209,18 +201,20 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches;
+
     use super::*;
 
     const DATABASE: &str = "postgres://u:hidden@db/app";
 
-    fn check(args: &[&str]) -> Result<Settings, Problems> {
+    fn resolve(args: &[&str]) -> Result<Settings, Problems> {
         let matches = command().get_matches_from(std::iter::once("view-syncd").chain(args.iter().copied()));
-        Args::from_arg_matches(&matches).unwrap().check()
+        Args::from_arg_matches(&matches).unwrap().resolve()
     }
 
     #[test]
     fn a_database_and_a_key_are_all_that_the_daemon_needs() {
-        let (command, common) = check(&["--database-url", DATABASE, "--jwt-secret", &"hidden".repeat(6)]).unwrap().into_parts();
+        let (command, common) = resolve(&["--database-url", DATABASE, "--jwt-secret", &"hidden".repeat(6)]).unwrap().into_parts();
         let Command::Daemon(daemon) = &command else { panic!("{command:?}") };
         assert_eq!(daemon.interval, Duration::from_secs(300));
         assert_eq!(daemon.admin_listen.to_string(), "127.0.0.1:3002");
@@ -233,17 +227,38 @@ mod tests {
         for args in
             [["sync", "--database-url", DATABASE], ["--database-url", DATABASE, "migrate"], ["claim", "--database-url", DATABASE]]
         {
-            assert!(check(&args).is_ok(), "{args:?}");
+            assert!(resolve(&args).is_ok(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_flag_on_either_side_of_a_command_wins_over_the_default() {
+        for (args, seconds) in [
+            (vec!["sync", "--view-ttl", "2h"], 7_200),
+            (vec!["--view-ttl", "2h", "sync"], 7_200),
+            (vec!["--view-ttl", "2h", "dead", "list"], 7_200),
+            (vec!["dead", "--view-ttl", "2h", "list"], 7_200),
+            (vec!["sync", "--view-ttl", ""], 86_400),
+            (vec!["sync"], 86_400),
+        ] {
+            let args = [args, vec!["--database-url", DATABASE]].concat();
+            let (_, common) = resolve(&args).unwrap().into_parts();
+            assert_eq!(common.sync.work.view_ttl.seconds(), seconds, "{args:?}");
         }
     }
 
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
         let problems =
-            check(&["--interval", "soon", "--batch-size", "0", "--redis-url", "x", "--log-format", "xml"]).unwrap_err();
+            resolve(&["--interval", "soon", "--batch-size", "0", "--redis-url", "x", "--log-format", "xml"]).unwrap_err();
         let all = problems.all().join("\n");
         for name in ["--interval", "--batch-size", "--redis-url", "--database-url", "--jwt-secret", "--log-format"] {
             assert!(all.contains(name), "{name} is missing in\n{all}");
         }
+    }
+
+    #[test]
+    fn every_setting_is_documented() {
+        testkit::configuration::assert_documented(command());
     }
 }

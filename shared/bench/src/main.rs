@@ -27,7 +27,7 @@ use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 
 use crate::{
-    parts::{Name, Setting},
+    parts::{name::Name, setting::Setting},
     report::Results,
     servers::{Kind, Programs},
 };
@@ -96,7 +96,8 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     for part in parts {
         println!("==> {}", part.as_str());
         let before = cpu::used_by_others(QUIET).await?;
-        let mut measured = part.run(&setting).await.with_context(|| format!("{} could not be measured", part.as_str()))?;
+        let mut measured =
+            parts::run(*part, &setting).await.with_context(|| format!("{} could not be measured", part.as_str()))?;
         measured.machine.used_by_others = before.max(cpu::used_by_others(QUIET).await?);
         println!("{}", report::markdown::body(&measured));
         results.parts.insert(part.as_str().to_owned(), measured);

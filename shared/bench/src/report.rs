@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Machine;
+use crate::{machine::Machine, parts::name::Name};
 
 const RESULTS: &str = "results.json";
 const TABLES: &str = "results.md";
@@ -135,7 +135,7 @@ impl Results {
     /// The parts, in the order in which they are to be read.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = (&String, &Part)> {
         let mut parts: Vec<_> = self.parts.iter().collect();
-        parts.sort_by_key(|(name, _)| crate::parts::Name::place(name));
+        parts.sort_by_key(|(name, _)| Name::place(name));
         parts.into_iter()
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted and where it lies ([`ids`], [`keys`], [`post`]), whose it is ([`owner`]), how settings are read ([`settings`], [`files`],
+//! What is counted and where it lies ([`ids`], [`keys`], [`post`], [`ttl`]), whose it is ([`owner`]), how settings are read ([`settings`], [`files`],
 //! [`network`]), and what every process is made of ([`ticks`], [`failpoints`]). It knows neither store.
 
 pub mod failpoints;
@@ -10,3 +10,4 @@ pub mod owner;
 pub mod post;
 pub mod settings;
 pub mod ticks;
+pub mod ttl;

@@ -7,7 +7,10 @@ use stateright::Path;
 use crate::{
     actions::Action,
     daemon::DaemonAction,
-    ingest::{Command, Ingest, IngestAction, Pipeline, Step, commands},
+    ingest::{
+        IngestAction,
+        state::{Command, Ingest, Pipeline, Step, commands},
+    },
     redis::Entry,
     setup::Setup,
     viewers::name,

@@ -3,8 +3,8 @@
 mod normal;
 
 use crate::{
-    daemon::{Daemon, DaemonAction, Task},
-    ingest::{Ingest, Pipeline, Step},
+    daemon::state::{Daemon, Task},
+    ingest::state::{Ingest, Pipeline, Step},
     postgres::Postgres,
     redis::Redis,
     setup::{Bounds, Setup},
@@ -93,34 +93,6 @@ impl World {
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.ingests.iter().any(|ingest| matches!(ingest.step, Step::Record(_)) || ingest.adrift.is_some())
-    }
-
-    /// A world at rest after one process of view-syncd has run a cycle: drain, scan, drain, repair, the dead once more.
-    #[must_use]
-    pub fn after_a_cycle(&self, setup: &Setup) -> Self {
-        let mut world = self.clone();
-        world.drain(setup);
-        if world.is_scanned(setup) {
-            world.finish(DaemonAction::Look, setup);
-            world.drain(setup);
-            world.finish(DaemonAction::Drift, setup);
-        }
-        world.finish(DaemonAction::ReadDead, setup);
-        if world.is_scanned(setup) {
-            world.finish(DaemonAction::Look, setup);
-        }
-        world
-    }
-
-    fn drain(&mut self, setup: &Setup) {
-        self.finish(DaemonAction::Read(self.redis.outbox.len()), setup);
-    }
-
-    fn finish(&mut self, action: DaemonAction, setup: &Setup) {
-        self.daemon(0, action, setup);
-        while self.daemons[0].task != Task::Idle {
-            self.daemon(0, DaemonAction::Go, setup);
-        }
     }
 
     /// What is wrong with a count that is told now to somebody who asked when so many had been acknowledged.

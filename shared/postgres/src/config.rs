@@ -4,45 +4,50 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio_postgres::config::{Config, SslMode};
-use views_core::settings::{Problems, given};
+use views_core::settings::{Problems, Setting};
 
 use crate::sql::identifier::{ColumnName, TableName};
 use crate::unprotected;
 
 /// The flags of PostgreSQL.
-#[derive(Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "PostgreSQL")]
 pub struct PostgresArgs {
     /// postgres://user:password@host:5432/name, with sslmode=disable, prefer, require, verify-ca or verify-full
+    ///
+    /// It is required for view-syncd. Without it, view-ingest cannot tell authors and unknown posts, and leaves both to view-syncd.
+    ///
+    /// `sslmode=prefer` is the default, `require` encrypts without a look at the certificate, as libpq does, and `verify-full` checks it
+    /// against the platform's roots; `verify-ca` is treated alike. The variable SSL_CERT_FILE names other roots, for Redis too. At the start
+    /// both programs warn of a server on another machine that is not checked, and of a password of Redis that goes there without TLS.
+    ///
+    /// A URL with Prisma's parameters (`?schema=…&connection_limit=…`) works as it is. Behind PgBouncer in transaction mode, set its
+    /// `ignore_startup_parameters = options` and `max_prepared_statements`. The daemon view-syncd needs a pooler in session mode, or none.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database_url: Option<String>,
+    database_url: Option<Setting>,
     /// A file with that URL, where its password should not stand in the environment
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
-    database_url_file: Option<String>,
-}
-
-impl std::fmt::Debug for PostgresArgs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresArgs").finish_non_exhaustive()
-    }
+    database_url_file: Option<Setting>,
 }
 
 /// The flags of the application's posts table.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "The application's posts table")]
 pub struct PostsArgs {
-    /// The table of posts, with its schema if need be; upper case and odd characters are kept: `Post`, `blog.Post` [default: posts]
-    #[arg(long, env = "POSTS_TABLE", value_name = "TABLE")]
-    posts_table: Option<String>,
-    /// The column with a post's id [default: id]
-    #[arg(long, env = "POST_ID_COLUMN", value_name = "COLUMN")]
-    post_id_column: Option<String>,
-    /// The column with a post's author [default: author_id]
-    #[arg(long, env = "AUTHOR_COLUMN", value_name = "COLUMN")]
-    author_column: Option<String>,
-    /// The column with a post's count of views [default: views_count]
-    #[arg(long, env = "COUNT_COLUMN", value_name = "COLUMN")]
-    count_column: Option<String>,
+    /// The table of posts, with its schema if need be; upper case and odd characters are kept: `Post`, `blog.Post`
+    ///
+    /// Names in double quotes work, too: `"blog"."Post"`. The ledger, `post_views`, stands in the same schema.
+    #[arg(long, env = "POSTS_TABLE", default_value = "posts", value_name = "TABLE")]
+    posts_table: Setting,
+    /// The column with a post's id
+    #[arg(long, env = "POST_ID_COLUMN", default_value = "id", value_name = "COLUMN")]
+    post_id_column: Setting,
+    /// The column with a post's author
+    #[arg(long, env = "AUTHOR_COLUMN", default_value = "author_id", value_name = "COLUMN")]
+    author_column: Setting,
+    /// The column with a post's count of views
+    #[arg(long, env = "COUNT_COLUMN", default_value = "views_count", value_name = "COLUMN")]
+    count_column: Setting,
 }
 
 /// Where PostgreSQL is.
@@ -75,12 +80,11 @@ pub struct PostsSettings {
 }
 
 impl PostgresArgs {
-    /// Reads the flags and notes what is wrong with them; `None` where no database is named.
+    /// Returns the settings and notes what is wrong with them; `None` where no database is named.
     ///
     /// A statement that the server works on for longer than `statement_timeout` is given up by the server.
-    pub fn read(&self, statement_timeout: Duration, problems: &mut Problems) -> Option<DatabaseSettings> {
-        let direct = ("--database-url", self.database_url.as_deref());
-        let (name, url) = problems.text_or_file(direct, ("--database-url-file", self.database_url_file.as_deref()))?;
+    pub fn resolve(&self, statement_timeout: Duration, problems: &mut Problems) -> Option<DatabaseSettings> {
+        let (name, url) = problems.text_or_file(self.database_url.as_ref(), self.database_url_file.as_ref())?;
         let Some((text, ssl, options)) = adapt(&url) else {
             problems.add(name, "sslmode must be disable, prefer, require, verify-ca or verify-full");
             return None;
@@ -124,22 +128,14 @@ impl PostgresArgs {
 }
 
 impl PostsArgs {
-    /// Reads the flags and notes what is wrong with them.
-    pub fn read(&self, problems: &mut Problems) -> PostsSettings {
-        let mut column = |name: &str, text: &Option<String>, default: &str| {
-            ColumnName::parse(given(text.as_deref()).unwrap_or(default)).unwrap_or_else(|error| {
-                problems.add(name, error);
-                ColumnName::literal(default)
-            })
-        };
-        let id = column("--post-id-column", &self.post_id_column, "id");
-        let author = column("--author-column", &self.author_column, "author_id");
-        let count = column("--count-column", &self.count_column, "views_count");
-        let table = TableName::parse(given(self.posts_table.as_deref()).unwrap_or("posts")).unwrap_or_else(|error| {
-            problems.add("--posts-table", error);
-            TableName::literal("posts")
-        });
-        PostsSettings { table, id, author, count }
+    /// Returns the settings and notes what is wrong with them.
+    pub fn resolve(&self, problems: &mut Problems) -> PostsSettings {
+        PostsSettings {
+            id: problems.resolve(&self.post_id_column, ColumnName::parse),
+            author: problems.resolve(&self.author_column, ColumnName::parse),
+            count: problems.resolve(&self.count_column, ColumnName::parse),
+            table: problems.resolve(&self.posts_table, TableName::parse),
+        }
     }
 }
 
@@ -209,12 +205,22 @@ fn escape_option(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        postgres: PostgresArgs,
+        #[command(flatten)]
+        posts: PostsArgs,
+    }
 
     fn read(url: &str) -> Result<DatabaseSettings, Problems> {
         let mut problems = Problems::default();
-        let settings = PostgresArgs { database_url: Some(url.into()), ..PostgresArgs::default() }
-            .read(Duration::from_secs(7), &mut problems);
+        let cli = Cli::parse_from(["test", "--database-url", url]);
+        let settings = cli.postgres.resolve(Duration::from_secs(7), &mut problems);
         problems.into_result(()).map(|()| settings.unwrap())
     }
 
@@ -256,7 +262,7 @@ mod tests {
     #[test]
     fn the_tables_defaults_are_those_of_the_documentation() {
         let mut problems = Problems::default();
-        let posts = PostsArgs::default().read(&mut problems);
+        let posts = Cli::parse_from(["test"]).posts.resolve(&mut problems);
         assert!(problems.is_empty());
         assert_eq!(posts.table.to_string(), "\"posts\"");
         assert_eq!(posts.count.to_string(), "\"views_count\"");

@@ -15,7 +15,7 @@ use views_core::{
 };
 
 pub use self::look::{Seen, look};
-pub use crate::pair::{Pair, prepare};
+pub use crate::pair::{Pair, Sent, prepare};
 use crate::{
     Database, DatabaseError,
     rows::{at_place, author_of, places},

@@ -69,7 +69,7 @@ fn connect(application: &postgres::Database, statement_timeout: Duration) -> Dat
         #[command(flatten)]
         posts: PostsArgs,
     }
-    let posts = Args::parse_from(["test"]).posts.read(&mut Problems::default());
+    let posts = Args::parse_from(["test"]).posts.resolve(&mut Problems::default());
     let settings = DatabaseSettings { config: application.url().parse().unwrap(), verify: false };
     Database::new(&settings, posts, 4, statement_timeout).unwrap()
 }

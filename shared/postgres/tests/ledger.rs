@@ -39,8 +39,8 @@ async fn an_id_that_is_no_uuid_is_refused_and_not_stored_as_another() {
 
     let args = Args::try_parse_from(["test", "--database-url", &application.url()]).unwrap();
     let mut problems = Problems::default();
-    let settings = args.postgres.read(TIMEOUT, &mut problems).unwrap();
-    let database = Database::new(&settings, args.posts.read(&mut problems), 1, TIMEOUT).unwrap();
+    let settings = args.postgres.resolve(TIMEOUT, &mut problems).unwrap();
+    let database = Database::new(&settings, args.posts.resolve(&mut problems), 1, TIMEOUT).unwrap();
     database.migrate().await.unwrap();
 
     for pair in [(POST, "42"), ("42", POST)] {

@@ -30,8 +30,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 fn database(url: &str, table: &str) -> Database {
     let args = Args::try_parse_from(["test", "--database-url", url, "--posts-table", table]).unwrap();
     let mut problems = Problems::default();
-    let settings = args.postgres.read(TIMEOUT, &mut problems).unwrap();
-    Database::new(&settings, args.posts.read(&mut problems), 2, TIMEOUT).unwrap()
+    let settings = args.postgres.resolve(TIMEOUT, &mut problems).unwrap();
+    Database::new(&settings, args.posts.resolve(&mut problems), 2, TIMEOUT).unwrap()
 }
 
 async fn owner(url: &str) -> String {

@@ -86,7 +86,7 @@ fn connect(application: &postgres::Database, role: &str) -> Database {
         #[command(flatten)]
         posts: PostsArgs,
     }
-    let posts = Args::parse_from(["test"]).posts.read(&mut Problems::default());
+    let posts = Args::parse_from(["test"]).posts.resolve(&mut Problems::default());
     let url = application.url().replace("postgres@", &format!("{role}@"));
     Database::new(&DatabaseSettings { config: url.parse().unwrap(), verify: false }, posts, 2, Duration::from_secs(10)).unwrap()
 }

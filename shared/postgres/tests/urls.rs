@@ -23,7 +23,7 @@ fn told_about(url: &str) -> Option<String> {
     // What the command line itself does not take never gets as far as the settings.
     let cli = Cli::try_parse_from(["test".to_owned(), format!("--database-url={url}")]).ok()?;
     let mut problems = Problems::default();
-    cli.postgres.read(Duration::from_secs(1), &mut problems);
+    cli.postgres.resolve(Duration::from_secs(1), &mut problems);
     Some(format!("{:?} {:?}", problems.all(), cli.postgres))
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use fred::clients::Client;
 use testkit::{
-    ports,
+    grants, ports,
     postgres::{Database, PostgresServer},
     posts::PostsTable,
     process::Daemon,
@@ -24,7 +24,6 @@ use tokio::{
 };
 
 use crate::{
-    application,
     history::History,
     schedule::{self, INGESTS, Link, Program},
     unit::{Recipe, Unit},
@@ -38,10 +37,6 @@ const POSTGRES_SETTINGS: [(&str, &str); 1] = [("synchronous_commit", "on")];
 
 /// The role of the programs, as docs/adopt.md names it. It has what is granted there, and no more.
 pub(crate) const ROLE: &str = "views";
-/// The document with the grants.
-const GRANTED: &str = include_str!("../../../docs/adopt.md");
-/// The line before the grants.
-const GRANTS: &str = "-- after it, for view-ingest and view-syncd\n";
 
 /// How the daemons are set up: everything that takes its time takes less of it.
 const SHARED_SETTINGS: [(&str, &str); 1] = [("LOG_LEVEL", "info,fred=error")];
@@ -85,8 +80,8 @@ impl Ground {
         self.redis.port()
     }
 
-    /// Starts the stores, with the posts and an empty ledger.
-    pub(crate) async fn lay(binaries: &Path, world: &World) -> Self {
+    /// Starts the stores, with the posts, what else the application has in its database, and an empty ledger.
+    pub(crate) async fn lay(binaries: &Path, world: &World, application: &str) -> Self {
         let (redis, postgres) =
             tokio::join!(RedisServer::start_with(&REDIS_SETTINGS), PostgresServer::start_with(&POSTGRES_SETTINGS));
         let database = postgres.database().await;
@@ -96,7 +91,7 @@ impl Ground {
         for post in &world.posts {
             table.insert_post(&client, &post.id, post.authors[0].as_str()).await;
         }
-        client.batch_execute(application::SETUP).await.expect("cannot set up the application");
+        client.batch_execute(application).await.expect("cannot set up the application");
         let migration = Daemon::builder(binaries.join("view-syncd"))
             .arg("migrate")
             .env("DATABASE_URL", database.url())
@@ -104,9 +99,8 @@ impl Ground {
             .start();
         let exit = migration.wait_exit().await;
         assert!(exit.success(), "view-syncd migrate: {}", migration.output().join("\n"));
-        let grants = GRANTED.split(GRANTS).nth(1).and_then(|rest| rest.split("```").next()).expect("the document has the grants");
         client
-            .batch_execute(&format!("create role {ROLE} login; {grants}"))
+            .batch_execute(&format!("create role {ROLE} login; {}", grants::statements()))
             .await
             .expect("cannot grant what the document grants");
         Self { redis, postgres, database }

@@ -2,45 +2,66 @@
 
 use clap::Args;
 use fred::types::config::{Config, ServerConfig};
-use views_core::keys::Keys;
-use views_core::settings::{Problems, given};
+use views_core::{
+    keys::Keys,
+    settings::{Problems, Setting},
+    ttl::Ttl,
+};
 
 use crate::unprotected;
 
 /// The flags of Redis.
-#[derive(Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisArgs {
     /// redis://, rediss:// (TLS) or redis-sentinel://, with user, password and database [default: redis://localhost:6379/0]
+    ///
+    /// With Sentinel it is `redis-sentinel://user:password@one:26379/0?node=two:26379&sentinelServiceName=NAME`: NAME is the name under which
+    /// the sentinels `one` and `two` monitor the primary. User and password are Redis's; those of the sentinels, where they demand any, are
+    /// `sentinelUsername` and `sentinelPassword`. `rediss-sentinel://` is TLS. Without a URL, host, port, password and database count.
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
-    redis_url: Option<String>,
+    redis_url: Option<Setting>,
     /// A file with that URL, where its password should not stand in the environment
     #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE")]
-    redis_url_file: Option<String>,
+    redis_url_file: Option<Setting>,
+    // Who mistakes it for the URL puts a password into it.
     /// The host, where no URL is given
-    #[arg(long, env = "REDIS_HOST", value_name = "HOST")]
-    redis_host: Option<String>,
-    /// The port, where no URL is given [default: 6379]
-    #[arg(long, env = "REDIS_PORT", value_name = "PORT")]
-    redis_port: Option<String>,
+    #[arg(
+        long, env = "REDIS_HOST", hide_env_values = true, default_value = "localhost", value_name = "HOST",
+        value_parser = Setting::named_by_variable()
+    )]
+    redis_host: Setting,
+    /// The port, where no URL is given
+    #[arg(
+        long, env = "REDIS_PORT", default_value = "6379", value_name = "PORT",
+        value_parser = Setting::named_by_variable()
+    )]
+    redis_port: Setting,
     /// The password, where no URL is given; better through the environment
     #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
-    redis_password: Option<String>,
-    /// The database's number, where no URL is given [default: 0]
-    #[arg(long, env = "REDIS_DB", value_name = "NUMBER")]
-    redis_db: Option<String>,
+    redis_password: Option<Setting>,
+    /// The database's number, where no URL is given
+    #[arg(
+        long, env = "REDIS_DB", default_value = "0", value_name = "NUMBER",
+        value_parser = Setting::named_by_variable()
+    )]
+    redis_db: Setting,
     /// What every key and channel begins with, where several installations share one database of Redis [default: empty]
+    ///
+    /// At most 64 characters of `[A-Za-z0-9_.:/-]`, such as `shop:`. It has to be the same for view-ingest and view-syncd.
     #[arg(long, env = "REDIS_PREFIX", value_name = "PREFIX")]
-    redis_prefix: Option<String>,
-    /// Put up with a Redis that may evict views that are not in PostgreSQL yet (maxmemory-policy allkeys-*) [default: false]
-    #[arg(long, env = "ALLOW_EVICTION", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    allow_eviction: Option<String>,
-}
-
-impl std::fmt::Debug for RedisArgs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisArgs").finish_non_exhaustive()
-    }
+    redis_prefix: Option<Setting>,
+    /// How long Redis keeps a post that nobody views
+    ///
+    /// Both programs set it, so give them the same. What is not in PostgreSQL yet is kept without such a limit.
+    #[arg(long, env = "VIEW_TTL", default_value = "24h", value_name = "TIME")]
+    view_ttl: Setting,
+    /// Put up with a Redis that may evict views that are not in PostgreSQL yet (maxmemory-policy allkeys-*)
+    #[arg(
+        long, env = "ALLOW_EVICTION", default_value = "false", value_name = "BOOL",
+        num_args = 0..=1, default_missing_value = "true"
+    )]
+    allow_eviction: Setting,
 }
 
 /// Where Redis is, without its secrets when shown.
@@ -50,6 +71,8 @@ pub struct RedisSettings {
     pub config: Config,
     /// The names of this installation's keys.
     pub keys: Keys,
+    /// How long it keeps a post that nobody views.
+    pub view_ttl: Ttl,
     /// Whether a Redis that may evict the outbox is good enough.
     pub allow_eviction: bool,
 }
@@ -75,46 +98,43 @@ impl RedisSettings {
 }
 
 impl RedisArgs {
-    /// Reads the flags and notes what is wrong with them.
-    pub fn read(&self, problems: &mut Problems) -> RedisSettings {
-        let file = ("--redis-url-file", self.redis_url_file.as_deref());
+    /// Returns the settings and notes what is wrong with them.
+    pub fn resolve(&self, problems: &mut Problems) -> RedisSettings {
         let before = problems.all().len();
-        let (name, config) = match problems.text_or_file(("--redis-url", self.redis_url.as_deref()), file) {
+        let (name, config) = match problems.text_or_file(self.redis_url.as_ref(), self.redis_url_file.as_ref()) {
             Some((name, url)) => (name, from_url(name, &url, problems)),
             // A file that cannot be read stands for a URL all the same, and the parts are not asked.
-            None if problems.all().len() > before => (file.0, Config::default()),
-            None => ("REDIS_HOST", self.parts(problems)),
+            None if problems.all().len() > before => ("", Config::default()),
+            None => (self.redis_host.name(), self.parts(problems)),
         };
         if let Some(warning) = unprotected::redis(name, &config) {
             problems.warn(warning);
         }
-        let keys = Keys::with_prefix(given(self.redis_prefix.as_deref()).unwrap_or_default()).unwrap_or_else(|error| {
-            problems.add("--redis-prefix", error);
-            Keys::default()
-        });
-        let allow_eviction = problems.switch("--allow-eviction", self.allow_eviction.as_deref());
-        RedisSettings { config, keys, allow_eviction }
+        let keys = problems.optional(self.redis_prefix.as_ref(), Keys::with_prefix).unwrap_or_default();
+        let view_ttl = Ttl::new(problems.duration(&self.view_ttl, Ttl::LEAST));
+        let allow_eviction = problems.switch(&self.allow_eviction);
+        RedisSettings { config, keys, view_ttl, allow_eviction }
     }
 
     fn parts(&self, problems: &mut Problems) -> Config {
-        let host = given(self.redis_host.as_deref()).unwrap_or("localhost");
-        let port: u16 = problems.parse("REDIS_PORT", self.redis_port.as_deref(), 6379);
-        let database: u8 = problems.parse("REDIS_DB", self.redis_db.as_deref(), 0);
-        if host.contains(['/', '@', ' ']) {
-            // What is not a host is probably a URL, and that may hold a password.
-            problems.add("REDIS_HOST", "is not a host name; a URL goes into REDIS_URL");
-        }
+        let host = problems.resolve(&self.redis_host, host);
+        let (port, database) = (problems.parse(&self.redis_port), problems.parse(&self.redis_db));
         Config {
             server: ServerConfig::new_centralized(host, port),
             // A password may hold any character, so it does not pass through a URL.
-            password: self.redis_password.clone().filter(|password| !password.is_empty()),
+            password: self.redis_password.as_ref().and_then(Setting::secret).map(str::to_owned),
             database: Some(database),
             ..Config::default()
         }
     }
 }
 
-/// Reads a URL. What is wrong with it is told without repeating it: it may hold a password.
+/// What is not a host is probably a URL, and that may hold a password, so it is not repeated.
+fn host(text: &str) -> Result<String, &'static str> {
+    if text.contains(['/', '@', ' ']) { Err("is not a host name; a URL goes into REDIS_URL") } else { Ok(text.to_owned()) }
+}
+
+/// Parses a URL. What is wrong with it is told without repeating it: it may hold a password.
 fn from_url(name: &str, url: &str, problems: &mut Problems) -> Config {
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     if !matches!(scheme, "redis" | "rediss" | "redis-sentinel" | "rediss-sentinel") {
@@ -137,47 +157,55 @@ fn from_url(name: &str, url: &str, problems: &mut Problems) -> Config {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
-    fn read(args: &RedisArgs) -> Result<RedisSettings, Problems> {
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        redis: RedisArgs,
+    }
+
+    fn resolve(flags: &[&str]) -> Result<RedisSettings, Problems> {
         let mut problems = Problems::default();
-        let settings = args.read(&mut problems);
+        let settings = Cli::parse_from(std::iter::once("test").chain(flags.iter().copied())).redis.resolve(&mut problems);
         problems.into_result(settings)
     }
 
     #[test]
     fn without_any_setting_it_is_the_local_server() {
-        assert_eq!(read(&RedisArgs::default()).unwrap().describe(), "redis://localhost:6379/0");
+        assert_eq!(resolve(&[]).unwrap().describe(), "redis://localhost:6379/0");
     }
 
     #[test]
     fn the_origin_documents_four_variables_are_understood() {
-        let args = RedisArgs {
-            redis_host: Some("cache".into()),
-            redis_port: Some("6380".into()),
-            redis_password: Some("p@ss/:#".into()),
-            redis_db: Some("3".into()),
-            ..RedisArgs::default()
-        };
-        let settings = read(&args).unwrap();
+        let flags = ["--redis-host=cache", "--redis-port=6380", "--redis-password=p@ss/:#", "--redis-db=3"];
+        let settings = resolve(&flags).unwrap();
         assert_eq!(settings.describe(), "redis://cache:6380/3");
         assert_eq!(settings.config.password.as_deref(), Some("p@ss/:#"));
     }
 
     #[test]
+    fn what_is_wrong_with_the_parts_is_told_by_their_variables() {
+        let problems = resolve(&["--redis-host=redis://:hidden@cache", "--redis-port=x", "--redis-db=256", "--view-ttl=0"]);
+        let expected = [
+            "REDIS_HOST: is not a host name; a URL goes into REDIS_URL",
+            "REDIS_PORT: invalid digit found in string in \"x\"",
+            "REDIS_DB: number too large to fit in target type in \"256\"",
+            "--view-ttl: must be at least 1s, not 0",
+        ];
+        assert_eq!(problems.unwrap_err().all(), expected);
+    }
+
+    #[test]
     fn an_empty_password_is_none_as_in_the_origin_documents_example() {
-        let args = RedisArgs { redis_password: Some(String::new()), ..RedisArgs::default() };
-        assert_eq!(read(&args).unwrap().config.password, None);
+        assert_eq!(resolve(&["--redis-password="]).unwrap().config.password, None);
     }
 
     #[test]
     fn a_url_wins_over_the_parts_and_keeps_its_secrets() {
-        let args = RedisArgs {
-            redis_url: Some("rediss://app:hidden@cache.example:6390/2".into()),
-            redis_host: Some("elsewhere".into()),
-            ..RedisArgs::default()
-        };
-        let settings = read(&args).unwrap();
+        let settings = resolve(&["--redis-url=rediss://app:hidden@cache.example:6390/2", "--redis-host=elsewhere"]).unwrap();
         assert_eq!(settings.describe(), "rediss://cache.example:6390/2");
         assert!(settings.config.tls.is_some());
         assert!(!format!("{settings:?}").contains("hidden"));
@@ -185,19 +213,18 @@ mod tests {
 
     #[test]
     fn a_prefix_that_no_key_can_begin_with_is_told_with_all_else_that_is_wrong() {
-        let with = |prefix: &str| RedisArgs { redis_prefix: Some(prefix.into()), ..RedisArgs::default() };
-        assert_eq!(read(&with("shop:")).unwrap().keys.outbox(), "shop:views:outbox");
-        assert_eq!(read(&with("")).unwrap().keys.outbox(), "views:outbox");
-        let args = RedisArgs { redis_url: Some("hidden".into()), ..with("{shop}:") };
-        let problems = read(&args).unwrap_err();
+        assert_eq!(resolve(&["--redis-prefix=shop:"]).unwrap().keys.outbox(), "shop:views:outbox");
+        assert_eq!(resolve(&["--redis-prefix="]).unwrap().keys.outbox(), "views:outbox");
+        let problems = resolve(&["--redis-url=hidden", "--redis-prefix={shop}:"]).unwrap_err();
         assert_eq!(problems.all().len(), 2, "{problems:?}");
         assert!(problems.all().iter().any(|problem| problem.starts_with("--redis-prefix: ")), "{problems:?}");
     }
 
     #[test]
     fn sentinels_are_named_with_their_service() {
-        let url = "rediss-sentinel://app:hidden@one/2?node=two:26380&sentinelServiceName=views&sentinelPassword=secret";
-        let settings = read(&RedisArgs { redis_url: Some(url.into()), ..RedisArgs::default() }).unwrap();
+        let url =
+            "--redis-url=rediss-sentinel://app:hidden@one/2?node=two:26380&sentinelServiceName=views&sentinelPassword=secret";
+        let settings = resolve(&[url]).unwrap();
         assert_eq!(settings.describe(), "rediss-sentinel://two:26380,one:26379/2?sentinelServiceName=views");
         let ServerConfig::Sentinel { password, .. } = &settings.config.server else { panic!("{settings:?}") };
         assert_eq!((settings.config.password.as_deref(), password.as_deref()), (Some("hidden"), Some("secret")));
@@ -205,16 +232,14 @@ mod tests {
 
     #[test]
     fn sentinels_without_a_service_are_refused_with_what_is_missing() {
-        let args = RedisArgs { redis_url: Some("redis-sentinel://:hidden@one".into()), ..RedisArgs::default() };
-        let problems = format!("{:?}", read(&args).unwrap_err().all());
+        let problems = format!("{:?}", resolve(&["--redis-url=redis-sentinel://:hidden@one"]).unwrap_err().all());
         assert!(problems.contains("sentinelServiceName=NAME") && !problems.contains("hidden"), "{problems}");
     }
 
     #[test]
     fn a_wrong_url_is_refused_without_repeating_it() {
         for url in ["http://:hidden@host", "redis://:hidden@host:port/0", "hidden"] {
-            let args = RedisArgs { redis_url: Some(url.into()), ..RedisArgs::default() };
-            let problems = read(&args).unwrap_err();
+            let problems = resolve(&["--redis-url", url]).unwrap_err();
             assert!(!format!("{:?}", problems.all()).contains("hidden"), "{:?}", problems.all());
         }
     }

@@ -3,8 +3,6 @@
 //! They are sent whole each time (`EVAL`): the server keeps them compiled by their text, and there is no hash that a restart or a
 //! `SCRIPT FLUSH` could make it forget.
 
-use std::time::Duration;
-
 use fred::{
     clients::Client,
     error::Error,
@@ -15,6 +13,7 @@ use views_core::{
     ids::{PostId, ViewerId},
     keys::{Keys, field},
     post::KnownPost,
+    ttl::Ttl,
 };
 
 use crate::resp::{Commands, Reply};
@@ -49,7 +48,7 @@ pub async fn hydrate(
     post: &PostId,
     known: &KnownPost,
     depth: Depth,
-    ttl: Duration,
+    ttl: Ttl,
 ) -> Result<bool, Error> {
     let mode = match depth {
         Depth::Read => "read",
@@ -71,7 +70,7 @@ pub async fn refresh(
     known: &KnownPost,
     seen: Option<&str>,
     viewers: &[ViewerId],
-    ttl: Duration,
+    ttl: Ttl,
 ) -> Result<bool, Error> {
     let args = [known.author.as_str().into(), known.views.into(), "refresh".into(), seen.unwrap_or_default().into()];
     Ok(put(redis, keys, post, args, viewers, &known.viewers, ttl).await? == HYDRATED)
@@ -93,10 +92,10 @@ async fn put(
     first: [Value; 4],
     past: &[ViewerId],
     viewers: &[String],
-    ttl: Duration,
+    ttl: Ttl,
 ) -> Result<i64, Error> {
     let mut args: Vec<Value> = Vec::with_capacity(1 + first.len() + past.len() + viewers.len());
-    args.push(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).into());
+    args.push(ttl.seconds().into());
     args.extend(first);
     args.extend(past.iter().map(|viewer| Value::from(viewer.as_str())));
     args.extend(viewers.iter().map(|viewer| Value::from(viewer.as_str())));
@@ -203,12 +202,12 @@ impl Adjustment {
 
 /// Writes the command that brings posts into order. The reply has for each of them 1 when it was done, 0 when Redis knows more by now, or an
 /// error.
-pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], ttl: Duration) {
+pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], ttl: Ttl) {
     commands.command("EVAL", 3 + 10 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
     for Adjustment { post, .. } in adjustments {
         commands.parts(&keys.meta_parts(post)).parts(&keys.views_parts(post));
     }
-    commands.number(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
+    commands.number(ttl.seconds());
     for adjustment in adjustments {
         let Adjustment { known, views, is_quiet, author, recorded, acked, .. } = adjustment;
         for number in [known, views] {

@@ -20,7 +20,7 @@ fn told_about(url: &str) -> Option<String> {
     // What the command line itself does not take never gets as far as the settings.
     let cli = Cli::try_parse_from(["test".to_owned(), format!("--redis-url={url}")]).ok()?;
     let mut problems = Problems::default();
-    let redis = cli.redis.read(&mut problems);
+    let redis = cli.redis.resolve(&mut problems);
     Some(format!("{:?} {redis:?} {} {:?}", problems.all(), redis.describe(), cli.redis))
 }
 
@@ -41,7 +41,7 @@ proptest! {
         let host = format!("{scheme}app:{}{middle}{}@cache:6379/0", HALVES[0], HALVES[1]);
         if let Ok(cli) = Cli::try_parse_from(["test".to_owned(), format!("--redis-host={host}")]) {
             let mut problems = Problems::default();
-            cli.redis.read(&mut problems);
+            cli.redis.resolve(&mut problems);
             let told = format!("{:?}", problems.all());
             prop_assert!(!problems.is_empty() && HALVES.iter().all(|half| !told.contains(half)), "{told}");
         }

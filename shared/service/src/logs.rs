@@ -2,21 +2,20 @@
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
-use views_core::settings::{Problems, given};
-
-/// The Redis library reports each lost connection once more in its own words, which are left out.
-const DEFAULT_FILTER: &str = "info,fred=error";
+use views_core::settings::{Problems, Setting};
 
 /// The flags of logging.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LogArgs {
-    /// What to log: error, warn, info, debug or trace, or a filter such as `info,view_ingest=debug` [default: info]
-    #[arg(long, env = "LOG_LEVEL", value_name = "FILTER")]
-    log_level: Option<String>,
-    /// The form of log lines: text or json [default: text]
-    #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT")]
-    log_format: Option<String>,
+    /// What to log: error, warn, info, debug or trace, or a filter such as `info,view_ingest=debug`
+    ///
+    /// The default leaves out the lines of the Redis library, which reports each lost connection once more in its own words.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info,fred=error", value_name = "FILTER")]
+    log_level: Setting,
+    /// The form of log lines: text or json
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: Setting,
 }
 
 /// The form of log lines.
@@ -40,21 +39,14 @@ pub struct LogSettings {
 }
 
 impl LogArgs {
-    /// Reads the flags and notes what is wrong with them. To be read last: it takes along the warnings that all other settings gave.
-    pub fn read(&self, problems: &mut Problems) -> LogSettings {
-        let format = match given(self.log_format.as_deref()) {
-            None | Some("text") => LogFormat::Text,
-            Some("json") => LogFormat::Json,
-            Some(other) => {
-                problems.add("--log-format", format_args!("{other:?} is neither text nor json"));
-                LogFormat::Text
-            }
-        };
-        let filter = given(self.log_level.as_deref()).unwrap_or(DEFAULT_FILTER);
-        let filter = EnvFilter::try_new(filter).unwrap_or_else(|error| {
-            problems.add("--log-level", error);
-            EnvFilter::new(DEFAULT_FILTER)
+    /// Returns the settings and notes what is wrong with them. To be resolved last: it takes along the warnings that all other settings gave.
+    pub fn resolve(&self, problems: &mut Problems) -> LogSettings {
+        let format = problems.resolve(&self.log_format, |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            other => Err(format!("{other:?} is neither text nor json")),
         });
+        let filter = problems.resolve(&self.log_level, |text| EnvFilter::try_new(text));
         LogSettings { filter, format, warnings: problems.take_warnings() }
     }
 }

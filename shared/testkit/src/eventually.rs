@@ -46,30 +46,42 @@ impl<T, E: std::fmt::Debug> Outcome for Result<T, E> {
 /// Polls `condition` until it holds, and panics with the description and the last outcome when `limit` has passed first.
 /// A condition that hangs is cut off at the deadline too.
 #[track_caller]
-pub fn eventually<F, R>(
-    description: &str,
-    limit: Duration,
-    mut condition: F,
-) -> impl Future<Output = <R::Output as Outcome>::Value>
+pub fn eventually<F, R>(description: &str, limit: Duration, condition: F) -> impl Future<Output = <R::Output as Outcome>::Value>
 where
     F: FnMut() -> R,
     R: Future<Output: Outcome>,
 {
     // An async function would report this file instead of the test.
     let caller = Location::caller();
-    let deadline = Instant::now() + limit;
     async move {
-        let mut last = "no outcome yet".to_owned();
-        while let Ok(outcome) = timeout_at(deadline, condition()).await {
-            match outcome.into_value() {
-                Ok(value) => return value,
-                Err(why) => last = why,
-            }
-            if Instant::now() >= deadline {
-                break;
-            }
-            sleep(POLL_INTERVAL).await;
-        }
+        let last = match within(limit, condition).await {
+            Ok(value) => return value,
+            Err(last) => last,
+        };
         panic!("not within {limit:?} at {caller}: {description} (last outcome: {last})");
     }
+}
+
+/// Polls `condition` until it holds, and returns its value.
+///
+/// # Errors
+/// The last outcome, when `limit` has passed first.
+pub async fn within<F, R>(limit: Duration, mut condition: F) -> Result<<R::Output as Outcome>::Value, String>
+where
+    F: FnMut() -> R,
+    R: Future<Output: Outcome>,
+{
+    let deadline = Instant::now() + limit;
+    let mut last = "no outcome yet".to_owned();
+    while let Ok(outcome) = timeout_at(deadline, condition()).await {
+        match outcome.into_value() {
+            Ok(value) => return Ok(value),
+            Err(why) => last = why,
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+    Err(last)
 }

@@ -1,6 +1,6 @@
 //! HAProxy with the project's own sample configuration, `deploy/haproxy.cfg`.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ const START_ATTEMPTS: usize = 5;
 pub struct HaProxy {
     _daemon: Daemon,
     address: SocketAddr,
+    address_v6: Option<SocketAddr>,
     scratch: Scratch,
 }
 
@@ -34,8 +35,9 @@ impl HaProxy {
         let program = program();
         for _ in 0..START_ATTEMPTS {
             let address = SocketAddr::from(([127, 0, 0, 1], ports::free()));
+            let address_v6 = has_ipv6().then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())));
             let scratch = Scratch::new();
-            let file = scratch.write("haproxy.cfg", configuration(address, ingest, syncd));
+            let file = scratch.write("haproxy.cfg", configuration(address, address_v6, ingest, syncd));
             let log = scratch.write("log", "");
             // The log has a line for each request, and many tests' worth of them; a file takes them in without being looked at.
             let daemon = Daemon::builder("sh")
@@ -45,7 +47,7 @@ impl HaProxy {
             let answers = || async { TcpStream::connect(address).await.is_ok() || !daemon.is_running() };
             eventually("HAProxy listens", SOON, answers).await;
             if daemon.is_running() {
-                return Self { _daemon: daemon, address, scratch };
+                return Self { _daemon: daemon, address, address_v6, scratch };
             }
             let output = daemon.output().join("\n");
             // Another process may have taken the port between its choice and its use.
@@ -57,6 +59,11 @@ impl HaProxy {
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect to over IPv6, if this machine has it.
+    pub fn address_v6(&self) -> Option<SocketAddr> {
+        self.address_v6
     }
 
     /// How often HAProxy has found that a server, by its name in the configuration, has come `"UP"` or gone `"DOWN"`.
@@ -84,14 +91,15 @@ impl HaProxy {
     }
 }
 
-fn configuration(address: SocketAddr, ingest: [SocketAddr; 2], syncd: SocketAddr) -> String {
+fn configuration(address: SocketAddr, address_v6: Option<SocketAddr>, ingest: [SocketAddr; 2], syncd: SocketAddr) -> String {
     let mut text = std::fs::read_to_string(SAMPLE).unwrap_or_else(|error| panic!("cannot read {SAMPLE}: {error}"));
+    let bind = address_v6.map_or_else(|| address.to_string(), |v6| format!("{address},{v6}"));
     // With what stands before the address, which distinguishes it from the other ones and from those that take its place.
     let replaced = [
-        ("bind ", ":8080", address),
-        ("server ingest1 ", "127.0.0.1:3001", ingest[0]),
-        ("server ingest2 ", "127.0.0.1:3011", ingest[1]),
-        ("server syncd ", "127.0.0.1:3002", syncd),
+        ("bind ", ":8080", bind),
+        ("server ingest1 ", "127.0.0.1:3001", ingest[0].to_string()),
+        ("server ingest2 ", "127.0.0.1:3011", ingest[1].to_string()),
+        ("server syncd ", "127.0.0.1:3002", syncd.to_string()),
     ];
     for (before, sample, actual) in replaced {
         let sample = format!("{before}{sample}");
@@ -101,8 +109,15 @@ fn configuration(address: SocketAddr, ingest: [SocketAddr; 2], syncd: SocketAddr
     text
 }
 
-/// Debian keeps servers in a folder that is not in every user's `PATH`.
-fn program() -> PathBuf {
+fn has_ipv6() -> bool {
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|interfaces| !interfaces.is_empty())
+}
+
+/// Returns the path of HAProxy, which Debian keeps in a folder that is not in every user's `PATH`.
+///
+/// # Panics
+/// When it is not installed.
+pub fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]);
     folders

@@ -1,6 +1,6 @@
 //! A small HTTP client, and bare bytes for requests that no client would send.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,6 +61,13 @@ impl Client {
     /// A client that opens a new connection for every request.
     pub fn without_keep_alive(address: SocketAddr) -> Self {
         Self { address, connections: Connections::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http() }
+    }
+
+    /// A client that connects from one address of this machine, which is how a server tells clients apart.
+    pub fn from_address(local: IpAddr, address: SocketAddr) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(local));
+        Self { address, connections: Connections::builder(TokioExecutor::new()).build(connector) }
     }
 
     /// `GET` without a token.

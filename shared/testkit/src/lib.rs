@@ -1,4 +1,4 @@
-//! Everything that the tests of view-ingest and view-syncd need around them: real servers that are thrown away,
+//! Everything that the tests of view-ingest and view-syncd, and the tour, need around them: real servers that are thrown away,
 //! processes, tokens, a client, and outages.
 //!
 //! Nothing here returns an error: what goes wrong is a failed test, so it panics and says what happened. Nothing stays
@@ -8,6 +8,8 @@ mod eventually;
 mod server;
 mod supervisor;
 
+pub mod configuration;
+pub mod grants;
 pub mod haproxy;
 pub mod http;
 pub mod ports;
@@ -23,4 +25,4 @@ pub mod tls;
 pub mod tokens;
 pub mod traffic;
 
-pub use self::eventually::{Outcome, SOON, eventually};
+pub use self::eventually::{Outcome, SOON, eventually, within};

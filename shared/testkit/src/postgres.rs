@@ -105,9 +105,13 @@ impl PostgresServer {
 
     /// Creates an empty database of a new name.
     pub async fn database(&self) -> Database {
-        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        self.database_named(&format!("test_{}", uuid::Uuid::new_v4().simple())).await
+    }
+
+    /// Creates an empty database whose name people are to read. It must need no quotes in SQL.
+    pub async fn database_named(&self, name: &str) -> Database {
         self.client().await.batch_execute(&format!("create database {name}")).await.expect("cannot create a database");
-        Database::new(self.endpoint.clone(), name)
+        Database::new(self.endpoint.clone(), name.to_owned())
     }
 
     /// Copies a database, with all that is in it. Connections to it end: a database that is in use is not copied.
@@ -146,6 +150,11 @@ impl PostgresServer {
     /// The server's first process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.server.pid()
+    }
+
+    /// Whether the server has been started and has not ended since.
+    pub fn is_running(&self) -> bool {
+        self.server.is_running()
     }
 
     /// The server's temporary folder.
@@ -287,6 +296,14 @@ impl PostgresBuilder {
         }
         lines
     }
+}
+
+/// Returns the path of one of PostgreSQL's programs, of the same version as the server.
+///
+/// # Panics
+/// When PostgreSQL is not installed.
+pub fn program(name: &str) -> PathBuf {
+    Binaries::find().program(name)
 }
 
 /// A folder that belongs to the user who runs the server.

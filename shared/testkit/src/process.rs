@@ -3,6 +3,8 @@
 mod watchdog;
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ pub struct DaemonBuilder {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     socket: Option<TcpListener>,
+    log: Option<PathBuf>,
 }
 
 /// A running program under test. It is killed when this is dropped and when the test process dies; a failing test
@@ -94,10 +97,16 @@ impl DaemonBuilder {
         self
     }
 
+    /// Appends the lines of both output streams to a file as well, for people to read while the program runs.
+    pub fn log_to(mut self, file: impl Into<PathBuf>) -> Self {
+        self.log = Some(file.into());
+        self
+    }
+
     /// Starts the program. It does not wait for anything.
     ///
     /// # Panics
-    /// When the program cannot be started, or outside a runtime.
+    /// When the program cannot be started, the log cannot be opened, or outside a runtime.
     pub fn start(self) -> Daemon {
         let name = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Before the program, so that it can outlive the test only if the test dies in the instant between the next two calls.
@@ -129,8 +138,9 @@ impl DaemonBuilder {
 
         let (sender, state) = watch::channel(State::default());
         let sender = Arc::new(sender);
-        let output = tokio::spawn(capture(child.stdout.take().expect("stdout is piped"), sender.clone()));
-        let errors = tokio::spawn(capture(child.stderr.take().expect("stderr is piped"), sender.clone()));
+        let log = self.log.as_deref().map(open_log);
+        let output = tokio::spawn(capture(child.stdout.take().expect("stdout is piped"), sender.clone(), log.clone()));
+        let errors = tokio::spawn(capture(child.stderr.take().expect("stderr is piped"), sender.clone(), log));
         let leash = watchdog.clone();
         tokio::spawn(async move {
             // Both streams end with the process, and an exit that is known must come with the complete output.
@@ -143,10 +153,19 @@ impl DaemonBuilder {
     }
 }
 
-async fn capture(stream: impl AsyncRead + Unpin, state: Arc<watch::Sender<State>>) {
+fn open_log(file: &Path) -> Arc<File> {
+    let opened = File::options().create(true).append(true).open(file);
+    Arc::new(opened.unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display())))
+}
+
+async fn capture(stream: impl AsyncRead + Unpin, state: Arc<watch::Sender<State>>, log: Option<Arc<File>>) {
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).await.is_ok_and(|length| length > 0) {
+        if let Some(mut log) = log.as_deref() {
+            // A folder that has been removed meanwhile is no reason to lose the line.
+            let _ = log.write_all(&line);
+        }
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         state.send_modify(|state| state.lines.push(text));
         line.clear();
@@ -156,7 +175,13 @@ async fn capture(stream: impl AsyncRead + Unpin, state: Arc<watch::Sender<State>
 impl Daemon {
     /// Prepares to run the program at a path.
     pub fn builder(program: impl AsRef<Path>) -> DaemonBuilder {
-        DaemonBuilder { program: program.as_ref().to_owned(), arguments: Vec::new(), environment: Vec::new(), socket: None }
+        DaemonBuilder {
+            program: program.as_ref().to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            socket: None,
+            log: None,
+        }
     }
 
     /// The process's id.

@@ -82,6 +82,11 @@ impl RedisServer {
         self.server.pid()
     }
 
+    /// Whether the server has been started and has not ended since.
+    pub fn is_running(&self) -> bool {
+        self.server.is_running()
+    }
+
     /// The server's temporary folder, with its append-only file.
     pub fn folder(&self) -> &Path {
         self.server.folder()

@@ -105,6 +105,10 @@ impl Server {
         self.supervisor.pid()
     }
 
+    pub(crate) fn is_running(&self) -> bool {
+        self.supervisor.is_running()
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.supervisor.folder()
     }

@@ -20,7 +20,7 @@ use views_core::ticks;
 
 use crate::{
     cli::Limits,
-    http::phase_timer::{Clock, PhaseTimer},
+    http::{clock::Clock, phase_timer::PhaseTimer},
     metrics::Metrics,
 };
 

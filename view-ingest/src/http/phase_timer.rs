@@ -5,12 +5,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
-use crate::cli::Limits;
+use crate::{cli::Limits, http::clock::Clock};
 
 /// What hyper's buffers begin with, in bytes.
 const SMALL_BUFFER: usize = 8 * 1024;
@@ -76,30 +76,6 @@ pub(crate) enum Due {
     /// To end, as an answer is not taken.
     NotTaken,
     End,
-}
-
-/// A clock of the process that is read without asking the system, and as exact as it is swept.
-#[derive(Debug)]
-pub(crate) struct Clock {
-    start: Instant,
-    now_ms: AtomicU64,
-}
-
-impl Clock {
-    pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), now_ms: AtomicU64::new(0) }
-    }
-
-    /// Brings the clock up to date.
-    pub(crate) fn tick(&self) {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Two threads may do this at once, and time goes only forwards.
-        self.now_ms.fetch_max(now, Relaxed);
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.now_ms.load(Relaxed)
-    }
 }
 
 /// A request that may be refused for another connection's sake.
@@ -310,153 +286,4 @@ impl PhaseTimer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn limits() -> Limits {
-        Limits {
-            view_ttl: SECOND,
-            max_batch: 1,
-            max_connections: 1,
-            max_queue: 1,
-            reads_require_token: false,
-            header_timeout: SECOND,
-            body_timeout: SECOND,
-            idle_timeout: SECOND,
-            write_timeout: 10 * SECOND,
-            viewer_rate: None,
-        }
-    }
-
-    fn timer() -> (Arc<Clock>, PhaseTimer) {
-        let clock = Arc::new(Clock::new());
-        (Arc::clone(&clock), PhaseTimer::new(clock))
-    }
-
-    #[test]
-    fn a_request_that_came_in_after_the_sweep_is_answered() {
-        let limits = limits();
-        let (clock, timer) = timer();
-        assert_eq!(timer.due(&limits), Due::Nothing);
-        clock.now_ms.store(1_001, Relaxed);
-        assert_eq!(timer.due(&limits), Due::Look);
-        timer.looked(false);
-        assert_eq!(timer.due(&limits), Due::End);
-        // From the head to the answer, and after it.
-        for phase in [HEAD, BUSY, IDLE] {
-            timer.enter(phase);
-            assert_eq!(timer.due(&limits), Due::Nothing, "{phase}");
-        }
-        clock.now_ms.store(3_000, Relaxed);
-        timer.begin();
-        clock.now_ms.store(9_000, Relaxed);
-        assert_eq!(timer.due(&limits), Due::Nothing, "a request has its own deadlines");
-    }
-
-    #[test]
-    fn a_connection_is_not_taken_apart_under_an_answer() {
-        let limits = Limits { idle_timeout: 3 * SECOND, ..limits() };
-        let (clock, timer) = timer();
-        timer.writes(1);
-        clock.now_ms.store(3_000, Relaxed);
-        assert_eq!(timer.due(&limits), Due::Nothing);
-        clock.now_ms.store(3_001, Relaxed);
-        assert_eq!(timer.due(&limits), Due::End, "nobody takes for ever");
-    }
-
-    #[test]
-    fn an_answer_has_one_deadline_however_many_parts_it_is_taken_in() {
-        let limits = Limits { write_timeout: SECOND, idle_timeout: 10 * SECOND, ..limits() };
-        let (clock, timer) = timer();
-        for now in [0, 500, 1_000, 1_001] {
-            clock.now_ms.store(now, Relaxed);
-            assert_eq!(timer.due(&limits) == Due::NotTaken, now > 1_000, "{now}");
-            timer.writes(1);
-        }
-        timer.written();
-        timer.writes(1);
-        assert_eq!(timer.due(&limits), Due::Nothing, "the next answer has its own");
-    }
-
-    #[test]
-    fn only_who_is_waited_for_gives_way_and_only_as_it_was_seen() {
-        let (clock, timer) = timer();
-        clock.now_ms.store(7, Relaxed);
-        timer.received(1);
-        assert_eq!(timer.yields_since_ms(), Some(7), "half a head");
-        timer.begin();
-        assert_eq!(timer.yields_since_ms(), None);
-        assert!(!timer.give_way(7));
-        clock.now_ms.store(8, Relaxed);
-        timer.awaits_body();
-        assert_eq!(timer.yields_since_ms(), Some(8), "half a body");
-        timer.has_body();
-        clock.now_ms.store(9, Relaxed);
-        assert!(!timer.answered());
-        assert!(!timer.give_way(8), "it has been used since");
-        assert!(timer.give_way(9));
-        assert!(!timer.give_way(9), "once");
-        assert_eq!(timer.due(&limits()), Due::End);
-        timer.begin();
-        assert_eq!(timer.due(&limits()), Due::Nothing, "what came in between is answered");
-        assert!(timer.answered(), "and is the last");
-    }
-
-    #[test]
-    fn a_read_that_waits_is_refused_for_another_connection_s_sake() {
-        let (clock, timer) = timer();
-        timer.begin();
-        clock.now_ms.store(5, Relaxed);
-        let waiting = timer.waits();
-        assert_eq!(timer.yields_since_ms(), Some(5));
-        assert!(timer.give_way(5));
-        assert_eq!(timer.due(&limits()), Due::NoRoom);
-        timer.writes(1);
-        assert_eq!(timer.due(&limits()), Due::End, "not in the middle of an answer before it");
-        timer.written();
-        drop(waiting);
-        assert_eq!(timer.due(&limits()), Due::Nothing, "its answer is there");
-    }
-
-    #[test]
-    fn who_was_let_in_a_moment_ago_is_spared_until_the_first_request() {
-        let (clock, timer) = timer();
-        assert!(timer.is_fresh());
-        timer.received(1);
-        assert!(timer.is_fresh(), "half a head");
-        timer.begin();
-        timer.answered();
-        assert!(!timer.is_fresh());
-        let late = PhaseTimer::new(Arc::clone(&clock));
-        clock.now_ms.store(250, Relaxed);
-        assert!(!late.is_fresh());
-    }
-
-    #[test]
-    fn one_request_is_answered_in_a_turn() {
-        let (_clock, timer) = timer();
-        timer.turn();
-        assert!(!timer.begin());
-        timer.answered();
-        assert!(timer.begin(), "the next one waits for the next turn");
-        timer.turn();
-        timer.answered();
-        timer.turn();
-        assert!(!timer.begin());
-    }
-
-    #[test]
-    fn large_buffers_are_given_back_soon() {
-        let limits = Limits { header_timeout: 10 * SECOND, idle_timeout: 75 * SECOND, ..limits() };
-        let (clock, timer) = timer();
-        timer.received(SMALL_BUFFER + 1);
-        timer.begin();
-        timer.answered();
-        clock.now_ms.store(1_001, Relaxed);
-        assert_eq!(timer.due(&limits), Due::Look);
-        timer.looked(false);
-        assert_eq!(timer.due(&limits), Due::Nothing);
-    }
-}
+mod tests;

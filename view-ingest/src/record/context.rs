@@ -1,12 +1,13 @@
 //! What the stages of a recorder work with: the stores, and what the process knows of them.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use fred::clients::Client;
 use tokio::sync::{Semaphore, mpsc};
 use views_core::{
     ids::{PostId, ViewerId},
     keys::Keys,
+    ttl::Ttl,
 };
 use views_postgres::{Database, ledger};
 use views_redis::scripts::Depth;
@@ -36,7 +37,7 @@ pub(crate) struct Context {
     /// The share that reads have of the connections to PostgreSQL, for all recorders together.
     pub(crate) read_queries: Arc<Semaphore>,
     /// How long Redis keeps a post that nobody views.
-    pub(crate) view_ttl: Duration,
+    pub(crate) view_ttl: Ttl,
     /// Which store takes the process's views.
     pub(crate) health: Arc<Health>,
     /// The process's numbers.

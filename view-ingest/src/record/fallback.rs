@@ -53,15 +53,18 @@ impl<'a> Fallback<'a> {
         Self { context, database, groups, pairs: Vec::new(), verdicts: Verdicts::default() }
     }
 
-    /// Stores and reads what Redis did not take, and remembers what Redis has missed. Returns whether PostgreSQL is there and takes views.
-    pub(super) async fn store(&mut self, missed: &mut MissedViews) -> bool {
+    /// Stores and reads what Redis did not take, and remembers what Redis has missed.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], where PostgreSQL is not there, or takes no views.
+    pub(super) async fn store(&mut self, missed: &mut MissedViews) -> Result<(), DatabaseError> {
         failpoints::at("fallback::before");
         let result = self.try_store().await;
         failpoints::at("fallback::after");
         for (post, new) in self.verdicts.stored().filter(|(post, _)| self.verdicts.is_decided(post)) {
             missed.add(*post, new);
         }
-        result.map_err(|error| self.context.health.report("neither Redis nor PostgreSQL takes views", &error)).is_ok()
+        result.inspect_err(|error| self.context.health.report("neither Redis nor PostgreSQL takes views", error))
     }
 
     async fn try_store(&mut self) -> Result<(), DatabaseError> {

@@ -1,13 +1,16 @@
 //! Posts that were not found a moment ago, so that whoever asks for a made-up id again costs no query.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use views_core::ids::PostId;
 use views_redis::scripts::Depth;
 
-/// Posts that are remembered at most, for each kind of asker. A flood of made-up ids pushes out older ones, and takes no more memory.
-const MAX_POSTS: u64 = 100_000;
+/// Posts that are remembered at most, for each kind of request. A flood of made-up ids pushes out older ones, and takes no more memory.
+const MAX_POSTS: usize = 100_000;
 /// How long a read of a post that was not found costs no query.
 const READ_TTL: Duration = Duration::from_secs(5);
 /// How long a view. The post may be created at any moment, and its first viewers come at once.
@@ -15,38 +18,42 @@ const VIEW_TTL: Duration = Duration::from_secs(1);
 
 /// Shared by all recorders of a process. What a read has not found does not refuse a view: anybody may read an id ahead of its creation.
 #[derive(Clone)]
-pub(crate) struct NotFoundPosts {
-    reads: Cache<PostId, ()>,
-    views: Cache<PostId, ()>,
+pub(crate) struct NotFoundPosts(Arc<Posts>);
+
+/// Posts, with the time when they were not found.
+struct Posts {
+    reads: Cache<PostId, Instant>,
+    views: Cache<PostId, Instant>,
 }
 
 impl Default for NotFoundPosts {
     fn default() -> Self {
-        let cache = |ttl| Cache::builder().max_capacity(MAX_POSTS).time_to_live(ttl).build();
-        Self { reads: cache(READ_TTL), views: cache(VIEW_TTL) }
+        Self(Arc::new(Posts { reads: Cache::new(MAX_POSTS), views: Cache::new(MAX_POSTS) }))
     }
 }
 
 impl NotFoundPosts {
     /// Whether a post was not found a moment ago.
     pub(super) fn has(&self, post: &PostId, depth: Depth) -> bool {
-        match depth {
-            Depth::Read => self.reads.contains_key(post),
-            Depth::View => self.views.contains_key(post),
-        }
+        let (posts, ttl) = match depth {
+            Depth::Read => (&self.0.reads, READ_TTL),
+            Depth::View => (&self.0.views, VIEW_TTL),
+        };
+        posts.get(post).is_some_and(|time| time.elapsed() < ttl)
     }
 
     /// Remembers that a post was not found.
     pub(super) fn insert(&self, post: PostId, depth: Depth) {
-        self.reads.insert(post, ());
+        let now = Instant::now();
+        self.0.reads.insert(post, now);
         if depth == Depth::View {
-            self.views.insert(post, ());
+            self.0.views.insert(post, now);
         }
     }
 
     /// A view has found a post: from now on, so do reads.
     pub(super) fn found(&self, post: &PostId) {
-        self.reads.invalidate(post);
+        self.0.reads.remove(post);
     }
 }
 

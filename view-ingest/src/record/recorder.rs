@@ -239,10 +239,10 @@ impl Recorder {
     async fn fall_back(&mut self, groups: Vec<Grouped>, cause: Cause) {
         let (views, reads): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.depth() == Depth::View);
         let is_away = self.away_until.is_some_and(|until| Instant::now() < until);
-        let mut is_there = self.context.database.is_some() && !(is_away && views.is_empty());
+        let mut answers = self.context.database.is_some() && !(is_away && views.is_empty());
         for groups in [views, reads].iter().filter(|groups| !groups.is_empty()) {
-            match self.context.database.clone().filter(|_| is_there) {
-                Some(database) => is_there = self.store_past_redis(&database, groups, cause).await,
+            match self.context.database.clone().filter(|_| answers) {
+                Some(database) => answers = self.store_past_redis(&database, groups, cause).await,
                 None => {
                     self.context.health.database_has_failed(groups.iter().any(|group| group.depth() == Depth::View));
                     for group in groups {
@@ -254,13 +254,14 @@ impl Recorder {
         }
     }
 
-    /// Returns whether PostgreSQL is there.
+    /// Returns whether PostgreSQL answers.
     async fn store_past_redis(&mut self, database: &Database, groups: &[Grouped], cause: Cause) -> bool {
         let has_views = groups.iter().any(|group| group.depth() == Depth::View);
         let context = self.context.clone();
         let mut fallback = Fallback::new(&context, database, groups);
-        let is_there = fallback.store(&mut self.missed).await;
-        self.away_until = (!is_there).then(|| Instant::now() + PAUSE_AFTER_FAILURE);
+        let result = fallback.store(&mut self.missed).await;
+        let (is_there, is_away) = (result.is_ok(), result.is_err_and(|error| error.is_away()));
+        self.away_until = is_away.then(|| Instant::now() + PAUSE_AFTER_FAILURE);
         if !is_there {
             context.health.database_has_failed(has_views);
         } else if fallback.has_stored() {
@@ -279,7 +280,7 @@ impl Recorder {
             fallback.store_locked(&mut self.missed).await;
             fallback.answer(rest, &mut self.pending);
         }
-        is_there
+        !is_away
     }
 
     fn enter(&mut self, mode: Mode) {

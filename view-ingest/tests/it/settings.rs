@@ -64,6 +64,8 @@ async fn help_shows_the_settings_and_no_secrets() {
         .env("JWT_SECRET", "hidden")
         .env("REDIS_PASSWORD", "hidden")
         .env("REDIS_URL", "redis://:hidden@redis")
+        // Who mistakes it for the URL.
+        .env("REDIS_HOST", "redis://:hidden@redis")
         .env("DATABASE_URL", "postgres://u:hidden@db/app")
         .start();
     assert_eq!(program.wait_exit().await.code(), Some(0));

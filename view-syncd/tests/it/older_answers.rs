@@ -7,6 +7,7 @@ use fred::interfaces::{HashesInterface, KeysInterface, SetsInterface};
 use views_core::{
     ids::{PostId, ViewerId},
     post::KnownPost,
+    ttl::Ttl,
 };
 use views_redis::{
     Connection,
@@ -16,7 +17,7 @@ use views_redis::{
 
 use crate::support::World;
 
-const TTL: Duration = Duration::from_secs(3_600);
+const TTL: Ttl = Ttl::new(Duration::from_secs(3_600));
 
 fn post() -> PostId {
     PostId::parse("7").unwrap()

@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 use tokio::time::sleep;
 
-use super::{POSTS, Setting, VIEWERS, say};
+use super::setting::{POSTS, Setting, VIEWERS, say};
 use crate::{
     client::{self, Connection},
     cpu,

@@ -11,7 +11,7 @@ use testkit::postgres::PostgresServer;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{Setting, say};
+use super::setting::{Setting, say};
 use crate::{
     client, cpu,
     machine::Machine,

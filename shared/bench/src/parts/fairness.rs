@@ -1,41 +1,34 @@
 //! What an honest client feels of hostile ones: its views beside each kind of neighbour, against the same views alone.
 
+mod honest;
 mod neighbours;
 mod places;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use anyhow::Context;
 use fred::{interfaces::ClientLike, types::InfoKind};
 use testkit::{postgres::PostgresServer, proxy::Proxy};
 
-use self::neighbours::{Neighbour, Neighbours};
-use super::{POSTS, Setting, VIEWERS, say};
+use self::{
+    honest::{FEW_GOAL, Seen, honest, row},
+    neighbours::{IDS, Neighbour, PIPELINED},
+};
+use super::setting::{POSTS, Setting, VIEWERS};
 use crate::{
     client::{self, Connection},
     machine::Machine,
     population::Population,
-    report::{Figure, Goal, Part, Table, markdown},
+    report::{Figure, Goal, Part, Table},
     servers::{Kind, Server},
-    stats::Times,
     stores,
 };
 
-/// Posts in a neighbour's request.
-const IDS: usize = 100;
-/// Requests that a neighbour sends at once who does not wait for answers.
-const PIPELINED: usize = 16;
 /// How far PostgreSQL is away, each way, where posts are looked up.
 const FAR: Duration = Duration::from_millis(10);
-/// The honest client's pause between two views.
-const PAUSE: Duration = Duration::from_millis(2);
 /// A first view beside those who make posts up, in milliseconds.
 const FIRST_VIEW_GOAL_MS: f64 = 100.0;
-/// How often a view of a known post may take what it takes alone.
-const FEW_GOAL: f64 = 5.0;
+/// The same beside very many.
 const MANY_GOAL: f64 = 20.0;
 /// What a post that is only read may take of Redis, in KiB.
 const READ_GOAL_KIB: f64 = 2.0;
@@ -44,13 +37,6 @@ const HOW: &str = "One client views over one connection, one view after the othe
     has a thread of its own and sends the next request as soon as it has an answer, whatever that is. First views are of posts that \
     nobody has touched, with PostgreSQL 10 ms away each way; the others are new views of one post. Beside those who only take places, each view \
     has a connection of its own. The ratio is that of the medians.";
-
-/// What the honest client has seen.
-struct Seen {
-    times: Times,
-    /// What the neighbours had answered with a 200, a second.
-    good: f64,
-}
 
 pub(super) async fn run(setting: &Setting) -> anyhow::Result<Part> {
     let population = Population::new(POSTS, VIEWERS);
@@ -154,39 +140,4 @@ async fn used_memory(server: &Server) -> anyhow::Result<u64> {
     let info: String = server.stores.redis.info(Some(InfoKind::Memory)).await?;
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).context("Redis does not tell its memory")?;
     Ok(used.trim().parse()?)
-}
-
-/// Views one post after the other while neighbours are at work. `view` gives the place of the post and of the viewer of each view.
-async fn honest(
-    address: SocketAddr,
-    setting: &Setting,
-    population: &Population,
-    view: impl Fn(usize) -> (usize, usize),
-    neighbour: Neighbour,
-    connections: usize,
-) -> anyhow::Result<Seen> {
-    say(format_args!("{connections} neighbours: {neighbour:?}"));
-    let neighbours = Neighbours::start(address, neighbour, population, connections);
-    let mut connection = Connection::open(address).await?;
-    let duration = setting.duration();
-    let began = Instant::now();
-    let (mut times, mut number) = (Vec::new(), 0);
-    while began.elapsed() < duration {
-        let (post, viewer) = view(number);
-        number += 1;
-        let (post, viewer) = (post % population.posts.len(), &population.viewers[viewer % population.viewers.len()]);
-        let request = client::view(viewer, &population.posts[post..=post]);
-        let sent = Instant::now();
-        connection.ask(&request).await?;
-        times.push(sent.elapsed().as_secs_f64() * 1e3);
-        tokio::time::sleep(PAUSE).await;
-    }
-    let good = neighbours.end()? as f64 / began.elapsed().as_secs_f64();
-    Ok(Seen { times: Times::new(times), good })
-}
-
-fn row(what: &str, seen: &Seen) -> Vec<String> {
-    let times = &seen.times;
-    let numbers = [times.percentile(50.0), times.percentile(99.0), seen.good];
-    std::iter::once(what.to_owned()).chain(numbers.map(markdown::number)).collect()
 }

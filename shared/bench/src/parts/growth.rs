@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Setting, say};
+use super::setting::{Setting, say};
 use crate::{
     load::{Load, Pressure},
     machine::Machine,

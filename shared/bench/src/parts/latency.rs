@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, sleep};
 
-use super::{POSTS, Setting, VIEWERS, say};
+use super::setting::{POSTS, Setting, VIEWERS, say};
 use crate::{
     client::{self, Connection},
     machine::Machine,

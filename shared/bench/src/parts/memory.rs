@@ -1,6 +1,6 @@
 //! What views take of memory: in Redis while they wait for PostgreSQL and afterwards, and in both programs.
 
-use super::{Setting, say};
+use super::setting::{Setting, say};
 use crate::{
     client, cpu,
     machine::Machine,

@@ -5,7 +5,7 @@ use fred::{
     types::{CustomCommand, InfoKind},
 };
 
-use super::{POSTS, Setting, VIEWERS, say};
+use super::setting::{POSTS, Setting, VIEWERS, say};
 use crate::{
     load::{Load, Pressure},
     machine::Machine,

@@ -12,7 +12,7 @@ use fred::{
 };
 use tokio::time::sleep;
 
-use super::{Setting, say};
+use super::setting::{Setting, say};
 use crate::{
     client, cpu,
     machine::Machine,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{POSTS, Setting, VIEWERS, say};
+use super::setting::{POSTS, Setting, VIEWERS, say};
 use crate::{
     load::{Load, Pressure},
     machine::Machine,

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::{Results, markdown};
+use crate::parts::name::Name;
 
 const BEGIN: &str = "<!-- bench: begin. Written by deploy/bench --update-docs. -->";
 const END: &str = "<!-- bench: end -->";
@@ -35,7 +36,7 @@ fn link(file: &Path, folder: &Path) -> String {
 /// The comparison, what has a goal, and the plots.
 fn block(results: &Results, folder: &str) -> String {
     let mut text = String::new();
-    if let Some(part) = results.parts.get(crate::parts::Name::Throughput.as_str()) {
+    if let Some(part) = results.parts.get(Name::Throughput.as_str()) {
         text += &format!("{}\n", markdown::wrapped(&part.machine.to_string()));
         if let Some(table) = part.tables.first() {
             text += &format!("\n{}:\n\n{}", table.title, markdown::table(table));

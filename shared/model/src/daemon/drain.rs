@@ -1,8 +1,8 @@
 //! The drain: entries are read, stored, settled, and then deleted.
 
-use super::{Batch, Buried, Fate, Task};
+use super::state::{Batch, Buried, Fate, Task};
 use crate::{
-    ingest::Step,
+    ingest::state::Step,
     postgres::Answer,
     redis::{Counted, Entry, Settled, Settlement},
     setup::Setup,

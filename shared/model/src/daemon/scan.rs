@@ -1,6 +1,6 @@
 //! The scan: counts and hashes are brought into order, sets united with the ledger or purged of strangers, drifts repaired.
 
-use super::{Drifted, Expected, Look, Next, Place, State, Task, Union};
+use super::state::{Drifted, Expected, Look, Next, Place, State, Task, Union};
 use crate::{postgres::Answer, redis::Redis, setup::Setup, variant::Variant, world::World};
 
 impl World {

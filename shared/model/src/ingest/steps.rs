@@ -1,6 +1,9 @@
 //! What each step of view-ingest leads to.
 
-use super::{Command, IngestAction, Pipeline, Refused, Seen, Step, commands};
+use super::{
+    IngestAction,
+    state::{Command, Pipeline, Refused, Seen, Step, commands},
+};
 use crate::{
     postgres::{Answer, Known},
     setup::Setup,

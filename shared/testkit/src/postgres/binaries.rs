@@ -32,9 +32,13 @@ impl Binaries {
         self.user.as_deref()
     }
 
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// The words that start a program, and become it, in a shell line.
     pub(super) fn command(&self, program: &str) -> String {
-        let program = quoted(self.folder.join(program));
+        let program = quoted(self.program(program));
         match &self.user {
             Some(user) => format!(r#"setpriv --reuid={user} --regid="$(id -g {user})" --clear-groups -- {program}"#),
             None => program,

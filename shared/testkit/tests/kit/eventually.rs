@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use testkit::{SOON, eventually};
+use testkit::{SOON, eventually, within};
 
 #[tokio::test]
 async fn the_value_of_the_first_success_is_returned() {
@@ -13,6 +13,13 @@ async fn the_value_of_the_first_success_is_returned() {
         (calls.get() == 3).then_some("value")
     });
     assert_eq!(value.await, "value");
+}
+
+#[tokio::test]
+async fn a_condition_that_does_not_come_is_an_error_with_the_last_outcome() {
+    assert_eq!(within(SOON, async || Some(1)).await, Ok(1));
+    let never = within(Duration::from_millis(50), async || Err::<(), _>("pigs do not fly")).await;
+    assert_eq!(never, Err("\"pigs do not fly\"".to_owned()));
 }
 
 #[tokio::test]

@@ -1,24 +1,24 @@
 //! The HTTP client, against a server of a few lines.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::json;
 use testkit::http::{Client, raw};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Answers every request with a JSON string: its head and body, and the number of the connection.
+/// Answers every request with JSON: its head and body, the number of the connection, and the client's address.
 async fn parrot() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         for connection in 1.. {
-            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut stream, peer) = listener.accept().await.unwrap();
             tokio::spawn(async move {
                 let mut buffer = vec![0; 4096];
                 while let Ok(length @ 1..) = stream.read(&mut buffer).await {
                     let request = String::from_utf8_lossy(&buffer[..length]).into_owned();
-                    let body = json!({ "connection": connection, "request": request }).to_string();
+                    let body = json!({ "connection": connection, "peer": peer.ip(), "request": request }).to_string();
                     let answer = format!("HTTP/1.1 418 Teapot\r\nX-Kind: parrot\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                     stream.write_all(answer.as_bytes()).await.unwrap();
                     if request.contains("lose") {
@@ -44,6 +44,13 @@ async fn requests_arrive_whole_and_connections_are_kept_alive() {
 
     let again = client.request("PATCH", "/", &[("x-test", "1")], "").await;
     assert_eq!(again.json()["connection"], 1);
+}
+
+#[tokio::test]
+async fn a_client_may_have_an_address_of_its_own() {
+    let local = IpAddr::from([127, 0, 0, 7]);
+    let answer = Client::from_address(local, parrot().await).get("/").await;
+    assert_eq!(answer.json()["peer"], local.to_string());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The PostgreSQL server and its databases.
 
-use testkit::postgres::{PostgresServer, shared};
+use testkit::postgres::{PostgresServer, program, shared};
 use testkit::posts::{IdType, PostsTable};
 use testkit::tls::Certificates;
 use testkit::{SOON, eventually};
@@ -12,6 +12,16 @@ async fn each_test_has_its_own_database_in_the_shared_server() {
     assert_ne!(one.name(), two.name());
     PostsTable::default().create(&one.client().await).await;
     PostsTable::default().create(&two.client().await).await;
+}
+
+#[tokio::test]
+async fn a_database_may_have_a_name_for_people_and_the_servers_programs_reach_it() {
+    let server = PostgresServer::builder().password("secret").start().await;
+    let database = server.database_named("demo").await;
+    assert!(server.is_running());
+    assert!(database.url().ends_with("/demo"), "{}", database.url());
+    let dump = std::process::Command::new(program("pg_dump")).arg(database.url()).output().unwrap();
+    assert!(dump.status.success(), "{dump:?}");
 }
 
 #[test]

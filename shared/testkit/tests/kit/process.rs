@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use testkit::process::{Daemon, DaemonBuilder, sibling_binary};
+use testkit::scratch::Scratch;
 use testkit::{SOON, eventually};
 
 fn shell(script: &str) -> DaemonBuilder {
@@ -39,6 +40,23 @@ async fn lines_and_listeners_are_waited_for() {
     assert_eq!(process.wait_for_listening("admin").await, "127.0.0.1:2".parse().unwrap());
     assert_eq!(process.wait_for_nth_line(2, "cycle").await, "cycle 2");
     assert!(process.is_running());
+}
+
+#[tokio::test]
+async fn a_log_has_all_lines_as_soon_as_they_are_known() {
+    let scratch = Scratch::new();
+    let log = scratch.path().join("log");
+    for word in ["one", "two"] {
+        let process = shell(&format!("echo out {word}; echo err {word} >&2")).log_to(&log).start();
+        process.wait_exit().await;
+        let mut lines: Vec<_> = std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect();
+        let mut known = process.output();
+        lines.drain(..lines.len() - known.len());
+        lines.sort();
+        known.sort();
+        assert_eq!(lines, known);
+    }
+    assert_eq!(std::fs::read_to_string(&log).unwrap().lines().count(), 4, "a later process appends");
 }
 
 #[tokio::test]

@@ -27,8 +27,10 @@ async fn with_an_append_only_file_data_survives_sigterm_and_sigkill() {
     let () = client.set("key", "value", None, None, false).await.unwrap();
     let port = server.port();
 
+    assert!(server.is_running());
     server.stop().await;
     assert_eq!(server.pid(), None);
+    assert!(!server.is_running());
     server.restart().await;
     server.kill().await;
     server.restart().await;

@@ -17,12 +17,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{IDS, PIPELINED};
 use crate::{
     client::{self, Connection},
     population::Population,
 };
 
+/// Posts in a neighbour's request.
+pub(super) const IDS: usize = 100;
+/// Requests that a neighbour sends at once who does not wait for answers.
+pub(super) const PIPELINED: usize = 16;
 /// How many bytes a slow reader takes a second.
 pub(super) const SLOWLY: usize = 512;
 /// How soon whoever only takes a place notices that it has lost it, or that it may go.

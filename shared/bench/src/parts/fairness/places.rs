@@ -4,7 +4,11 @@ use std::time::Instant;
 
 use testkit::postgres::PostgresServer;
 
-use super::{FEW_GOAL, IDS, Neighbour, Neighbours, PAUSE, Seen, Setting, neighbours::SLOWLY, row, say};
+use super::{
+    super::setting::{Setting, say},
+    honest::{FEW_GOAL, PAUSE, Seen, row},
+    neighbours::{IDS, Neighbour, Neighbours, SLOWLY},
+};
 use crate::{
     client::{self, Connection},
     population::Population,
