@@ -68,7 +68,7 @@ impl Machine {
 /// that is run after another one would always be dirty.
 fn revision() -> Option<String> {
     let commit = said("git", &["describe", "--always"]).filter(|said| !said.contains(char::is_whitespace))?;
-    let changes = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/docs/bench", ":!/README.md"];
+    let changes = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/docs/bench", ":!/docs/performance.md"];
     Some(if said("git", &changes).is_some() { format!("{commit}-dirty") } else { commit })
 }
 

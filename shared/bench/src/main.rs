@@ -32,8 +32,9 @@ use crate::{
     servers::{Kind, Programs},
 };
 
-const README: &str = "README.md";
-/// Where the results are kept that the README shows.
+/// The document that shows the results.
+const DOCUMENT: &str = "docs/performance.md";
+/// Where the results are kept that the document shows.
 const KEPT: &str = "docs/bench";
 
 /// How long it is watched, before and after each part, what else the machine has to do.
@@ -60,9 +61,9 @@ struct Args {
     /// Where the results go [default: docs/bench, quick: bench-quick in the target folder]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Shows the results in README.md
-    #[arg(long)]
-    update_readme: bool,
+    /// Shows the results in docs/performance.md
+    #[arg(long, alias = "update-readme")]
+    update_docs: bool,
     /// Where the servers for Node.js are installed; without it they are left out
     #[arg(long, env = "BENCH_NODE_PEERS", hide = true)]
     node_peers: Option<PathBuf>,
@@ -104,9 +105,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         results.write(&out)?;
     }
     println!("The results are in {}", out.display());
-    if args.update_readme {
-        report::readme::update(Path::new(README), &results, &out.display().to_string())?;
-        println!("{README} shows them");
+    if args.update_docs {
+        report::performance::update(Path::new(DOCUMENT), &results, &out)?;
+        println!("{DOCUMENT} shows them");
     }
     Ok(())
 }
@@ -136,5 +137,12 @@ mod tests {
         assert!(kinds_of(&["--node-peers", "somewhere"]).unwrap().contains(&Kind::Fastify));
         assert!(kinds_of(&["--only", "nest"]).is_err());
         assert_eq!(kinds_of(&["--quick", "--only", "nginx,floor"]).unwrap(), [Kind::Nginx, Kind::Floor]);
+    }
+
+    #[test]
+    fn the_flag_for_the_document_has_its_old_name_too() {
+        for flag in ["--update-docs", "--update-readme"] {
+            assert!(Args::try_parse_from(["bench", flag]).unwrap().update_docs);
+        }
     }
 }

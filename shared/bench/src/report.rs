@@ -1,8 +1,8 @@
 //! What a run leaves behind: results that can be read by programs, and the tables and plots that are made of them.
 
 pub(crate) mod markdown;
+pub(crate) mod performance;
 pub(crate) mod plot;
-pub(crate) mod readme;
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -22,7 +22,7 @@ use crate::{
     sql,
 };
 
-/// What the README demands of Redis. A rewrite of the append-only file would hit one server's measurement and not another's.
+/// What docs/redis-ha.md demands of Redis. A rewrite of the append-only file would hit one server's measurement and not another's.
 const REDIS_SETTINGS: [(&str, &str); 4] = [
     ("appendonly", "yes"),
     ("appendfsync", "everysec"),

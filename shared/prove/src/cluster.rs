@@ -35,7 +35,7 @@ const REDIS_SETTINGS: [(&str, &str); 2] = [("appendonly", "yes"), ("appendfsync"
 /// A commit that was answered survives the death of all of the server's processes. (It need not survive the machine's.)
 const POSTGRES_SETTINGS: [(&str, &str); 1] = [("synchronous_commit", "on")];
 
-/// The role of the programs, as the README names it. It has what the README grants it, and no more.
+/// The role of the programs, as docs/adopt.md names it. It has what is granted there, and no more.
 pub(crate) const ROLE: &str = "views";
 
 /// How the daemons are set up: everything that takes its time takes less of it.
@@ -102,7 +102,7 @@ impl Ground {
         client
             .batch_execute(&format!("create role {ROLE} login; {}", grants::statements()))
             .await
-            .expect("cannot grant what the README grants");
+            .expect("cannot grant what the document grants");
         Self { redis, postgres, database }
     }
 }

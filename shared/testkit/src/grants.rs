@@ -1,7 +1,7 @@
 //! What the documentation grants the role of the programs.
 
 /// The document with the grants.
-pub const DOCUMENT: &str = include_str!("../../../README.md");
+pub const DOCUMENT: &str = include_str!("../../../docs/adopt.md");
 
 /// The line before the grants.
 const HEADING: &str = "-- after it, for view-ingest and view-syncd\n";

@@ -1,4 +1,4 @@
-//! Redis away: views go straight into PostgreSQL, by the drain's own way, a batch at a time (section 6 of the design).
+//! Redis away: views go straight into PostgreSQL, by the drain's own way, a batch at a time.
 //!
 //! A post that somebody has locked there, and a view that PostgreSQL refuses, fail by themselves: whoever is stored already, the author, and
 //! whoever only reads are answered all the same. What was stored this way, Redis does not know. The posts are remembered, and each is brought up

@@ -148,7 +148,7 @@ async fn one_failover_after_the_other() {
     recovers(&site, traffic, first).await;
 }
 
-/// What the README recommends.
+/// What docs/redis-ha.md recommends.
 const NEVER_ALONE: [(&str, &str); 2] = [("min-replicas-to-write", "1"), ("min-replicas-max-lag", "3")];
 
 #[tokio::test]

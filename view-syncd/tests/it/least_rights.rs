@@ -1,4 +1,4 @@
-//! Both programs with the rights that the README grants, and no other: a view travels all its ways, and nothing is ever forbidden.
+//! Both programs with the rights that the documents grant, and no other: a view travels all its ways, and nothing is ever forbidden.
 
 use fred::{
     clients::Client as Redis,
@@ -22,7 +22,7 @@ use crate::{
     support::{PROGRAM, SECRET},
 };
 
-/// Commands of the README's that none of the ways below needs.
+/// Granted commands that none of the ways below needs.
 const NOT_MET: [&str; 3] = [
     // Asked where Redis keeps no append-only file.
     "config|get",
@@ -31,25 +31,23 @@ const NOT_MET: [&str; 3] = [
     "srem",
 ];
 
-/// The README's blocks of a language, without their fences.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let fence = format!("```{language}\n");
-    readme.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
-}
+/// The document with the grants.
+const GRANTED: &str = include_str!("../../../docs/adopt.md");
+/// The sample of Redis's users.
+const USERS: &str = include_str!("../../../deploy/redis-users.conf");
 
-/// The README's grants for what its comment names, to a role that takes the place of the README's.
+/// The document's grants for what its comment names, to a role that takes the place of the document's.
 fn grants(comment: &str, role: &str) -> String {
-    let block = blocks("sql").into_iter().find(|block| block.starts_with(&format!("-- {comment}\n"))).unwrap();
+    let mut blocks = GRANTED.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let block = blocks.find(|block| block.starts_with(&format!("-- {comment}\n"))).unwrap();
     let grantee = block.trim_end().trim_end_matches(';').rsplit(' ').next().unwrap().to_owned();
     block.replace(&format!(" TO {grantee};"), &format!(" TO {role};"))
 }
 
-/// The README's users of Redis, by their names, with what follows the name.
+/// The sample's users of Redis, by their names, with what follows the name.
 fn users() -> [(&'static str, String); 2] {
-    let block = blocks("").into_iter().find(|block| block.starts_with("user ")).unwrap();
     ["view-ingest", "view-syncd"].map(|name| {
-        let rules = block.lines().find_map(|line| line.strip_prefix(&format!("user {name} "))).unwrap();
+        let rules = USERS.lines().find_map(|line| line.strip_prefix(&format!("user {name} "))).unwrap();
         (name, rules.replace(">PASSWORD", ">secret"))
     })
 }
@@ -99,7 +97,7 @@ impl World {
         let database = postgres::shared().await.database().await;
         let (sql, posts) = (database.client().await, PostsTable::with_ids(IdType::Bigint));
         posts.create(&sql).await;
-        // What a schema gives to everybody is no grant of the README's.
+        // What a schema gives to everybody is no grant of the document's.
         sql.batch_execute("revoke all on schema public from public").await.unwrap();
         let roles = ["owner", "views"].map(|role| format!("{role}_of_{}", database.name()));
         for role in &roles {
@@ -181,7 +179,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_view_travels_all_its_ways_with_the_rights_of_the_readme() {
+async fn a_view_travels_all_its_ways_with_the_documented_rights() {
     let world = World::new().await;
     for post in ["1", "2", "3", "4", "5", "6"] {
         world.posts.insert_post(&world.sql, post, "99").await;
@@ -269,5 +267,5 @@ async fn a_view_travels_all_its_ways_with_the_rights_of_the_readme() {
         .flat_map(|(_, rules)| rules.split(' ').filter_map(|rule| rule.strip_prefix('+')).map(str::to_owned).collect::<Vec<_>>())
         .filter(|command| !met.contains(command) && !NOT_MET.contains(&command.as_str()))
         .collect();
-    assert!(unmet.is_empty(), "the README grants what nobody needs: {unmet:?}");
+    assert!(unmet.is_empty(), "what nobody needs is granted: {unmet:?}");
 }

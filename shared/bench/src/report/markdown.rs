@@ -7,8 +7,28 @@ pub(crate) fn document(results: &Results) -> String {
     let mut text =
         "# Results\n\nWritten by `deploy/bench`; see [results.json](results.json) for every single measurement.\n".to_owned();
     for (name, part) in results.in_order() {
-        text += &format!("\n## {}\n\n`deploy/bench {name}`. {}\n\n{}\n", part.title, part.how, part.machine);
+        let how = format!("`deploy/bench {name}`. {}", part.how);
+        text += &format!("\n## {}\n\n{}\n\n{}\n", part.title, wrapped(&how), wrapped(&part.machine.to_string()));
         text += &body(part);
+    }
+    text
+}
+
+/// Breaks a paragraph into lines of at most a hundred characters. A longer word has a line of its own.
+pub(crate) fn wrapped(paragraph: &str) -> String {
+    const WIDTH: usize = 100;
+    let (mut text, mut width) = (String::new(), 0);
+    for word in paragraph.split_whitespace() {
+        let length = word.chars().count();
+        if width > 0 && width + 1 + length > WIDTH {
+            text.push('\n');
+            width = 0;
+        } else if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text += word;
+        width += length;
     }
     text
 }
@@ -99,6 +119,14 @@ mod tests {
         }
         assert_eq!(number(1_000_000.0), "1,000,000");
         assert_eq!(number(-2.5), "-2.50");
+    }
+
+    #[test]
+    fn a_paragraph_is_at_most_a_hundred_characters_wide() {
+        let words = vec!["µs"; 70].join(" ");
+        let text = wrapped(&words);
+        assert_eq!(text.lines().map(|line| line.chars().count()).collect::<Vec<_>>(), [98, 98, 11]);
+        assert_eq!(text.replace('\n', " "), words);
     }
 
     #[test]
