@@ -33,7 +33,7 @@ const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A post that is to be acknowledged.
 #[derive(Debug, Clone)]
-pub(crate) struct Acked {
+pub(crate) struct AckedPost {
     /// The post.
     pub(crate) post: PostId,
     /// Its place among the posts of the entries.
@@ -48,7 +48,7 @@ pub(crate) struct Acked {
     seen: Option<String>,
 }
 
-impl Acked {
+impl AckedPost {
     /// A post at a place, with its count now and its count before its new pairs.
     pub(crate) fn new(post: PostId, place: u32, span: Span, views: i64, before: i64) -> Self {
         Self { post, place, span, views, before, seen: None }
@@ -63,7 +63,12 @@ impl Acked {
 
 impl Engine {
     /// Settles the numbers of posts, over the link by which the entries were read.
-    pub(crate) async fn settle_posts(&mut self, entries: &Entries, mut posts: Vec<Acked>, link: u64) -> Result<(), Failure> {
+    pub(crate) async fn acknowledge_posts(
+        &mut self,
+        entries: &Entries,
+        mut posts: Vec<AckedPost>,
+        link: u64,
+    ) -> Result<(), Failure> {
         let since = Instant::now();
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         if failpoints::is_broken(failpoints::COUNT_BEFORE_ACK) && !posts.is_empty() {
@@ -78,7 +83,7 @@ impl Engine {
             let (mut again, mut doubtful) = (Vec::new(), Vec::new());
             let mut youngest = EntryId { ms: 0, sequence: 0 };
             for chunk in posts.chunks(SCRIPT_POSTS) {
-                let settlements: Vec<Settlement> = chunk.iter().map(Acked::settlement).collect();
+                let settlements: Vec<Settlement> = chunk.iter().map(AckedPost::settlement).collect();
                 failpoints::at("ack::before");
                 commands.clear();
                 scripts::settle(&mut commands, &self.keys, &settlements, is_final);
@@ -95,7 +100,7 @@ impl Engine {
                             youngest = youngest.max(acked.span.last);
                             again.push(acked.clone());
                         }
-                        Some(Settled::Doubtful(count)) => doubtful.push(Acked { seen: Some(count), ..acked.clone() }),
+                        Some(Settled::Doubtful(count)) => doubtful.push(AckedPost { seen: Some(count), ..acked.clone() }),
                         Some(Settled::UpTo(id)) => again.extend(rest_of(acked, entries, &id)),
                         None => return Err(refusal(Some(reply)).into()),
                     }
@@ -116,7 +121,7 @@ impl Engine {
     }
 
     /// Asks PostgreSQL once more for the counts of posts of which Redis has more views than PostgreSQL had before the new ones.
-    async fn ask_again(&self, doubtful: &mut [Acked]) -> Result<(), Failure> {
+    async fn ask_again(&self, doubtful: &mut [AckedPost]) -> Result<(), Failure> {
         let posts: Vec<PostId> = doubtful.iter().map(|acked| acked.post).collect();
         if posts.is_empty() {
             return Ok(());
@@ -179,9 +184,9 @@ pub(crate) fn is_young(entry: EntryId) -> bool {
 }
 
 /// What is left of a post when entries up to this one have been settled by somebody else.
-fn rest_of(acked: &Acked, entries: &Entries, id: &str) -> Option<Acked> {
+fn rest_of(acked: &AckedPost, entries: &Entries, id: &str) -> Option<AckedPost> {
     let span = entries.span_behind(acked.place, id.parse().ok()?)?;
-    Some(Acked { span, ..acked.clone() })
+    Some(AckedPost { span, ..acked.clone() })
 }
 
 /// The distinct posts that an entry names.

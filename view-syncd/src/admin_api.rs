@@ -13,7 +13,7 @@ use views_service::{
     respond::{self, Answer},
 };
 
-use crate::{cycle::Synced, requests::Requester};
+use crate::{cycle::Synced, triggers::TriggerSender};
 
 /// The path.
 pub const PATH: &str = "/posts/sync-views";
@@ -34,7 +34,7 @@ struct Body {
 
 /// The route, for the admin listener.
 #[must_use]
-pub fn route(verifier: Arc<Verifier>, requester: Requester) -> Route {
+pub fn route(verifier: Arc<Verifier>, trigger_sender: TriggerSender) -> Route {
     Box::new(move |request| {
         if request.uri().path() != PATH {
             return None;
@@ -47,7 +47,7 @@ pub fn route(verifier: Arc<Verifier>, requester: Requester) -> Route {
         };
         Some(match refusal {
             Some(refusal) => Answering::Now(refusal),
-            None => match requester.wait() {
+            None => match trigger_sender.wait() {
                 Some(cycle) => Answering::Later(Box::pin(async { answer(cycle.await) })),
                 None => Answering::Now(respond::unavailable(TOO_MANY)),
             },

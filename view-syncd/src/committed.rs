@@ -10,11 +10,11 @@ use views_postgres::{
 };
 
 use crate::{
-    acknowledge::{Acked, distinct},
-    dead::{DeadLetter, NO_SUCH_POST},
+    acknowledge::{AckedPost, distinct},
+    dead_letters::{DeadLetter, NO_SUCH_POST},
+    deferred::DeferReason,
     engine::{Engine, Failure},
-    held::Why,
-    outbox::{Entries, EntryId, FoundDead, Gathered, Span},
+    outbox::{Batch, Entries, EntryId, FoundDead, Span},
     pairs::Pairs,
 };
 
@@ -36,20 +36,20 @@ pub(crate) struct Committed {
     /// What PostgreSQL says of the others.
     outcome: Outcome,
     /// Letters of pairs that PostgreSQL does not take, with the places of their posts.
-    letters: Vec<(u32, DeadLetter)>,
+    dead_letters: Vec<(u32, DeadLetter)>,
     /// The places of posts of which a pair waits for a lock of its own.
     pair_locked: HashSet<u32>,
     /// How many pairs are settled.
     pub(crate) acknowledged: usize,
     /// The posts that are held now.
-    pub(crate) held: HashSet<PostId>,
+    pub(crate) deferred: HashSet<PostId>,
 }
 
 impl Committed {
     /// Takes a prepared batch apart: what is to be settled, and the pairs that are to be stored. The posts at the places `left_out` are held.
-    pub(crate) fn new(batch: Gathered, left_out: HashSet<u32>) -> (Self, Pairs) {
+    pub(crate) fn new(batch: Batch, left_out: HashSet<u32>) -> (Self, Pairs) {
         let is_retry = batch.is_of_some_posts();
-        let Gathered { entries, mut pairs, dead, link, .. } = batch;
+        let Batch { entries, mut pairs, dead, link, .. } = batch;
         pairs.leave_out(&left_out);
         let committed = Self {
             entries,
@@ -60,10 +60,10 @@ impl Committed {
             left_out,
             settled: HashSet::new(),
             outcome: Outcome::default(),
-            letters: Vec::new(),
+            dead_letters: Vec::new(),
             pair_locked: HashSet::new(),
             acknowledged: 0,
-            held: HashSet::new(),
+            deferred: HashSet::new(),
         };
         (committed, pairs)
     }
@@ -71,13 +71,13 @@ impl Committed {
     /// Takes in what became of some of the posts.
     pub(crate) fn take(&mut self, outcome: Outcome, pairs: &Pairs) {
         for refused in &outcome.refused {
-            let (place, letter) = pairs.letter(refused.place, refused.refusal.to_string());
+            let (place, dead_letter) = pairs.dead_letter(refused.place, refused.refusal.to_string());
             if refused.refusal.is_lock() {
                 self.pair_locked.insert(place);
             }
-            self.letters.push((place, if refused.refusal.may_pass() { letter.that_may_pass() } else { letter }));
+            self.dead_letters.push((place, if refused.refusal.may_pass() { dead_letter.retryable() } else { dead_letter }));
         }
-        self.letters.extend(pairs.letters_of(&outcome.missing, NO_SUCH_POST));
+        self.dead_letters.extend(pairs.dead_letters_of(&outcome.missing, NO_SUCH_POST));
         self.outcome.stored.extend(outcome.stored);
         self.outcome.held.extend(outcome.held);
         self.outcome.missing.extend(outcome.missing);
@@ -108,16 +108,16 @@ impl Committed {
 /// What is to be done with posts, by their places.
 #[derive(Default)]
 struct Sorted {
-    acked: Vec<Acked>,
+    acked: Vec<AckedPost>,
     missing: HashSet<u32>,
-    held: HashMap<u32, Why>,
+    held: HashMap<u32, DeferReason>,
     /// Posts that PostgreSQL has said nothing of.
     unknown: Vec<u32>,
 }
 
 impl Engine {
     /// Settles in Redis what is committed: the dead, the numbers of posts, and, when that was the last of the batch, its entries.
-    pub(crate) async fn settle(&mut self, batch: &mut Committed, is_last: bool) -> Result<(), Failure> {
+    pub(crate) async fn acknowledge(&mut self, batch: &mut Committed, is_last: bool) -> Result<(), Failure> {
         let spans = batch.entries.spans(batch.posts.len());
         let mut sorted = self.sort(batch, &spans);
         let mut outcome = std::mem::take(&mut batch.outcome);
@@ -148,14 +148,14 @@ impl Engine {
         let settled_pairs = missing_pairs + pairs(&mut sorted.acked.iter().map(|acked| acked.place));
 
         // The dead before the deletion of their entries: none may be lost. The keys after it: what is deleted brings no key back.
-        let letters = letters(batch, &sorted, is_last);
+        let dead_letters = dead_letters(batch, &sorted, is_last);
         if batch.pair_locked.iter().any(|place| batch.settles(&sorted, *place)) {
-            self.offer_soon();
+            self.retry_dead_letters_soon();
         }
-        let dead = letters.iter().filter(|letter| letter.reason != NO_SUCH_POST).count() as u64;
-        self.bury(letters).await?;
+        let dead = dead_letters.iter().filter(|dead_letter| dead_letter.reason != NO_SUCH_POST).count() as u64;
+        self.add_dead_letters(dead_letters).await?;
         batch.settled.extend(sorted.acked.iter().map(|acked| acked.place).chain(sorted.missing.iter().copied()));
-        self.settle_posts(&batch.entries, sorted.acked, batch.link).await?;
+        self.acknowledge_posts(&batch.entries, sorted.acked, batch.link).await?;
         if is_last {
             self.finish_entries(batch, &sorted.held, &spans).await?;
         }
@@ -179,11 +179,11 @@ impl Engine {
             let Some(span) = *span else { continue };
             let outcome = &batch.outcome;
             if let Some(why) = outcome.held.get(post) {
-                sorted.held.insert(place, if *why == Held::Full { Why::Full } else { Why::Locked });
-            } else if batch.pair_locked.contains(&place) && !self.held.is_past_patience(post) {
-                sorted.held.insert(place, Why::PairLocked);
+                sorted.held.insert(place, if *why == Held::Full { DeferReason::Full } else { DeferReason::Locked });
+            } else if batch.pair_locked.contains(&place) && !self.deferred.is_past_patience(post) {
+                sorted.held.insert(place, DeferReason::PairLocked);
             } else if let Some(stored) = outcome.stored.get(post) {
-                sorted.acked.push(Acked::new(*post, place, span, stored.views, stored.views - stored.added));
+                sorted.acked.push(AckedPost::new(*post, place, span, stored.views, stored.views - stored.added));
             } else if outcome.missing.contains(post) {
                 sorted.missing.insert(place);
             } else {
@@ -205,7 +205,7 @@ impl Engine {
         let counts = ledger::counts(&self.database, &posts).await?;
         for (place, post) in unknown.into_iter().zip(posts) {
             match (counts.get(&post), spans[place as usize]) {
-                (Some(views), Some(span)) => sorted.acked.push(Acked::new(post, place, span, *views, *views)),
+                (Some(views), Some(span)) => sorted.acked.push(AckedPost::new(post, place, span, *views, *views)),
                 _ => {
                     sorted.missing.insert(place);
                 }
@@ -218,16 +218,16 @@ impl Engine {
     async fn finish_entries(
         &mut self,
         batch: &mut Committed,
-        held: &HashMap<u32, Why>,
+        held: &HashMap<u32, DeferReason>,
         spans: &[Option<Span>],
     ) -> Result<(), Failure> {
         let kept = std::mem::take(&mut batch.left_out).into_iter().map(|place| (place, None));
-        let held: HashMap<u32, Option<Why>> = held.iter().map(|(place, why)| (*place, Some(*why))).chain(kept).collect();
+        let held: HashMap<u32, Option<DeferReason>> = held.iter().map(|(place, why)| (*place, Some(*why))).chain(kept).collect();
         for (place, why) in &held {
             let (post, span) = (batch.posts[*place as usize], spans[*place as usize]);
             if let Some(span) = span {
-                self.held.hold(post, span.first, *why);
-                batch.held.insert(post);
+                self.deferred.hold(post, span.first, *why);
+                batch.deferred.insert(post);
             }
         }
         let done: Vec<EntryId> = if held.is_empty() && !batch.is_retry {
@@ -237,14 +237,14 @@ impl Engine {
             for (id, named) in batch.entries.iter() {
                 let named = distinct(named);
                 let held = named.iter().filter(|place| held.contains_key(place)).count();
-                done.extend(self.held.finish(id, held, named.len() - held).then_some(id));
+                done.extend(self.deferred.finish(id, held, named.len() - held).then_some(id));
             }
             done
         };
         if !batch.is_retry
             && let Some(last) = batch.entries.last()
         {
-            self.held.read_up_to(last, batch.link);
+            self.deferred.read_up_to(last, batch.link);
         }
         self.delete_entries(&done, batch.link).await?;
         self.metrics.outbox_entries.dec_by(i64::try_from(done.len()).unwrap_or(i64::MAX));
@@ -254,18 +254,19 @@ impl Engine {
 
 /// Takes the letters of posts that are settled now. Those of a post that is held when the batch is done are forgotten: its pairs will be offered
 /// again.
-fn letters(batch: &mut Committed, sorted: &Sorted, is_last: bool) -> Vec<DeadLetter> {
+fn dead_letters(batch: &mut Committed, sorted: &Sorted, is_last: bool) -> Vec<DeadLetter> {
     let settled: HashSet<u32> = sorted.acked.iter().map(|acked| acked.place).chain(sorted.missing.iter().copied()).collect();
-    let mut letters = Vec::new();
+    let mut dead_letters = Vec::new();
     let dead = std::mem::take(&mut batch.dead).into_iter();
-    for (place, letter) in dead.chain(std::mem::take(&mut batch.letters).into_iter().map(|(place, letter)| (Some(place), letter)))
+    for (place, dead_letter) in
+        dead.chain(std::mem::take(&mut batch.dead_letters).into_iter().map(|(place, dead_letter)| (Some(place), dead_letter)))
     {
         match place {
-            None => letters.push(letter),
-            Some(place) if settled.contains(&place) => letters.push(letter),
-            Some(place) if !is_last => batch.dead.push((Some(place), letter)),
+            None => dead_letters.push(dead_letter),
+            Some(place) if settled.contains(&place) => dead_letters.push(dead_letter),
+            Some(place) if !is_last => batch.dead.push((Some(place), dead_letter)),
             Some(_) => {}
         }
     }
-    letters
+    dead_letters
 }

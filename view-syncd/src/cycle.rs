@@ -14,7 +14,7 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(8);
 const LEADER_POLL: Duration = Duration::from_millis(50);
 /// How long others may go on holding the locks of posts before these are errors of the cycle: applications lock their rows all the time, for a
 /// moment.
-const HELD_PATIENCE: Duration = Duration::from_secs(1);
+const DEFERRED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a cycle has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,17 +51,17 @@ impl Engine {
 
     async fn try_cycle(&mut self) -> Result<Synced, Failure> {
         self.check_owner().await?;
-        self.drain_or_wait().await?;
-        self.go_on()?;
+        self.drain_or_await_leader().await?;
+        self.checkpoint()?;
         if self.drains {
-            self.offer_passing().await?;
+            self.retry_dead_letters().await?;
         }
         let scanned = self.scan().await?;
         tracing::info!("Found {} posts with views in Redis", scanned.found);
-        self.drain_or_wait().await?;
-        self.wait_for_held().await?;
+        self.drain_or_await_leader().await?;
+        self.wait_for_deferred().await?;
         self.repair(scanned.unsettled).await?;
-        let held = self.held.len() as u64;
+        let held = self.deferred.len() as u64;
         if held > 0 {
             tracing::warn!(posts = held, "views wait for locks that others hold in PostgreSQL");
         }
@@ -69,20 +69,20 @@ impl Engine {
     }
 
     /// Gives views that wait for locks a little time.
-    async fn wait_for_held(&mut self) -> Result<(), Failure> {
+    async fn wait_for_deferred(&mut self) -> Result<(), Failure> {
         let since = Instant::now();
-        while !self.held.is_empty() && since.elapsed() < HELD_PATIENCE {
-            if let Drained::Held(until) = self.drain(Urgency::AtOnce).await? {
+        while !self.deferred.is_empty() && since.elapsed() < DEFERRED_PATIENCE {
+            if let Drained::Deferred(until) = self.drain(Urgency::AtOnce).await? {
                 tokio::time::sleep_until(until.into()).await;
             }
-            self.go_on()?;
+            self.checkpoint()?;
         }
         Ok(())
     }
 
     /// Has everything drained that is in the outbox now: by this process, or by the one that leads. Where that one does not get on, by
     /// this one all the same: two that drain at once do no harm, but for counts that are a little off until both are done.
-    async fn drain_or_wait(&mut self) -> Result<(), Failure> {
+    async fn drain_or_await_leader(&mut self) -> Result<(), Failure> {
         if self.drains {
             return self.drain_all().await;
         }
@@ -99,7 +99,7 @@ impl Engine {
                 tracing::warn!("the view-syncd that leads does not drain the outbox: this one does");
                 return self.drain_all().await;
             }
-            self.go_on()?;
+            self.checkpoint()?;
             tokio::time::sleep(LEADER_POLL).await;
         }
     }

@@ -33,9 +33,9 @@ use crate::{
     health::Health,
     leader::{self, Leadership},
     metrics::{self, Metrics},
-    requests::{self, Request, Requester, Requests},
     stop::{self, Stop, Stopper},
     stores::{self, Stores},
+    triggers::{self, Trigger, TriggerReceiver, TriggerSender},
     watchdog::{self, Progress},
 };
 
@@ -57,13 +57,13 @@ const MARGIN: Duration = Duration::from_secs(60);
 pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Result<ExitCode> {
     let signals = signals::listen().context("cannot listen for signals")?;
     let (stopper, stop) = stop::channel();
-    let (requester, mut requests) = requests::channel();
+    let (trigger_sender, mut triggers) = triggers::channel();
     let listener = admin::bind(daemon.admin_listen).await.with_context(|| format!("cannot listen on {}", daemon.admin_listen))?;
 
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let stores = Stores::open(&settings)?;
-    metrics::register_unfit(&mut registry, &stores.watch.unfit);
+    metrics::register_misconfigured(&mut registry, &stores.watch.unfit);
     let mut engine = Engine::new(&stores, settings.work, metrics.clone(), stop.clone());
     let health = engine.health();
     metrics::register_oldest(&mut registry, health.clone());
@@ -72,14 +72,14 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let readiness = Arc::new(readiness(health, engine.progress(), leadership.clone()));
     let verifier = Arc::new(daemon.verifier);
     verifier.register(registry.sub_registry_with_prefix("view_syncd"));
-    let route = admin_api::route(Arc::clone(&verifier), requester.clone());
+    let route = admin_api::route(Arc::clone(&verifier), trigger_sender.clone());
     let admin = Admin { readiness: Arc::clone(&readiness), registry, route: Some(route) };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));
-    tokio::spawn(follow_signals(signals, stopper, requester, verifier, Arc::clone(&readiness), daemon.shutdown_timeout));
+    tokio::spawn(follow_signals(signals, stopper, trigger_sender, verifier, Arc::clone(&readiness), daemon.shutdown_timeout));
 
     let progress = engine.progress();
     let work = async {
-        if let Err(text) = wait_for_stores(&stores, &mut requests, stop.clone()).await {
+        if let Err(text) = wait_for_stores(&stores, &mut triggers, stop.clone()).await {
             tracing::error!("{text}");
             return ExitCode::from(EXIT_CONFIG);
         }
@@ -87,10 +87,10 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
             leadership.decided().await;
             notify::ready();
             readiness.started();
-            serve_until_stopped(&mut engine, &mut requests, &mut leadership, stop.clone(), settings.work, daemon.interval).await;
+            serve_until_stopped(&mut engine, &mut triggers, &mut leadership, stop.clone(), settings.work, daemon.interval).await;
         }
         // Whoever waits for a cycle learns now that there will be none.
-        drop(requests);
+        drop(triggers);
         if leadership.works() {
             engine.set_drains(true);
             return flush::run(&mut engine).await;
@@ -129,11 +129,11 @@ fn readiness(health: Health, progress: Progress, leadership: Leadership) -> Read
 }
 
 /// Waits for the stores, or for the stop.
-async fn wait_for_stores(stores: &Stores, requests: &mut Requests, mut stop: Stop) -> Result<(), String> {
+async fn wait_for_stores(stores: &Stores, triggers: &mut TriggerReceiver, mut stop: Stop) -> Result<(), String> {
     let waiting = stores.wait(|pause| notify::extend_timeout(pause + MARGIN));
     let refusing = async {
         // A cycle cannot be run before the start is over, and the first thing after it is a cycle.
-        while requests.recv().await.is_some() {}
+        while triggers.recv().await.is_some() {}
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -147,7 +147,7 @@ async fn wait_for_stores(stores: &Stores, requests: &mut Requests, mut stop: Sto
 async fn follow_signals(
     mut signals: UnboundedReceiver<Signal>,
     stopper: Stopper,
-    requester: Requester,
+    trigger_sender: TriggerSender,
     verifier: Arc<Verifier>,
     readiness: Arc<Readiness>,
     shutdown_timeout: Duration,
@@ -157,7 +157,7 @@ async fn follow_signals(
             Signal::Hangup => {
                 verifier.reload_and_tell();
                 tracing::info!("SIGHUP: a synchronization follows");
-                requester.hurry();
+                trigger_sender.trigger();
             }
             Signal::Stop => {
                 tracing::info!("stopping: the outbox is drained a last time");
@@ -182,7 +182,7 @@ struct Schedule {
 /// Drains, and runs a cycle at once, at every interval, and whenever somebody asks for one. A standby only does what it is asked for.
 async fn serve_until_stopped(
     engine: &mut Engine,
-    requests: &mut Requests,
+    triggers: &mut TriggerReceiver,
     leadership: &mut Leadership,
     mut stop: Stop,
     work: WorkSettings,
@@ -190,19 +190,19 @@ async fn serve_until_stopped(
 ) {
     let mut schedule = Schedule::starting_now();
     loop {
-        let mut asked: Vec<Request> = Vec::new();
+        let mut asked: Vec<Trigger> = Vec::new();
         let works = leadership.works();
         tokio::select! {
             biased;
             () = stop.requested() => return,
-            Some(request) = requests.recv() => asked.push(request),
+            Some(request) = triggers.recv() => asked.push(request),
             () = leadership.changed() => {
                 // Who takes over begins where a start begins; who steps down forgets what was gathered.
                 schedule = Schedule::starting_now();
                 continue;
             }
             () = sleep(LONGEST_POLL), if !works => {
-                engine.stand_by().await;
+                engine.standby_step().await;
                 continue;
             }
             () = sleep_until(schedule.cycle.into()), if works => {}
@@ -213,7 +213,7 @@ async fn serve_until_stopped(
                 continue;
             }
         }
-        requests::take_waiting(requests, &mut asked);
+        triggers::take_waiting(triggers, &mut asked);
         engine.set_drains(works);
         let result = engine.cycle().await;
         let pause = if result.is_ok() { interval } else { interval.min(CYCLE_RETRY) };
@@ -240,7 +240,7 @@ impl Schedule {
         self.drain = match drained {
             Ok(Drained::Idle) => poll,
             Ok(Drained::Waiting(until)) => poll.min(*until),
-            Ok(Drained::Held(until)) => *until,
+            Ok(Drained::Deferred(until)) => *until,
             Ok(Drained::Stored { .. }) => now,
             Err(failure) => {
                 let pause = stores::pause_after(failure, &mut self.pauses);

@@ -17,7 +17,7 @@ use crate::{
     acknowledge::places_of,
     committed::Committed,
     engine::{Engine, Failure},
-    outbox::{self, EntryId, Gathered},
+    outbox::{self, Batch, EntryId},
 };
 
 /// Pairs that are stored without waiting for a full batch.
@@ -26,7 +26,7 @@ const FIRST_BATCH: usize = 20_000;
 const MOST_BATCHES: usize = 64;
 
 /// How soon it is looked again at an outbox in which everything waits for locks.
-const HELD_PAUSE: Duration = Duration::from_millis(250);
+const DEFERRED_PAUSE: Duration = Duration::from_millis(250);
 
 /// Whether a batch may wait for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum Drained {
     /// There is a batch, which waits for more until then.
     Waiting(Instant),
     /// All that is there waits for locks that others hold in PostgreSQL. It is looked at again then.
-    Held(Instant),
+    Deferred(Instant),
     /// A batch was stored and acknowledged, up to this entry.
     Stored {
         /// The last entry of the batch.
@@ -80,53 +80,53 @@ impl Engine {
         let Some(newest) = outbox::newest(&self.redis, &self.keys).await? else { return Ok(()) };
         loop {
             match self.drain(Urgency::AtOnce).await? {
-                Drained::Stored { last, .. } if last < newest => self.go_on()?,
+                Drained::Stored { last, .. } if last < newest => self.checkpoint()?,
                 _ => return Ok(()),
             }
         }
     }
 
     async fn try_drain(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
-        if !self.is_well() {
+        if !self.is_healthy() {
             // What can only be read would be stored, never acknowledged, and stored again.
             self.watch.writable(&self.redis).await?;
         }
         // First: how long views have waited is told also where nothing else can be done.
         self.measure_outbox().await?;
         self.check_owner().await?;
-        let retried = self.retry_held().await?;
-        self.offer_when_due().await?;
+        let retried = self.retry_deferred().await?;
+        self.retry_dead_letters_when_due().await?;
         let limit = self.first_batch();
-        if self.gathered.entries.is_empty() {
-            self.gathered = self.held.next_part(self.owned);
+        if self.batch.entries.is_empty() {
+            self.batch = self.deferred.next_part(self.owned);
         }
-        if !self.held.is_full() {
-            self.gathered.read_on(&mut self.line, &self.keys, limit).await?;
+        if !self.deferred.is_full() {
+            self.batch.read_on(&mut self.line, &self.keys, limit).await?;
         }
-        let (Some(since), Some(last)) = (self.gathered.since, self.gathered.entries.last()) else {
+        let (Some(since), Some(last)) = (self.batch.since, self.batch.entries.last()) else {
             return self.without_batch(retried).await;
         };
         let until = since + self.settings.linger;
         // Where something was in the way, it is a stored batch that shows that it is so no more.
-        let is_patient = urgency == Urgency::Patient && self.health.is_well();
-        if is_patient && self.gathered.size < limit && Instant::now() < until {
+        let is_patient = urgency == Urgency::Patient && self.health.is_healthy();
+        if is_patient && self.batch.size < limit && Instant::now() < until {
             return Ok(Drained::Waiting(until));
         }
         let (last, pairs) = self.drain_batches(last).await?;
-        if pairs + retried == 0 && !self.held.is_empty() {
-            return Ok(Drained::Held(Instant::now() + HELD_PAUSE));
+        if pairs + retried == 0 && !self.deferred.is_empty() {
+            return Ok(Drained::Deferred(Instant::now() + DEFERRED_PAUSE));
         }
         Ok(Drained::Stored { last, pairs: pairs + retried })
     }
 
     /// What a step was that found nothing new in the outbox.
     async fn without_batch(&mut self, retried: usize) -> Result<Drained, Failure> {
-        match self.held.read_to() {
+        match self.deferred.read_to() {
             Some(last) if retried > 0 => return Ok(Drained::Stored { last, pairs: retried }),
-            _ if !self.held.is_empty() => return Ok(Drained::Held(Instant::now() + HELD_PAUSE)),
+            _ if !self.deferred.is_empty() => return Ok(Drained::Deferred(Instant::now() + DEFERRED_PAUSE)),
             _ => {}
         }
-        if !self.health.is_well() {
+        if !self.health.is_healthy() {
             // That nothing is to be stored says nothing about what was in the way.
             self.prove_stores().await?;
         }
@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// What the tables look like, looked up anew where an id seems not to fit: the application may have given a column another type.
-    pub(crate) async fn schema_for(&self, batch: &Gathered) -> Result<Arc<Schema>, Failure> {
+    pub(crate) async fn schema_fitting(&self, batch: &Batch) -> Result<Arc<Schema>, Failure> {
         let schema = self.database.schema().await?;
         if batch.fits(&schema) { Ok(schema) } else { Ok(self.database.schema_to_give_up().await?) }
     }
@@ -159,13 +159,13 @@ impl Engine {
             if before.is_some() {
                 self.check_owner().await?;
             }
-            let mut batch = std::mem::take(&mut self.gathered);
-            let schema = self.schema_for(&batch).await?;
+            let mut batch = std::mem::take(&mut self.batch);
+            let schema = self.schema_fitting(&batch).await?;
             batch.prepare(&schema);
             last = batch.entries.last().unwrap_or(last);
-            let may_go_on = batches_left > 0 && self.stop.is_requested() == was_stopping && !self.held.is_overdue();
+            let may_go_on = batches_left > 0 && self.stop.is_requested() == was_stopping && !self.deferred.is_overdue();
             let goes_on = may_go_on && batch.size >= limit;
-            self.gathered = batch.behind();
+            self.batch = batch.behind();
             failpoints::at("drain::before_commit");
             let (committed, settled) = self.store_batch(batch, before.take(), goes_on, &schema).await?;
             // From here on everything is committed.
@@ -175,12 +175,12 @@ impl Engine {
             self.metrics.batches.inc();
             self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
             limit = self.settings.batch_size;
-            if !goes_on || self.gathered.size < limit {
+            if !goes_on || self.batch.size < limit {
                 break;
             }
         }
         if let Some(before) = before {
-            pairs += self.settle_all(before).await?;
+            pairs += self.acknowledge_all(before).await?;
         }
         Ok((last, pairs))
     }
@@ -189,13 +189,13 @@ impl Engine {
     /// are settled.
     async fn store_batch(
         &mut self,
-        batch: Gathered,
+        batch: Batch,
         before: Option<Committed>,
         goes_on: bool,
         schema: &Schema,
     ) -> Result<(Committed, usize), Failure> {
         // Later pairs of a post that is locked wait behind its first ones, and the batch before this one has shown by now what is locked.
-        let locked: HashSet<PostId> = self.held.posts().chain(before.iter().flat_map(Committed::locked)).copied().collect();
+        let locked: HashSet<PostId> = self.deferred.posts().chain(before.iter().flat_map(Committed::locked)).copied().collect();
         let left_out = places_of(batch.pairs.posts(), locked.iter());
         let (mut committed, pairs) = Committed::new(batch, left_out);
         if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
@@ -211,10 +211,10 @@ impl Engine {
             committed.take(storing.take_finished(), &pairs);
             match result {
                 Ok(true) => return Ok((committed, settled)),
-                Ok(false) => self.settle(&mut committed, false).await?,
+                Ok(false) => self.acknowledge(&mut committed, false).await?,
                 Err(error) => {
                     // What is stored is acknowledged, whatever became of the rest.
-                    self.settle(&mut committed, false).await?;
+                    self.acknowledge(&mut committed, false).await?;
                     return Err(error.into());
                 }
             }
@@ -225,20 +225,20 @@ impl Engine {
     /// What is done in Redis while PostgreSQL stores a batch. Returns how many pairs of the batch before are settled.
     async fn work_beside(&mut self, before: Option<Committed>, goes_on: bool, schema: &Schema) -> Result<usize, Failure> {
         let settled = match before {
-            Some(before) => self.settle_all(before).await?,
+            Some(before) => self.acknowledge_all(before).await?,
             None => 0,
         };
-        if goes_on && !self.held.is_full() {
-            self.gathered.read_on(&mut self.line, &self.keys, self.settings.batch_size).await?;
-            if self.gathered.size >= self.settings.batch_size && self.gathered.fits(schema) {
-                self.gathered.prepare(schema);
+        if goes_on && !self.deferred.is_full() {
+            self.batch.read_on(&mut self.line, &self.keys, self.settings.batch_size).await?;
+            if self.batch.size >= self.settings.batch_size && self.batch.fits(schema) {
+                self.batch.prepare(schema);
             }
         }
         Ok(settled)
     }
 
-    async fn settle_all(&mut self, mut batch: Committed) -> Result<usize, Failure> {
-        self.settle(&mut batch, true).await?;
+    async fn acknowledge_all(&mut self, mut batch: Committed) -> Result<usize, Failure> {
+        self.acknowledge(&mut batch, true).await?;
         Ok(batch.acknowledged)
     }
 }

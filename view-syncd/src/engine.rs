@@ -23,15 +23,15 @@ use views_redis::{
 
 use crate::{
     cli::WorkSettings,
+    deferred::DeferredPosts,
     drain::Drained,
     health::Health,
-    held::HeldPosts,
     leader::Leadership,
     line::Line,
     metrics::Metrics,
-    outbox::{self, EntryId, Gathered},
+    outbox::{self, Batch, EntryId},
     stop::Stop,
-    store::Store,
+    store::Inserter,
     stores::{RedisWatch, Stores},
     watchdog::Progress,
 };
@@ -97,14 +97,14 @@ pub struct Engine {
     /// Whether it is the only one that does; where nobody can tell, it is.
     leadership: Option<Leadership>,
     /// When dead letters are offered again before the next cycle, because locks were in the way of some.
-    pub(crate) offer_at: Option<Instant>,
+    pub(crate) retry_dead_at: Option<Instant>,
     /// Up to which dead letter they have been offered again.
-    pub(crate) offered_to: Option<EntryId>,
+    pub(crate) retried_to: Option<EntryId>,
     /// What has been read from the outbox and waits for company.
-    pub(crate) gathered: Gathered,
+    pub(crate) batch: Batch,
     /// Posts whose pairs wait for locks.
-    pub(crate) held: HeldPosts,
-    pub(crate) store: Store,
+    pub(crate) deferred: DeferredPosts,
+    pub(crate) store: Inserter,
     /// Counts that have changed in PostgreSQL and have not been published yet, because Redis went away in between.
     pub(crate) unpublished: HashMap<PostId, i64>,
 }
@@ -131,14 +131,14 @@ impl Engine {
             metrics,
             stop,
             health: Health::default(),
-            store: Store::new(Arc::clone(&stores.database), progress.clone()),
+            store: Inserter::new(Arc::clone(&stores.database), progress.clone()),
             progress,
             drains: true,
             leadership: None,
-            offer_at: None,
-            offered_to: None,
-            gathered: Gathered::default(),
-            held: HeldPosts::default(),
+            retry_dead_at: None,
+            retried_to: None,
+            batch: Batch::default(),
+            deferred: DeferredPosts::default(),
             unpublished: HashMap::new(),
         }
     }
@@ -176,25 +176,25 @@ impl Engine {
 
     /// Forgets what has been read of the outbox: it is to be read again from its start.
     pub(crate) fn forget_outbox(&mut self) {
-        self.gathered = Gathered::default();
-        self.held = std::mem::take(&mut self.held).forgotten();
+        self.batch = Batch::default();
+        self.deferred = std::mem::take(&mut self.deferred).forgotten();
     }
 
     /// Notes for operators how a step of the drain ended. Only what was really stored, or that there is nothing to store, makes it well again.
     pub(crate) fn note_drained(&mut self, result: &Result<Drained, Failure>) {
         self.progress.made();
-        self.metrics.held_posts.set(i64::try_from(self.held.len()).unwrap_or(i64::MAX));
-        self.health.note_held(self.held.len(), self.held.oldest());
+        self.metrics.deferred_posts.set(i64::try_from(self.deferred.len()).unwrap_or(i64::MAX));
+        self.health.note_deferred(self.deferred.len(), self.deferred.oldest());
         match result {
             Ok(Drained::Waiting(_)) => {}
-            Ok(Drained::Held(_)) => {
-                self.held.forget_before();
+            Ok(Drained::Deferred(_)) => {
+                self.deferred.forget_before();
                 // Nothing was stored that would show that it is well again.
-                self.health.note_only_held();
+                self.health.note_only_deferred();
             }
             Ok(drained) => {
                 if *drained == Drained::Idle {
-                    self.held.forget_before();
+                    self.deferred.forget_before();
                 }
                 self.metrics.redis_up.set(1);
                 self.metrics.postgres_up.set(1);
@@ -210,7 +210,7 @@ impl Engine {
         match result {
             Ok(_) => self.health.note_cycle(None),
             // Where it was the drain that failed, it is a drain that shows that it is well again.
-            Err(_) if !self.health.is_well() => {}
+            Err(_) if !self.health.is_healthy() => {}
             Err(failure) => self.note_failure(failure, Health::note_cycle),
         }
     }
@@ -230,20 +230,20 @@ impl Engine {
     }
 
     /// What a standby does: looks whether it could work, and leaves the work to the leader.
-    pub async fn stand_by(&mut self) {
+    pub async fn standby_step(&mut self) {
         self.forget_outbox();
         let result: Result<(), Failure> = async {
             self.measure_outbox().await?;
             self.check_owner().await?;
-            if self.is_well() { Ok(self.database.ping().await?) } else { self.prove_stores().await }
+            if self.is_healthy() { Ok(self.database.ping().await?) } else { self.prove_stores().await }
         }
         .await;
         self.note_drained(&result.map(|()| Drained::Idle));
     }
 
     /// Whether nothing was in the way when it was last seen.
-    pub(crate) fn is_well(&self) -> bool {
-        self.health.is_well() && !self.watch.is_clustered()
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.health.is_healthy() && !self.watch.is_clustered()
     }
 
     /// Makes sure that both stores take what they would be given.
@@ -268,7 +268,7 @@ impl Engine {
     }
 
     /// Ends the work at a point where that is safe.
-    pub(crate) fn go_on(&self) -> Result<(), Failure> {
+    pub(crate) fn checkpoint(&self) -> Result<(), Failure> {
         self.progress.made();
         if self.stop.is_requested() { Err(Failure::Stopped) } else { Ok(()) }
     }

@@ -9,18 +9,18 @@ use std::{
 use views_core::keys::Keys;
 
 use crate::{
+    deferred::DeferReason,
     drain::{Drained, Urgency},
     engine::{Engine, Failure},
-    held::Why,
     line::Line,
-    outbox::{self, EntryId, Gathered},
+    outbox::{self, Batch, EntryId},
     stores::{self, Stores},
 };
 
 /// How long the outbox may take to become empty once everything is stored that was in it at the stop: other processes may go on recording.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long it is tried, once everything else is stored, to store the views of posts that others have locked in PostgreSQL.
-const HELD_GRACE: Duration = Duration::from_secs(3);
+const DEFERRED_GRACE: Duration = Duration::from_secs(3);
 /// How long the count of what is left may take.
 const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 /// Pairs that are counted; of more it is only said that they are more.
@@ -43,8 +43,8 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
             Ok(Drained::Stored { last, .. }) if newest.is_some_and(|newest| last >= newest) => {
                 let now = std::time::Instant::now();
                 if now >= *grace_until.get_or_insert(now + GRACE) {
-                    if !engine.held.is_empty() {
-                        return leave_held(engine).await;
+                    if !engine.deferred.is_empty() {
+                        return leave_deferred(engine).await;
                     }
                     tracing::info!(
                         "all views from before the stop are stored; those that others go on recording wait for the next start"
@@ -52,10 +52,10 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
                     return ExitCode::SUCCESS;
                 }
             }
-            Ok(Drained::Held(next)) => {
+            Ok(Drained::Deferred(next)) => {
                 let now = std::time::Instant::now();
-                if now >= *held_until.get_or_insert(now + HELD_GRACE) {
-                    return leave_held(engine).await;
+                if now >= *held_until.get_or_insert(now + DEFERRED_GRACE) {
+                    return leave_deferred(engine).await;
                 }
                 tokio::time::sleep_until(next.into()).await;
             }
@@ -72,13 +72,13 @@ pub(crate) async fn run(engine: &mut Engine) -> ExitCode {
     }
 }
 
-async fn leave_held(engine: &mut Engine) -> ExitCode {
-    let posts = engine.held.len();
+async fn leave_deferred(engine: &mut Engine) -> ExitCode {
+    let posts = engine.deferred.len();
     // Their entries may have pairs of other posts, and earlier ones of these, which are stored.
-    let rest = Gathered::of(engine.held.unsettled().collect(), EntryId::LAST, engine.line.number());
+    let rest = Batch::of(engine.deferred.unsettled().collect(), EntryId::LAST, engine.line.number());
     let views = left(rest, &mut engine.line, &engine.keys).await.unwrap_or_else(|| "views".to_owned());
-    let why = match engine.held.oldest() {
-        Some((_, Why::Full)) => "whose counts have no room in their column",
+    let why = match engine.deferred.oldest() {
+        Some((_, DeferReason::Full)) => "whose counts have no room in their column",
         _ => "that others have locked in PostgreSQL",
     };
     tracing::error!(posts, "{views} of posts {why} are left in the outbox: they stay safe in Redis until the next start");
@@ -95,7 +95,7 @@ async fn step(engine: &mut Engine, newest: &mut Option<outbox::EntryId>) -> Resu
 /// Says what could not be stored in time.
 pub(crate) async fn report_rest(stores: &Stores) {
     let mut line = Line::new(stores.redis.clone(), Arc::<AtomicU64>::default());
-    match left(Gathered::default(), &mut line, &stores.keys).await {
+    match left(Batch::default(), &mut line, &stores.keys).await {
         Some(views) => tracing::error!("{views} are left in the outbox: they stay safe in Redis until the next start"),
         None => {
             tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start");
@@ -104,7 +104,7 @@ pub(crate) async fn report_rest(stores: &Stores) {
 }
 
 /// Reads what is in the outbox, and says how much that is; nothing where it cannot be read.
-async fn left(mut rest: Gathered, line: &mut Line, keys: &Keys) -> Option<String> {
+async fn left(mut rest: Batch, line: &mut Line, keys: &Keys) -> Option<String> {
     match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(line, keys, MOST_COUNTED)).await {
         Ok(Ok(())) => {
             let at_least = if rest.size < MOST_COUNTED { "" } else { "at least " };

@@ -6,12 +6,12 @@ use std::{
 };
 
 use crate::{
-    held::Why,
+    deferred::DeferReason,
     outbox::{EntryId, now_ms},
 };
 
 /// How long a post may wait for a lock before that is told. Applications lock their rows all the time, for a moment.
-const HELD_PATIENCE: Duration = Duration::from_secs(3);
+const DEFERRED_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is in the way.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +28,7 @@ enum Drain {
     /// This is in the way.
     Fails(String),
     /// What was in the way is so no more, but everything waits for locks: nothing has shown that it is well again.
-    OnlyHeld,
+    OnlyDeferred,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ struct State {
     /// Of the last cycle.
     cycle: Option<String>,
     /// How many posts wait for locks; since when the first of them does, and why.
-    held: Option<(usize, Instant, Why)>,
+    deferred: Option<(usize, Instant, DeferReason)>,
     /// The oldest entry of the outbox.
     oldest: Option<EntryId>,
 }
@@ -51,9 +51,11 @@ impl Health {
             Drain::Unseen => return Some("starting: nothing has been drained yet".to_owned()),
             Drain::Well => None,
             Drain::Fails(obstacle) => Some(obstacle.clone()),
-            Drain::OnlyHeld => Some(state.held(Duration::ZERO).unwrap_or_else(|| "nothing has been stored yet".to_owned())),
+            Drain::OnlyDeferred => {
+                Some(state.deferred(Duration::ZERO).unwrap_or_else(|| "nothing has been stored yet".to_owned()))
+            }
         };
-        let obstacle = obstacle.or_else(|| state.cycle.clone()).or_else(|| state.held(HELD_PATIENCE))?;
+        let obstacle = obstacle.or_else(|| state.cycle.clone()).or_else(|| state.deferred(DEFERRED_PATIENCE))?;
         Some(state.with_age(obstacle))
     }
 
@@ -63,7 +65,7 @@ impl Health {
     }
 
     /// Whether the drain got on when it was last seen.
-    pub(crate) fn is_well(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         matches!(self.state().drain, Drain::Unseen | Drain::Well)
     }
 
@@ -72,11 +74,11 @@ impl Health {
     }
 
     /// Notes that everything in the outbox is held.
-    pub(crate) fn note_only_held(&self) {
+    pub(crate) fn note_only_deferred(&self) {
         let mut state = self.state();
         state.drain = match state.drain {
             Drain::Unseen | Drain::Well => Drain::Well,
-            Drain::Fails(_) | Drain::OnlyHeld => Drain::OnlyHeld,
+            Drain::Fails(_) | Drain::OnlyDeferred => Drain::OnlyDeferred,
         };
     }
 
@@ -84,8 +86,8 @@ impl Health {
         self.state().cycle = obstacle;
     }
 
-    pub(crate) fn note_held(&self, posts: usize, oldest: Option<(Instant, Why)>) {
-        self.state().held = oldest.map(|(since, why)| (posts, since, why));
+    pub(crate) fn note_deferred(&self, posts: usize, oldest: Option<(Instant, DeferReason)>) {
+        self.state().deferred = oldest.map(|(since, why)| (posts, since, why));
     }
 
     /// Notes the oldest entry.
@@ -112,11 +114,11 @@ impl State {
     }
 
     /// What posts wait for, where the first of them has done so for longer than `patience`.
-    fn held(&self, patience: Duration) -> Option<String> {
-        let (posts, since, why) = self.held.filter(|(_, since, _)| since.elapsed() >= patience)?;
+    fn deferred(&self, patience: Duration) -> Option<String> {
+        let (posts, since, why) = self.deferred.filter(|(_, since, _)| since.elapsed() >= patience)?;
         let why = match why {
-            Why::Locked | Why::PairLocked => "locks that others hold in PostgreSQL",
-            Why::Full => "room in the column of its count, which is full: make it a bigint",
+            DeferReason::Locked | DeferReason::PairLocked => "locks that others hold in PostgreSQL",
+            DeferReason::Full => "room in the column of its count, which is full: make it a bigint",
         };
         Some(format!("views of {posts} posts wait, the first for {} s, for {why}", since.elapsed().as_secs()))
     }

@@ -10,7 +10,7 @@ use views_core::{
 use views_postgres::schema::Schema;
 use views_redis::resp::{Commands, List, Replies, Reply};
 
-use crate::{dead::DeadLetter, engine::refusal, line::Line, pairs::Pairs};
+use crate::{dead_letters::DeadLetter, engine::refusal, line::Line, pairs::Pairs};
 
 /// Entries in one page. An entry of view-ingest holds up to 128 pairs: a page takes Redis about a millisecond at the most, and is small
 /// beside a full batch.
@@ -113,7 +113,7 @@ pub(crate) type FoundDead = (Option<u32>, DeadLetter);
 
 /// What has been read and not been stored yet.
 #[derive(Debug, Default)]
-pub(crate) struct Gathered {
+pub(crate) struct Batch {
     pub(crate) entries: Entries,
     /// The pairs whose ids are ids.
     pub(crate) pairs: Pairs,
@@ -149,7 +149,7 @@ struct Part {
     posts: Option<HashMap<PostId, EntryId>>,
 }
 
-impl Gathered {
+impl Batch {
     /// Nothing yet, to be read over a certain link.
     pub(crate) fn over(link: u64) -> Self {
         Self { link, ..Self::default() }
@@ -216,7 +216,7 @@ impl Gathered {
     pub(crate) fn prepare(&mut self, schema: &Schema) {
         if !self.is_prepared {
             self.is_prepared = true;
-            self.dead.extend(self.pairs.prepare(schema).into_iter().map(|(place, letter)| (Some(place), letter)));
+            self.dead.extend(self.pairs.prepare(schema).into_iter().map(|(place, dead_letter)| (Some(place), dead_letter)));
         }
     }
 
@@ -260,23 +260,23 @@ impl Gathered {
             }
             self.size += 1;
             let Some(viewer) = viewer else {
-                self.bury(None, post, Reply::Null, "the post has no viewer", at_ms);
+                self.add_dead_letters(None, post, Reply::Null, "the post has no viewer", at_ms);
                 continue;
             };
             let Some(post_id) = post_id else {
-                self.bury(None, post, viewer, "not the id of a post", at_ms);
+                self.add_dead_letters(None, post, viewer, "not the id of a post", at_ms);
                 continue;
             };
             let place = self.pairs.place(post_id);
             self.entries.named.push(place);
             match text(viewer).and_then(|text| ViewerId::parse(text).ok()) {
                 Some(viewer) => self.pairs.push(place, &viewer, at_ms),
-                None => self.bury(Some(place), post, viewer, "not the id of a viewer", at_ms),
+                None => self.add_dead_letters(Some(place), post, viewer, "not the id of a viewer", at_ms),
             }
         }
     }
 
-    fn bury(&mut self, place: Option<u32>, post: Reply<'_>, viewer: Reply<'_>, reason: &'static str, at_ms: i64) {
+    fn add_dead_letters(&mut self, place: Option<u32>, post: Reply<'_>, viewer: Reply<'_>, reason: &'static str, at_ms: i64) {
         self.dead.push((place, DeadLetter::new(bytes(post), bytes(viewer), reason, at_ms)));
     }
 }
@@ -317,7 +317,7 @@ pub(crate) async fn measure(line: &mut Line, keys: &Keys) -> Result<(i64, Option
     let (Some(Reply::Integer(length)), Some(Reply::List(page))) = (length, first) else {
         return Err(refusal(length.filter(|reply| matches!(reply, Reply::Error(_))).or(first)));
     };
-    let mut first = Gathered::default();
+    let mut first = Batch::default();
     first.take(page);
     Ok((length, first.read_to))
 }
@@ -379,45 +379,45 @@ mod tests {
     use super::*;
     use crate::outbox::properties::page;
 
-    fn entry(id: &str, fields: &[&str]) -> Gathered {
+    fn entry(id: &str, fields: &[&str]) -> Batch {
         let fields = fields.iter().map(|field| field.as_bytes().to_vec()).collect();
         page(&[(id.to_owned(), fields)])
     }
 
-    fn viewers(gathered: &Gathered) -> Vec<String> {
-        gathered.pairs.iter().map(|(_, viewer, _)| viewer.to_owned()).collect()
+    fn viewers(batch: &Batch) -> Vec<String> {
+        batch.pairs.iter().map(|(_, viewer, _)| viewer.to_owned()).collect()
     }
 
     #[test]
     fn a_post_may_be_named_many_times_in_one_entry() {
-        let gathered = entry("5-1", &["7", "anna", "7", "boris", "8", "anna"]);
-        assert_eq!(gathered.entries.last(), Some(EntryId { ms: 5, sequence: 1 }));
-        assert_eq!((gathered.pairs.iter().count(), gathered.size), (3, 3));
-        assert_eq!(gathered.entries.named(), [0, 0, 1]);
-        assert!(gathered.pairs.iter().all(|(_, _, at_ms)| at_ms == 5));
+        let batch = entry("5-1", &["7", "anna", "7", "boris", "8", "anna"]);
+        assert_eq!(batch.entries.last(), Some(EntryId { ms: 5, sequence: 1 }));
+        assert_eq!((batch.pairs.iter().count(), batch.size), (3, 3));
+        assert_eq!(batch.entries.named(), [0, 0, 1]);
+        assert!(batch.pairs.iter().all(|(_, _, at_ms)| at_ms == 5));
     }
 
     #[test]
     fn what_is_no_pair_of_ids_is_dead_and_hides_nothing() {
         let fields = ["a b", "anna", "7", "two words", "550E8400-E29B-41D4-A716-446655440000", "x", "7", "ok", "odd"];
-        let gathered = entry("5-1", &fields);
-        let reasons: Vec<_> = gathered.dead.iter().map(|(_, dead)| &*dead.reason).collect();
+        let batch = entry("5-1", &fields);
+        let reasons: Vec<_> = batch.dead.iter().map(|(_, dead)| &*dead.reason).collect();
         assert_eq!(reasons, ["not the id of a post", "not the id of a viewer", "not the id of a post", "the post has no viewer"]);
-        assert_eq!(viewers(&gathered), ["ok"]);
+        assert_eq!(viewers(&batch), ["ok"]);
         // The dead pair of a real post was recorded like any other, so it is acknowledged like any other.
-        assert_eq!(gathered.entries.named(), [0, 0]);
+        assert_eq!(batch.entries.named(), [0, 0]);
     }
 
     #[test]
     fn a_viewer_keeps_one_spelling() {
-        let gathered = entry("5-1", &["7", "550E8400-E29B-41D4-A716-446655440000"]);
-        assert_eq!(viewers(&gathered), ["550e8400-e29b-41d4-a716-446655440000"]);
+        let batch = entry("5-1", &["7", "550E8400-E29B-41D4-A716-446655440000"]);
+        assert_eq!(viewers(&batch), ["550e8400-e29b-41d4-a716-446655440000"]);
     }
 
     #[test]
     fn an_id_set_by_hand_is_no_view_in_the_future() {
-        let gathered = entry("18446744073709551615-1", &["7", "anna"]);
-        assert!(gathered.pairs.iter().all(|(_, _, at_ms)| (0..=now_ms()).contains(&at_ms)));
+        let batch = entry("18446744073709551615-1", &["7", "anna"]);
+        assert!(batch.pairs.iter().all(|(_, _, at_ms)| (0..=now_ms()).contains(&at_ms)));
     }
 
     #[test]
@@ -425,9 +425,8 @@ mod tests {
         let pages = [("5-1".to_owned(), vec![b"7".to_vec(), b"a".to_vec()]), ("5-2".to_owned(), Vec::new())];
         let mut pages = pages.to_vec();
         pages.push(("6-0".to_owned(), [&b"8"[..], b"a", b"7", b"b"].map(<[u8]>::to_vec).to_vec()));
-        let gathered = page(&pages);
-        let named: Vec<(String, Vec<u32>)> =
-            gathered.entries.iter().map(|(id, named)| (id.to_string(), named.to_vec())).collect();
+        let batch = page(&pages);
+        let named: Vec<(String, Vec<u32>)> = batch.entries.iter().map(|(id, named)| (id.to_string(), named.to_vec())).collect();
         assert_eq!(named, [("5-1".to_owned(), vec![0]), ("5-2".to_owned(), vec![]), ("6-0".to_owned(), vec![1, 0])]);
     }
 

@@ -7,7 +7,7 @@ use indexmap::IndexSet;
 use views_core::ids::{PostId, ViewerId};
 use views_postgres::{insert::PairList, ledger::Sent, schema::Schema};
 
-use crate::dead::{DeadLetter, NO_SUCH_POST};
+use crate::dead_letters::{DeadLetter, NO_SUCH_POST};
 
 /// Why a viewer is dead whose id is one, but not one of this application's. The column may be given another type.
 const VIEWER_DOES_NOT_FIT: &str = "the viewer's id does not fit the column's type";
@@ -75,14 +75,14 @@ impl Pairs {
         rows.retain(|row| {
             let viewer = row.viewer(viewers);
             let post = &posts[row.post as usize];
-            let letter = if !fits[row.post as usize] {
+            let dead_letter = if !fits[row.post as usize] {
                 DeadLetter::new(post.as_str().as_bytes(), viewer.as_bytes(), NO_SUCH_POST, row.at_ms)
             } else if !schema.viewer_type.accepts(viewer) {
-                DeadLetter::new(post.as_str().as_bytes(), viewer.as_bytes(), VIEWER_DOES_NOT_FIT, row.at_ms).that_may_pass()
+                DeadLetter::new(post.as_str().as_bytes(), viewer.as_bytes(), VIEWER_DOES_NOT_FIT, row.at_ms).retryable()
             } else {
                 return true;
             };
-            dead.push((row.post, letter));
+            dead.push((row.post, dead_letter));
             false
         });
         // Posts are compared once each, and their pairs by what came out.
@@ -114,7 +114,7 @@ impl Pairs {
     }
 
     /// A letter of the pair at that place, and the place of its post.
-    pub(crate) fn letter(&self, place: usize, reason: impl Into<std::borrow::Cow<'static, str>>) -> (u32, DeadLetter) {
+    pub(crate) fn dead_letter(&self, place: usize, reason: impl Into<std::borrow::Cow<'static, str>>) -> (u32, DeadLetter) {
         let row = self.rows[place];
         let post = self.posts[row.post as usize].as_str().as_bytes();
         (row.post, DeadLetter::new(post, row.viewer(&self.viewers).as_bytes(), reason, row.at_ms))
@@ -134,12 +134,12 @@ impl Pairs {
     }
 
     /// Letters of all pairs of some posts.
-    pub(crate) fn letters_of(&self, posts: &HashSet<PostId>, reason: &'static str) -> Vec<(u32, DeadLetter)> {
+    pub(crate) fn dead_letters_of(&self, posts: &HashSet<PostId>, reason: &'static str) -> Vec<(u32, DeadLetter)> {
         if posts.is_empty() {
             return Vec::new();
         }
         let is_of = |row: &Row| posts.contains(&self.posts[row.post as usize]);
-        (0..self.rows.len()).filter(|place| is_of(&self.rows[*place])).map(|place| self.letter(place, reason)).collect()
+        (0..self.rows.len()).filter(|place| is_of(&self.rows[*place])).map(|place| self.dead_letter(place, reason)).collect()
     }
 
     /// The posts in the order of their places.

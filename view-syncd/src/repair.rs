@@ -19,8 +19,8 @@ use crate::{
     acknowledge::is_young,
     drain::Urgency,
     engine::{Engine, Failure, refusal},
-    outbox::{self, EntryId, Gathered},
-    scan::Scanned,
+    outbox::{self, Batch, EntryId},
+    scan::ScanReport,
 };
 
 /// A longer outbox is not read whole in one command.
@@ -45,7 +45,7 @@ impl Engine {
         let suspects: Vec<PostId> = first.keys().copied().collect();
         let Some(second) = self.drifts(&suspects).await? else { return Ok(()) };
         let drifted: Vec<(PostId, i64)> = second.into_iter().filter(|(post, drift)| first.get(post) == Some(drift)).collect();
-        let mut counts = self.rescue(&drifted).await?;
+        let mut counts = self.recover(&drifted).await?;
         failpoints::at("repair::before");
         let adjustment = |(post, drift): &(PostId, i64)| {
             let (known, views) = counts.remove(post).unzip();
@@ -53,7 +53,7 @@ impl Engine {
             Adjustment { acked: *drift, known: known.flatten(), views, is_quiet: true, ..Adjustment::of(*post) }
         };
         let adjustments: Vec<Adjustment> = drifted.iter().map(adjustment).collect();
-        let failed = self.adjust(&adjustments, &mut Scanned::default()).await?;
+        let failed = self.adjust(&adjustments, &mut ScanReport::default()).await?;
         for (post, drift) in drifted.iter().filter(|(post, _)| !failed.contains(post)) {
             self.metrics.drifts.inc();
             tracing::info!(%post, drift, "repaired a count that had drifted from the outbox");
@@ -64,16 +64,16 @@ impl Engine {
     /// Unites the sets with the ledger of posts of which more was recorded than the outbox ever had: the set may hold viewers whose entry is
     /// lost, and whom view-ingest would call duplicates for as long as the set lives. Done before the drift is repaired, which hides it.
     /// Returns the counts that Redis had of them and that PostgreSQL has.
-    async fn rescue(&mut self, drifted: &[(PostId, i64)]) -> Result<HashMap<PostId, (Option<i64>, i64)>, Failure> {
+    async fn recover(&mut self, drifted: &[(PostId, i64)]) -> Result<HashMap<PostId, (Option<i64>, i64)>, Failure> {
         let posts: Vec<PostId> = drifted.iter().filter(|(_, drift)| *drift > 0).map(|(post, _)| *post).collect();
         let mut counts = HashMap::new();
         for chunk in posts.chunks(SNAPSHOT_POSTS) {
             // What cannot be united is logged there, and has its turn again when it drifts again.
-            let mut scanned = Scanned::default();
-            let looks = self.look(chunk, &mut scanned).await?;
-            self.unite(looks.clone().into_iter().collect(), &mut scanned).await?;
+            let mut scanned = ScanReport::default();
+            let states = self.read_states(chunk, &mut scanned).await?;
+            self.import_sets(states.clone().into_iter().collect(), &mut scanned).await?;
             let stored = ledger::counts(&self.database, chunk).await?;
-            counts.extend(stored.into_iter().filter_map(|(post, views)| Some((post, (looks.get(&post)?.persisted, views)))));
+            counts.extend(stored.into_iter().filter_map(|(post, views)| Some((post, (states.get(&post)?.persisted, views)))));
         }
         Ok(counts)
     }
@@ -91,7 +91,7 @@ impl Engine {
                 Ok(false) => return Ok(None),
                 Err(failure) => return Err(failure),
             }
-            self.go_on()?;
+            self.checkpoint()?;
         }
         Ok(Some(drifts))
     }
@@ -110,7 +110,7 @@ impl Engine {
             Some(Reply::List(snapshot)) => snapshot.iter(),
             other => return Err(refusal(other).into()),
         };
-        let mut outbox = Gathered::default();
+        let mut outbox = Batch::default();
         match snapshot.next() {
             Some(Reply::List(page)) if page.len() <= MAX_ENTRIES => outbox.take(page),
             Some(Reply::List(_)) => return Ok(false),

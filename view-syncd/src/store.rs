@@ -27,7 +27,7 @@ const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'";
 
 /// Puts pairs into PostgreSQL.
 #[derive(Debug, Clone)]
-pub(crate) struct Store {
+pub(crate) struct Inserter {
     database: Arc<Database>,
     progress: Progress,
     /// How many pairs go into one statement. Falls when PostgreSQL does not manage as many in time, and rises again.
@@ -35,20 +35,20 @@ pub(crate) struct Store {
 }
 
 /// Pairs on their way. No post is in both parts, so neither is in the other's way.
-pub(crate) struct Storing<'a> {
-    store: &'a Store,
+pub(crate) struct Insertion<'a> {
+    store: &'a Inserter,
     parts: [Insert<'a, Pairs>; 2],
     largest: usize,
 }
 
-impl Store {
+impl Inserter {
     pub(crate) fn new(database: Arc<Database>, progress: Progress) -> Self {
         Self { database, progress, statement_pairs: Arc::new(AtomicUsize::new(usize::MAX)) }
     }
 
     /// Begins to store pairs that have been prepared. Of those who are held and tried again, each pair is looked at; with `patience`, locks on
     /// posts are waited for.
-    pub(crate) fn begin<'a>(&'a self, pairs: &'a Pairs, is_retry: bool, patience: Option<Duration>) -> Storing<'a> {
+    pub(crate) fn begin<'a>(&'a self, pairs: &'a Pairs, is_retry: bool, patience: Option<Duration>) -> Insertion<'a> {
         let middle = if pairs.len() < LEAST_SHARED_PAIRS { pairs.len() } else { pairs.end_of_post(pairs.len() / 2) };
         let statement_pairs = match self.statement_pairs.load(Relaxed) {
             usize::MAX => 0,
@@ -56,7 +56,7 @@ impl Store {
         };
         let options = Options { names_new: false, patience, statement_pairs, begin: BEGIN, guesses: !is_retry };
         let part = |range| Insert::new(&self.database, pairs, range, options);
-        Storing { store: self, parts: [part(0..middle), part(middle..pairs.len())], largest: middle.max(pairs.len() - middle) }
+        Insertion { store: self, parts: [part(0..middle), part(middle..pairs.len())], largest: middle.max(pairs.len() - middle) }
     }
 
     /// Stores pairs that have been prepared, to the end. When it fails, some of them may be stored, and repeating it changes nothing.
@@ -67,7 +67,7 @@ impl Store {
     }
 }
 
-impl Storing<'_> {
+impl Insertion<'_> {
     /// Stores pairs for a while. Returns whether all are done.
     pub(crate) async fn run(&mut self) -> Result<bool, DatabaseError> {
         let until = Some(Instant::now() + SEARCH_TIME);

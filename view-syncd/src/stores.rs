@@ -92,7 +92,7 @@ impl RedisWatch {
     fn note(&self, report: &Report) {
         self.notices.tell(report);
         self.clustered.store(report.is_clustered, Relaxed);
-        self.set_unfit();
+        self.set_misconfigured();
     }
 
     /// Whether it was in cluster mode when it was last asked.
@@ -103,11 +103,11 @@ impl RedisWatch {
     /// Notes whether the keys belong to another database.
     pub(crate) fn note_owner(&self, foreign: bool) {
         if self.foreign.swap(foreign, Relaxed) != foreign {
-            self.set_unfit();
+            self.set_misconfigured();
         }
     }
 
-    fn set_unfit(&self) {
+    fn set_misconfigured(&self) {
         self.unfit.set(i64::from(self.foreign.load(Relaxed) || self.notices.refusal().is_some()));
     }
 

@@ -11,7 +11,7 @@ use views_core::settings::EXIT_CONFIG;
 use super::PATIENCE;
 use crate::{
     cli::SyncSettings,
-    dead::{Letter, Selection},
+    dead_letters::{Selection, StoredDeadLetter},
     engine::Engine,
     metrics::Metrics,
     outbox::EntryId,
@@ -87,9 +87,9 @@ pub async fn run(settings: SyncSettings, action: Action) -> anyhow::Result<ExitC
     match action {
         Action::List(filter) => list(&mut engine, &filter).await,
         Action::Retry(filter) => {
-            let offered = engine.offer_selected(&filter.selection()).await?;
-            tell(&filter, &Result { stored: offered.stored, removed: offered.stored, left: offered.left })?;
-            Ok(if offered.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let retried = engine.retry_selected(&filter.selection()).await?;
+            tell(&filter, &Result { stored: retried.stored, removed: retried.stored, left: retried.left })?;
+            Ok(if retried.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Action::Drop(filter) => {
             let removed = engine.drop_selected(&filter.selection()).await?;
@@ -110,8 +110,8 @@ async fn list(engine: &mut Engine, filter: &Filter) -> anyhow::Result<ExitCode> 
         let page = engine.dead_letters(after, None).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.id);
-        for letter in page.iter().filter(|letter| selection.has(letter)) {
-            let shown = shown(letter);
+        for dead_letter in page.iter().filter(|dead_letter| selection.has(dead_letter)) {
+            let shown = shown(dead_letter);
             if filter.json {
                 write!(output, "{}\n  {}", if found == 0 { "" } else { "," }, serde_json::to_string(&shown)?)?;
             } else {
@@ -127,17 +127,17 @@ async fn list(engine: &mut Engine, filter: &Filter) -> anyhow::Result<ExitCode> 
     Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn shown(letter: &Letter) -> Shown<'_> {
-    let at = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(letter.dead.at_ms).unwrap_or(0));
+fn shown(dead_letter: &StoredDeadLetter) -> Shown<'_> {
+    let at = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(dead_letter.dead.at_ms).unwrap_or(0));
     // What is no id may be any bytes, also such as would play tricks on a terminal.
     let safe = |bytes: &[u8]| bytes.escape_ascii().to_string();
     Shown {
-        id: letter.id.to_string(),
+        id: dead_letter.id.to_string(),
         at: humantime::format_rfc3339_millis(at).to_string(),
-        post: safe(&letter.dead.post),
-        viewer: safe(&letter.dead.viewer),
-        reason: &letter.dead.reason,
-        retry: letter.dead.may_pass,
+        post: safe(&dead_letter.dead.post),
+        viewer: safe(&dead_letter.dead.viewer),
+        reason: &dead_letter.dead.reason,
+        retry: dead_letter.dead.is_retryable,
     }
 }
 

@@ -8,7 +8,7 @@ use testkit::properties::cases;
 use views_core::ids::{PostId, ViewerId};
 use views_redis::resp::{Replies, Reply};
 
-use super::Gathered;
+use super::Batch;
 
 /// A field as Redis keeps it: any bytes, but mostly an id or almost one.
 fn field() -> impl Strategy<Value = Vec<u8>> {
@@ -46,7 +46,7 @@ fn list(replies: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// What is read of a page of entries, each with its fields.
-pub(super) fn page(entries: &[(String, Vec<Vec<u8>>)]) -> Gathered {
+pub(super) fn page(entries: &[(String, Vec<Vec<u8>>)]) -> Batch {
     let entries = entries.iter().map(|(id, fields)| {
         let fields: Vec<Vec<u8>> = fields.iter().map(|field| bulk(field)).collect();
         list(&[bulk(id.as_bytes()), list(&fields)])
@@ -54,13 +54,13 @@ pub(super) fn page(entries: &[(String, Vec<Vec<u8>>)]) -> Gathered {
     read(list(&entries.collect::<Vec<_>>()))
 }
 
-fn read(reply: Vec<u8>) -> Gathered {
-    let mut gathered = Gathered::default();
+fn read(reply: Vec<u8>) -> Batch {
+    let mut batch = Batch::default();
     let replies = Replies::decode(reply, 1).unwrap();
     if let Some(Reply::List(page)) = replies.iter().next() {
-        gathered.take(page);
+        batch.take(page);
     }
-    gathered
+    batch
 }
 
 /// A post id in the only spelling under which views are counted.
@@ -74,18 +74,18 @@ proptest! {
 
     #[test]
     fn no_reply_is_too_odd_to_be_read(reply in reply()) {
-        let gathered = read(reply);
-        prop_assert_eq!(gathered.size, gathered.pairs.iter().count() + gathered.dead.len());
-        assert!(gathered.entries.named().len() <= gathered.size);
+        let batch = read(reply);
+        prop_assert_eq!(batch.size, batch.pairs.iter().count() + batch.dead.len());
+        assert!(batch.entries.named().len() <= batch.size);
     }
 
     #[test]
     fn every_pair_is_a_pair_or_a_dead_letter(entries in vec((any::<(u64, u64)>(), vec(field(), 0..24)), 0..5)) {
         let sent: Vec<_> = entries.iter().map(|((ms, sequence), fields)| (format!("{ms}-{sequence}"), fields.clone())).collect();
-        let gathered = page(&sent);
-        let (mut pairs, mut dead) = (gathered.pairs.iter(), gathered.dead.iter());
-        prop_assert_eq!(gathered.entries.len(), entries.len());
-        for ((id, named), ((ms, sequence), fields)) in gathered.entries.iter().zip(&entries) {
+        let batch = page(&sent);
+        let (mut pairs, mut dead) = (batch.pairs.iter(), batch.dead.iter());
+        prop_assert_eq!(batch.entries.len(), entries.len());
+        for ((id, named), ((ms, sequence), fields)) in batch.entries.iter().zip(&entries) {
             prop_assert_eq!((id.ms, id.sequence), (*ms, *sequence));
             let mut expected = 0;
             for pair in fields.chunks(2) {
@@ -99,8 +99,8 @@ proptest! {
                         prop_assert_eq!(found, Some((post.as_str(), viewer.as_str())));
                     }
                     None => {
-                        let letter = dead.next().map(|(_, letter)| (letter.post.to_vec(), letter.viewer.to_vec()));
-                        prop_assert_eq!(letter, Some((pair[0].clone(), pair.get(1).cloned().unwrap_or_default())));
+                        let dead_letter = dead.next().map(|(_, dead_letter)| (dead_letter.post.to_vec(), dead_letter.viewer.to_vec()));
+                        prop_assert_eq!(dead_letter, Some((pair[0].clone(), pair.get(1).cloned().unwrap_or_default())));
                     }
                 }
             }

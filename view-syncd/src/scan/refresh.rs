@@ -12,7 +12,7 @@ use views_redis::{
     scripts::{self, Adjustment, Depth},
 };
 
-use super::{Scanned, look::Look};
+use super::{ScanReport, post_state::PostState};
 use crate::engine::{Engine, Failure, is_about_the_key, refusal};
 
 /// Posts in one query that brings viewers along.
@@ -38,7 +38,7 @@ impl Engine {
                     Err(error) => return Err(error.into()),
                 }
             }
-            self.go_on()?;
+            self.checkpoint()?;
         }
         Ok(())
     }
@@ -47,23 +47,23 @@ impl Engine {
     /// are what Redis had before PostgreSQL was asked.
     pub(super) async fn refresh(
         &mut self,
-        looks: &HashMap<PostId, Look>,
+        states: &HashMap<PostId, PostState>,
         truths: &HashMap<PostId, Truth>,
         beliefs: &HashMap<PostId, Belief>,
-        scanned: &mut Scanned,
+        scanned: &mut ScanReport,
     ) -> Result<(), Failure> {
         let mut adjustments = Vec::new();
-        for (post, look) in looks {
+        for (post, state) in states {
             let mut adjustment = Adjustment::of(*post);
             if let Some(belief) = beliefs.get(post)
-                && let Some(Truth::Exists { views, author }) = truths.get(post).filter(|_| look.has_meta)
+                && let Some(Truth::Exists { views, author }) = truths.get(post).filter(|_| state.has_meta)
             {
                 // Some pairs of a post that is held may be stored, and are not settled.
-                adjustment.views = (look.persisted != Some(*views) && !self.held.holds(post)).then_some(*views);
+                adjustment.views = (state.persisted != Some(*views) && !self.deferred.holds(post)).then_some(*views);
                 adjustment.known = belief.views;
                 adjustment.author = (belief.author != *author).then(|| [belief.author.clone(), author.clone()]);
             }
-            if adjustment.views.is_some() || adjustment.author.is_some() || look.immortal {
+            if adjustment.views.is_some() || adjustment.author.is_some() || state.without_ttl {
                 adjustments.push(adjustment);
             }
         }
@@ -73,21 +73,25 @@ impl Engine {
             adjustment.is_quiet = is_quiet;
         }
         let failed = self.adjust(&adjustments, scanned).await?;
-        let in_order = looks.iter().filter(|(post, look)| !look.differs() && !failed.contains(*post)).count();
+        let in_order = states.iter().filter(|(post, state)| !state.has_foreign_members() && !failed.contains(*post)).count();
         scanned.successful += in_order as u64;
         Ok(())
     }
 
     /// Gives those of the sets their time to live that are there for ever. What is no set is left alone: it is the error of its own post.
-    pub(super) async fn end_immortality(&mut self, posts: &[PostId], scanned: &mut Scanned) -> Result<(), Failure> {
-        let looks = self.look_at(posts).await?;
-        let sets = looks.into_iter().filter(|(_, look)| look.as_ref().is_ok_and(|look| look.members > 0));
+    pub(super) async fn set_missing_ttl(&mut self, posts: &[PostId], scanned: &mut ScanReport) -> Result<(), Failure> {
+        let states = self.try_read_states(posts).await?;
+        let sets = states.into_iter().filter(|(_, state)| state.as_ref().is_ok_and(|state| state.members > 0));
         let adjustments: Vec<Adjustment> = sets.map(|(post, _)| Adjustment::of(post)).collect();
         self.adjust(&adjustments, scanned).await.map(drop)
     }
 
     /// Brings posts into order. Returns those that could not be, for what their keys hold.
-    pub(crate) async fn adjust(&mut self, adjustments: &[Adjustment], scanned: &mut Scanned) -> Result<HashSet<PostId>, Failure> {
+    pub(crate) async fn adjust(
+        &mut self,
+        adjustments: &[Adjustment],
+        scanned: &mut ScanReport,
+    ) -> Result<HashSet<PostId>, Failure> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         let mut failed = HashSet::new();
         for chunk in adjustments.chunks(SCRIPT_POSTS) {

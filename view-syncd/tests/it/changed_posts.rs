@@ -18,7 +18,7 @@ use view_syncd::drain::Urgency;
 
 use crate::{
     crowd::{Crowd, Habit, LOAD},
-    support::{SECRET, World, drain_held},
+    support::{SECRET, World, drain_deferred},
 };
 
 async fn verdict(client: &Client, viewer: &str, post: &str) -> String {
@@ -165,7 +165,7 @@ async fn views_that_wait_are_neither_lost_nor_doubled_when_a_post_is_created_ane
     assert_eq!(members(&world, "7").await, expected);
     assert_eq!(world.outbox_length().await, 2);
     locker.batch_execute("commit").await.unwrap();
-    drain_held(&mut engine).await;
+    drain_deferred(&mut engine).await;
     engine.cycle().await.unwrap();
     engine.cycle().await.unwrap();
     world.assert_views("7", 51).await;

@@ -8,7 +8,7 @@ use testkit::{
 };
 use view_syncd::drain::{Drained, Urgency};
 
-use crate::support::{World, drain_held};
+use crate::support::{World, drain_deferred};
 
 #[tokio::test]
 async fn repeats_own_views_and_unknown_posts_are_counted_nowhere() {
@@ -224,7 +224,7 @@ async fn a_post_that_is_locked_waits_although_the_rest_of_its_batch_is_settled_i
     assert_eq!(world.dead().await.len(), 6);
     assert_eq!(world.meta("7").await, [0, 2, 0], "nothing of it is acknowledged");
     application.batch_execute("rollback").await.unwrap();
-    drain_held(&mut engine).await;
+    drain_deferred(&mut engine).await;
     world.assert_views("7", 2).await;
 }
 
@@ -251,13 +251,13 @@ async fn an_entry_stays_for_a_post_that_is_locked_while_others_of_it_are_locked_
     assert_eq!((world.stored("8").await, world.outbox_length().await), (1, 2));
     drop((seven, eight));
     while (world.stored("7").await, world.stored("8").await) != (1, 2) {
-        if let Drained::Held(until) = engine.drain(Urgency::AtOnce).await.unwrap() {
+        if let Drained::Deferred(until) = engine.drain(Urgency::AtOnce).await.unwrap() {
             tokio::time::sleep_until(until.into()).await;
         }
     }
     assert_eq!(world.outbox_length().await, 1, "the entry stays for the post that is still locked");
     drop(nine);
-    drain_held(&mut engine).await;
+    drain_deferred(&mut engine).await;
     assert_eq!((world.stored("9").await, world.outbox_length().await), (1, 0));
 }
 
@@ -298,7 +298,7 @@ async fn an_application_that_locks_in_any_order_is_never_the_victim_of_a_deadloc
     }
     let _ = stop.send(());
     assert_eq!(rival.await.unwrap(), 0, "its transactions were killed");
-    drain_held(&mut engine).await;
+    drain_deferred(&mut engine).await;
     for post in 1..=10 {
         world.assert_views(&post.to_string(), 15).await;
     }

@@ -17,7 +17,7 @@ use view_syncd::{
 };
 use views_core::{ids::PostId, keys::Keys};
 
-use crate::support::{SECRET, World, drain_held, ready};
+use crate::support::{SECRET, World, drain_deferred, ready};
 
 /// A world, and the URL of a role that is neither owner nor superuser.
 struct Guarded {
@@ -352,7 +352,7 @@ async fn a_post_that_is_being_deleted_or_gets_another_id_is_waited_for() {
     assert_eq!((world.outbox_length().await, world.dead().await.len()), (3, 0));
     assert!(world.exists("post:7:views".into()).await);
     application.batch_execute("rollback; begin; delete from posts where id = 9; commit").await.unwrap();
-    drain_held(&mut engine).await;
+    drain_deferred(&mut engine).await;
     for post in ["7", "8"] {
         world.assert_views(post, 2).await;
     }

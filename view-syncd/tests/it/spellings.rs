@@ -12,7 +12,7 @@ use testkit::{
 };
 use view_syncd::drain::{Drained, Urgency};
 
-use crate::support::{SECRET, World, drain_held};
+use crate::support::{SECRET, World, drain_deferred};
 
 const POST: &str = "0000000a-0000-4000-8000-00000000000b";
 const AUTHOR: &str = "0000000c-0000-4000-8000-00000000000d";
@@ -81,9 +81,9 @@ async fn of_a_post_that_is_locked_or_gone_or_has_lost_its_ledger_nothing_is_lost
         world.record("other", &["anna"]).await;
         engine.drain(Urgency::AtOnce).await.unwrap();
         assert_eq!((world.stored("other").await, world.live(POST).await), (1, 3));
-        assert!(matches!(engine.drain(Urgency::AtOnce).await.unwrap(), Drained::Held(_)));
+        assert!(matches!(engine.drain(Urgency::AtOnce).await.unwrap(), Drained::Deferred(_)));
         locker.batch_execute("commit").await.unwrap();
-        drain_held(&mut engine).await;
+        drain_deferred(&mut engine).await;
         assert_eq!((stored(&world, spelling).await, world.live(POST).await), (3, 3));
 
         engine.cycle().await.unwrap();

@@ -224,11 +224,11 @@ pub(crate) async fn ready(program: DaemonBuilder) -> (Daemon, Client) {
 }
 
 /// Drains until nothing is left, and nothing waits for a lock.
-pub(crate) async fn drain_held(engine: &mut Engine) {
+pub(crate) async fn drain_deferred(engine: &mut Engine) {
     loop {
         match engine.drain(Urgency::AtOnce).await.unwrap() {
             Drained::Idle => return,
-            Drained::Held(until) => tokio::time::sleep_until(until.into()).await,
+            Drained::Deferred(until) => tokio::time::sleep_until(until.into()).await,
             Drained::Stored { .. } | Drained::Waiting(_) => {}
         }
     }

@@ -15,7 +15,7 @@ use views_postgres::ledger;
 use crate::{
     committed::Committed,
     engine::{Engine, Failure},
-    outbox::{EntryId, Gathered},
+    outbox::{Batch, EntryId},
 };
 
 /// How often it is looked whether a lock is gone.
@@ -43,7 +43,7 @@ pub(crate) const MOST_ENTRIES: usize = 1_000_000;
 
 /// Why a post is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum DeferReason {
     /// Somebody has locked its row.
     Locked,
     /// Somebody has locked what one of its pairs needs.
@@ -54,8 +54,8 @@ pub(crate) enum Why {
 
 /// The posts that are held.
 #[derive(Debug, Default)]
-pub(crate) struct HeldPosts {
-    posts: HashMap<PostId, HeldPost>,
+pub(crate) struct DeferredPosts {
+    posts: HashMap<PostId, DeferredPost>,
     /// Entries that stay, and for the sake of how many posts each of them does.
     entries: BTreeMap<EntryId, usize>,
     /// Up to where the outbox has been read and, but for these posts, settled.
@@ -69,11 +69,11 @@ pub(crate) struct HeldPosts {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct HeldPost {
+struct DeferredPost {
     /// The first entry that has pairs of it to be stored.
     first: EntryId,
     since: Instant,
-    why: Why,
+    why: DeferReason,
     /// Since when it waits for that.
     why_since: Instant,
     /// When it is looked at again, where that takes long.
@@ -82,13 +82,13 @@ struct HeldPost {
     patience: Duration,
 }
 
-impl HeldPost {
+impl DeferredPost {
     fn is_due(&self, now: Instant) -> bool {
         self.retry_at.is_none_or(|at| now >= at)
     }
 }
 
-impl HeldPosts {
+impl DeferredPosts {
     pub(crate) fn is_empty(&self) -> bool {
         self.posts.is_empty()
     }
@@ -123,15 +123,15 @@ impl HeldPosts {
     }
 
     /// Since when the one has been held that has been so for longest, and why.
-    pub(crate) fn oldest(&self) -> Option<(Instant, Why)> {
+    pub(crate) fn oldest(&self) -> Option<(Instant, DeferReason)> {
         self.posts.values().map(|held| (held.since, held.why)).min_by_key(|(since, _)| *since)
     }
 
     /// What is to be gathered next: from the start where nothing is held, for nothing that is there has been settled, and over a certain link.
-    pub(crate) fn next_part(&self, link: u64) -> Gathered {
+    pub(crate) fn next_part(&self, link: u64) -> Batch {
         match self.read_to.filter(|_| !self.posts.is_empty()) {
-            Some(read_to) => Gathered::after(read_to, self.link),
-            None => Gathered::over(link),
+            Some(read_to) => Batch::after(read_to, self.link),
+            None => Batch::over(link),
         }
     }
 
@@ -141,10 +141,18 @@ impl HeldPosts {
     }
 
     /// Notes that a post could not be stored, whose first pair is in that entry.
-    pub(crate) fn hold(&mut self, post: PostId, first: EntryId, why: Option<Why>) {
+    pub(crate) fn hold(&mut self, post: PostId, first: EntryId, why: Option<DeferReason>) {
         let now = Instant::now();
         let since = self.before.as_mut().and_then(|(_, posts)| posts.remove(&post)).unwrap_or(now);
-        let new = HeldPost { first, since, why: Why::Locked, why_since: now, retry_at: None, waited: None, patience: PATIENCE };
+        let new = DeferredPost {
+            first,
+            since,
+            why: DeferReason::Locked,
+            why_since: now,
+            retry_at: None,
+            waited: None,
+            patience: PATIENCE,
+        };
         let held = self.posts.entry(post).or_insert(new);
         if let Some(why) = why.filter(|why| *why != held.why) {
             (held.why, held.why_since) = (why, now);
@@ -201,7 +209,7 @@ impl HeldPosts {
 
     /// Whether a post has waited for a single pair of its own for so long that the pair is to go.
     pub(crate) fn is_past_patience(&self, post: &PostId) -> bool {
-        self.posts.get(post).is_some_and(|held| held.why == Why::PairLocked && held.why_since.elapsed() >= PAIR_PATIENCE)
+        self.posts.get(post).is_some_and(|held| held.why == DeferReason::PairLocked && held.why_since.elapsed() >= PAIR_PATIENCE)
     }
 
     /// Whether there are posts that it is time to look at again, and has been for a while.
@@ -213,7 +221,7 @@ impl HeldPosts {
     fn looked_at(&mut self, posts: &[PostId], took: Duration) {
         let retry_at = Instant::now() + took * PAIR_SHARE;
         for post in posts {
-            if let Some(held) = self.posts.get_mut(post).filter(|held| held.why == Why::PairLocked) {
+            if let Some(held) = self.posts.get_mut(post).filter(|held| held.why == DeferReason::PairLocked) {
                 held.retry_at = Some(retry_at);
             }
         }
@@ -222,9 +230,9 @@ impl HeldPosts {
     /// Those of the posts that are to be looked at now, apart by what they wait for.
     fn due(&self) -> (Vec<PostId>, Vec<PostId>) {
         let now = Instant::now();
-        let is_pair = |held: &HeldPost| held.why == Why::PairLocked;
+        let is_pair = |held: &DeferredPost| held.why == DeferReason::PairLocked;
         let posts = self.posts.iter().filter(|(_, held)| !is_pair(held)).map(|(post, _)| *post).collect();
-        let mut with_pairs: Vec<(&PostId, &HeldPost)> =
+        let mut with_pairs: Vec<(&PostId, &DeferredPost)> =
             self.posts.iter().filter(|(_, held)| is_pair(held) && held.is_due(now)).collect();
         with_pairs.sort_unstable_by_key(|(_, held)| held.retry_at);
         (posts, with_pairs.into_iter().take(PAIR_POSTS).map(|(post, _)| *post).collect())
@@ -236,7 +244,7 @@ impl HeldPosts {
         if self.wait_at.is_some_and(|at| now < at) {
             return None;
         }
-        let starving = |held: &HeldPost| held.why == Why::Locked && held.since.elapsed() >= STARVING;
+        let starving = |held: &DeferredPost| held.why == DeferReason::Locked && held.since.elapsed() >= STARVING;
         let (post, held) = self.posts.iter_mut().filter(|(_, held)| starving(held)).min_by_key(|(_, held)| held.waited)?;
         let patience = held.patience;
         held.waited = Some(now);
@@ -248,65 +256,65 @@ impl HeldPosts {
 
 impl Engine {
     /// Stores the pairs of held posts whose locks are gone. Returns how many pairs were stored and acknowledged.
-    pub(crate) async fn retry_held(&mut self) -> Result<usize, Failure> {
+    pub(crate) async fn retry_deferred(&mut self) -> Result<usize, Failure> {
         let now = Instant::now();
-        if self.held.is_empty() || self.held.retry_at.is_some_and(|at| now < at) {
+        if self.deferred.is_empty() || self.deferred.retry_at.is_some_and(|at| now < at) {
             return Ok(0);
         }
-        if self.held.posts.values().any(|held| held.why == Why::Full) {
+        if self.deferred.posts.values().any(|held| held.why == DeferReason::Full) {
             // The column may have been made a larger one.
             self.database.schema_for_refusal().await?;
         }
-        let (posts, with_pairs) = self.held.due();
+        let (posts, with_pairs) = self.deferred.due();
         let free: HashSet<PostId> = ledger::unlocked(&self.database, &posts).await?;
-        let mut pairs = self.store_held(free, None).await?;
+        let mut pairs = self.store_deferred(free, None).await?;
         if !with_pairs.is_empty() {
             let started = Instant::now();
-            pairs += self.store_held(with_pairs.iter().copied().collect(), None).await?;
-            self.held.looked_at(&with_pairs, started.elapsed());
+            pairs += self.store_deferred(with_pairs.iter().copied().collect(), None).await?;
+            self.deferred.looked_at(&with_pairs, started.elapsed());
         }
-        if let Some((post, patience)) = self.held.starving() {
-            pairs += self.store_held([post].into(), Some(patience)).await?;
+        if let Some((post, patience)) = self.deferred.starving() {
+            pairs += self.store_deferred([post].into(), Some(patience)).await?;
         }
-        self.held.retry_at = Some(Instant::now() + RETRY);
+        self.deferred.retry_at = Some(Instant::now() + RETRY);
         Ok(pairs)
     }
 
     /// Reads what the outbox has of held posts, batch by batch, and stores it as far as that can be done.
-    async fn store_held(&mut self, mut posts: HashSet<PostId>, patience: Option<Duration>) -> Result<usize, Failure> {
+    async fn store_deferred(&mut self, mut posts: HashSet<PostId>, patience: Option<Duration>) -> Result<usize, Failure> {
         let mut pairs = 0;
         loop {
             // What an entry has of a post before that is settled, and must not be taken for one more reason to delete the entry.
-            let wanted: HashMap<PostId, EntryId> = self.held.unsettled().filter(|(post, _)| posts.contains(post)).collect();
+            let wanted: HashMap<PostId, EntryId> = self.deferred.unsettled().filter(|(post, _)| posts.contains(post)).collect();
             posts.retain(|post| wanted.contains_key(post));
-            let Some(until) = self.held.read_to.filter(|_| !wanted.is_empty()) else { return Ok(pairs) };
-            let mut batch = Gathered::of(wanted, until, self.held.link);
+            let Some(until) = self.deferred.read_to.filter(|_| !wanted.is_empty()) else { return Ok(pairs) };
+            let mut batch = Batch::of(wanted, until, self.deferred.link);
             batch.read_on(&mut self.line, &self.keys, self.settings.batch_size).await?;
-            let schema = self.schema_for(&batch).await?;
+            let schema = self.schema_fitting(&batch).await?;
             batch.prepare(&schema);
             let read_to = (!batch.is_at_end).then_some(batch.read_to).flatten();
-            let committed = self.store_held_batch(batch, patience).await?;
+            let committed = self.store_deferred_batch(batch, patience).await?;
             pairs += committed.acknowledged;
-            posts.retain(|post| !committed.held.contains(post));
+            posts.retain(|post| !committed.deferred.contains(post));
             for post in &posts {
-                self.held.settled(post, read_to);
+                self.deferred.settled(post, read_to);
             }
             if read_to.is_none() {
                 return Ok(pairs);
             }
-            self.go_on()?;
+            self.checkpoint()?;
         }
     }
 
     /// Stores and settles one batch of held posts.
-    async fn store_held_batch(&mut self, batch: Gathered, patience: Option<Duration>) -> Result<Committed, Failure> {
+    async fn store_deferred_batch(&mut self, batch: Batch, patience: Option<Duration>) -> Result<Committed, Failure> {
         let store = self.store.clone();
         let (mut committed, pairs) = Committed::new(batch, HashSet::new());
         let mut storing = store.begin(&pairs, true, patience);
         loop {
             let result = storing.run().await;
             committed.take(storing.take_finished(), &pairs);
-            self.settle(&mut committed, matches!(result, Ok(true))).await?;
+            self.acknowledge(&mut committed, matches!(result, Ok(true))).await?;
             if result? {
                 return Ok(committed);
             }

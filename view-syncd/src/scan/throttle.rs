@@ -13,9 +13,9 @@ const LONGEST_REST: Duration = Duration::from_millis(50);
 
 /// Since when there has been no rest.
 #[derive(Debug)]
-pub(super) struct Pace(Instant);
+pub(super) struct Throttle(Instant);
 
-impl Pace {
+impl Throttle {
     pub(super) fn new() -> Self {
         Self(Instant::now())
     }

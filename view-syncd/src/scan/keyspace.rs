@@ -9,7 +9,7 @@ use views_core::{
 };
 use views_redis::resp::{Commands, List, Replies, Reply};
 
-use super::Pace;
+use super::Throttle;
 use crate::engine::{Engine, Failure, refusal};
 
 /// Keys that one `SCAN` looks at, whatever they are. In a key space of millions, Redis takes a microsecond for each.
@@ -20,7 +20,7 @@ const PAGE_KEYS: usize = 64;
 
 /// Where a walk is.
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(super) struct Keyspace {
     /// `None` at the end.
     cursor: Option<String>,
     keys: Keys,
@@ -39,7 +39,7 @@ pub(super) struct Page {
     pub(super) hashes: Vec<PostId>,
 }
 
-impl Walk {
+impl Keyspace {
     pub(super) fn new(keys: Keys) -> Self {
         Self {
             cursor: Some("0".to_owned()),
@@ -76,33 +76,34 @@ impl Walk {
 
 impl Engine {
     /// The next page; `None` at the end.
-    pub(super) async fn next_page(&mut self, walk: &mut Walk, pace: &mut Pace) -> Result<Option<Page>, Failure> {
+    pub(super) async fn next_page(&mut self, keyspace: &mut Keyspace, throttle: &mut Throttle) -> Result<Option<Page>, Failure> {
         let mut page = Page::default();
         while page.sets.len() + page.hashes.len() < PAGE_KEYS {
-            let Some(cursor) = walk.cursor.take() else { break };
-            walk.commands.clear();
-            walk.commands
+            let Some(cursor) = keyspace.cursor.take() else { break };
+            keyspace.commands.clear();
+            keyspace
+                .commands
                 .command("SCAN", 5)
                 .text(&cursor)
                 .text("MATCH")
-                .text(walk.keys.scan_pattern())
+                .text(keyspace.keys.scan_pattern())
                 .text("COUNT")
                 .number(SCAN_COUNT);
-            let mut replies = std::mem::take(&mut walk.replies);
-            self.exchange(&walk.commands, &mut replies).await?;
+            let mut replies = std::mem::take(&mut keyspace.replies);
+            self.exchange(&keyspace.commands, &mut replies).await?;
             let (next, keys) = read(&replies)?;
-            walk.sort(keys, &mut page);
-            walk.cursor = (next != "0").then(|| next.to_owned());
-            walk.replies = replies;
-            self.go_on()?;
-            pace.rest().await;
+            keyspace.sort(keys, &mut page);
+            keyspace.cursor = (next != "0").then(|| next.to_owned());
+            keyspace.replies = replies;
+            self.checkpoint()?;
+            throttle.rest().await;
         }
         // Redis may name a key twice.
         for posts in [&mut page.sets, &mut page.hashes] {
             posts.sort_unstable();
             posts.dedup();
         }
-        let is_over = walk.cursor.is_none() && page.sets.is_empty() && page.hashes.is_empty();
+        let is_over = keyspace.cursor.is_none() && page.sets.is_empty() && page.hashes.is_empty();
         Ok((!is_over).then_some(page))
     }
 }

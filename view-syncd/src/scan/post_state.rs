@@ -6,7 +6,7 @@ use fred::error::{Error, ErrorKind};
 use views_core::{ids::PostId, keys::field};
 use views_redis::resp::{Commands, Replies, Reply};
 
-use super::Scanned;
+use super::ScanReport;
 use crate::engine::{Engine, Failure};
 
 /// Commands in one exchange. Redis takes one to two microseconds for each, in which it hears nobody else.
@@ -20,7 +20,7 @@ const NO_KEY: i64 = -2;
 
 /// What Redis knows of a post.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Look {
+pub(crate) struct PostState {
     /// The size of the set.
     pub(crate) members: i64,
     /// The author, if any is known; empty where it is known that the post has none.
@@ -30,19 +30,19 @@ pub(crate) struct Look {
     pub(crate) recorded: i64,
     pub(crate) acked: i64,
     /// Whether PostgreSQL had fewer views at some time than before, and the set has not been compared with the ledger since.
-    pub(crate) fallen: bool,
+    pub(crate) regressed: bool,
     /// Whether one of the keys is known to be there for ever.
-    pub(crate) immortal: bool,
+    pub(crate) without_ttl: bool,
 }
 
-impl Look {
+impl PostState {
     /// Whether the post has been looked up.
     pub(crate) fn has_author(&self) -> bool {
         self.author.is_some()
     }
 
     /// Whether somebody else than view-ingest seems to have written the set.
-    pub(crate) fn differs(&self) -> bool {
+    pub(crate) fn has_foreign_members(&self) -> bool {
         self.members != self.recorded
     }
 }
@@ -53,27 +53,34 @@ pub(super) struct SetsBeside {
     /// Posts without a set.
     pub(super) missing: Vec<PostId>,
     /// Posts whose set is there for ever.
-    pub(super) immortal: Vec<PostId>,
+    pub(super) without_ttl: Vec<PostId>,
 }
 
 impl Engine {
     /// Asks Redis for what it knows of posts. A post whose keys are of another type is an error of its own, and left out.
-    pub(crate) async fn look(&mut self, posts: &[PostId], scanned: &mut Scanned) -> Result<HashMap<PostId, Look>, Failure> {
-        let mut looks = HashMap::with_capacity(posts.len());
-        for (post, look) in self.look_at(posts).await? {
-            match look {
-                Ok(look) => {
-                    looks.insert(post, look);
+    pub(crate) async fn read_states(
+        &mut self,
+        posts: &[PostId],
+        scanned: &mut ScanReport,
+    ) -> Result<HashMap<PostId, PostState>, Failure> {
+        let mut states = HashMap::with_capacity(posts.len());
+        for (post, state) in self.try_read_states(posts).await? {
+            match state {
+                Ok(state) => {
+                    states.insert(post, state);
                 }
                 Err(error) => scanned.fail(&post, &error),
             }
         }
-        Ok(looks)
+        Ok(states)
     }
 
     /// The same, with Redis's own words where a key is of another type.
-    pub(super) async fn look_at(&mut self, posts: &[PostId]) -> Result<Vec<(PostId, Result<Look, String>)>, Failure> {
-        let mut looks = Vec::with_capacity(posts.len());
+    pub(super) async fn try_read_states(
+        &mut self,
+        posts: &[PostId],
+    ) -> Result<Vec<(PostId, Result<PostState, String>)>, Failure> {
+        let mut states = Vec::with_capacity(posts.len());
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         for chunk in posts.chunks(EXCHANGE_COMMANDS / LOOK_COMMANDS) {
             commands.clear();
@@ -86,13 +93,13 @@ impl Engine {
             }
             self.exchange(&commands, &mut replies).await?;
             let mut all = replies.iter();
-            looks.extend(chunk.iter().map(|post| {
+            states.extend(chunk.iter().map(|post| {
                 // All three are taken before the first error is looked at, so that the next post finds its own.
                 let own = [all.next(), all.next(), all.next()];
                 (*post, read(own))
             }));
         }
-        Ok(looks)
+        Ok(states)
     }
 
     /// Looks for the sets of posts that have a hash. Whether a set is there for ever is asked here, as that says, too, whether it is there.
@@ -108,7 +115,7 @@ impl Engine {
             for (post, ttl) in chunk.iter().zip(replies.iter()) {
                 match ttl.number() {
                     Some(NO_KEY) => sets.missing.push(*post),
-                    Some(FOR_EVER) => sets.immortal.push(*post),
+                    Some(FOR_EVER) => sets.without_ttl.push(*post),
                     _ => {}
                 }
             }
@@ -142,7 +149,7 @@ fn refusal_of_the_server(reply: Reply<'_>) -> Option<&str> {
 }
 
 /// Reads the replies about a post: size, fields, and the hash's time to live.
-fn read(replies: [Option<Reply<'_>>; LOOK_COMMANDS]) -> Result<Look, String> {
+fn read(replies: [Option<Reply<'_>>; LOOK_COMMANDS]) -> Result<PostState, String> {
     let error = |reply: &Option<Reply<'_>>| if let Some(Reply::Error(text)) = reply { Some((*text).to_owned()) } else { None };
     if let Some(text) = replies.iter().find_map(error) {
         return Err(text);
@@ -158,16 +165,16 @@ fn read(replies: [Option<Reply<'_>>; LOOK_COMMANDS]) -> Result<Look, String> {
         _ => None,
     };
     let mut number = || fields.next().and_then(Reply::number);
-    let (persisted, recorded, acked, fallen) = (number(), number(), number(), number());
-    Ok(Look {
+    let (persisted, recorded, acked, regressed) = (number(), number(), number(), number());
+    Ok(PostState {
         members: members.number().unwrap_or(0),
         author,
         has_meta,
         persisted,
         recorded: recorded.unwrap_or(0),
         acked: acked.unwrap_or(0),
-        fallen: fallen.is_some_and(|falls| falls > 0),
-        immortal: ttl.number() == Some(FOR_EVER),
+        regressed: regressed.is_some_and(|regressions| regressions > 0),
+        without_ttl: ttl.number() == Some(FOR_EVER),
     })
 }
 
@@ -175,7 +182,7 @@ fn read(replies: [Option<Reply<'_>>; LOOK_COMMANDS]) -> Result<Look, String> {
 mod tests {
     use super::*;
 
-    fn read_all(bytes: &str) -> Result<Look, String> {
+    fn read_all(bytes: &str) -> Result<PostState, String> {
         let replies = Replies::decode(bytes.as_bytes().to_vec(), LOOK_COMMANDS).unwrap();
         let mut all = replies.iter();
         read([all.next(), all.next(), all.next()])
@@ -183,14 +190,14 @@ mod tests {
 
     #[test]
     fn the_replies_about_a_post_are_read() {
-        let look = read_all(":3\r\n*5\r\n$0\r\n\r\n$1\r\n7\r\n$1\r\n3\r\n$1\r\n2\r\n$-1\r\n:-1\r\n").unwrap();
-        assert!(look.has_author() && look.has_meta && look.immortal && !look.fallen && !look.differs());
-        assert_eq!((look.members, look.persisted, look.recorded, look.acked), (3, Some(7), 3, 2));
+        let state = read_all(":3\r\n*5\r\n$0\r\n\r\n$1\r\n7\r\n$1\r\n3\r\n$1\r\n2\r\n$-1\r\n:-1\r\n").unwrap();
+        assert!(state.has_author() && state.has_meta && state.without_ttl && !state.regressed && !state.has_foreign_members());
+        assert_eq!((state.members, state.persisted, state.recorded, state.acked), (3, Some(7), 3, 2));
         let nothing = read_all(":1\r\n*5\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n:-2\r\n").unwrap();
-        assert!(!nothing.has_author() && !nothing.has_meta && !nothing.immortal && nothing.differs());
+        assert!(!nothing.has_author() && !nothing.has_meta && !nothing.without_ttl && nothing.has_foreign_members());
         assert_eq!(nothing.persisted, None);
         let no_author = read_all(":0\r\n*5\r\n$-1\r\n$-1\r\n$4\r\nmany\r\n$-1\r\n$1\r\n1\r\n:5\r\n").unwrap();
-        assert!(no_author.has_meta && !no_author.has_author() && no_author.fallen);
+        assert!(no_author.has_meta && !no_author.has_author() && no_author.regressed);
         assert_eq!(no_author.recorded, 0);
     }
 

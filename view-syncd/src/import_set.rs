@@ -25,12 +25,12 @@ use views_postgres::{insert::PairList, ledger};
 use views_redis::scripts::Adjustment;
 
 use crate::{
-    dead::{DeadLetter, NO_SUCH_POST},
+    dead_letters::{DeadLetter, NO_SUCH_POST},
     drain::Urgency,
     engine::{Engine, Failure, is_about_the_key},
     outbox::now_ms,
     pairs::Pairs,
-    scan::{Look, Scanned},
+    scan::{PostState, ScanReport},
 };
 
 /// Members that one `SSCAN` reads: about a quarter of a millisecond of Redis's time.
@@ -49,29 +49,39 @@ struct Members {
 
 impl Engine {
     /// Unites the sets of posts with the ledger, and settles their numbers.
-    pub(crate) async fn unite(&mut self, differing: Vec<(PostId, Look)>, scanned: &mut Scanned) -> Result<(), Failure> {
-        if differing.is_empty() {
+    pub(crate) async fn import_sets(
+        &mut self,
+        with_foreign_members: Vec<(PostId, PostState)>,
+        scanned: &mut ScanReport,
+    ) -> Result<(), Failure> {
+        if with_foreign_members.is_empty() {
             return Ok(());
         }
         self.check_owner().await?;
         let mut members = Members::default();
-        let posts = differing.iter().map(|(post, _)| *post).collect();
+        let posts = with_foreign_members.iter().map(|(post, _)| *post).collect();
         let read = self.store_sets(posts, &mut members, scanned).await?;
-        let united: Vec<(PostId, Look)> =
-            differing.into_iter().filter(|(post, _)| read.contains(post) && !members.incomplete.contains(post)).collect();
+        let imported: Vec<(PostId, PostState)> = with_foreign_members
+            .into_iter()
+            .filter(|(post, _)| read.contains(post) && !members.incomplete.contains(post))
+            .collect();
         for post in &members.incomplete {
             scanned.fail(post, &"somebody has locked it in PostgreSQL, or the column of its count is full");
         }
         failpoints::at("union::after_commit");
         self.publish().await;
-        for chunk in united.chunks(CHUNK) {
-            self.settle_unions(chunk, scanned).await?;
+        for chunk in imported.chunks(CHUNK) {
+            self.correct_numbers(chunk, scanned).await?;
         }
         Ok(())
     }
 
     /// Keeps what is in the sets of posts that do not exist as dead letters.
-    pub(crate) async fn keep_members(&mut self, posts: Vec<PostId>, scanned: &mut Scanned) -> Result<(), Failure> {
+    pub(crate) async fn keep_members_as_dead_letters(
+        &mut self,
+        posts: Vec<PostId>,
+        scanned: &mut ScanReport,
+    ) -> Result<(), Failure> {
         if posts.is_empty() {
             return Ok(());
         }
@@ -83,7 +93,7 @@ impl Engine {
         &mut self,
         posts: Vec<PostId>,
         members: &mut Members,
-        scanned: &mut Scanned,
+        scanned: &mut ScanReport,
     ) -> Result<HashSet<PostId>, Failure> {
         let mut read = HashSet::with_capacity(posts.len());
         for post in posts {
@@ -111,7 +121,7 @@ impl Engine {
             self.progress.made();
             if members.pairs.len() + members.dead.len() >= self.settings.batch_size {
                 self.store_members(members).await?;
-                self.go_on()?;
+                self.checkpoint()?;
                 if self.drains {
                     self.drain(Urgency::Patient).await?;
                 }
@@ -129,20 +139,20 @@ impl Engine {
         if !pairs.fits(&schema) {
             schema = self.database.schema_to_give_up().await?;
         }
-        dead.extend(pairs.prepare(&schema).into_iter().map(|(_, letter)| letter));
+        dead.extend(pairs.prepare(&schema).into_iter().map(|(_, dead_letter)| dead_letter));
         let outcome = self.store.run(&pairs).await?;
         for refused in &outcome.refused {
             match pairs.ids(refused.place) {
                 Some((post, _)) if refused.refusal.is_lock() => drop(members.incomplete.insert(post)),
                 _ => {
-                    let letter = pairs.letter(refused.place, refused.refusal.to_string()).1;
-                    dead.push(if refused.refusal.may_pass() { letter.that_may_pass() } else { letter });
+                    let dead_letter = pairs.dead_letter(refused.place, refused.refusal.to_string()).1;
+                    dead.push(if refused.refusal.may_pass() { dead_letter.retryable() } else { dead_letter });
                 }
             }
         }
-        dead.extend(pairs.letters_of(&outcome.missing, NO_SUCH_POST).into_iter().map(|(_, letter)| letter));
+        dead.extend(pairs.dead_letters_of(&outcome.missing, NO_SUCH_POST).into_iter().map(|(_, dead_letter)| dead_letter));
         members.incomplete.extend(outcome.held.into_keys());
-        self.bury(dead).await?;
+        self.add_dead_letters(dead).await?;
         let mut added = 0;
         for (post, stored) in outcome.stored {
             added += stored.added.unsigned_abs();
@@ -155,26 +165,26 @@ impl Engine {
     }
 
     /// Corrects the numbers of posts whose sets are in the ledger now.
-    async fn settle_unions(&mut self, united: &[(PostId, Look)], scanned: &mut Scanned) -> Result<(), Failure> {
-        let posts: Vec<PostId> = united.iter().map(|(post, _)| *post).collect();
+    async fn correct_numbers(&mut self, imported: &[(PostId, PostState)], scanned: &mut ScanReport) -> Result<(), Failure> {
+        let posts: Vec<PostId> = imported.iter().map(|(post, _)| *post).collect();
         let counts: HashMap<PostId, i64> = ledger::counts(&self.database, &posts).await?;
         // A post that was deleted this moment has its turn with the next scan.
-        let adjustments: Vec<Adjustment> = united
+        let adjustments: Vec<Adjustment> = imported
             .iter()
-            .filter_map(|(post, look)| {
-                let difference = look.members - look.recorded;
+            .filter_map(|(post, state)| {
+                let difference = state.members - state.recorded;
                 let views = counts.get(post).copied()?;
                 let of = Adjustment::of(*post);
                 // Who is in the outbox still is in the ledger by now, and would count twice.
-                let count = Adjustment { known: look.persisted, views: Some(views), is_quiet: true, ..of };
+                let count = Adjustment { known: state.persisted, views: Some(views), is_quiet: true, ..of };
                 Some(Adjustment { recorded: difference, acked: difference, ..count })
             })
             .collect();
         let failed = self.adjust(&adjustments, scanned).await?;
         let done = adjustments.iter().filter(|adjustment| !failed.contains(&adjustment.post)).count() as u64;
         scanned.successful += done;
-        scanned.united += done;
-        self.metrics.unions.inc_by(done);
+        scanned.imported += done;
+        self.metrics.imported_sets.inc_by(done);
         self.progress.made();
         Ok(())
     }

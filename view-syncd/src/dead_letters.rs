@@ -3,8 +3,8 @@
 //! A pair whose reason may pass by itself is offered again with each cycle (see `dead/offer.rs`). All others wait for an operator, but for those
 //! of posts that do not exist: of these only so many are kept.
 
-mod offer;
 mod read;
+mod retry;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -13,7 +13,7 @@ use fred::error::Error;
 use views_core::failpoints;
 use views_redis::resp::{Commands, Replies, Reply};
 
-pub(crate) use self::{offer::Selection, read::Letter};
+pub(crate) use self::{read::StoredDeadLetter, retry::Selection};
 use crate::engine::{Engine, refusal};
 
 /// The reason of a pair whose post does not exist.
@@ -45,36 +45,36 @@ pub(crate) struct DeadLetter {
     pub(crate) reason: Cow<'static, str>,
     pub(crate) at_ms: i64,
     /// Whether the reason may pass by itself.
-    pub(crate) may_pass: bool,
+    pub(crate) is_retryable: bool,
 }
 
 impl DeadLetter {
     pub(crate) fn new(post: &[u8], viewer: &[u8], reason: impl Into<Cow<'static, str>>, at_ms: i64) -> Self {
         let (post, viewer) = (Bytes::copy_from_slice(post), Bytes::copy_from_slice(viewer));
-        Self { post, viewer, reason: reason.into(), at_ms, may_pass: false }
+        Self { post, viewer, reason: reason.into(), at_ms, is_retryable: false }
     }
 
     /// The same of a reason that may pass.
-    pub(crate) fn that_may_pass(self) -> Self {
-        Self { may_pass: true, ..self }
+    pub(crate) fn retryable(self) -> Self {
+        Self { is_retryable: true, ..self }
     }
 }
 
 impl Engine {
     /// Adds letters to the stream. Done before their entries are deleted from the outbox: a crash in between repeats letters and loses none.
-    pub(crate) async fn bury(&mut self, mut letters: Vec<DeadLetter>) -> Result<(), Error> {
-        if letters.is_empty() || failpoints::is_broken(failpoints::FORGET_THE_DEAD) {
+    pub(crate) async fn add_dead_letters(&mut self, mut dead_letters: Vec<DeadLetter>) -> Result<(), Error> {
+        if dead_letters.is_empty() || failpoints::is_broken(failpoints::FORGET_THE_DEAD) {
             return Ok(());
         }
-        let dropped = self.leave_out_surplus(&mut letters).await?;
+        let dropped = self.drop_surplus(&mut dead_letters).await?;
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
-        for chunk in letters.chunks(CHUNK) {
+        for chunk in dead_letters.chunks(CHUNK) {
             commands.clear();
-            for letter in chunk {
-                commands.command("XADD", if letter.may_pass { 12 } else { 10 }).text(self.keys.dead()).text("*");
-                commands.text(field::POST).blob(&letter.post).text(field::VIEWER).blob(&letter.viewer);
-                commands.text(field::REASON).text(&letter.reason).text(field::AT).number(letter.at_ms);
-                if letter.may_pass {
+            for dead_letter in chunk {
+                commands.command("XADD", if dead_letter.is_retryable { 12 } else { 10 }).text(self.keys.dead()).text("*");
+                commands.text(field::POST).blob(&dead_letter.post).text(field::VIEWER).blob(&dead_letter.viewer);
+                commands.text(field::REASON).text(&dead_letter.reason).text(field::AT).number(dead_letter.at_ms);
+                if dead_letter.is_retryable {
                     commands.text(field::RETRY).text("1");
                 }
             }
@@ -85,13 +85,13 @@ impl Engine {
             self.progress.made();
         }
         failpoints::at("bury::after");
-        self.tell(&letters, dropped);
+        self.tell(&dead_letters, dropped);
         Ok(())
     }
 
     /// Takes out letters of posts that do not exist where there is no more room for them. Returns how many.
-    async fn leave_out_surplus(&mut self, letters: &mut Vec<DeadLetter>) -> Result<usize, Error> {
-        if letters.iter().all(|letter| letter.reason != NO_SUCH_POST) {
+    async fn drop_surplus(&mut self, dead_letters: &mut Vec<DeadLetter>) -> Result<usize, Error> {
+        if dead_letters.iter().all(|dead_letter| dead_letter.reason != NO_SUCH_POST) {
             return Ok(0);
         }
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
@@ -102,24 +102,24 @@ impl Engine {
             other => return Err(refusal(other)),
         };
         let mut room = usize::try_from(MOST_WITHOUT_POST - length).unwrap_or(0);
-        let before = letters.len();
-        letters.retain(|letter| {
-            let has_room = letter.reason != NO_SUCH_POST || room > 0;
-            room = room.saturating_sub(usize::from(letter.reason == NO_SUCH_POST));
+        let before = dead_letters.len();
+        dead_letters.retain(|dead_letter| {
+            let has_room = dead_letter.reason != NO_SUCH_POST || room > 0;
+            room = room.saturating_sub(usize::from(dead_letter.reason == NO_SUCH_POST));
             has_room
         });
-        Ok(before - letters.len())
+        Ok(before - dead_letters.len())
     }
 
     /// One line for all letters of one reason, and each of them for those who look closely.
-    fn tell(&self, letters: &[DeadLetter], dropped: usize) {
+    fn tell(&self, dead_letters: &[DeadLetter], dropped: usize) {
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-        for letter in letters {
-            *reasons.entry(&letter.reason).or_default() += 1;
-            tracing::debug!(post = ?letter.post, viewer = ?letter.viewer, reason = &*letter.reason, "a pair could not be stored");
+        for dead_letter in dead_letters {
+            *reasons.entry(&dead_letter.reason).or_default() += 1;
+            tracing::debug!(post = ?dead_letter.post, viewer = ?dead_letter.viewer, reason = &*dead_letter.reason, "a pair could not be stored");
         }
         let gone = reasons.get(NO_SUCH_POST).copied().unwrap_or(0);
-        self.metrics.dead.inc_by((letters.len() - gone) as u64);
+        self.metrics.dead.inc_by((dead_letters.len() - gone) as u64);
         for (reason, pairs) in reasons {
             tracing::warn!(pairs, reason, "pairs that could not be stored are kept in {}", self.keys.dead());
         }

@@ -14,43 +14,43 @@ const MAX_WAITING: usize = 64;
 
 /// A request for a cycle. Whoever waits for it learns what came of it; when the request is dropped, he learns that nothing did.
 #[derive(Debug)]
-pub struct Request {
+pub struct Trigger {
     /// Where the answer goes; `None` after a signal.
     pub reply: Option<oneshot::Sender<Synced>>,
 }
 
 /// Makes requests.
 #[derive(Debug, Clone)]
-pub struct Requester {
-    requests: mpsc::Sender<Request>,
+pub struct TriggerSender {
+    triggers: mpsc::Sender<Trigger>,
     places: Arc<Semaphore>,
 }
 
 /// The requests that wait.
-pub type Requests = mpsc::Receiver<Request>;
+pub type TriggerReceiver = mpsc::Receiver<Trigger>;
 
 /// The two ends.
 #[must_use]
-pub fn channel() -> (Requester, Requests) {
+pub fn channel() -> (TriggerSender, TriggerReceiver) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
-    (Requester { requests: sender, places: Arc::new(Semaphore::new(MAX_WAITING)) }, receiver)
+    (TriggerSender { triggers: sender, places: Arc::new(Semaphore::new(MAX_WAITING)) }, receiver)
 }
 
-impl Requester {
+impl TriggerSender {
     /// Asks for a cycle and does not wait for it.
-    pub fn hurry(&self) {
+    pub fn trigger(&self) {
         // Where the channel is full, a cycle is going to follow anyway.
-        let _ = self.requests.try_send(Request { reply: None });
+        let _ = self.triggers.try_send(Trigger { reply: None });
     }
 
     /// Asks for a cycle. The future ends with it, or with `None` where it failed or there will be none. No future at all where too many wait
     /// already.
     pub fn wait(&self) -> Option<impl Future<Output = Option<Synced>> + Send + use<>> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        let requests = self.requests.clone();
+        let triggers = self.triggers.clone();
         Some(async move {
             let (reply, answer) = oneshot::channel();
-            requests.send(Request { reply: Some(reply) }).await.ok()?;
+            triggers.send(Trigger { reply: Some(reply) }).await.ok()?;
             let synced = answer.await.ok();
             drop(place);
             synced
@@ -59,8 +59,8 @@ impl Requester {
 }
 
 /// Takes all further requests that wait.
-pub(crate) fn take_waiting(requests: &mut Requests, taken: &mut Vec<Request>) {
-    while let Ok(request) = requests.try_recv() {
+pub(crate) fn take_waiting(triggers: &mut TriggerReceiver, taken: &mut Vec<Trigger>) {
+    while let Ok(request) = triggers.try_recv() {
         taken.push(request);
     }
 }

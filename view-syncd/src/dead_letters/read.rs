@@ -14,21 +14,25 @@ const PAGE: i64 = 500;
 
 /// A letter as it stands in the stream.
 #[derive(Debug, Clone)]
-pub(crate) struct Letter {
+pub(crate) struct StoredDeadLetter {
     pub(crate) id: EntryId,
     pub(crate) dead: DeadLetter,
 }
 
 impl Engine {
     /// Returns the letters behind `after`, up to `until`: a page of them, in their order.
-    pub(crate) async fn dead_letters(&mut self, after: Option<EntryId>, until: Option<EntryId>) -> Result<Vec<Letter>, Error> {
+    pub(crate) async fn dead_letters(
+        &mut self,
+        after: Option<EntryId>,
+        until: Option<EntryId>,
+    ) -> Result<Vec<StoredDeadLetter>, Error> {
         let start = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
         let end = until.map_or_else(|| "+".to_owned(), |id| id.to_string());
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         commands.command("XRANGE", 5).text(self.keys.dead()).text(&start).text(&end).text("COUNT").number(PAGE);
         self.line.exchange(&commands, &mut replies).await?;
         match replies.iter().next() {
-            Some(Reply::List(page)) => Ok(page.iter().filter_map(letter).collect()),
+            Some(Reply::List(page)) => Ok(page.iter().filter_map(dead_letter).collect()),
             other => Err(refusal(other)),
         }
     }
@@ -52,7 +56,7 @@ impl Engine {
     }
 }
 
-fn letter(entry: Reply<'_>) -> Option<Letter> {
+fn dead_letter(entry: Reply<'_>) -> Option<StoredDeadLetter> {
     let Reply::List(entry) = entry else { return None };
     let mut parts = entry.iter();
     let (Some(Reply::Text(id)), Some(Reply::List(fields))) = (parts.next(), parts.next()) else { return None };
@@ -61,7 +65,7 @@ fn letter(entry: Reply<'_>) -> Option<Letter> {
     let at_ms = i64::try_from(id.ms).unwrap_or(i64::MAX);
     let mut dead = DeadLetter::new(&[], &[], "", at_ms);
     read_fields(fields, &mut dead);
-    Some(Letter { id, dead })
+    Some(StoredDeadLetter { id, dead })
 }
 
 fn read_fields(fields: List<'_>, dead: &mut DeadLetter) {
@@ -77,7 +81,7 @@ fn read_fields(fields: List<'_>, dead: &mut DeadLetter) {
             Reply::Text(field::VIEWER) => dead.viewer = bytes.to_vec().into(),
             Reply::Text(field::REASON) => dead.reason = String::from_utf8_lossy(bytes).into_owned().into(),
             Reply::Text(field::AT) => dead.at_ms = value.number().unwrap_or(dead.at_ms),
-            Reply::Text(field::RETRY) => dead.may_pass = true,
+            Reply::Text(field::RETRY) => dead.is_retryable = true,
             _ => {}
         }
     }

@@ -11,10 +11,10 @@ use views_core::{
 use views_postgres::ledger;
 use views_redis::resp::{Commands, Replies, Reply};
 
-use super::Scanned;
+use super::ScanReport;
 use crate::{
     engine::{Engine, Failure, refusal},
-    outbox::{EntryId, Gathered},
+    outbox::{Batch, EntryId},
 };
 
 /// Members that one `SSCAN` reads.
@@ -28,20 +28,20 @@ const MOST_WAITING: usize = 100_000;
 
 impl Engine {
     /// Compares the sets of such posts with the ledger.
-    pub(super) async fn restore_fallen(&mut self, scanned: &mut Scanned, drained: &mut Instant) -> Result<(), Failure> {
-        for post in std::mem::take(&mut scanned.fallen) {
+    pub(super) async fn rebuild_sets(&mut self, scanned: &mut ScanReport, drained: &mut Instant) -> Result<(), Failure> {
+        for post in std::mem::take(&mut scanned.regressed) {
             self.check_owner().await?;
-            if self.restore_set(post, scanned, drained).await? {
+            if self.rebuild_set(post, scanned, drained).await? {
                 tracing::info!(%post, "the set of a post has been made from the ledger again, which has fewer views than it had");
             }
-            self.go_on()?;
+            self.checkpoint()?;
         }
         Ok(())
     }
 
     /// Takes out of a set whom the ledger lacks. Returns whether that could be done.
-    async fn restore_set(&mut self, post: PostId, scanned: &mut Scanned, drained: &mut Instant) -> Result<bool, Failure> {
-        let Some(fallen) = self.falls(&post).await? else { return Ok(false) };
+    async fn rebuild_set(&mut self, post: PostId, scanned: &mut ScanReport, drained: &mut Instant) -> Result<bool, Failure> {
+        let Some(regressed) = self.regressions(&post).await? else { return Ok(false) };
         let mut cursor = "0".to_owned();
         loop {
             let mut members = Vec::new();
@@ -55,7 +55,7 @@ impl Engine {
             };
             failpoints::at("fallen::before");
             // Whoever is in the set was in the outbox before. So whoever is not there now is in the ledger by now, or nowhere.
-            let Some(waiting) = self.waiting_viewers(&post).await? else { return Ok(false) };
+            let Some(waiting) = self.pending_viewers(&post).await? else { return Ok(false) };
             let in_ledger = ledger::viewers_among(&self.database, &post, &members).await?;
             let lost: Vec<&ViewerId> =
                 members.iter().filter(|member| !in_ledger.contains(*member) && !waiting.contains(*member)).collect();
@@ -63,20 +63,20 @@ impl Engine {
                 self.take_out(&post, &lost, 0).await?;
             }
             self.progress.made();
-            self.take_turns(drained).await?;
+            self.give_turn(drained).await?;
             if next == "0" {
                 break;
             }
-            self.go_on()?;
+            self.checkpoint()?;
             cursor = next;
         }
         // What has been noted meanwhile is for the next scan.
-        self.take_out(&post, &[], fallen).await?;
+        self.take_out(&post, &[], regressed).await?;
         Ok(true)
     }
 
     /// How often it has been noted that PostgreSQL had fewer views of a post than before.
-    async fn falls(&mut self, post: &PostId) -> Result<Option<i64>, Failure> {
+    async fn regressions(&mut self, post: &PostId) -> Result<Option<i64>, Failure> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         commands.command("HMGET", 2).parts(&self.keys.meta_parts(post)).text(field::FALLEN);
         self.exchange(&commands, &mut replies).await?;
@@ -88,7 +88,7 @@ impl Engine {
         &mut self,
         post: &PostId,
         cursor: &str,
-        scanned: &mut Scanned,
+        scanned: &mut ScanReport,
     ) -> Result<Option<(String, Vec<ViewerId>)>, Failure> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         commands.command("SSCAN", 4).parts(&self.keys.views_parts(post)).text(cursor).text("COUNT").number(SSCAN_COUNT);
@@ -108,25 +108,25 @@ impl Engine {
 
     /// The viewers of a post that are on their way to the ledger; nothing where they are too many to be read. Entries up to which the post is
     /// settled may be there still, for the sake of other posts: who is in these was in the ledger.
-    async fn waiting_viewers(&mut self, post: &PostId) -> Result<Option<HashSet<ViewerId>>, Failure> {
+    async fn pending_viewers(&mut self, post: &PostId) -> Result<Option<HashSet<ViewerId>>, Failure> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         commands.command("HMGET", 2).parts(&self.keys.meta_parts(post)).text(field::SETTLED);
         self.exchange(&commands, &mut replies).await?;
         let Some(Reply::List(fields)) = replies.iter().next() else { return Ok(None) };
         let settled = fields.iter().next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
         let from = settled.map_or(EntryId::FIRST, EntryId::next);
-        let mut outbox = Gathered::of([(*post, from)].into(), EntryId::LAST, self.line.number());
+        let mut outbox = Batch::of([(*post, from)].into(), EntryId::LAST, self.line.number());
         outbox.read_on(&mut self.line, &self.keys, MOST_WAITING).await?;
         Ok(outbox.is_at_end.then(|| outbox.pairs.viewers_of(post)))
     }
 
     /// Takes viewers out of a set; both numbers of the post fall by as many, so that the live count stays what it is.
     /// Once they are compared, so many falls are forgotten.
-    async fn take_out(&mut self, post: &PostId, lost: &[&ViewerId], falls: i64) -> Result<(), Failure> {
+    async fn take_out(&mut self, post: &PostId, lost: &[&ViewerId], regressions: i64) -> Result<(), Failure> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         for chunk in lost.chunks(REMOVED).chain(lost.is_empty().then_some(lost)) {
             commands.clear();
-            views_redis::scripts::take_out(&mut commands, &self.keys, post, chunk, falls);
+            views_redis::scripts::take_out(&mut commands, &self.keys, post, chunk, regressions);
             self.exchange(&commands, &mut replies).await?;
             if let Some(error @ Reply::Error(_)) = replies.iter().next() {
                 return Err(refusal(Some(error)).into());
