@@ -13,7 +13,7 @@ use views_service::{
     respond::{self, Answer},
 };
 
-use crate::{cycle::Synced, triggers::TriggerSender};
+use crate::daemon::{cycle::Synced, triggers::TriggerSender};
 
 /// The path.
 pub const PATH: &str = "/posts/sync-views";

@@ -15,7 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::health::Health;
+use crate::context::health::Health;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -75,9 +75,9 @@ pub struct Metrics {
 }
 
 /// Registers the gauge of a Redis that is not as it is needed.
-pub(crate) fn register_misconfigured(registry: &mut Registry, unfit: &Gauge) {
+pub(crate) fn register_misconfigured(registry: &mut Registry, misconfigured: &Gauge) {
     let help = "1 where views are not safe in Redis, it is too old or its keys are another database's, as the log says; else 0";
-    registry.sub_registry_with_prefix("view_syncd").register("redis_unfit", help, unfit.clone());
+    registry.sub_registry_with_prefix("view_syncd").register("redis_unfit", help, misconfigured.clone());
 }
 
 /// The age of the oldest entry, which grows also while nobody looks.

@@ -13,7 +13,7 @@ use testkit::{
 };
 use view_syncd::{
     drain::{Drained, Urgency},
-    engine::Failure,
+    error::Failure,
 };
 use views_core::{ids::PostId, keys::Keys};
 

@@ -11,7 +11,7 @@ use testkit::{
     redis::RedisServer,
     tokens,
 };
-use view_syncd::{drain::Urgency, engine::Failure};
+use view_syncd::{drain::Urgency, error::Failure};
 
 use crate::support::{SECRET, World};
 

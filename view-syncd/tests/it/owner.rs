@@ -18,10 +18,7 @@ use testkit::{
     proxy::Proxy,
     redis::RedisServer,
 };
-use view_syncd::{
-    drain::Urgency,
-    engine::{Engine, Failure},
-};
+use view_syncd::{daemon::synchronizer::Synchronizer, drain::Urgency, error::Failure};
 use views_core::{ids::PostId, keys::Keys};
 
 use crate::{
@@ -318,7 +315,7 @@ async fn an_address_that_leads_to_another_server_loses_no_views() {
 }
 
 /// Takes steps of the drain until one finds that the keys are another one's.
-async fn eventually_foreign(engine: &mut Engine) -> Failure {
+async fn eventually_foreign(engine: &mut Synchronizer) -> Failure {
     for _ in 0..100 {
         match engine.drain(Urgency::AtOnce).await {
             Err(failure @ Failure::Foreign(_)) => return failure,

@@ -1,5 +1,5 @@
 use fred::interfaces::{HashesInterface, KeysInterface, SetsInterface};
-use view_syncd::cycle::Synced;
+use view_syncd::daemon::cycle::Synced;
 
 use crate::support::World;
 

@@ -1,6 +1,6 @@
 use fred::interfaces::SetsInterface;
 use testkit::posts::{IdType, PostsTable};
-use view_syncd::cycle::Synced;
+use view_syncd::daemon::cycle::Synced;
 
 use crate::support::World;
 

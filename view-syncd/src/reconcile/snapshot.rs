@@ -1,0 +1,89 @@
+//! How far the numbers of posts have drifted from the outbox, read in one transaction, so that no acknowledgement falls in between.
+
+use std::collections::HashMap;
+
+use views_core::{ids::PostId, keys::field};
+use views_redis::resp::{Commands, List, Replies, Reply};
+
+use crate::{
+    drain::{batch::Batch, post_numbers::is_young, reader},
+    entry_id::EntryId,
+    error::{Failure, refusal},
+    owned_session::OwnedSession,
+};
+
+/// A longer outbox is not read whole in one command.
+const MAX_ENTRIES: usize = 100;
+/// Posts in one snapshot.
+pub(crate) const SNAPSHOT_POSTS: usize = 250;
+
+/// Returns the posts whose hashes disagree with the outbox, and by how much; nothing where the outbox is too long.
+pub(crate) async fn drifts(session: &mut OwnedSession, posts: &[PostId]) -> Result<Option<HashMap<PostId, i64>>, Failure> {
+    let mut drifts = HashMap::new();
+    for chunk in posts.chunks(SNAPSHOT_POSTS) {
+        // The transaction reads one entry more than is allowed, but a long outbox is better not read at all.
+        if reader::length(&session.context).await? > MAX_ENTRIES as i64 || !snapshot(session, chunk, &mut drifts).await? {
+            return Ok(None);
+        }
+        session.context.checkpoint()?;
+    }
+    Ok(Some(drifts))
+}
+
+/// Adds the drifts of some posts. Returns whether the outbox was short enough.
+async fn snapshot(session: &mut OwnedSession, posts: &[PostId], drifts: &mut HashMap<PostId, i64>) -> Result<bool, Failure> {
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    let keys = &session.context.keys;
+    commands.command("MULTI", 0);
+    commands.command("XRANGE", 5).text(keys.outbox()).text("-").text("+").text("COUNT").number(MAX_ENTRIES as i64 + 1);
+    for post in posts {
+        commands.command("HMGET", 5).parts(&keys.meta_parts(post));
+        commands.text(field::RECORDED).text(field::ACKED).text(field::REPEATED).text(field::SETTLED);
+    }
+    commands.command("EXEC", 0);
+    session.line.exchange(&commands, &mut replies).await?;
+    let mut snapshot = match replies.iter().last() {
+        Some(Reply::List(snapshot)) => snapshot.iter(),
+        other => return Err(refusal(other).into()),
+    };
+    let mut outbox = Batch::default();
+    match snapshot.next() {
+        Some(Reply::List(page)) if page.len() <= MAX_ENTRIES => outbox.take(page),
+        Some(Reply::List(_)) => return Ok(false),
+        other => return Err(refusal(other).into()),
+    }
+    for (post, meta) in posts.iter().zip(snapshot) {
+        match meta {
+            Reply::List(meta) => drifts.extend(drift(post, meta, &outbox).map(|drift| (*post, drift))),
+            meta => tracing::debug!(%post, ?meta, "a snapshot met a key of another type"),
+        }
+    }
+    Ok(true)
+}
+
+/// Returns how far the numbers of a post have drifted from the outbox, if they have.
+fn drift(post: &PostId, meta: List<'_>, outbox: &Batch) -> Option<i64> {
+    // A hash that has expired has no drift.
+    if meta.iter().all(|field| field == Reply::Null) {
+        return None;
+    }
+    let mut fields = meta.iter();
+    let mut number = || fields.next().and_then(Reply::number).unwrap_or(0);
+    let (recorded, acked) = (number(), number());
+    let repeated = fields.next().map_or(0, repeated_pairs);
+    let acknowledged = fields.next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
+    let acknowledged = acknowledged.unwrap_or(EntryId::FIRST);
+    let place = outbox.pairs.posts().get_index_of(post).and_then(|place| u32::try_from(place).ok());
+    let waiting = place.and_then(|place| outbox.entries.span_behind(place, acknowledged));
+    let pairs = waiting.map_or(0, |span| i64::try_from(span.pairs).unwrap_or(i64::MAX));
+    // `repeated` may be left over from an entry that was acknowledged while there was no hash.
+    let drift = recorded + repeated.min(pairs) - acked - pairs;
+    // The increment of a young entry may be on its way.
+    (drift > 0 || (drift < 0 && waiting.is_none_or(|span| !is_young(span.last)))).then_some(drift)
+}
+
+/// Returns how many pairs [`field::REPEATED`] names in all.
+fn repeated_pairs(list: Reply<'_>) -> i64 {
+    let Reply::Text(list) = list else { return 0 };
+    list.split(' ').filter_map(|item| item.split_once('=')?.1.parse::<i64>().ok()).sum()
+}
