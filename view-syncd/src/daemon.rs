@@ -2,6 +2,7 @@
 //!
 //! One task does all the work, one step after the other, so that no step needs to think of another one beside it.
 
+pub mod admin_api;
 pub mod cycle;
 pub mod leader;
 pub mod run;

@@ -4,7 +4,7 @@
 //! A crash anywhere repeats work and changes nothing: pairs that are in the ledger are not counted again, and entries that are gone are
 //! not acknowledged again.
 //!
-//! The way of an entry: [`reader`] reads it into a [`batch`], [`insert`] brings the batch into PostgreSQL, what that has said of it is in
+//! The way of an entry: a [`batch`] reads it, [`insert`] brings the batch into PostgreSQL, what that has said of it is in
 //! [`committed`], and [`acknowledge`] tells Redis and the world.
 
 pub(crate) mod acknowledge;
@@ -18,10 +18,8 @@ pub(crate) mod insert;
 pub(crate) mod missing_posts;
 pub(crate) mod outbox;
 pub(crate) mod pairs;
-pub(crate) mod post_numbers;
 pub(crate) mod probe;
 pub(crate) mod publish;
-pub(crate) mod reader;
 pub(crate) mod retry_deferred;
 pub(crate) mod shared;
 
@@ -121,12 +119,12 @@ impl Drain {
 
     /// Returns the id of the newest entry; none where the outbox is empty.
     pub(crate) async fn newest(&self) -> Result<Option<EntryId>, Failure> {
-        Ok(reader::newest(&self.context).await?)
+        Ok(outbox::newest(&self.context).await?)
     }
 
     /// Returns the id of the oldest entry; none where the outbox is empty.
     pub(crate) async fn oldest(&mut self) -> Result<Option<EntryId>, Failure> {
-        Ok(reader::measure(&mut self.outbox.session).await?.1)
+        Ok(outbox::measure(&mut self.outbox.session).await?.1)
     }
 
     /// Looks whether the work could be done, and leaves it to another process.
@@ -175,7 +173,7 @@ impl Drain {
             self.batch = self.outbox.deferred.next_part(self.outbox.session.owned_over);
         }
         if !self.outbox.deferred.is_full() {
-            reader::read_on(&mut self.batch, &mut self.outbox.session, limit).await?;
+            self.batch.read_on(&mut self.outbox.session, limit).await?;
         }
         let (Some(since), Some(last)) = (self.batch.since, self.batch.entries.last()) else {
             return self.without_batch(retried).await;
@@ -228,8 +226,7 @@ impl Drain {
                 self.outbox.session.check_owner().await?;
             }
             let mut batch = std::mem::take(&mut self.batch);
-            let schema = reader::schema_fitting(&self.context, &batch).await?;
-            batch.prepare(&schema);
+            let schema = batch.prepare_for(&self.context.database).await?;
             last = batch.entries.last().unwrap_or(last);
             let is_stopped_now = self.context.stop.is_cancelled() != was_stopping;
             let may_go_on = batches_left > 0 && !is_stopped_now && !self.deferred().is_overdue();
@@ -274,11 +271,11 @@ impl Drain {
         }
         let inserter = self.outbox.shared.inserter.clone();
         let mut insertion = inserter.begin(&pairs, false, None);
-        let (mut result, beside) = tokio::join!(insertion.run(), self.work_beside(before, goes_on, schema));
+        let ((mut outcome, mut is_done), beside) = tokio::join!(insertion.run(), self.work_beside(before, goes_on, schema));
         let acknowledged = beside?;
         loop {
-            committed.take(insertion.take_finished(), &pairs);
-            match result {
+            committed.take(outcome, &pairs);
+            match is_done {
                 Ok(true) => return Ok((committed, acknowledged)),
                 Ok(false) => acknowledge(&mut self.outbox, &mut committed, false).await?,
                 Err(error) => {
@@ -287,7 +284,7 @@ impl Drain {
                     return Err(error.into());
                 }
             }
-            result = insertion.run().await;
+            (outcome, is_done) = insertion.run().await;
         }
     }
 
@@ -300,7 +297,7 @@ impl Drain {
         }
         let limit = self.context.settings.batch_size;
         if goes_on && !self.deferred().is_full() {
-            reader::read_on(&mut self.batch, &mut self.outbox.session, limit).await?;
+            self.batch.read_on(&mut self.outbox.session, limit).await?;
             if self.batch.size >= limit && self.batch.fits(schema) {
                 self.batch.prepare(schema);
             }

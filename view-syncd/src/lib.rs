@@ -4,7 +4,6 @@
 //! its keys are); [`drain`] (one outbox); [`reconcile`] (all posts); [`daemon`], which lets the two alternate for ever, and [`commands`], which
 //! do some of it once.
 
-pub mod admin_api;
 pub mod cli;
 pub mod commands;
 pub mod context;

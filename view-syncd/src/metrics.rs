@@ -3,19 +3,16 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
-        gauge::{ConstGauge, Gauge},
+        gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
         info::Info,
     },
     registry::Registry,
 };
-
-use crate::context::health::Health;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -50,7 +47,7 @@ pub struct Metrics {
     pub(crate) deferred_posts: Gauge,
     /// Pairs of posts that do not exist, for which there was no more room among the dead.
     pub(crate) dropped: Counter,
-    /// Dead pairs that could be stored when they were offered again.
+    /// Dead letters that could be stored when they were retried.
     pub(crate) retried: Counter,
     /// Scans that came to their end.
     pub(crate) scans: Counter,
@@ -60,7 +57,7 @@ pub struct Metrics {
     pub(crate) scan_seconds: Histogram,
     /// Posts that scans have looked at.
     pub(crate) posts_scanned: Counter,
-    /// Sets that were united with the ledger because somebody else had written them.
+    /// Sets that were imported into the ledger because somebody else had written them.
     pub(crate) imported_sets: Counter,
     /// Posts whose `acked` was corrected.
     pub(crate) drifts: Counter,
@@ -78,23 +75,6 @@ pub struct Metrics {
 pub(crate) fn register_misconfigured(registry: &mut Registry, misconfigured: &Gauge) {
     let help = "1 where views are not safe in Redis, it is too old or its keys are another database's, as the log says; else 0";
     registry.sub_registry_with_prefix("view_syncd").register("redis_unfit", help, misconfigured.clone());
-}
-
-/// The age of the oldest entry, which grows also while nobody looks.
-#[derive(Debug)]
-struct OldestEntry(Health);
-
-impl Collector for OldestEntry {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let age = ConstGauge::new(self.0.oldest_age().as_secs_f64());
-        let help = "Age of the oldest entry in the outbox, of which it was last seen that it is there; 0 where it is empty";
-        age.encode(encoder.encode_descriptor("outbox_oldest_entry_age_seconds", help, None, age.metric_type())?)
-    }
-}
-
-/// Registers the age of the oldest entry.
-pub(crate) fn register_oldest(registry: &mut Registry, health: Health) {
-    registry.sub_registry_with_prefix("view_syncd").register_collector(Box::new(OldestEntry(health)));
 }
 
 impl Metrics {

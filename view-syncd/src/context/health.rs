@@ -5,6 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::gauge::ConstGauge,
+    registry::Registry,
+};
+
 use crate::entry_id::EntryId;
 
 /// How long a post may wait for a lock before that is told. Applications lock their rows all the time, for a moment.
@@ -65,6 +72,11 @@ impl Health {
         Some(state.with_age(obstacle))
     }
 
+    /// Registers the gauge of the oldest entry's age.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.sub_registry_with_prefix("view_syncd").register_collector(Box::new(OldestEntry(self.clone())));
+    }
+
     /// Returns an obstacle that somebody else has found, with the age of the oldest entry.
     pub(crate) fn with_age(&self, obstacle: &str) -> String {
         self.state().with_age(obstacle.to_owned())
@@ -105,7 +117,7 @@ impl Health {
     }
 
     /// Returns the age of the oldest entry; zero where there is none.
-    pub(crate) fn oldest_age(&self) -> Duration {
+    fn oldest_age(&self) -> Duration {
         self.state().oldest.map_or(Duration::ZERO, EntryId::age)
     }
 
@@ -127,5 +139,17 @@ impl State {
         let DeferredSummary { posts, since, waits_for } =
             self.deferred.filter(|deferred| deferred.since.elapsed() >= patience)?;
         Some(format!("views of {posts} posts wait, the first for {} s, for {waits_for}", since.elapsed().as_secs()))
+    }
+}
+
+/// The age of the oldest entry, which grows also while nobody looks.
+#[derive(Debug)]
+struct OldestEntry(Health);
+
+impl Collector for OldestEntry {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let age = ConstGauge::new(self.0.oldest_age().as_secs_f64());
+        let help = "Age of the oldest entry in the outbox, of which it was last seen that it is there; 0 where it is empty";
+        age.encode(encoder.encode_descriptor("outbox_oldest_entry_age_seconds", help, None, age.metric_type())?)
     }
 }

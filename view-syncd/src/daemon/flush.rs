@@ -8,7 +8,7 @@ use crate::{
         Context,
         backoff::{pause_after, pauses},
     },
-    drain::{Drained, Urgency, batch::Batch, reader},
+    drain::{Drained, Urgency, batch::Batch},
     entry_id::EntryId,
     error::Failure,
     owned_session::OwnedSession,
@@ -107,7 +107,7 @@ pub(crate) async fn report_rest(context: &Arc<Context>) {
 
 /// Reads what is in the outbox, and returns how much that is in words; nothing where it cannot be read.
 async fn left(mut rest: Batch, session: &mut OwnedSession) -> Option<String> {
-    match tokio::time::timeout(REPORT_PATIENCE, reader::read_on(&mut rest, session, MOST_COUNTED)).await {
+    match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(session, MOST_COUNTED)).await {
         Ok(Ok(())) => {
             let at_least = if rest.size < MOST_COUNTED { "" } else { "at least " };
             Some(format!("{at_least}{} views in {} entries", rest.size, rest.entries.len()))

@@ -12,7 +12,7 @@ use views_service::{
 };
 
 use super::{
-    flush, leader,
+    admin_api, flush, leader,
     readiness::readiness,
     serve,
     signals::{self, Followers, MARGIN},
@@ -21,7 +21,6 @@ use super::{
     watchdog,
 };
 use crate::{
-    admin_api,
     cli::{DaemonSettings, SyncSettings},
     context::{Context, startup},
     metrics::{self, Metrics},
@@ -41,7 +40,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let metrics = Metrics::new(&mut registry);
     let context = Context::open(&settings, metrics.clone(), stop.clone())?;
     metrics::register_misconfigured(&mut registry, &context.redis_watch.misconfigured);
-    metrics::register_oldest(&mut registry, context.health.clone());
+    context.health.register(&mut registry);
     let mut leadership = leader::campaign(Arc::clone(&context.database), metrics);
     let mut synchronizer = Synchronizer::new(&context);
     synchronizer.set_leadership(leadership.clone());

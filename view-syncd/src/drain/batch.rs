@@ -1,13 +1,22 @@
-//! A batch: what has been read from the outbox, entry by entry and pair by pair, and has not been stored yet.
+//! A batch: what is read from the outbox, page by page and in its order, and has not been stored yet.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
+use fred::error::Error;
 use views_core::ids::{PostId, ViewerId};
-use views_postgres::schema::Schema;
-use views_redis::resp::{List, Reply};
+use views_postgres::{Database, DatabaseError, schema::Schema};
+use views_redis::resp::{Commands, List, Replies, Reply};
 
 use super::{dead_letter::DeadLetter, entries::Entries, pairs::Pairs};
-use crate::entry_id::{EntryId, now_ms};
+use crate::{
+    entry_id::{EntryId, now_ms},
+    error::refusal,
+    owned_session::OwnedSession,
+};
+
+/// Entries in one page. An entry of view-ingest holds up to 128 pairs: a page takes Redis about a millisecond at the most, and is small
+/// beside a full batch.
+const PAGE_ENTRIES: usize = 50;
 
 /// A dead letter, with the place of the post that it names, where it names one.
 pub(crate) type FoundDead = (Option<u32>, DeadLetter);
@@ -78,17 +87,50 @@ impl Batch {
         self.part.posts.is_some()
     }
 
-    /// Returns the ids between which the next page is to be read; none where nothing may be added any more.
-    pub(crate) fn next_range(&self) -> Option<(String, String)> {
-        if self.is_prepared {
-            return None;
+    /// Reads on, behind the last entry that was read, until the batch has about `limit` pairs or there is no more to be read for it.
+    pub(crate) async fn read_on(&mut self, session: &mut OwnedSession, limit: usize) -> Result<(), Error> {
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        while self.size < limit && !self.is_prepared {
+            let start = match (self.read_to.or(self.part.after), self.part.from) {
+                (Some(last), _) => format!("({last}"),
+                (None, Some(from)) => from.to_string(),
+                (None, None) => "-".to_owned(),
+            };
+            let end = self.part.until.map_or_else(|| "+".to_owned(), |until| until.to_string());
+            commands.clear();
+            let outbox = session.context.keys.outbox();
+            commands.command("XRANGE", 5).text(outbox).text(&start).text(&end).text("COUNT").number(PAGE_ENTRIES as i64);
+            if self.connection == 0 {
+                session.line.exchange(&commands, &mut replies).await?;
+                self.connection = session.line.number();
+            } else {
+                session.line.exchange_over(self.connection, &commands, &mut replies).await?;
+            }
+            let page = match replies.iter().next() {
+                Some(Reply::List(page)) => page,
+                other => return Err(refusal(other)),
+            };
+            self.is_at_end = page.len() < PAGE_ENTRIES;
+            self.take(page);
+            if !self.entries.is_empty() {
+                self.since.get_or_insert_with(Instant::now);
+            }
+            if self.is_at_end {
+                break;
+            }
         }
-        let start = match (self.read_to.or(self.part.after), self.part.from) {
-            (Some(last), _) => format!("({last}"),
-            (None, Some(from)) => from.to_string(),
-            (None, None) => "-".to_owned(),
-        };
-        Some((start, self.part.until.map_or_else(|| "+".to_owned(), |until| until.to_string())))
+        Ok(())
+    }
+
+    /// Makes the pairs what PostgreSQL takes, as [`Self::prepare`] does. Where an id seems not to fit, the tables are looked up anew first: the
+    /// application may have given a column another type. Returns what the tables look like.
+    pub(crate) async fn prepare_for(&mut self, database: &Database) -> Result<Arc<Schema>, DatabaseError> {
+        let mut schema = database.schema().await?;
+        if !self.fits(&schema) {
+            schema = database.schema_to_give_up().await?;
+        }
+        self.prepare(&schema);
+        Ok(schema)
     }
 
     /// Sorts the pairs as PostgreSQL takes them, and turns those into dead letters that do not fit. From then on, nothing can be added.
@@ -123,9 +165,6 @@ impl Batch {
                 self.entries.push(id);
             }
         }
-        if !self.entries.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
-        }
     }
 
     fn take_fields(&mut self, fields: List<'_>, id: EntryId, now_ms: i64) {
@@ -149,12 +188,15 @@ impl Batch {
                 self.add_dead_letter(None, post, viewer, "not the id of a post", at_ms);
                 continue;
             };
-            let place = self.pairs.place(post_id);
+            let place = match text(viewer).and_then(|text| ViewerId::parse(text).ok()) {
+                Some(viewer) => self.pairs.add(post_id, &viewer, at_ms),
+                None => {
+                    let place = self.pairs.place(post_id);
+                    self.add_dead_letter(Some(place), post, viewer, "not the id of a viewer", at_ms);
+                    place
+                }
+            };
             self.entries.name(place);
-            match text(viewer).and_then(|text| ViewerId::parse(text).ok()) {
-                Some(viewer) => self.pairs.push(place, &viewer, at_ms),
-                None => self.add_dead_letter(Some(place), post, viewer, "not the id of a viewer", at_ms),
-            }
         }
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct Verdicts {
     pub(crate) deferred: HashMap<u32, DeferReason>,
     /// Posts that PostgreSQL has said nothing of.
     pub(crate) unknown: Vec<u32>,
+    /// Counts that have changed, each with the number of new pairs.
+    pub(crate) changes: Vec<(PostId, i64, i64)>,
 }
 
 impl Verdicts {
@@ -84,8 +86,10 @@ impl Committed {
         let is_retry = batch.is_of_some_posts();
         let Batch { entries, mut pairs, dead, connection, .. } = batch;
         let places = locked.iter().filter_map(|post| pairs.posts().get_index_of(post));
-        let left_out = places.filter_map(|place| u32::try_from(place).ok()).collect();
-        pairs.leave_out(&left_out);
+        let left_out: HashSet<u32> = places.filter_map(|place| u32::try_from(place).ok()).collect();
+        if !left_out.is_empty() {
+            pairs.leave_out(&left_out);
+        }
         let committed = Self {
             spans: Vec::new(),
             entries,
@@ -113,7 +117,9 @@ impl Committed {
             }
             self.refused.push((place, if refused.refusal.may_pass() { dead_letter.retryable() } else { dead_letter }));
         }
-        self.refused.extend(pairs.dead_letters_of(&outcome.missing, NO_SUCH_POST));
+        if !outcome.missing.is_empty() {
+            self.refused.extend(pairs.dead_letters_of(&outcome.missing, NO_SUCH_POST));
+        }
         self.outcome.stored.extend(outcome.stored);
         self.outcome.held.extend(outcome.held);
         self.outcome.missing.extend(outcome.missing);
@@ -136,15 +142,12 @@ impl Committed {
         self.posts[place as usize]
     }
 
-    /// Returns how many pairs name the posts at some places.
-    pub(crate) fn pairs_of(&self, places: impl Iterator<Item = u32>) -> u64 {
-        places.filter_map(|place| self.spans[place as usize]).map(|span| span.pairs).sum()
-    }
-
-    /// Returns what is to be done with the posts that are not acknowledged yet, as far as PostgreSQL has said.
-    pub(crate) fn verdicts(&mut self, before: &DeferredPosts) -> Verdicts {
+    /// Returns what is to be done with the posts that are not acknowledged yet, as far as PostgreSQL has said, and forgets that. While the batch
+    /// is not done, what was said of the posts that are deferred is kept for later: forgotten, they would seem to have nothing but refused
+    /// pairs by then.
+    pub(crate) fn take_verdicts(&mut self, before: &DeferredPosts, is_last: bool) -> Verdicts {
         if self.spans.is_empty() {
-            self.spans = self.entries.spans(self.posts.len());
+            self.spans = self.find_spans();
         }
         let mut verdicts = Verdicts::default();
         let open = |place: &u32| !self.acknowledged.contains(place) && !self.left_out.contains(place);
@@ -163,12 +166,6 @@ impl Committed {
                 verdicts.unknown.push(place);
             }
         }
-        verdicts
-    }
-
-    /// Returns the counts that have changed, with the number of new pairs. While the batch is not done, the posts that are deferred are kept
-    /// for later: forgotten, they would seem to have nothing but refused pairs by then.
-    pub(crate) fn take_changes(&mut self, verdicts: &Verdicts, is_last: bool) -> Vec<(PostId, i64, i64)> {
         let mut outcome = std::mem::take(&mut self.outcome);
         if !is_last {
             let place_of = |post: &PostId| self.posts.get_index_of(post).and_then(|place| u32::try_from(place).ok());
@@ -176,7 +173,25 @@ impl Committed {
             let stored = outcome.stored.extract_if(|post, _| waits(post)).collect();
             self.outcome = Outcome { stored, held: outcome.held, ..Outcome::default() };
         }
-        outcome.stored.into_iter().map(|(post, stored)| (post, stored.views, stored.added)).collect()
+        verdicts.changes = outcome.stored.into_iter().map(|(post, stored)| (post, stored.views, stored.added)).collect();
+        verdicts
+    }
+
+    /// Returns for each post how many pairs name it, and the first and the last of the entries that do.
+    fn find_spans(&self) -> Vec<Option<Span>> {
+        let mut spans: Vec<Option<Span>> = vec![None; self.posts.len()];
+        for (id, named) in self.entries.iter() {
+            for place in named {
+                let span = spans[*place as usize].get_or_insert(Span { first: id, last: id, pairs: 0 });
+                (span.last, span.pairs) = (id, span.pairs + 1);
+            }
+        }
+        spans
+    }
+
+    /// Returns whether there are dead letters that have not been taken.
+    pub(crate) fn has_dead_letters(&self) -> bool {
+        !self.dead.is_empty() || !self.refused.is_empty()
     }
 
     /// Returns whether a pair that waits for a lock of its own is to be a dead letter now.

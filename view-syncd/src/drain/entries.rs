@@ -59,19 +59,7 @@ impl Entries {
         self.marks.last().map(|mark| mark.id)
     }
 
-    /// Returns for each of `posts` posts how many pairs name it, and the first and the last of the entries that do.
-    pub(crate) fn spans(&self, posts: usize) -> Vec<Option<Span>> {
-        let mut spans: Vec<Option<Span>> = vec![None; posts];
-        for (id, named) in self.iter() {
-            for place in named {
-                let span = spans[*place as usize].get_or_insert(Span { first: id, last: id, pairs: 0 });
-                (span.last, span.pairs) = (id, span.pairs + 1);
-            }
-        }
-        spans
-    }
-
-    /// Returns the same for one post, and only for the entries behind one.
+    /// Returns how many pairs of the entries behind one name a post, and the first and the last of the entries that do.
     pub(crate) fn span_behind(&self, place: u32, behind: EntryId) -> Option<Span> {
         let mut span: Option<Span> = None;
         for (id, named) in self.iter().filter(|(id, _)| *id > behind) {

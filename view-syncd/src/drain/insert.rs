@@ -22,8 +22,7 @@ const LEAST_STATEMENT_PAIRS: usize = 250;
 const LEAST_SHARED_PAIRS: usize = 20_000;
 /// How long pairs are searched for that the server refuses before what is stored by then is acknowledged.
 const SEARCH_TIME: Duration = Duration::from_secs(1);
-/// A full batch is sorted and joined in memory. Nothing is compiled: the planner takes a statement for so costly that it has the server
-/// spend four tenths of a second on compiling what then runs for as long.
+/// What the session is set to as well (see `context.rs`), for a pooler may drop that.
 const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'";
 
 /// Puts pairs into PostgreSQL.
@@ -67,14 +66,21 @@ impl Inserter {
     /// Inserts pairs that have been prepared, to the end. When it fails, some of them may be stored, and repeating it changes nothing.
     pub(crate) async fn run(&self, pairs: &Pairs) -> Result<Outcome, DatabaseError> {
         let mut insertion = self.begin(pairs, true, None);
-        while !insertion.run().await? {}
-        Ok(insertion.take_finished())
+        let mut outcome = Outcome::default();
+        loop {
+            let (more, is_done) = insertion.run().await;
+            extend(&mut outcome, more);
+            if is_done? {
+                return Ok(outcome);
+            }
+        }
     }
 }
 
 impl Insertion<'_> {
-    /// Inserts pairs for a while. Returns whether all are done.
-    pub(crate) async fn run(&mut self) -> Result<bool, DatabaseError> {
+    /// Inserts pairs for a while. Returns what became of the posts that are done with now, and whether all are. Also where it fails, some may be
+    /// done with.
+    pub(crate) async fn run(&mut self) -> (Outcome, Result<bool, DatabaseError>) {
         let until = Some(Instant::now() + SEARCH_TIME);
         let progress = &self.inserter.progress;
         let [first, second] = &mut self.parts;
@@ -91,19 +97,18 @@ impl Insertion<'_> {
             }
             Err(_) => {}
         }
-        result
-    }
-
-    /// Returns what became of the posts that are done, once.
-    pub(crate) fn take_finished(&mut self) -> Outcome {
         let [first, second] = &mut self.parts;
-        let (mut outcome, second) = (first.take_finished(), second.take_finished());
-        outcome.stored.extend(second.stored);
-        outcome.held.extend(second.held);
-        outcome.missing.extend(second.missing);
-        outcome.refused.extend(second.refused);
-        outcome
+        let mut outcome = first.take_finished();
+        extend(&mut outcome, second.take_finished());
+        (outcome, result)
     }
+}
+
+fn extend(outcome: &mut Outcome, more: Outcome) {
+    outcome.stored.extend(more.stored);
+    outcome.held.extend(more.held);
+    outcome.missing.extend(more.missing);
+    outcome.refused.extend(more.refused);
 }
 
 /// Returns whether a statement may have been too much for the time limit, or for the server's memory.

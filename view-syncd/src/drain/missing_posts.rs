@@ -10,9 +10,6 @@ const CHUNK: usize = 500;
 
 /// Removes the keys of posts that do not exist. Whoever has viewed them is counted nowhere.
 pub(crate) async fn remove(session: &mut OwnedSession, posts: &[PostId]) -> Result<(), Failure> {
-    if posts.is_empty() {
-        return Ok(());
-    }
     session.check_owner().await?;
     let context = &session.context;
     for chunk in posts.chunks(CHUNK) {

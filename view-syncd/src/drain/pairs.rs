@@ -53,11 +53,13 @@ impl Pairs {
         index(self.posts.insert_full(post).0)
     }
 
-    /// Adds a pair of the post at that place.
-    pub(crate) fn push(&mut self, place: u32, viewer: &ViewerId, at_ms: i64) {
+    /// Adds a pair. Returns the post's place.
+    pub(crate) fn add(&mut self, post: PostId, viewer: &ViewerId, at_ms: i64) -> u32 {
+        let place = self.place(post);
         let (start, length) = (index(self.viewers.len()), index(viewer.as_str().len()));
         self.viewers.push_str(viewer.as_str());
         self.rows.push(Row { at_ms, post: place, viewer: start, length });
+        place
     }
 
     /// Returns whether every id fits its column's type.

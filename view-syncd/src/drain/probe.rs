@@ -5,7 +5,7 @@ use views_redis::{
     scripts,
 };
 
-use super::reader;
+use super::outbox;
 use crate::{
     context::Context,
     error::{Failure, refusal},
@@ -45,7 +45,7 @@ pub(crate) async fn prove_stores(session: &mut OwnedSession) -> Result<(), Failu
 
 /// Notes how long the outbox is, and how old its oldest entry.
 async fn measure(session: &mut OwnedSession) -> Result<(), Failure> {
-    let (length, oldest) = reader::measure(session).await?;
+    let (length, oldest) = outbox::measure(session).await?;
     session.context.metrics.outbox_entries.set(length);
     session.context.health.note_oldest(oldest);
     Ok(())

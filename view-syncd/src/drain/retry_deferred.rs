@@ -8,7 +8,7 @@ use std::{
 use views_core::ids::PostId;
 use views_postgres::ledger;
 
-use super::{acknowledge::acknowledge, batch::Batch, committed::Committed, outbox::Outbox, reader};
+use super::{acknowledge::acknowledge, batch::Batch, committed::Committed, outbox::Outbox};
 use crate::{entry_id::EntryId, error::Failure};
 
 /// Stores the pairs of deferred posts whose locks are gone. Returns how many pairs were stored and acknowledged.
@@ -47,9 +47,8 @@ async fn store(outbox: &mut Outbox, mut posts: HashSet<PostId>, patience: Option
         let Some((until, connection)) = position else { return Ok(pairs) };
         let mut batch = Batch::of(wanted, until, connection);
         let limit = outbox.context().settings.batch_size;
-        reader::read_on(&mut batch, &mut outbox.session, limit).await?;
-        let schema = reader::schema_fitting(outbox.context(), &batch).await?;
-        batch.prepare(&schema);
+        batch.read_on(&mut outbox.session, limit).await?;
+        batch.prepare_for(&outbox.context().database).await?;
         let read_to = (!batch.is_at_end).then_some(batch.read_to).flatten();
         let committed = store_batch(outbox, batch, patience).await?;
         pairs += committed.acknowledged_pairs;
@@ -70,10 +69,10 @@ async fn store_batch(outbox: &mut Outbox, batch: Batch, patience: Option<Duratio
     let inserter = outbox.shared.inserter.clone();
     let mut insertion = inserter.begin(&pairs, true, patience);
     loop {
-        let result = insertion.run().await;
-        committed.take(insertion.take_finished(), &pairs);
-        acknowledge(outbox, &mut committed, matches!(result, Ok(true))).await?;
-        if result? {
+        let (outcome, is_done) = insertion.run().await;
+        committed.take(outcome, &pairs);
+        acknowledge(outbox, &mut committed, matches!(is_done, Ok(true))).await?;
+        if is_done? {
             return Ok(committed);
         }
     }

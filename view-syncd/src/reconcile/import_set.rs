@@ -203,8 +203,7 @@ impl Members {
     fn add(&mut self, post: &PostId, member: Value) {
         match member.as_str().and_then(|member| ViewerId::parse(&member).ok()) {
             Some(viewer) => {
-                let place = self.pairs.place(*post);
-                self.pairs.push(place, &viewer, now_ms());
+                self.pairs.add(*post, &viewer, now_ms());
             }
             None => {
                 let member = member.into_bytes().unwrap_or_default();

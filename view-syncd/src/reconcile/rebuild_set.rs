@@ -16,7 +16,7 @@ use views_redis::{
 
 use super::{drains::Drains, reconciler::Reconciler, report::ScanReport, turn};
 use crate::{
-    drain::{batch::Batch, reader},
+    drain::batch::Batch,
     entry_id::EntryId,
     error::{Failure, refusal},
     owned_session::OwnedSession,
@@ -130,7 +130,7 @@ async fn pending_viewers(session: &mut OwnedSession, post: &PostId) -> Result<Op
     let acknowledged = fields.iter().next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
     let from = acknowledged.map_or(EntryId::FIRST, EntryId::next);
     let mut outbox = Batch::of([(*post, from)].into(), EntryId::LAST, session.line.number());
-    reader::read_on(&mut outbox, session, MOST_PENDING).await?;
+    outbox.read_on(session, MOST_PENDING).await?;
     Ok(outbox.is_at_end.then(|| outbox.pairs.viewers_of(post)))
 }
 

@@ -136,8 +136,7 @@ async fn retry_page(reconciler: &mut Reconciler, dead_letters: Vec<StoredDeadLet
         let post = text(&dead_letter.dead.post).and_then(|post| PostId::parse(post).ok());
         let viewer = text(&dead_letter.dead.viewer).and_then(|viewer| ViewerId::parse(viewer).ok());
         if let (Some(post), Some(viewer)) = (post, viewer) {
-            let place = pairs.place(post);
-            pairs.push(place, &viewer, dead_letter.dead.at_ms);
+            pairs.add(post, &viewer, dead_letter.dead.at_ms);
             offered.push((dead_letter.id, post, viewer));
         }
     }

@@ -6,7 +6,7 @@ use views_core::{ids::PostId, keys::field};
 use views_redis::resp::{Commands, List, Replies, Reply};
 
 use crate::{
-    drain::{batch::Batch, post_numbers::is_young, reader},
+    drain::{acknowledge::is_young, batch::Batch, outbox},
     entry_id::EntryId,
     error::{Failure, refusal},
     owned_session::OwnedSession,
@@ -22,7 +22,7 @@ pub(crate) async fn drifts(session: &mut OwnedSession, posts: &[PostId]) -> Resu
     let mut drifts = HashMap::new();
     for chunk in posts.chunks(SNAPSHOT_POSTS) {
         // The transaction reads one entry more than is allowed, but a long outbox is better not read at all.
-        if reader::length(&session.context).await? > MAX_ENTRIES as i64 || !snapshot(session, chunk, &mut drifts).await? {
+        if outbox::length(&session.context).await? > MAX_ENTRIES as i64 || !snapshot(session, chunk, &mut drifts).await? {
             return Ok(None);
         }
         session.context.checkpoint()?;
@@ -46,15 +46,15 @@ async fn snapshot(session: &mut OwnedSession, posts: &[PostId], drifts: &mut Has
         Some(Reply::List(snapshot)) => snapshot.iter(),
         other => return Err(refusal(other).into()),
     };
-    let mut outbox = Batch::default();
+    let mut waiting = Batch::default();
     match snapshot.next() {
-        Some(Reply::List(page)) if page.len() <= MAX_ENTRIES => outbox.take(page),
+        Some(Reply::List(page)) if page.len() <= MAX_ENTRIES => waiting.take(page),
         Some(Reply::List(_)) => return Ok(false),
         other => return Err(refusal(other).into()),
     }
     for (post, meta) in posts.iter().zip(snapshot) {
         match meta {
-            Reply::List(meta) => drifts.extend(drift(post, meta, &outbox).map(|drift| (*post, drift))),
+            Reply::List(meta) => drifts.extend(drift(post, meta, &waiting).map(|drift| (*post, drift))),
             meta => tracing::debug!(%post, ?meta, "a snapshot met a key of another type"),
         }
     }
@@ -62,7 +62,7 @@ async fn snapshot(session: &mut OwnedSession, posts: &[PostId], drifts: &mut Has
 }
 
 /// Returns how far the numbers of a post have drifted from the outbox, if they have.
-fn drift(post: &PostId, meta: List<'_>, outbox: &Batch) -> Option<i64> {
+fn drift(post: &PostId, meta: List<'_>, waiting: &Batch) -> Option<i64> {
     // A hash that has expired has no drift.
     if meta.iter().all(|field| field == Reply::Null) {
         return None;
@@ -73,13 +73,13 @@ fn drift(post: &PostId, meta: List<'_>, outbox: &Batch) -> Option<i64> {
     let repeated = fields.next().map_or(0, repeated_pairs);
     let acknowledged = fields.next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
     let acknowledged = acknowledged.unwrap_or(EntryId::FIRST);
-    let place = outbox.pairs.posts().get_index_of(post).and_then(|place| u32::try_from(place).ok());
-    let waiting = place.and_then(|place| outbox.entries.span_behind(place, acknowledged));
-    let pairs = waiting.map_or(0, |span| i64::try_from(span.pairs).unwrap_or(i64::MAX));
+    let place = waiting.pairs.posts().get_index_of(post).and_then(|place| u32::try_from(place).ok());
+    let span = place.and_then(|place| waiting.entries.span_behind(place, acknowledged));
+    let pairs = span.map_or(0, |span| i64::try_from(span.pairs).unwrap_or(i64::MAX));
     // `repeated` may be left over from an entry that was acknowledged while there was no hash.
     let drift = recorded + repeated.min(pairs) - acked - pairs;
     // The increment of a young entry may be on its way.
-    (drift > 0 || (drift < 0 && waiting.is_none_or(|span| !is_young(span.last)))).then_some(drift)
+    (drift > 0 || (drift < 0 && span.is_none_or(|span| !is_young(span.last)))).then_some(drift)
 }
 
 /// Returns how many pairs [`field::REPEATED`] names in all.

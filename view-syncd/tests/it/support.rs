@@ -115,9 +115,9 @@ impl World {
     }
 
     /// A synchronizer whose steps the test takes itself.
-    pub(crate) async fn engine(&self, flags: &[&str]) -> Synchronizer {
+    pub(crate) async fn synchronizer(&self, flags: &[&str]) -> Synchronizer {
         let posts = ["--posts-table", &self.posts.table, "--author-column", &self.posts.author_column];
-        engine(&self.server.url(), &self.database.url(), &[&posts, flags].concat()).await
+        synchronizer(&self.server.url(), &self.database.url(), &[&posts, flags].concat()).await
     }
 
     /// Does what view-ingest does with viewers of a post that it knows: outbox first, then the set and `recorded`.
@@ -224,9 +224,9 @@ pub(crate) async fn ready(program: DaemonBuilder) -> (Daemon, Client) {
 }
 
 /// Drains until nothing is left, and nothing waits for a lock.
-pub(crate) async fn drain_deferred(engine: &mut Synchronizer) {
+pub(crate) async fn drain_deferred(synchronizer: &mut Synchronizer) {
     loop {
-        match engine.drain(Urgency::AtOnce).await.unwrap() {
+        match synchronizer.drain(Urgency::AtOnce).await.unwrap() {
             Drained::Idle => return,
             Drained::Deferred(until) => tokio::time::sleep_until(until.into()).await,
             Drained::Stored { .. } | Drained::Waiting(_) => {}
@@ -235,7 +235,7 @@ pub(crate) async fn drain_deferred(engine: &mut Synchronizer) {
 }
 
 /// A synchronizer whose steps the test takes itself.
-pub(crate) async fn engine(redis_url: &str, database_url: &str, flags: &[&str]) -> Synchronizer {
+pub(crate) async fn synchronizer(redis_url: &str, database_url: &str, flags: &[&str]) -> Synchronizer {
     let args = ["view-syncd", "sync", "--redis-url", redis_url, "--database-url", database_url];
     let settings = cli::read(args.iter().chain(flags).map(OsString::from)).expect("the settings are right");
     let (command, common) = settings.into_parts();

@@ -13,7 +13,7 @@ use views_service::{
     respond::{self, Answer},
 };
 
-use crate::daemon::{cycle::Synced, triggers::TriggerSender};
+use super::{cycle::Synced, triggers::TriggerSender};
 
 /// The path.
 pub const PATH: &str = "/posts/sync-views";
@@ -32,7 +32,7 @@ struct Body {
     synced_posts: u64,
 }
 
-/// The route, for the admin listener.
+/// Returns the route, for the admin listener.
 #[must_use]
 pub fn route(verifier: Arc<Verifier>, trigger_sender: TriggerSender) -> Route {
     Box::new(move |request| {
@@ -55,7 +55,7 @@ pub fn route(verifier: Arc<Verifier>, trigger_sender: TriggerSender) -> Route {
     })
 }
 
-/// The answer for everybody but administrators.
+/// Returns the answer for everybody but administrators.
 fn refusal(verifier: &Verifier, authorization: Option<&[u8]>) -> Option<Answer> {
     match verifier.identify(authorization) {
         Ok(identity) if identity.admin => None,
