@@ -4,8 +4,8 @@
 //! A crash anywhere repeats work and changes nothing: pairs that are in the ledger are not counted again, and entries that are gone are
 //! not acknowledged again.
 //!
-//! The way of an entry: a [`batch`] reads it, [`insert`] brings the batch into PostgreSQL, what that has said of it is in
-//! [`committed`], and [`acknowledge`] tells Redis and the world.
+//! The way of an entry: `batch` reads it, `insert` brings the batch into PostgreSQL, `committed` has what PostgreSQL has said of it, and
+//! `acknowledge` tells Redis and the world.
 
 pub(crate) mod acknowledge;
 pub(crate) mod batch;
