@@ -13,7 +13,7 @@ use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSet
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
 
-use crate::commands::dead;
+pub mod dead;
 
 /// A statement that takes longer than this is given up; the drain then tries with fewer pairs.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);

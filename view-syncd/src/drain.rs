@@ -1,8 +1,27 @@
-//! One step of the drain: gather a batch from the outbox, store it, and only then settle it in Redis.
+//! The drain of one outbox: read a batch, store it, and only then acknowledge it in Redis.
 //!
-//! It waits for nobody: what others have locked in PostgreSQL is left for later (see `held.rs`), and everything else is stored.
+//! It waits for nobody: what others have locked in PostgreSQL is left for later (see `drain/deferred.rs`), and everything else is stored.
 //! A crash anywhere repeats work and changes nothing: pairs that are in the ledger are not counted again, and entries that are gone are
 //! not acknowledged again.
+//!
+//! The way of an entry: `batch` reads it, `insert` brings the batch into PostgreSQL, `committed` has what PostgreSQL has said of it, and
+//! `acknowledge` tells Redis and the world.
+
+pub(crate) mod acknowledge;
+pub(crate) mod batch;
+pub(crate) mod committed;
+pub(crate) mod dead_letter;
+pub(crate) mod dead_letters;
+pub(crate) mod deferred;
+pub(crate) mod entries;
+pub(crate) mod insert;
+pub(crate) mod missing_posts;
+pub(crate) mod outbox;
+pub(crate) mod pairs;
+pub(crate) mod probe;
+pub(crate) mod publish;
+pub(crate) mod retry_deferred;
+pub(crate) mod shared;
 
 use std::{
     collections::HashSet,
@@ -13,20 +32,26 @@ use std::{
 use views_core::{failpoints, ids::PostId};
 use views_postgres::schema::Schema;
 
-use crate::{
-    acknowledge::places_of,
+use self::{
+    acknowledge::{acknowledge, delete_entries},
+    batch::Batch,
     committed::Committed,
-    engine::{Engine, Failure},
-    outbox::{self, EntryId, Gathered},
+    outbox::Outbox,
+    retry_deferred::retry_deferred,
+    shared::Shared,
+};
+use crate::{
+    context::{Context, health::Health},
+    entry_id::EntryId,
+    error::Failure,
 };
 
 /// Pairs that are stored without waiting for a full batch.
 const FIRST_BATCH: usize = 20_000;
 /// Full batches that one step takes. After as many, which is about a minute, the caller has its turn: there may be posts to be scanned.
 const MOST_BATCHES: usize = 64;
-
 /// How soon it is looked again at an outbox in which everything waits for locks.
-const HELD_PAUSE: Duration = Duration::from_millis(250);
+const DEFERRED_PAUSE: Duration = Duration::from_millis(250);
 
 /// Whether a batch may wait for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +70,7 @@ pub enum Drained {
     /// There is a batch, which waits for more until then.
     Waiting(Instant),
     /// All that is there waits for locks that others hold in PostgreSQL. It is looked at again then.
-    Held(Instant),
+    Deferred(Instant),
     /// A batch was stored and acknowledged, up to this entry.
     Stored {
         /// The last entry of the batch.
@@ -55,190 +80,228 @@ pub enum Drained {
     },
 }
 
-impl Engine {
+/// Drains one outbox, one step at a time.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    context: Arc<Context>,
+    pub(crate) outbox: Outbox,
+    /// What has been read and waits for more.
+    batch: Batch,
+}
+
+impl Drain {
+    /// Returns a drain that has read nothing yet.
+    pub(crate) fn new(context: &Arc<Context>, shared: &Shared) -> Self {
+        Self { context: Arc::clone(context), outbox: Outbox::new(context, shared), batch: Batch::default() }
+    }
+
     /// Takes one step. When it fails, everything that was not acknowledged is still in the outbox.
-    ///
-    /// # Errors
-    /// [`Failure`]: a store is away.
-    pub async fn drain(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
-        let result = self.try_drain(urgency).await;
+    pub(crate) async fn step(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
+        // On the heap: otherwise whatever gives the drain its turn would have room for a whole step in it.
+        let result = Box::pin(self.try_step(urgency)).await;
+        self.finish(result)
+    }
+
+    /// Notes how a step ended. After a failure the outbox is read again from its start: who knows what it looks like when Redis is back.
+    pub(crate) fn finish(&mut self, result: Result<Drained, Failure>) -> Result<Drained, Failure> {
         if result.is_err() {
-            // Read again from the start next time: who knows what the outbox looks like when Redis is back.
-            self.forget_outbox();
-            self.metrics.drain_failures.inc();
+            self.forget();
+            self.context.metrics.drain_failures.inc();
         }
-        self.note_drained(&result);
+        self.note(&result);
         result
     }
 
-    /// Drains everything that is in the outbox now, but for what others have locked. What arrives meanwhile may stay, so that this ends under
-    /// load too.
-    ///
-    /// # Errors
-    /// [`Failure`]: a store is away, or the process is about to stop.
-    pub async fn drain_all(&mut self) -> Result<(), Failure> {
-        let Some(newest) = outbox::newest(&self.redis, &self.keys).await? else { return Ok(()) };
-        loop {
-            match self.drain(Urgency::AtOnce).await? {
-                Drained::Stored { last, .. } if last < newest => self.go_on()?,
-                _ => return Ok(()),
+    /// Returns what of the outbox is deferred.
+    pub(crate) fn deferred(&self) -> &deferred::DeferredPosts {
+        &self.outbox.deferred
+    }
+
+    /// Returns the id of the newest entry; none where the outbox is empty.
+    pub(crate) async fn newest(&self) -> Result<Option<EntryId>, Failure> {
+        Ok(outbox::newest(&self.context).await?)
+    }
+
+    /// Returns the id of the oldest entry; none where the outbox is empty.
+    pub(crate) async fn oldest(&mut self) -> Result<Option<EntryId>, Failure> {
+        Ok(outbox::measure(&mut self.outbox.session).await?.1)
+    }
+
+    /// Looks whether the work could be done, and leaves it to another process.
+    pub(crate) async fn stand_by(&mut self) {
+        self.forget();
+        let result = probe::stand_by(&mut self.outbox.session).await;
+        self.note(&result.map(|()| Drained::Idle));
+    }
+
+    /// Tells operators how a step ended. Only what was really stored, or that there is nothing to store, makes it well again.
+    fn note(&mut self, result: &Result<Drained, Failure>) {
+        self.context.progress.made();
+        let deferred = &mut self.outbox.deferred;
+        self.context.metrics.deferred_posts.set(i64::try_from(deferred.len()).unwrap_or(i64::MAX));
+        self.context.health.note_deferred(deferred.summary());
+        match result {
+            Ok(Drained::Waiting(_)) => {}
+            Ok(Drained::Deferred(_)) => {
+                deferred.forget_before();
+                // Nothing was stored that would show that it is well again.
+                self.context.health.note_only_deferred();
             }
+            Ok(drained) => {
+                if *drained == Drained::Idle {
+                    deferred.forget_before();
+                }
+                self.context.metrics.redis_up.set(1);
+                self.context.metrics.postgres_up.set(1);
+                self.context.health.note_drain(None);
+            }
+            Err(failure) => self.context.note_failure(failure, Health::note_drain),
         }
     }
 
-    async fn try_drain(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
-        if !self.is_well() {
-            // What can only be read would be stored, never acknowledged, and stored again.
-            self.watch.writable(&self.redis).await?;
-        }
-        // First: how long views have waited is told also where nothing else can be done.
-        self.measure_outbox().await?;
-        self.check_owner().await?;
-        let retried = self.retry_held().await?;
-        self.offer_when_due().await?;
+    /// Forgets what has been read: the outbox is to be read again from its start.
+    fn forget(&mut self) {
+        self.batch = Batch::default();
+        self.outbox.deferred = std::mem::take(&mut self.outbox.deferred).forgotten();
+    }
+
+    async fn try_step(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
+        probe::before_step(&mut self.outbox.session).await?;
+        let retried = retry_deferred(&mut self.outbox).await?;
         let limit = self.first_batch();
-        if self.gathered.entries.is_empty() {
-            self.gathered = self.held.next_part(self.owned);
+        if self.batch.entries.is_empty() {
+            self.batch = self.outbox.deferred.next_part(self.outbox.session.owned_over);
         }
-        if !self.held.is_full() {
-            self.gathered.read_on(&mut self.line, &self.keys, limit).await?;
+        if !self.outbox.deferred.is_full() {
+            self.batch.read_on(&mut self.outbox.session, limit).await?;
         }
-        let (Some(since), Some(last)) = (self.gathered.since, self.gathered.entries.last()) else {
+        let (Some(since), Some(last)) = (self.batch.since, self.batch.entries.last()) else {
             return self.without_batch(retried).await;
         };
-        let until = since + self.settings.linger;
+        let until = since + self.context.settings.linger;
         // Where something was in the way, it is a stored batch that shows that it is so no more.
-        let is_patient = urgency == Urgency::Patient && self.health.is_well();
-        if is_patient && self.gathered.size < limit && Instant::now() < until {
+        let is_patient = urgency == Urgency::Patient && self.context.health.is_healthy();
+        if is_patient && self.batch.size < limit && Instant::now() < until {
             return Ok(Drained::Waiting(until));
         }
         let (last, pairs) = self.drain_batches(last).await?;
-        if pairs + retried == 0 && !self.held.is_empty() {
-            return Ok(Drained::Held(Instant::now() + HELD_PAUSE));
+        if pairs + retried == 0 && !self.deferred().is_empty() {
+            return Ok(Drained::Deferred(Instant::now() + DEFERRED_PAUSE));
         }
         Ok(Drained::Stored { last, pairs: pairs + retried })
     }
 
-    /// What a step was that found nothing new in the outbox.
+    /// Returns what a step was that found nothing new in the outbox.
     async fn without_batch(&mut self, retried: usize) -> Result<Drained, Failure> {
-        match self.held.read_to() {
+        match self.deferred().read_to() {
             Some(last) if retried > 0 => return Ok(Drained::Stored { last, pairs: retried }),
-            _ if !self.held.is_empty() => return Ok(Drained::Held(Instant::now() + HELD_PAUSE)),
+            _ if !self.deferred().is_empty() => return Ok(Drained::Deferred(Instant::now() + DEFERRED_PAUSE)),
             _ => {}
         }
-        if !self.health.is_well() {
+        if !self.context.health.is_healthy() {
             // That nothing is to be stored says nothing about what was in the way.
-            self.prove_stores().await?;
+            probe::prove_stores(&mut self.outbox.session).await?;
         }
         // Looked up anew now and then: somebody may have taken a right away, or an index.
-        self.database.schema().await?;
+        self.context.database.schema().await?;
         Ok(Drained::Idle)
     }
 
-    /// How many pairs do not wait for more. Where there are many, PostgreSQL begins with these while the first full batch is read.
+    /// Returns how many pairs do not wait for more. Where there are many, PostgreSQL begins with these while the first full batch is read.
     fn first_batch(&self) -> usize {
-        self.settings.batch_size.min(FIRST_BATCH)
+        self.context.settings.batch_size.min(FIRST_BATCH)
     }
 
-    /// What the tables look like, looked up anew where an id seems not to fit: the application may have given a column another type.
-    pub(crate) async fn schema_for(&self, batch: &Gathered) -> Result<Arc<Schema>, Failure> {
-        let schema = self.database.schema().await?;
-        if batch.fits(&schema) { Ok(schema) } else { Ok(self.database.schema_to_give_up().await?) }
-    }
-
-    /// Stores and settles what has been gathered and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before
-    /// it is settled in Redis, and the one behind it is read. `last` is the last entry of what has been gathered. Returns the last entry of all
+    /// Stores and acknowledges what has been read and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before
+    /// it is acknowledged in Redis, and the one behind it is read. `last` is the last entry of what has been read. Returns the last entry of all
     /// batches, and how many pairs were stored and acknowledged.
     async fn drain_batches(&mut self, mut last: EntryId) -> Result<(EntryId, usize), Failure> {
         let mut limit = self.first_batch();
         let mut before: Option<Committed> = None;
         let mut pairs = 0;
-        let was_stopping = self.stop.is_requested();
+        let was_stopping = self.context.stop.is_cancelled();
         for batches_left in (0..MOST_BATCHES).rev() {
             let started = Instant::now();
             if before.is_some() {
-                self.check_owner().await?;
+                self.outbox.session.check_owner().await?;
             }
-            let mut batch = std::mem::take(&mut self.gathered);
-            let schema = self.schema_for(&batch).await?;
-            batch.prepare(&schema);
+            let mut batch = std::mem::take(&mut self.batch);
+            let schema = batch.prepare_for(&self.context.database).await?;
             last = batch.entries.last().unwrap_or(last);
-            let may_go_on = batches_left > 0 && self.stop.is_requested() == was_stopping && !self.held.is_overdue();
+            let is_stopped_now = self.context.stop.is_cancelled() != was_stopping;
+            let may_go_on = batches_left > 0 && !is_stopped_now && !self.deferred().is_overdue();
             let goes_on = may_go_on && batch.size >= limit;
-            self.gathered = batch.behind();
+            self.batch = batch.behind();
             failpoints::at("drain::before_commit");
-            let (committed, settled) = self.store_batch(batch, before.take(), goes_on, &schema).await?;
+            let (committed, acknowledged) = self.store_batch(batch, before.take(), goes_on, &schema).await?;
             // From here on everything is committed.
             failpoints::at("drain::after_commit");
             before = Some(committed);
-            pairs += settled;
-            self.metrics.batches.inc();
-            self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
-            limit = self.settings.batch_size;
-            if !goes_on || self.gathered.size < limit {
+            pairs += acknowledged;
+            self.context.metrics.batches.inc();
+            self.context.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
+            limit = self.context.settings.batch_size;
+            if !goes_on || self.batch.size < limit {
                 break;
             }
         }
-        if let Some(before) = before {
-            pairs += self.settle_all(before).await?;
+        if let Some(mut before) = before {
+            acknowledge(&mut self.outbox, &mut before, true).await?;
+            pairs += before.acknowledged_pairs;
         }
         Ok((last, pairs))
     }
 
-    /// Stores a batch, and does in Redis meanwhile what can be done. Returns what is to be settled of it, and how many pairs of the batch before
-    /// are settled.
+    /// Stores a batch, and does in Redis meanwhile what can be done. Returns what is to be acknowledged of it, and how many pairs of the batch
+    /// before are acknowledged.
     async fn store_batch(
         &mut self,
-        batch: Gathered,
+        batch: Batch,
         before: Option<Committed>,
         goes_on: bool,
         schema: &Schema,
     ) -> Result<(Committed, usize), Failure> {
         // Later pairs of a post that is locked wait behind its first ones, and the batch before this one has shown by now what is locked.
-        let locked: HashSet<PostId> = self.held.posts().chain(before.iter().flat_map(Committed::locked)).copied().collect();
-        let left_out = places_of(batch.pairs.posts(), locked.iter());
-        let (mut committed, pairs) = Committed::new(batch, left_out);
+        let locked: HashSet<PostId> = self.deferred().posts().chain(before.iter().flat_map(Committed::locked)).copied().collect();
+        let (mut committed, pairs) = Committed::new(batch, &locked);
         if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
             let entries = committed.entry_ids();
-            self.delete_entries(&entries, committed.link).await?;
+            delete_entries(&mut self.outbox, &entries, committed.connection).await?;
             failpoints::at("drain::too_early");
         }
-        let store = self.store.clone();
-        let mut storing = store.begin(&pairs, false, None);
-        let (mut result, beside) = tokio::join!(storing.run(), self.work_beside(before, goes_on, schema));
-        let settled = beside?;
+        let inserter = self.outbox.shared.inserter.clone();
+        let mut insertion = inserter.begin(&pairs, false, None);
+        let ((mut outcome, mut is_done), beside) = tokio::join!(insertion.run(), self.work_beside(before, goes_on, schema));
+        let acknowledged = beside?;
         loop {
-            committed.take(storing.take_finished(), &pairs);
-            match result {
-                Ok(true) => return Ok((committed, settled)),
-                Ok(false) => self.settle(&mut committed, false).await?,
+            committed.take(outcome, &pairs);
+            match is_done {
+                Ok(true) => return Ok((committed, acknowledged)),
+                Ok(false) => acknowledge(&mut self.outbox, &mut committed, false).await?,
                 Err(error) => {
                     // What is stored is acknowledged, whatever became of the rest.
-                    self.settle(&mut committed, false).await?;
+                    acknowledge(&mut self.outbox, &mut committed, false).await?;
                     return Err(error.into());
                 }
             }
-            result = storing.run().await;
+            (outcome, is_done) = insertion.run().await;
         }
     }
 
-    /// What is done in Redis while PostgreSQL stores a batch. Returns how many pairs of the batch before are settled.
+    /// Does in Redis what can be done while PostgreSQL stores a batch. Returns how many pairs of the batch before are acknowledged.
     async fn work_beside(&mut self, before: Option<Committed>, goes_on: bool, schema: &Schema) -> Result<usize, Failure> {
-        let settled = match before {
-            Some(before) => self.settle_all(before).await?,
-            None => 0,
-        };
-        if goes_on && !self.held.is_full() {
-            self.gathered.read_on(&mut self.line, &self.keys, self.settings.batch_size).await?;
-            if self.gathered.size >= self.settings.batch_size && self.gathered.fits(schema) {
-                self.gathered.prepare(schema);
+        let mut acknowledged = 0;
+        if let Some(mut before) = before {
+            acknowledge(&mut self.outbox, &mut before, true).await?;
+            acknowledged = before.acknowledged_pairs;
+        }
+        let limit = self.context.settings.batch_size;
+        if goes_on && !self.deferred().is_full() {
+            self.batch.read_on(&mut self.outbox.session, limit).await?;
+            if self.batch.size >= limit && self.batch.fits(schema) {
+                self.batch.prepare(schema);
             }
         }
-        Ok(settled)
-    }
-
-    async fn settle_all(&mut self, mut batch: Committed) -> Result<usize, Failure> {
-        self.settle(&mut batch, true).await?;
-        Ok(batch.acknowledged)
+        Ok(acknowledged)
     }
 }

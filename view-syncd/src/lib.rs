@@ -1,35 +1,16 @@
 //! Brings views from Redis into PostgreSQL.
 //!
-//! The path of a batch: [`outbox`] reads it, [`drain`] decides what becomes of each pair, `store` puts it into PostgreSQL, `dead` keeps
-//! what PostgreSQL can never take, `committed` and `acknowledge` settle it in Redis, `publish` tells the world. `ownership`
-//! makes sure that all of it is ours to take. [`cycle`] is a drain, a [`scan`] (with `union` and
-//! `repair`), and a drain. [`daemon`] does all of this for ever; [`commands`] does some of it once.
+//! Layers, each of which knows only those before it: [`context`] (what belongs to the process) and [`error`]; `owned_session` (Redis, and whose
+//! its keys are); [`drain`] (one outbox); [`reconcile`] (all posts); [`daemon`], which lets the two alternate for ever, and [`commands`], which
+//! do some of it once.
 
-mod acknowledge;
-pub mod admin_api;
 pub mod cli;
 pub mod commands;
-mod committed;
-pub mod cycle;
+pub mod context;
 pub mod daemon;
-mod dead;
 pub mod drain;
-pub mod engine;
-mod flush;
-pub mod health;
-mod held;
-pub mod leader;
-mod line;
+pub mod entry_id;
+pub mod error;
 pub mod metrics;
-pub mod outbox;
-mod ownership;
-mod pairs;
-mod publish;
-mod repair;
-pub mod requests;
-pub mod scan;
-pub mod stop;
-mod store;
-pub mod stores;
-mod union;
-pub mod watchdog;
+mod owned_session;
+pub mod reconcile;

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match command {
-            Command::Daemon(daemon) => daemon::run(settings.sync, *daemon).await,
+            Command::Daemon(daemon) => daemon::run::run(settings.sync, *daemon).await,
             Command::Sync => commands::sync::run(settings.sync).await,
             Command::Dead(action) => commands::dead::run(settings.sync, action).await,
             Command::Claim => commands::claim::run(settings.sync).await,

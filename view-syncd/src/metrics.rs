@@ -3,19 +3,16 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
-        gauge::{ConstGauge, Gauge},
+        gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
         info::Info,
     },
     registry::Registry,
 };
-
-use crate::health::Health;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -47,11 +44,11 @@ pub struct Metrics {
     /// Entries in the outbox, as last seen.
     pub(crate) outbox_entries: Gauge,
     /// Posts whose views wait for locks.
-    pub(crate) held_posts: Gauge,
+    pub(crate) deferred_posts: Gauge,
     /// Pairs of posts that do not exist, for which there was no more room among the dead.
     pub(crate) dropped: Counter,
-    /// Dead pairs that could be stored when they were offered again.
-    pub(crate) revived: Counter,
+    /// Dead letters that could be stored when they were retried.
+    pub(crate) retried: Counter,
     /// Scans that came to their end.
     pub(crate) scans: Counter,
     /// Cycles that failed.
@@ -60,8 +57,8 @@ pub struct Metrics {
     pub(crate) scan_seconds: Histogram,
     /// Posts that scans have looked at.
     pub(crate) posts_scanned: Counter,
-    /// Sets that were united with the ledger because somebody else had written them.
-    pub(crate) unions: Counter,
+    /// Sets that were imported into the ledger because somebody else had written them.
+    pub(crate) imported_sets: Counter,
     /// Posts whose `acked` was corrected.
     pub(crate) drifts: Counter,
     /// When the last cycle succeeded, in seconds since 1970.
@@ -75,26 +72,9 @@ pub struct Metrics {
 }
 
 /// Registers the gauge of a Redis that is not as it is needed.
-pub(crate) fn register_unfit(registry: &mut Registry, unfit: &Gauge) {
+pub(crate) fn register_misconfigured(registry: &mut Registry, misconfigured: &Gauge) {
     let help = "1 where views are not safe in Redis, it is too old or its keys are another database's, as the log says; else 0";
-    registry.sub_registry_with_prefix("view_syncd").register("redis_unfit", help, unfit.clone());
-}
-
-/// The age of the oldest entry, which grows also while nobody looks.
-#[derive(Debug)]
-struct OldestEntry(Health);
-
-impl Collector for OldestEntry {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let age = ConstGauge::new(self.0.oldest_age().as_secs_f64());
-        let help = "Age of the oldest entry in the outbox, of which it was last seen that it is there; 0 where it is empty";
-        age.encode(encoder.encode_descriptor("outbox_oldest_entry_age_seconds", help, None, age.metric_type())?)
-    }
-}
-
-/// Registers the age of the oldest entry.
-pub(crate) fn register_oldest(registry: &mut Registry, health: Health) {
-    registry.sub_registry_with_prefix("view_syncd").register_collector(Box::new(OldestEntry(health)));
+    registry.sub_registry_with_prefix("view_syncd").register("redis_unfit", help, misconfigured.clone());
 }
 
 impl Metrics {
@@ -120,14 +100,14 @@ impl Metrics {
             drain_failures: Counter::default(),
             batch_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             outbox_entries: Gauge::default(),
-            held_posts: Gauge::default(),
+            deferred_posts: Gauge::default(),
             dropped: pair("dropped"),
-            revived: pair("revived"),
+            retried: pair("revived"),
             scans: Counter::default(),
             cycle_failures: Counter::default(),
             scan_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
             posts_scanned: Counter::default(),
-            unions: Counter::default(),
+            imported_sets: Counter::default(),
             drifts: Counter::default(),
             last_sync: Gauge::default(),
             leader: Gauge::default(),
@@ -140,12 +120,16 @@ impl Metrics {
         registry.register("leader", "1 where this daemon leads, 0 where it stands by", metrics.leader.clone());
         registry.register("outbox_entries", "Entries in the outbox, as last seen", metrics.outbox_entries.clone());
         let help = "Posts whose views wait in the outbox for locks that others hold in PostgreSQL";
-        registry.register("held_posts", help, metrics.held_posts.clone());
+        registry.register("held_posts", help, metrics.deferred_posts.clone());
         registry.register("scans", "Scans that came to their end", metrics.scans.clone());
         registry.register("cycle_failures", "Synchronizations that failed", metrics.cycle_failures.clone());
         registry.register("scan_seconds", "Time that a scan took", metrics.scan_seconds.clone());
         registry.register("posts_scanned", "Posts that scans have looked at", metrics.posts_scanned.clone());
-        registry.register("unions", "Sets united with the ledger because somebody else had written them", metrics.unions.clone());
+        registry.register(
+            "unions",
+            "Sets united with the ledger because somebody else had written them",
+            metrics.imported_sets.clone(),
+        );
         registry.register("drifts_repaired", "Posts whose acknowledged number was corrected", metrics.drifts.clone());
         registry.register(
             "last_sync_timestamp_seconds",

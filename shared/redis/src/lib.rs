@@ -21,11 +21,11 @@ use std::{
 };
 
 use fred::{
-    clients::{Client, Pipeline},
+    clients::Client,
     error::Error,
     interfaces::{ClientLike, EventInterface},
     types::{
-        Builder, FromValue, Value,
+        Builder,
         config::{ReconnectError, ReconnectPolicy, UnresponsiveConfig},
     },
 };
@@ -70,16 +70,6 @@ pub fn client(settings: &RedisSettings, timeout: Duration) -> Result<Client, Err
         // No number of attempts is the last one: fred's task ends with the last, and nothing would bring it back.
         .set_policy(ReconnectPolicy::new_exponential(0, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, 2))
         .build()
-}
-
-/// Sends a pipeline in few writes, and gives each command's reply; where the connection broke, only the error.
-///
-/// The library flushes behind each command of a pipeline unless another command waits behind the pipeline. So a `PING` does: without it,
-/// a pipeline of a thousand commands is a thousand writes here, and a thousand reads in Redis.
-pub async fn send<R: FromValue>(redis: &Client, pipeline: &Pipeline<Client>) -> Vec<Result<R, Error>> {
-    // In this order: the pipeline is handed to the library's task first, and the task sees both.
-    let (replies, _) = futures_util::future::join(pipeline.try_all(), redis.ping::<Value>(None)).await;
-    replies
 }
 
 /// Begins to connect and goes on in the background, for ever. Does not wait for the connection.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use fred::clients::Client;
+use fred::{clients::Client, interfaces::ClientLike};
 
 use crate::{
     Code, Connection, RedisError,
@@ -25,7 +25,7 @@ pub type Epoch = Arc<AtomicU64>;
 pub struct Session {
     redis: Client,
     timeout: Duration,
-    demands_replicas: bool,
+    has_breaker: bool,
     epoch: Epoch,
     connection: Option<Connection>,
     /// The epoch in which the connection was opened.
@@ -38,13 +38,15 @@ impl Session {
     /// A session without a connection yet, whose exchanges take at most `timeout`.
     #[must_use]
     pub fn new(redis: Client, timeout: Duration, epoch: Epoch) -> Self {
-        Self { redis, timeout, demands_replicas: false, epoch, connection: None, opened_in: 0, number: 0 }
+        Self { redis, timeout, has_breaker: true, epoch, connection: None, opened_in: 0, number: 0 }
     }
 
-    /// Has an exchange fail also where a primary says that its replicas have left it: perhaps for another one.
+    /// For who has no circuit breaker that looks after the client library's connection: an exchange that fails has the library connect anew, for it
+    /// may be connected to a server that is no longer the primary and would never notice. A primary that its replicas have left, perhaps for
+    /// another one, makes an exchange fail, too.
     #[must_use]
-    pub fn demanding_replicas(mut self) -> Self {
-        self.demands_replicas = true;
+    pub fn without_breaker(mut self) -> Self {
+        self.has_breaker = false;
         self
     }
 
@@ -58,8 +60,7 @@ impl Session {
     /// Sends commands and waits for their replies, of which some may be errors.
     ///
     /// # Errors
-    /// [`RedisError`]: the commands may have been carried out or not. The connection is gone; the caller has the client library look for the
-    /// server again, unless it was the library that had none.
+    /// [`RedisError`]: the commands may have been carried out or not, and the connection is gone.
     pub async fn exchange(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
         if commands.is_empty() {
             replies.clear();
@@ -74,8 +75,11 @@ impl Session {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(RedisError::Timeout),
         };
-        if result.is_err() {
+        if let Err(error) = &result {
             self.connection = None;
+            if !self.has_breaker && !matches!(error, RedisError::NotConnected) {
+                self.reconnect();
+            }
         }
         result
     }
@@ -91,8 +95,16 @@ impl Session {
         self.exchange(commands, replies).await
     }
 
+    fn reconnect(&self) {
+        let redis = self.redis.clone();
+        tokio::spawn(async move {
+            // It goes on trying for ever.
+            let _ = redis.force_reconnection().await;
+        });
+    }
+
     fn is_fatal(&self, code: Code) -> bool {
-        code.is_not_primary() || (self.demands_replicas && code == Code::NoReplicas)
+        code.is_not_primary() || (!self.has_breaker && code == Code::NoReplicas)
     }
 
     fn is_current(&mut self) -> bool {

@@ -2,50 +2,27 @@
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
-use prometheus_client::registry::Registry;
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 use views_core::settings::EXIT_CONFIG;
 
-use super::PATIENCE;
+use super::{PATIENCE, open};
 use crate::{
-    cli::SyncSettings,
-    dead::{Letter, Selection},
-    engine::Engine,
-    metrics::Metrics,
-    outbox::EntryId,
-    stop::Stop,
-    stores::Stores,
+    cli::{
+        SyncSettings,
+        dead::{Action, Filter},
+    },
+    context::startup,
+    drain::{
+        dead_letters::{self, StoredDeadLetter},
+        shared::Shared,
+    },
+    owned_session::OwnedSession,
+    reconcile::{
+        reconciler::Reconciler,
+        retry_dead_letters::{Selection, drop_selected, retry_selected},
+    },
 };
-
-/// What is to be done with dead letters.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Action {
-    /// Show them: id, time of the view, post, viewer, reason. Exits 1 where there are any
-    List(Filter),
-    /// Offer them to PostgreSQL again, with the time of the view, and remove those that it takes. Exits 1 where any are left
-    Retry(Filter),
-    /// Remove them for good: these views count nowhere
-    Drop(Filter),
-}
-
-/// Which of them.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Filter {
-    /// Their ids, as `list` shows them [default: all]
-    #[arg(value_name = "ID")]
-    ids: Vec<EntryId>,
-    /// Only those of this post
-    #[arg(long, value_name = "ID")]
-    post: Option<String>,
-    /// Only those whose reason has this text in it
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Tell everything in JSON
-    #[arg(long)]
-    json: bool,
-}
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -64,54 +41,50 @@ struct Result {
     left: usize,
 }
 
-impl Filter {
-    fn selection(&self) -> Selection {
-        Selection { ids: self.ids.iter().copied().collect(), post: self.post.clone(), reason: self.reason.clone() }
-    }
+fn selection(filter: &Filter) -> Selection {
+    Selection { ids: filter.ids.iter().copied().collect(), post: filter.post.clone(), reason: filter.reason.clone() }
 }
 
-/// Does it.
+/// Lists, retries or drops dead letters.
 ///
 /// # Errors
 /// When a store is away.
 pub async fn run(settings: SyncSettings, action: Action) -> anyhow::Result<ExitCode> {
-    let stores = Stores::open(&settings)?;
-    let waited = tokio::time::timeout(PATIENCE, stores.wait(|_| ())).await;
+    let context = open(&settings)?;
+    let waited = tokio::time::timeout(PATIENCE, startup::wait(&context, |_| ())).await;
     if let Err(text) = waited.context("a store is away")? {
         tracing::error!("{text}");
         return Ok(ExitCode::from(EXIT_CONFIG));
     }
-    let mut engine = Engine::new(&stores, settings.work, Metrics::new(&mut Registry::default()), Stop::never());
-    // The daemon may be draining.
-    engine.set_drains(false);
+    let mut reconciler = Reconciler::new(&context, &Shared::new(&context));
     match action {
-        Action::List(filter) => list(&mut engine, &filter).await,
+        Action::List(filter) => list(&mut reconciler.session, &filter).await,
         Action::Retry(filter) => {
-            let offered = engine.offer_selected(&filter.selection()).await?;
-            tell(&filter, &Result { stored: offered.stored, removed: offered.stored, left: offered.left })?;
-            Ok(if offered.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let retried = retry_selected(&mut reconciler, &selection(&filter)).await?;
+            print(&filter, &Result { stored: retried.stored, removed: retried.stored, left: retried.left })?;
+            Ok(if retried.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Action::Drop(filter) => {
-            let removed = engine.drop_selected(&filter.selection()).await?;
-            tell(&filter, &Result { stored: 0, removed, left: 0 })?;
+            let removed = drop_selected(&mut reconciler, &selection(&filter)).await?;
+            print(&filter, &Result { stored: 0, removed, left: 0 })?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-async fn list(engine: &mut Engine, filter: &Filter) -> anyhow::Result<ExitCode> {
-    let selection = filter.selection();
+async fn list(session: &mut OwnedSession, filter: &Filter) -> anyhow::Result<ExitCode> {
+    let selection = selection(filter);
     let mut output = std::io::stdout().lock();
     let (mut after, mut found) = (None, 0);
     if filter.json {
         write!(output, "[")?;
     }
     loop {
-        let page = engine.dead_letters(after, None).await?;
+        let page = dead_letters::page(session, after).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.id);
-        for letter in page.iter().filter(|letter| selection.has(letter)) {
-            let shown = shown(letter);
+        for dead_letter in page.iter().filter(|dead_letter| selection.has(dead_letter)) {
+            let shown = shown(dead_letter);
             if filter.json {
                 write!(output, "{}\n  {}", if found == 0 { "" } else { "," }, serde_json::to_string(&shown)?)?;
             } else {
@@ -127,21 +100,21 @@ async fn list(engine: &mut Engine, filter: &Filter) -> anyhow::Result<ExitCode> 
     Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn shown(letter: &Letter) -> Shown<'_> {
-    let at = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(letter.dead.at_ms).unwrap_or(0));
+fn shown(dead_letter: &StoredDeadLetter) -> Shown<'_> {
+    let at = std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(dead_letter.dead.at_ms).unwrap_or(0));
     // What is no id may be any bytes, also such as would play tricks on a terminal.
     let safe = |bytes: &[u8]| bytes.escape_ascii().to_string();
     Shown {
-        id: letter.id.to_string(),
+        id: dead_letter.id.to_string(),
         at: humantime::format_rfc3339_millis(at).to_string(),
-        post: safe(&letter.dead.post),
-        viewer: safe(&letter.dead.viewer),
-        reason: &letter.dead.reason,
-        retry: letter.dead.may_pass,
+        post: safe(&dead_letter.dead.post),
+        viewer: safe(&dead_letter.dead.viewer),
+        reason: &dead_letter.dead.reason,
+        retry: dead_letter.dead.is_retryable,
     }
 }
 
-fn tell(filter: &Filter, result: &Result) -> anyhow::Result<()> {
+fn print(filter: &Filter, result: &Result) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     if filter.json {
         writeln!(output, "{}", serde_json::to_string(result)?)?;

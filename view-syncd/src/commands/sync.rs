@@ -2,33 +2,35 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use anyhow::{Context, bail};
-use prometheus_client::registry::Registry;
+use anyhow::{Context as _, bail};
 use views_core::settings::EXIT_CONFIG;
 
-use super::PATIENCE;
-use crate::{cli::SyncSettings, engine::Engine, leader, metrics::Metrics, stop::Stop, stores::Stores};
+use super::{PATIENCE, open};
+use crate::{
+    cli::SyncSettings,
+    context::startup,
+    daemon::{leader, synchronizer::Synchronizer},
+};
 
 /// Runs one cycle.
 ///
 /// # Errors
 /// When a store is away, or a post could not be brought into order.
 pub async fn run(settings: SyncSettings) -> anyhow::Result<ExitCode> {
-    let stores = Stores::open(&settings)?;
-    let waited = tokio::time::timeout(PATIENCE, stores.wait(|_| ())).await;
+    let context = open(&settings)?;
+    let waited = tokio::time::timeout(PATIENCE, startup::wait(&context, |_| ())).await;
     if let Err(text) = waited.context("Sync failed: a store is away")? {
         tracing::error!("{text}");
         return Ok(ExitCode::from(EXIT_CONFIG));
     }
-    let metrics = Metrics::new(&mut Registry::default());
-    let mut leadership = leader::campaign(Arc::clone(&stores.database), metrics.clone());
-    let mut engine = Engine::new(&stores, settings.work, metrics, Stop::never());
+    let mut leadership = leader::campaign(Arc::clone(&context.database), context.metrics.clone());
+    let mut synchronizer = Synchronizer::new(&context);
     leadership.decided().await;
     // Where a daemon leads, it drains, and this process waits for that.
-    engine.set_drains(leadership.works());
-    engine.set_leadership(leadership);
+    synchronizer.set_drains(leadership.works());
+    synchronizer.set_leadership(leadership);
     // The cycle itself logs what went wrong.
-    let Ok(synced) = engine.cycle().await else { return Ok(ExitCode::FAILURE) };
+    let Ok(synced) = synchronizer.cycle().await else { return Ok(ExitCode::FAILURE) };
     if synced.errors > 0 {
         bail!("{} posts could not be synchronized", synced.errors);
     }

@@ -183,7 +183,7 @@ async fn a_key_of_another_type_stops_nobody() {
     world.record("8", &["1"]).await;
     let () = world.redis.del(world.keys.meta(&post())).await.unwrap();
     let () = world.redis.set(world.keys.meta(&post()), "by hand", None, None, false).await.unwrap();
-    world.engine(&[]).await.drain(view_syncd::drain::Urgency::AtOnce).await.unwrap();
+    world.synchronizer(&[]).await.drain(view_syncd::drain::Urgency::AtOnce).await.unwrap();
     assert_eq!((world.stored("7").await, world.outbox_length().await), (1, 0));
     world.assert_views("8", 1).await;
 }
@@ -194,7 +194,7 @@ async fn a_hash_that_has_expired_is_not_brought_back_to_life() {
     world.record("7", &["1"]).await;
     let () = world.redis.del(world.keys.meta(&post())).await.unwrap();
     world.post("7").await;
-    world.engine(&[]).await.drain(view_syncd::drain::Urgency::AtOnce).await.unwrap();
+    world.synchronizer(&[]).await.drain(view_syncd::drain::Urgency::AtOnce).await.unwrap();
     assert_eq!(world.stored("7").await, 1);
     assert!(!world.exists(world.keys.meta(&post())).await);
 }

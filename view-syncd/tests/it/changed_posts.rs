@@ -18,7 +18,7 @@ use view_syncd::drain::Urgency;
 
 use crate::{
     crowd::{Crowd, Habit, LOAD},
-    support::{SECRET, World, drain_held},
+    support::{SECRET, World, drain_deferred},
 };
 
 async fn verdict(client: &Client, viewer: &str, post: &str) -> String {
@@ -102,19 +102,19 @@ async fn of_a_post_that_was_created_anew_nobody_is_a_duplicate() {
     world.post("7").await;
     let all = viewers(1..=3_000);
     world.record("7", &texts(&all)).await;
-    let mut engine = world.engine(&[]).await;
-    engine.cycle().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.cycle().await.unwrap();
     world.assert_views("7", 3_000).await;
     world.posts.delete_post(&world.sql, "7").await;
     world.post("7").await;
-    engine.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     assert_eq!(members(&world, "7").await.len(), 0);
     world.assert_views("7", 0).await;
     assert_eq!(world.meta("7").await[1], 0, "`recorded` is the size of the set");
     let (_ingest, client) = world.ingest().await;
     assert_eq!(verdict(&client, "1", "7").await, "counted 1");
-    engine.cycle().await.unwrap();
-    engine.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     world.assert_views("7", 1).await;
     assert_eq!(members(&world, "7").await, HashSet::from(["1".to_owned()]));
 }
@@ -126,17 +126,17 @@ async fn new_views_do_not_hide_that_a_post_was_created_anew() {
         world.post("7").await;
         let old = viewers(1..=3);
         world.record("7", &texts(&old)).await;
-        let mut engine = world.engine(&[]).await;
-        engine.cycle().await.unwrap();
+        let mut synchronizer = world.synchronizer(&[]).await;
+        synchronizer.cycle().await.unwrap();
         world.posts.delete_post(&world.sql, "7").await;
         world.post("7").await;
         let new = viewers(101..=100 + new);
         for viewer in &new {
             world.record("7", &[viewer]).await;
-            engine.drain(Urgency::AtOnce).await.unwrap();
+            synchronizer.drain(Urgency::AtOnce).await.unwrap();
         }
         world.assert_views("7", new.len() as i64).await;
-        engine.cycle().await.unwrap();
+        synchronizer.cycle().await.unwrap();
         world.assert_views("7", new.len() as i64).await;
         assert_eq!(members(&world, "7").await, new.iter().cloned().collect());
     }
@@ -148,8 +148,8 @@ async fn views_that_wait_are_neither_lost_nor_doubled_when_a_post_is_created_ane
     world.post("7").await;
     let old = viewers(1..=3_000);
     world.record("7", &texts(&old)).await;
-    let mut engine = world.engine(&[]).await;
-    engine.cycle().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.cycle().await.unwrap();
     world.posts.delete_post(&world.sql, "7").await;
     world.post("7").await;
     // Somebody locks the new row, so that these wait in the outbox during the scan.
@@ -159,15 +159,15 @@ async fn views_that_wait_are_neither_lost_nor_doubled_when_a_post_is_created_ane
     world.record("7", &texts(&waiting)).await;
     // One of the old viewers views again from a process that does not know him: he waits, too.
     world.add_entry(vec![("7", "5")]).await;
-    engine.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     let mut expected: HashSet<String> = waiting.iter().cloned().collect();
     expected.insert("5".to_owned());
     assert_eq!(members(&world, "7").await, expected);
     assert_eq!(world.outbox_length().await, 2);
     locker.batch_execute("commit").await.unwrap();
-    drain_held(&mut engine).await;
-    engine.cycle().await.unwrap();
-    engine.cycle().await.unwrap();
+    drain_deferred(&mut synchronizer).await;
+    synchronizer.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     world.assert_views("7", 51).await;
     assert_eq!(members(&world, "7").await, expected);
 }
@@ -182,8 +182,8 @@ async fn a_ledger_that_was_restored_from_a_backup_is_the_truth() {
     world.record("7", &texts(&all)).await;
     world.record("8", &["1", "2", "3"]).await;
     world.record("9", &["1"]).await;
-    let mut engine = world.engine(&[]).await;
-    engine.cycle().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.cycle().await.unwrap();
     world
         .sql
         .batch_execute(
@@ -192,7 +192,7 @@ async fn a_ledger_that_was_restored_from_a_backup_is_the_truth() {
         )
         .await
         .unwrap();
-    engine.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     world.assert_views("7", 2_000).await;
     world.assert_views("8", 2).await;
     world.assert_views("9", 1).await;
@@ -202,7 +202,7 @@ async fn a_ledger_that_was_restored_from_a_backup_is_the_truth() {
     assert_eq!(verdict(&client, "2", "8").await, "counted 3");
     assert_eq!(verdict(&client, "1", "8").await, "duplicate 3");
     assert_eq!(verdict(&client, "2500", "7").await, "counted 2001");
-    engine.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     world.assert_views("7", 2_001).await;
     world.assert_views("8", 3).await;
 }
@@ -212,18 +212,18 @@ async fn a_backup_that_is_restored_while_views_are_drained_loses_none_of_them() 
     let world = World::new().await;
     world.post("7").await;
     world.record("7", &texts(&viewers(1..=100))).await;
-    let mut engine = world.engine(&[]).await;
-    engine.cycle().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.cycle().await.unwrap();
     // Half of what is new is drained before the scan, and the count is higher than ever by then.
     let restore = "delete from post_views where user_id > 50; update posts set views_count = 50";
     world.record("7", &texts(&viewers(101..=160))).await;
     world.sql.batch_execute(restore).await.unwrap();
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     world.record("7", &texts(&viewers(161..=200))).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!(world.stored("7").await, 150);
     assert_eq!(world.live("7").await, 150);
-    engine.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     world.assert_views("7", 150).await;
     let expected: HashSet<String> = viewers(1..=50).into_iter().chain(viewers(101..=200)).collect();
     assert_eq!(members(&world, "7").await, expected);
@@ -270,21 +270,21 @@ async fn a_count_that_the_application_lowers_takes_nobody_out_of_the_set() {
     world.post("7").await;
     let all = viewers(1..=3_000);
     world.record("7", &texts(&all)).await;
-    let mut engine = world.engine(&[]).await;
-    engine.cycle().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.cycle().await.unwrap();
     for count in [10, 0, 5_000, 4_999] {
         world.sql.batch_execute(&format!("update posts set views_count = {count}")).await.unwrap();
-        engine.cycle().await.unwrap();
+        synchronizer.cycle().await.unwrap();
         assert_eq!(world.live("7").await, count);
         assert_eq!(members(&world, "7").await.len(), 3_000);
         assert_eq!(world.meta("7").await[1], 3_000);
         // Said once: the next scan has nothing to compare.
-        engine.cycle().await.unwrap();
+        synchronizer.cycle().await.unwrap();
         assert_eq!(world.live("7").await, count);
         assert!(!world.has_fallen("7").await);
     }
     world.record("7", &["9999"]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!(world.live("7").await, 5_000);
 }
 
@@ -293,14 +293,14 @@ async fn a_lowered_count_and_waiting_views_go_together() {
     let world = World::new().await;
     world.post("7").await;
     world.record("7", &["1", "2", "3"]).await;
-    let mut engine = world.engine(&[]).await;
-    engine.cycle().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.cycle().await.unwrap();
     world.record("7", &["4", "5"]).await;
     world.sql.batch_execute("update posts set views_count = 1").await.unwrap();
     assert_eq!(world.live("7").await, 5);
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!(world.live("7").await, 3, "one that is left, and two new ones");
-    engine.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     assert_eq!(world.live("7").await, 3);
     assert_eq!(members(&world, "7").await.len(), 5);
 }
@@ -310,11 +310,11 @@ async fn a_post_that_was_deleted_under_waiting_views_and_created_anew_begins_ane
     let world = World::new().await;
     world.post("7").await;
     world.record("7", &["1", "2"]).await;
-    let mut engine = world.engine(&[]).await;
-    engine.cycle().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.cycle().await.unwrap();
     world.record("7", &["3"]).await;
     world.posts.delete_post(&world.sql, "7").await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert!(!world.exists("post:7:views".into()).await && !world.exists("{post:7:views}:meta".into()).await);
     world.post("7").await;
     let (_ingest, client) = world.ingest().await;
@@ -322,7 +322,7 @@ async fn a_post_that_was_deleted_under_waiting_views_and_created_anew_begins_ane
         assert_eq!(verdict(&client, viewer, "7").await, format!("counted {}", number + 1));
     }
     for _ in 0..2 {
-        engine.cycle().await.unwrap();
+        synchronizer.cycle().await.unwrap();
     }
     assert_eq!(ledger_viewers(&world.sql, "7").await, ["1", "2", "3"]);
     world.assert_views("7", 3).await;

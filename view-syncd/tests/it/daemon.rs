@@ -145,7 +145,7 @@ async fn a_standby_takes_over_when_the_leader_is_killed_and_nothing_is_counted_t
     }
 }
 
-/// The lock is a courtesy: the engine must stay exact where two work at once.
+/// The lock is a courtesy: the synchronizer must stay exact where two work at once.
 #[tokio::test]
 async fn two_that_drain_at_the_same_time_count_nothing_twice() {
     let world = World::new().await;
@@ -153,7 +153,7 @@ async fn two_that_drain_at_the_same_time_count_nothing_twice() {
         world.post(&post.to_string()).await;
     }
     let flags = ["--batch-size", "50", "--linger", "0"];
-    let (mut one, mut other) = (world.engine(&flags).await, world.engine(&flags).await);
+    let (mut one, mut other) = (world.synchronizer(&flags).await, world.synchronizer(&flags).await);
     for viewer in 1..=200 {
         for post in 1..=5 {
             world.record(&post.to_string(), &[&viewer.to_string()]).await;

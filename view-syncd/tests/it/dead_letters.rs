@@ -136,8 +136,8 @@ async fn a_retry_stores_what_goes_in_now_with_the_time_of_the_view() {
     world.sql.batch_execute("alter table post_views add constraint no_robots check (user_id <> 66)").await.unwrap();
     world.record("1", &["66", "5"]).await;
     let entry = world.oldest_ms().await;
-    let mut engine = world.engine(&[]).await;
-    engine.drain(view_syncd::drain::Urgency::AtOnce).await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.drain(view_syncd::drain::Urgency::AtOnce).await.unwrap();
     write(&world, "2", "6", "no such post", AT, false).await;
     write(&world, "404", "6", "no such post", AT, false).await;
     write(&world, "1", "not-a-number", "the viewer's id does not fit the column's type", AT, true).await;

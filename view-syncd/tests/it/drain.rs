@@ -8,7 +8,7 @@ use testkit::{
 };
 use view_syncd::drain::{Drained, Urgency};
 
-use crate::support::{World, drain_held};
+use crate::support::{World, drain_deferred};
 
 #[tokio::test]
 async fn repeats_own_views_and_unknown_posts_are_counted_nowhere() {
@@ -20,10 +20,10 @@ async fn repeats_own_views_and_unknown_posts_are_counted_nowhere() {
     world.add_entry(vec![("7", "1"), ("8", "1"), ("7", "1"), ("12345", "1"), ("not-a-number", "1")]).await;
     world.record("12345", &["3"]).await;
 
-    let mut engine = world.engine(&[]).await;
-    let drained = engine.drain(Urgency::AtOnce).await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    let drained = synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert!(matches!(drained, Drained::Stored { pairs: 9, .. }), "{drained:?}");
-    assert_eq!(engine.drain(Urgency::AtOnce).await.unwrap(), Drained::Idle);
+    assert_eq!(synchronizer.drain(Urgency::AtOnce).await.unwrap(), Drained::Idle);
     assert_eq!(ledger_viewers(&world.sql, "7").await, ["1", "2"]);
     assert_eq!((world.stored("7").await, world.stored("8").await), (2, 1));
     assert_eq!(world.outbox_length().await, 0);
@@ -42,7 +42,7 @@ async fn every_view_is_acknowledged_also_the_one_that_does_not_count() {
     world.posts.insert_post(&world.sql, "7", "50").await;
     world.record("7", &["1", "2", "50"]).await;
     world.record("7", &["1"]).await;
-    world.engine(&[]).await.drain(Urgency::AtOnce).await.unwrap();
+    world.synchronizer(&[]).await.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!(world.meta("7").await, [2, 4, 4]);
 }
 
@@ -55,7 +55,7 @@ async fn what_can_never_be_stored_is_kept_aside_and_blocks_nothing() {
     world.add_entry(vec![("7", "two words")]).await;
     world.add_entry(vec![("7", "99999999999999999999")]).await;
     world.record("7", &["2"]).await;
-    world.engine(&[]).await.drain(Urgency::AtOnce).await.unwrap();
+    world.synchronizer(&[]).await.drain(Urgency::AtOnce).await.unwrap();
 
     assert_eq!(ledger_viewers(&world.sql, "7").await, ["1", "2"]);
     assert_eq!(world.outbox_length().await, 0);
@@ -78,7 +78,7 @@ async fn a_post_whose_views_are_all_dead_stays_a_post() {
     let world = World::new().await;
     world.post("7").await;
     world.record("7", &["not-a-number"]).await;
-    world.engine(&[]).await.drain(Urgency::AtOnce).await.unwrap();
+    world.synchronizer(&[]).await.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!(world.meta("7").await, [0, 1, 1]);
     assert!(world.exists("post:7:views".into()).await);
 }
@@ -98,7 +98,7 @@ async fn a_pair_that_a_constraint_of_the_application_refuses_is_found_among_many
         .unwrap();
     let viewers: Vec<String> = (1..=100).map(|viewer| viewer.to_string()).collect();
     world.record("7", &viewers.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    world.engine(&[]).await.drain(Urgency::AtOnce).await.unwrap();
+    world.synchronizer(&[]).await.drain(Urgency::AtOnce).await.unwrap();
 
     world.assert_views("7", 98).await;
     let mut dead = world.dead().await;
@@ -115,7 +115,7 @@ async fn two_spellings_of_a_viewer_are_one_and_of_a_post_are_none() {
     world.posts.insert_post(&world.sql, post, None).await;
     let (loud_post, loud_viewer) = (post.to_uppercase(), viewer.to_uppercase());
     world.add_entry(vec![(post, viewer), (post, &loud_viewer), (&loud_post, viewer)]).await;
-    world.engine(&[]).await.drain(Urgency::AtOnce).await.unwrap();
+    world.synchronizer(&[]).await.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!(world.stored(post).await, 1);
     assert_eq!(world.dead().await.len(), 1);
 }
@@ -125,7 +125,7 @@ async fn a_view_is_dated_by_its_entry() {
     let world = World::new().await;
     world.post("7").await;
     let id = world.add_entry(vec![("7", "1")]).await;
-    world.engine(&[]).await.drain(Urgency::AtOnce).await.unwrap();
+    world.synchronizer(&[]).await.drain(Urgency::AtOnce).await.unwrap();
     let row = world.sql.query_one("select (extract(epoch from viewed_at) * 1000)::bigint from post_views", &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0).to_string(), id.split('-').next().unwrap());
 }
@@ -134,20 +134,20 @@ async fn a_view_is_dated_by_its_entry() {
 async fn a_batch_waits_for_company_until_it_is_full_or_somebody_is_in_a_hurry() {
     let world = World::new().await;
     world.post("7").await;
-    let mut engine = world.engine(&["--linger", "1h", "--batch-size", "3"]).await;
-    assert_eq!(engine.drain(Urgency::Patient).await.unwrap(), Drained::Idle);
+    let mut synchronizer = world.synchronizer(&["--linger", "1h", "--batch-size", "3"]).await;
+    assert_eq!(synchronizer.drain(Urgency::Patient).await.unwrap(), Drained::Idle);
     world.record("7", &["1", "2"]).await;
     for _ in 0..2 {
-        assert!(matches!(engine.drain(Urgency::Patient).await.unwrap(), Drained::Waiting(_)));
+        assert!(matches!(synchronizer.drain(Urgency::Patient).await.unwrap(), Drained::Waiting(_)));
     }
     assert_eq!(world.stored("7").await, 0);
     world.record("7", &["3"]).await;
-    assert!(matches!(engine.drain(Urgency::Patient).await.unwrap(), Drained::Stored { pairs: 3, .. }));
+    assert!(matches!(synchronizer.drain(Urgency::Patient).await.unwrap(), Drained::Stored { pairs: 3, .. }));
     world.record("7", &["4"]).await;
-    assert!(matches!(engine.drain(Urgency::AtOnce).await.unwrap(), Drained::Stored { pairs: 1, .. }));
+    assert!(matches!(synchronizer.drain(Urgency::AtOnce).await.unwrap(), Drained::Stored { pairs: 1, .. }));
     world.assert_views("7", 4).await;
 
-    let mut quick = world.engine(&["--linger", "10ms"]).await;
+    let mut quick = world.synchronizer(&["--linger", "10ms"]).await;
     world.record("7", &["5"]).await;
     while let Drained::Waiting(until) = quick.drain(Urgency::Patient).await.unwrap() {
         tokio::time::sleep_until(until.into()).await;
@@ -170,8 +170,8 @@ async fn thousands_of_pairs_in_hundreds_of_entries_are_exact() {
             world.record(&post.to_string(), &chunk[..20]).await;
         }
     }
-    let mut engine = world.engine(&["--batch-size", "500"]).await;
-    engine.drain_all().await.unwrap();
+    let mut synchronizer = world.synchronizer(&["--batch-size", "500"]).await;
+    synchronizer.drain_all().await.unwrap();
     assert_eq!(world.outbox_length().await, 0);
     world.assert_views("1", 1_500).await;
     for post in 2..=20 {
@@ -187,14 +187,14 @@ async fn counts_that_changed_are_published_and_no_others() {
     let subscriber = world.server.client().await;
     let mut messages = subscriber.message_rx();
     let () = subscriber.subscribe("views:updates").await.unwrap();
-    let mut engine = world.engine(&[]).await;
+    let mut synchronizer = world.synchronizer(&[]).await;
     world.record("7", &["1", "2"]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     // A repeat changes nothing.
     world.add_entry(vec![("7", "1")]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     world.record("8", &["1"]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
 
     for expected in [r#"{"postId":"7","viewsCount":2}"#, r#"{"postId":"8","viewsCount":1}"#] {
         let message = tokio::time::timeout(SOON, messages.recv()).await.unwrap().unwrap();
@@ -218,13 +218,13 @@ async fn a_post_that_is_locked_waits_although_the_rest_of_its_batch_is_settled_i
     let application = world.database.client().await;
     application.batch_execute("begin; select from posts where id = 7 for update").await.unwrap();
 
-    let mut engine = world.engine(&[]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!((world.stored("7").await, world.stored("8").await), (0, 2));
     assert_eq!(world.dead().await.len(), 6);
     assert_eq!(world.meta("7").await, [0, 2, 0], "nothing of it is acknowledged");
     application.batch_execute("rollback").await.unwrap();
-    drain_held(&mut engine).await;
+    drain_deferred(&mut synchronizer).await;
     world.assert_views("7", 2).await;
 }
 
@@ -241,23 +241,23 @@ async fn an_entry_stays_for_a_post_that_is_locked_while_others_of_it_are_locked_
         application
     };
     let (seven, nine) = (locked("7").await, locked("9").await);
-    let mut engine = world.engine(&[]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!((world.stored("8").await, world.outbox_length().await), (1, 1));
     // The second view of a post waits whose first one is stored, and that is in an entry which stays.
     let eight = locked("8").await;
     world.add_entry(vec![("8", "2")]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!((world.stored("8").await, world.outbox_length().await), (1, 2));
     drop((seven, eight));
     while (world.stored("7").await, world.stored("8").await) != (1, 2) {
-        if let Drained::Held(until) = engine.drain(Urgency::AtOnce).await.unwrap() {
+        if let Drained::Deferred(until) = synchronizer.drain(Urgency::AtOnce).await.unwrap() {
             tokio::time::sleep_until(until.into()).await;
         }
     }
     assert_eq!(world.outbox_length().await, 1, "the entry stays for the post that is still locked");
     drop(nine);
-    drain_held(&mut engine).await;
+    drain_deferred(&mut synchronizer).await;
     assert_eq!((world.stored("9").await, world.outbox_length().await), (1, 0));
 }
 
@@ -289,16 +289,16 @@ async fn an_application_that_locks_in_any_order_is_never_the_victim_of_a_deadloc
         }
         deadlocks
     });
-    let mut engine = world.engine(&[]).await;
+    let mut synchronizer = world.synchronizer(&[]).await;
     for viewer in 1..=15 {
         for post in 1..=10 {
             world.record(&post.to_string(), &[&viewer.to_string()]).await;
         }
-        engine.drain(Urgency::AtOnce).await.unwrap();
+        synchronizer.drain(Urgency::AtOnce).await.unwrap();
     }
     let _ = stop.send(());
     assert_eq!(rival.await.unwrap(), 0, "its transactions were killed");
-    drain_held(&mut engine).await;
+    drain_deferred(&mut synchronizer).await;
     for post in 1..=10 {
         world.assert_views(&post.to_string(), 15).await;
     }

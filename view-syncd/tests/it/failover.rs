@@ -20,7 +20,7 @@ use views_core::{ids::PostId, keys::Keys};
 
 use crate::{
     site::{Pair, Site, database, disconnect},
-    support::{SECRET, engine},
+    support::{SECRET, synchronizer},
 };
 
 const POSTS: u64 = 20;
@@ -180,7 +180,7 @@ async fn an_entry_is_not_taken_for_the_old_primarys_entry_of_the_same_id() {
     let redis = ReplicatedRedis::start().await;
     let (database, sql, posts) = database(&redis.url()).await;
     posts.insert_post(&sql, "7", "999").await;
-    let mut engine = engine(&redis.url(), &database.url(), &["--linger", "1h"]).await;
+    let mut synchronizer = synchronizer(&redis.url(), &database.url(), &["--linger", "1h"]).await;
     let old = redis.primary().await;
     let [_, replica] = redis.servers();
     let add = async |server: &RedisServer, viewer: &str| {
@@ -191,12 +191,12 @@ async fn an_entry_is_not_taken_for_the_old_primarys_entry_of_the_same_id() {
     replica.pause();
     disconnect(old, "replica").await;
     add(old, "1").await;
-    assert!(matches!(engine.drain(Urgency::Patient).await.unwrap(), Drained::Waiting(_)));
+    assert!(matches!(synchronizer.drain(Urgency::Patient).await.unwrap(), Drained::Waiting(_)));
     old.kill().await;
     replica.resume();
     add(redis.primary_after(old).await, "2").await;
 
-    let empty = async { while engine.drain(Urgency::AtOnce).await.ok() != Some(Drained::Idle) {} };
+    let empty = async { while synchronizer.drain(Urgency::AtOnce).await.ok() != Some(Drained::Idle) {} };
     tokio::time::timeout(FAILOVER_DEADLINE, empty).await.unwrap();
     assert!(ledger_viewers(&sql, "7").await.contains(&"2".to_owned()), "the new primary's view was acknowledged unseen");
 }
@@ -209,8 +209,8 @@ async fn a_primary_that_its_replicas_have_left_is_left_for_the_new_one() {
     let url = format!("redis://{}", proxy.address());
     let (database, sql, posts) = database(&old.url()).await;
     posts.insert_post(&sql, "7", "999").await;
-    let mut engine = engine(&url, &database.url(), &[]).await;
-    assert_eq!(engine.drain(Urgency::AtOnce).await.unwrap(), Drained::Idle);
+    let mut synchronizer = synchronizer(&url, &database.url(), &[]).await;
+    assert_eq!(synchronizer.drain(Urgency::AtOnce).await.unwrap(), Drained::Idle);
     for (server, viewer) in [(&old, "1"), (&new, "2")] {
         let _: String =
             server.client().await.xadd(Keys::default().outbox(), false, None, "*", vec![("7", viewer)]).await.unwrap();
@@ -219,7 +219,7 @@ async fn a_primary_that_its_replicas_have_left_is_left_for_the_new_one() {
     let () = old.client().await.custom(alone, vec!["SET", "min-replicas-to-write", "1"]).await.unwrap();
     proxy.redirect(new.port());
 
-    let empty = async { while engine.drain(Urgency::AtOnce).await.ok() != Some(Drained::Idle) {} };
+    let empty = async { while synchronizer.drain(Urgency::AtOnce).await.ok() != Some(Drained::Idle) {} };
     tokio::time::timeout(FAILOVER_DEADLINE, empty).await.unwrap();
     let stored = ledger_viewers(&sql, "7").await;
     assert!(["1", "2"].iter().all(|viewer| stored.contains(&(*viewer).to_owned())), "{stored:?}");

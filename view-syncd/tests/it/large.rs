@@ -36,10 +36,10 @@ async fn every_pair_of_a_large_batch_is_stored_once() {
     }
     let pairs = record_all(&world).await;
     let dead = world.add_entry(vec![("1", "nobody"), ("2", "7"), ("no-number", "7")]).await;
-    let mut engine = world.engine(&["--batch-size", "30000"]).await;
+    let mut synchronizer = world.synchronizer(&["--batch-size", "30000"]).await;
     let mut drained = 0;
     loop {
-        match engine.drain(Urgency::AtOnce).await.unwrap() {
+        match synchronizer.drain(Urgency::AtOnce).await.unwrap() {
             Drained::Stored { pairs, .. } => drained += pairs as i64,
             other => break assert_eq!(other, Drained::Idle),
         }
@@ -68,8 +68,8 @@ async fn a_pair_that_is_refused_is_found_among_tens_of_thousands() {
     // The application has a rule of its own.
     world.sql.batch_execute("alter table post_views add check (post_id <> 20 or user_id <> 1234)").await.unwrap();
     record_all(&world).await;
-    let mut engine = world.engine(&[]).await;
-    engine.drain_all().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.drain_all().await.unwrap();
     assert_eq!(world.outbox_length().await, 0);
     let dead = world.dead().await;
     assert_eq!(dead.iter().map(|letter| &letter[..2]).collect::<Vec<_>>(), [["20", "1234"]]);

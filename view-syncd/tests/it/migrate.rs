@@ -36,7 +36,7 @@ async fn the_ledger_takes_its_types_from_the_posts_table() {
         };
         world.posts.insert_post(&world.sql, post, author).await;
         world.record(post, &[viewer, author]).await;
-        world.engine(&[]).await.cycle().await.unwrap();
+        world.synchronizer(&[]).await.cycle().await.unwrap();
         assert_eq!(world.stored(post).await, 1, "{id_type:?}");
     }
 }

@@ -38,15 +38,15 @@ async fn what_the_previous_version_has_left_is_drained_and_scanned_exactly() {
     world.add_entry(vec![("7", "3"), ("7", "4"), ("9", "1")]).await;
     world.add_entry(vec![("9", "2"), ("10", "2"), ("10", "3")]).await;
     world.add_entry(vec![("10", "2"), ("10", "3")]).await;
-    let mut engine = world.engine(&["--batch-size", "3"]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
-    engine.drain_all().await.unwrap();
+    let mut synchronizer = world.synchronizer(&["--batch-size", "3"]).await;
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain_all().await.unwrap();
     assert_eq!(world.outbox_length().await, 0);
     for (post, views) in [("7", 4), ("8", 1), ("9", 2), ("10", 3)] {
         world.assert_views(post, views).await;
     }
     for _ in 0..2 {
-        engine.cycle().await.unwrap();
+        synchronizer.cycle().await.unwrap();
         for (post, views) in [("7", 4), ("8", 1), ("9", 2), ("10", 3)] {
             world.assert_views(post, views).await;
         }
@@ -68,12 +68,12 @@ async fn a_batch_that_the_previous_version_had_committed_and_not_acknowledged_co
         .await
         .unwrap();
     assert_eq!(world.live("7").await, 3);
-    let mut engine = world.engine(&["--batch-size", "1"]).await;
+    let mut synchronizer = world.synchronizer(&["--batch-size", "1"]).await;
     while world.outbox_length().await > 0 {
-        engine.drain(Urgency::AtOnce).await.unwrap();
+        synchronizer.drain(Urgency::AtOnce).await.unwrap();
         assert_eq!(world.live("7").await, 3, "{:?}", world.meta("7").await);
     }
-    engine.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     world.assert_views("7", 3).await;
 }
 

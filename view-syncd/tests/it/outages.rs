@@ -11,7 +11,7 @@ use testkit::{
     redis::RedisServer,
     tokens,
 };
-use view_syncd::{drain::Urgency, engine::Failure};
+use view_syncd::{drain::Urgency, error::Failure};
 
 use crate::support::{SECRET, World};
 
@@ -36,21 +36,21 @@ async fn outbox_becomes_empty(world: &World) {
 async fn nothing_leaves_the_outbox_before_postgresql_has_it() {
     let (postgres, world) = breakable().await;
     world.post("7").await;
-    let mut engine = world.engine(&[]).await;
+    let mut synchronizer = world.synchronizer(&[]).await;
     world.record("7", &["1", "2"]).await;
     world.record("7", &["not-a-number"]).await;
     postgres.stop().await;
     for _ in 0..3 {
-        let failure = engine.drain(Urgency::AtOnce).await.unwrap_err();
+        let failure = synchronizer.drain(Urgency::AtOnce).await.unwrap_err();
         assert!(matches!(failure, Failure::Database(_)), "{failure}");
     }
     assert_eq!(world.outbox_length().await, 2);
     assert_eq!(world.meta("7").await, [0, 3, 0]);
     assert_eq!(world.dead().await.len(), 0);
-    assert!(engine.cycle().await.is_err());
+    assert!(synchronizer.cycle().await.is_err());
 
     postgres.restart().await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!(world.meta("7").await, [2, 3, 3]);
     assert_eq!(world.outbox_length().await, 0);
 }

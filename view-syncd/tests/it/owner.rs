@@ -18,15 +18,12 @@ use testkit::{
     proxy::Proxy,
     redis::RedisServer,
 };
-use view_syncd::{
-    drain::Urgency,
-    engine::{Engine, Failure},
-};
+use view_syncd::{daemon::synchronizer::Synchronizer, drain::Urgency, error::Failure};
 use views_core::{ids::PostId, keys::Keys};
 
 use crate::{
     site,
-    support::{SECRET, World, engine},
+    support::{SECRET, World, synchronizer},
 };
 
 const KEY: &str = "views:owner";
@@ -265,15 +262,15 @@ async fn a_standby_is_not_ready_either_and_a_stop_does_not_wait_for_the_keys() {
 async fn a_step_that_finds_another_owner_changes_nothing() {
     let world = World::new().await;
     world.post("7").await;
-    let mut engine = world.engine(&[]).await;
+    let mut synchronizer = world.synchronizer(&[]).await;
     world.record("7", &["1"]).await;
     set_owner(&world, "another ledger").await;
-    assert!(matches!(engine.drain(Urgency::AtOnce).await, Err(Failure::Foreign(_))));
-    assert!(matches!(engine.scan().await, Err(Failure::Foreign(_))));
-    assert!(matches!(engine.cycle().await, Err(Failure::Foreign(_))));
+    assert!(matches!(synchronizer.drain(Urgency::AtOnce).await, Err(Failure::Foreign(_))));
+    assert!(matches!(synchronizer.scan().await, Err(Failure::Foreign(_))));
+    assert!(matches!(synchronizer.cycle().await, Err(Failure::Foreign(_))));
     assert_eq!((world.outbox_length().await, world.stored("7").await), (1, 0));
     let () = world.redis.del(KEY).await.unwrap();
-    engine.cycle().await.unwrap();
+    synchronizer.cycle().await.unwrap();
     world.assert_views("7", 1).await;
 }
 
@@ -293,16 +290,16 @@ async fn an_address_that_leads_to_another_server_loses_no_views() {
 
     let proxy = Proxy::to_port(one.port()).await;
     let url = format!("postgres://postgres@{}/{name}", proxy.address());
-    let mut engine = engine(&world.server.url(), &url, &[]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    let mut synchronizer = synchronizer(&world.server.url(), &url, &[]).await;
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     world.record("7", &["1"]).await;
     proxy.break_networking().await;
     proxy.redirect(other.port());
     proxy.restore().await;
-    let failure = eventually_foreign(&mut engine).await;
+    let failure = eventually_foreign(&mut synchronizer).await;
     assert!(failure.to_string().contains("views:owner"), "{failure}");
     assert_eq!((world.outbox_length().await, world.dead().await.len()), (1, 0));
-    assert!(matches!(engine.scan().await, Err(Failure::Foreign(_))));
+    assert!(matches!(synchronizer.scan().await, Err(Failure::Foreign(_))));
     assert!(world.exists(world.keys.views(&PostId::parse("7").unwrap())).await);
 
     proxy.break_networking().await;
@@ -311,16 +308,16 @@ async fn an_address_that_leads_to_another_server_loses_no_views() {
     for _ in 0..100 {
         if world.outbox_length().await > 0 {
             // The first steps may meet the connection that is gone.
-            let _ = engine.drain(Urgency::AtOnce).await;
+            let _ = synchronizer.drain(Urgency::AtOnce).await;
         }
     }
     world.assert_views("7", 1).await;
 }
 
 /// Takes steps of the drain until one finds that the keys are another one's.
-async fn eventually_foreign(engine: &mut Engine) -> Failure {
+async fn eventually_foreign(synchronizer: &mut Synchronizer) -> Failure {
     for _ in 0..100 {
-        match engine.drain(Urgency::AtOnce).await {
+        match synchronizer.drain(Urgency::AtOnce).await {
             Err(failure @ Failure::Foreign(_)) => return failure,
             Err(_) => {}
             Ok(drained) => panic!("another database's views were drained: {drained:?}"),
@@ -336,12 +333,12 @@ async fn a_full_redis_is_emptied_although_the_owner_s_name_has_no_room() {
     world.record("7", &["1", "2"]).await;
     let config = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
     let () = world.redis.custom(config.clone(), vec!["SET", "maxmemory", "1"]).await.unwrap();
-    let mut engine = world.engine(&[]).await;
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert_eq!((world.outbox_length().await, world.stored("7").await), (0, 2));
     assert_eq!(owner(&world).await, None);
     let () = world.redis.custom(config, vec!["SET", "maxmemory", "0"]).await.unwrap();
-    engine.drain(Urgency::AtOnce).await.unwrap();
+    synchronizer.drain(Urgency::AtOnce).await.unwrap();
     assert!(owner(&world).await.is_some());
 }
 

@@ -1,6 +1,6 @@
 use fred::interfaces::SetsInterface;
 use testkit::posts::{IdType, PostsTable};
-use view_syncd::cycle::Synced;
+use view_syncd::daemon::cycle::Synced;
 
 use crate::support::World;
 
@@ -11,11 +11,11 @@ async fn a_post_that_nothing_happened_to_costs_no_write_and_one_query() {
         world.post(&post.to_string()).await;
         world.record(&post.to_string(), &["1", "2"]).await;
     }
-    world.engine(&[]).await.cycle().await.unwrap();
+    world.synchronizer(&[]).await.cycle().await.unwrap();
     world.database.log_statements().await;
-    let mut engine = world.engine(&[]).await;
+    let mut synchronizer = world.synchronizer(&[]).await;
     world.reset_statistics().await;
-    assert_eq!(engine.cycle().await.unwrap(), Synced { successful: 30, errors: 0 });
+    assert_eq!(synchronizer.cycle().await.unwrap(), Synced { successful: 30, errors: 0 });
 
     for write in ["hset", "hincrby", "expire", "eval", "sscan", "multi", "unlink", "publish", "xadd", "xdel"] {
         assert_eq!(world.calls(write).await, 0, "{write}");
@@ -44,7 +44,7 @@ async fn many_posts_are_scanned_in_bounded_steps() {
     // All of them are new to the scan, and then none of them is.
     for _ in 0..2 {
         world.reset_statistics().await;
-        let synced = world.engine(&[]).await.cycle().await.unwrap();
+        let synced = world.synchronizer(&[]).await.cycle().await.unwrap();
         // SCAN may give a key twice while Redis resizes its table.
         assert!(synced.successful >= POSTS as u64 && synced.errors == 0, "{synced:?}");
         assert_eq!((world.calls("keys").await, world.calls("smembers").await), (0, 0));
@@ -64,14 +64,14 @@ async fn only_what_differs_comes_from_postgresql_and_only_that_is_written() {
         world.post(&post.to_string()).await;
         world.record(&post.to_string(), &["1", "2"]).await;
     }
-    let mut engine = world.engine(&[]).await;
-    engine.cycle().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.cycle().await.unwrap();
     let changes = "alter table posts alter views_count drop not null;
         update posts set views_count = 70 where id = 7; update posts set views_count = null where id = 8";
     world.sql.batch_execute(changes).await.unwrap();
     world.posts.delete_post(&world.sql, "9").await;
     world.reset_statistics().await;
-    assert_eq!(engine.cycle().await.unwrap(), Synced { successful: 19, errors: 0 });
+    assert_eq!(synchronizer.cycle().await.unwrap(), Synced { successful: 19, errors: 0 });
     assert_eq!((world.live("7").await, world.live("8").await), (70, 0));
     assert!(!world.exists("post:9:views".into()).await);
     // Two counts, and the two keys of one post.
@@ -94,17 +94,17 @@ async fn counts_are_compared_whatever_the_type_of_the_ids() {
             world.posts.insert_post(&world.sql, post, None).await;
             world.record(post, &[viewer]).await;
         }
-        let mut engine = world.engine(&[]).await;
-        engine.cycle().await.unwrap();
+        let mut synchronizer = world.synchronizer(&[]).await;
+        synchronizer.cycle().await.unwrap();
         world.reset_statistics().await;
-        assert_eq!(engine.cycle().await.unwrap(), Synced { successful: 2, errors: 0 });
+        assert_eq!(synchronizer.cycle().await.unwrap(), Synced { successful: 2, errors: 0 });
         assert_eq!(world.calls("hset").await, 0);
         let change = format!(
             "update {} set {} = 5 where {}::text = '{second}'",
             world.posts.table, world.posts.count_column, world.posts.id_column
         );
         world.sql.batch_execute(&change).await.unwrap();
-        engine.cycle().await.unwrap();
+        synchronizer.cycle().await.unwrap();
         assert_eq!((world.live(first).await, world.live(second).await), (1, 5));
         assert_eq!(world.calls("hset").await, 1);
     }
@@ -122,8 +122,8 @@ async fn many_sets_of_an_older_service_are_united_with_few_commits() {
     }
     let () = pipeline.last().await.unwrap();
     world.database.log_statements().await;
-    let mut engine = world.engine(&[]).await;
-    engine.cycle().await.unwrap();
+    let mut synchronizer = world.synchronizer(&[]).await;
+    synchronizer.cycle().await.unwrap();
     let drains = world.database.statements().iter().filter(|text| text.contains("-- insert")).count();
     assert!((1..=4).contains(&drains), "{drains} statements");
     let stored = world.sql.query_one("select count(*) from posts where views_count = 2", &[]).await.unwrap();

@@ -12,7 +12,7 @@ use testkit::{
 };
 use view_syncd::drain::{Drained, Urgency};
 
-use crate::support::{SECRET, World, drain_held};
+use crate::support::{SECRET, World, drain_deferred};
 
 const POST: &str = "0000000a-0000-4000-8000-00000000000b";
 const AUTHOR: &str = "0000000c-0000-4000-8000-00000000000d";
@@ -41,18 +41,18 @@ async fn a_post_is_found_and_its_authors_own_view_counts_nowhere() {
     for spelling in SPELLINGS {
         for id_type in [IdType::Text, IdType::Varchar] {
             let world = world(spelling, id_type).await;
-            let mut engine = world.engine(&[]).await;
+            let mut synchronizer = world.synchronizer(&[]).await;
             world.record(POST, &VIEWERS).await;
             world.record(POST, &[AUTHOR]).await;
             world.record("other", &["anna"]).await;
-            engine.drain(Urgency::AtOnce).await.unwrap();
+            synchronizer.drain(Urgency::AtOnce).await.unwrap();
             assert_eq!((stored(&world, spelling).await, world.live(POST).await), (3, 3), "{}", spelling(POST));
-            engine.cycle().await.unwrap();
+            synchronizer.cycle().await.unwrap();
             assert_eq!(world.author(POST).await.as_deref(), Some(AUTHOR));
             assert_eq!((stored(&world, spelling).await, world.live(POST).await), (3, 3));
             // What others have written, the author among it.
             world.add_by_hand(POST, &["boris", AUTHOR]).await;
-            engine.cycle().await.unwrap();
+            synchronizer.cycle().await.unwrap();
             assert_eq!((stored(&world, spelling).await, world.live(POST).await), (4, 4));
             assert_eq!(world.dead().await.len(), 0);
             // A count and an author that the application has changed.
@@ -62,7 +62,7 @@ async fn a_post_is_found_and_its_authors_own_view_counts_nowhere() {
                 spelling(POST)
             );
             world.sql.batch_execute(&change).await.unwrap();
-            engine.cycle().await.unwrap();
+            synchronizer.cycle().await.unwrap();
             assert_eq!((world.live(POST).await, world.author(POST).await.as_deref()), (9, Some(VIEWERS[0])));
             assert_eq!(world.redis.scard::<i64, _>(format!("post:{POST}:views")).await.unwrap(), 5, "nobody is taken for lost");
         }
@@ -73,32 +73,32 @@ async fn a_post_is_found_and_its_authors_own_view_counts_nowhere() {
 async fn of_a_post_that_is_locked_or_gone_or_has_lost_its_ledger_nothing_is_lost() {
     for spelling in SPELLINGS {
         let world = world(spelling, IdType::Text).await;
-        let mut engine = world.engine(&[]).await;
+        let mut synchronizer = world.synchronizer(&[]).await;
         let locker = world.database.client().await;
         let id = spelling(POST);
         locker.batch_execute(&format!("begin; select from posts where id = '{id}' for update")).await.unwrap();
         world.record(POST, &VIEWERS).await;
         world.record("other", &["anna"]).await;
-        engine.drain(Urgency::AtOnce).await.unwrap();
+        synchronizer.drain(Urgency::AtOnce).await.unwrap();
         assert_eq!((world.stored("other").await, world.live(POST).await), (1, 3));
-        assert!(matches!(engine.drain(Urgency::AtOnce).await.unwrap(), Drained::Held(_)));
+        assert!(matches!(synchronizer.drain(Urgency::AtOnce).await.unwrap(), Drained::Deferred(_)));
         locker.batch_execute("commit").await.unwrap();
-        drain_held(&mut engine).await;
+        drain_deferred(&mut synchronizer).await;
         assert_eq!((stored(&world, spelling).await, world.live(POST).await), (3, 3));
 
-        engine.cycle().await.unwrap();
+        synchronizer.cycle().await.unwrap();
         let restore = format!(
             "delete from post_views where user_id = 'anna' and post_id = '{id}'; update posts set views_count = 2 where id = '{id}'"
         );
         world.sql.batch_execute(&restore).await.unwrap();
-        engine.cycle().await.unwrap();
+        synchronizer.cycle().await.unwrap();
         let members: Vec<String> = world.redis.smembers(format!("post:{POST}:views")).await.unwrap();
         assert!(members.len() == 2 && !members.contains(&"anna".to_owned()), "{members:?}");
         assert_eq!((stored(&world, spelling).await, world.live(POST).await), (2, 2));
 
         world.record(POST, &["clara"]).await;
         world.sql.batch_execute(&format!("delete from posts where id = '{id}'")).await.unwrap();
-        engine.cycle().await.unwrap();
+        synchronizer.cycle().await.unwrap();
         assert_eq!(world.dead().await, [[POST.to_owned(), "clara".to_owned(), "no such post".to_owned()]]);
         assert!(!world.redis.exists::<bool, _>(format!("post:{POST}:views")).await.unwrap());
         world.posts.insert_post(&world.sql, &id, spelling(AUTHOR).as_str()).await;

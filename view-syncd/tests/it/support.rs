@@ -16,13 +16,13 @@ use testkit::{
     process::{Daemon, DaemonBuilder, sibling_binary},
     redis::RedisServer,
 };
+use tokio_util::sync::CancellationToken;
 use view_syncd::{
     cli::{self, Command},
+    context::{Context, startup},
+    daemon::synchronizer::Synchronizer,
     drain::{Drained, Urgency},
-    engine::Engine,
     metrics::Metrics,
-    stop::Stop,
-    stores::Stores,
 };
 use views_core::{ids::PostId, keys::Keys};
 
@@ -114,10 +114,10 @@ impl World {
         daemon
     }
 
-    /// An engine whose steps the test takes itself.
-    pub(crate) async fn engine(&self, flags: &[&str]) -> Engine {
+    /// A synchronizer whose steps the test takes itself.
+    pub(crate) async fn synchronizer(&self, flags: &[&str]) -> Synchronizer {
         let posts = ["--posts-table", &self.posts.table, "--author-column", &self.posts.author_column];
-        engine(&self.server.url(), &self.database.url(), &[&posts, flags].concat()).await
+        synchronizer(&self.server.url(), &self.database.url(), &[&posts, flags].concat()).await
     }
 
     /// Does what view-ingest does with viewers of a post that it knows: outbox first, then the set and `recorded`.
@@ -224,23 +224,24 @@ pub(crate) async fn ready(program: DaemonBuilder) -> (Daemon, Client) {
 }
 
 /// Drains until nothing is left, and nothing waits for a lock.
-pub(crate) async fn drain_held(engine: &mut Engine) {
+pub(crate) async fn drain_deferred(synchronizer: &mut Synchronizer) {
     loop {
-        match engine.drain(Urgency::AtOnce).await.unwrap() {
+        match synchronizer.drain(Urgency::AtOnce).await.unwrap() {
             Drained::Idle => return,
-            Drained::Held(until) => tokio::time::sleep_until(until.into()).await,
+            Drained::Deferred(until) => tokio::time::sleep_until(until.into()).await,
             Drained::Stored { .. } | Drained::Waiting(_) => {}
         }
     }
 }
 
-/// An engine whose steps the test takes itself.
-pub(crate) async fn engine(redis_url: &str, database_url: &str, flags: &[&str]) -> Engine {
+/// A synchronizer whose steps the test takes itself.
+pub(crate) async fn synchronizer(redis_url: &str, database_url: &str, flags: &[&str]) -> Synchronizer {
     let args = ["view-syncd", "sync", "--redis-url", redis_url, "--database-url", database_url];
     let settings = cli::read(args.iter().chain(flags).map(OsString::from)).expect("the settings are right");
     let (command, common) = settings.into_parts();
     assert!(matches!(command, Command::Sync));
-    let stores = Stores::open(&common.sync).expect("the settings fit together");
-    stores.check().await.expect("both stores are there");
-    Engine::new(&stores, common.sync.work, Metrics::new(&mut Registry::default()), Stop::never())
+    let metrics = Metrics::new(&mut Registry::default());
+    let context = Context::open(&common.sync, metrics, CancellationToken::new()).expect("the settings fit together");
+    startup::check(&context).await.expect("both stores are there");
+    Synchronizer::new(&context)
 }

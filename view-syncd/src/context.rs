@@ -1,0 +1,112 @@
+//! What belongs to the process: the clients of both stores, the settings, and what operators see. Every part of the work holds it.
+
+pub mod backoff;
+pub mod health;
+pub mod progress;
+pub mod redis_watch;
+pub mod startup;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use fred::{clients::Client, interfaces::EventInterface};
+use tokio_util::sync::CancellationToken;
+use views_core::keys::Keys;
+use views_postgres::Database;
+
+use self::{health::Health, progress::Progress, redis_watch::RedisWatch};
+use crate::{
+    cli::{STATEMENT_TIMEOUT, SyncSettings, WorkSettings},
+    error::Failure,
+    metrics::Metrics,
+};
+
+/// The longest that a command in Redis may take. None of ours takes the server more than a few milliseconds.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// One task does all the work; a second connection serves while a broken one is being given up.
+const CONNECTIONS: usize = 3;
+/// A full batch is sorted and joined in memory. Nothing is compiled: the planner takes a statement for so costly that it has the server
+/// spend four tenths of a second on compiling what then runs for as long.
+const SESSION_OPTIONS: &str = "-c jit=off -c work_mem=64MB";
+
+/// What belongs to the process.
+#[derive(Debug)]
+pub struct Context {
+    /// The client library's connection to Redis, for what is sent seldom.
+    pub(crate) redis: Client,
+    /// How often it has connected.
+    pub(crate) reconnections: Arc<AtomicU64>,
+    pub(crate) redis_watch: RedisWatch,
+    /// The names of all keys.
+    pub(crate) keys: Keys,
+    pub(crate) database: Arc<Database>,
+    pub(crate) settings: WorkSettings,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when the process is to stop.
+    pub(crate) stop: CancellationToken,
+    pub(crate) health: Health,
+    pub(crate) progress: Progress,
+}
+
+impl Context {
+    /// Begins to connect to both stores, and waits for neither.
+    ///
+    /// # Errors
+    /// When the settings do not fit together.
+    pub fn open(settings: &SyncSettings, metrics: Metrics, stop: CancellationToken) -> anyhow::Result<Arc<Self>> {
+        let mut database = settings.database.clone();
+        let options = database.config.get_options().unwrap_or_default();
+        let options = format!("{options} {SESSION_OPTIONS}");
+        database.config.options(options.trim_start());
+        let database = Database::new(&database, settings.posts.clone(), CONNECTIONS, STATEMENT_TIMEOUT)?;
+        let redis = views_redis::client(&settings.redis, COMMAND_TIMEOUT)?;
+        views_redis::connect(&redis, settings.redis.describe());
+        let reconnections = Arc::new(AtomicU64::new(0));
+        let connected = Arc::clone(&reconnections);
+        redis.on_reconnect(move |_| {
+            connected.fetch_add(1, SeqCst);
+            async { Ok(()) }
+        });
+        Ok(Arc::new(Self {
+            redis,
+            reconnections,
+            redis_watch: RedisWatch::new(settings.redis.allow_eviction),
+            keys: settings.redis.keys.clone(),
+            database: Arc::new(database),
+            settings: settings.work,
+            metrics,
+            stop,
+            health: Health::default(),
+            progress: Progress::default(),
+        }))
+    }
+
+    /// Ends the work at a point where that is safe.
+    ///
+    /// # Errors
+    /// [`Failure::Stopped`] when the process is to stop.
+    pub(crate) fn checkpoint(&self) -> Result<(), Failure> {
+        self.progress.made();
+        if self.stop.is_cancelled() { Err(Failure::Stopped) } else { Ok(()) }
+    }
+
+    /// Notes a failure for operators: in the metrics of the store that failed, and in the health, of which `note` knows the part.
+    pub(crate) fn note_failure(&self, failure: &Failure, note: impl Fn(&Health, Option<String>)) {
+        match failure {
+            Failure::Stopped => return,
+            Failure::Foreign(_) => {}
+            Failure::Redis(_) => {
+                self.metrics.redis_up.set(0);
+            }
+            Failure::Database(_) => {
+                self.metrics.postgres_up.set(0);
+            }
+        }
+        note(&self.health, Some(failure.obstacle()));
+    }
+}

@@ -1,0 +1,155 @@
+//! What is in the way of views on their way to PostgreSQL, as `/readyz` tells it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::gauge::ConstGauge,
+    registry::Registry,
+};
+
+use crate::entry_id::EntryId;
+
+/// How long a post may wait for a lock before that is told. Applications lock their rows all the time, for a moment.
+const DEFERRED_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is in the way.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<Mutex<State>>);
+
+/// How the last step of the drain ended that could tell.
+#[derive(Debug, Default)]
+enum Drain {
+    /// There was none yet.
+    #[default]
+    Unseen,
+    /// It got on, or had nothing to do.
+    Well,
+    /// This is in the way.
+    Fails(String),
+    /// What was in the way is so no more, but everything waits for locks: nothing has shown that it is well again.
+    OnlyDeferred,
+}
+
+/// Posts whose views wait in the outbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeferredSummary {
+    pub(crate) posts: usize,
+    /// Since when the first of them waits.
+    pub(crate) since: Instant,
+    /// What it waits for.
+    pub(crate) waits_for: &'static str,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    drain: Drain,
+    /// Of the last cycle.
+    cycle: Option<String>,
+    deferred: Option<DeferredSummary>,
+    /// The oldest entry of the outbox.
+    oldest: Option<EntryId>,
+}
+
+impl Health {
+    /// Returns what is in the way, if anything is, and how old the oldest entry of the outbox is.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<String> {
+        let state = self.state();
+        let obstacle = match &state.drain {
+            Drain::Unseen => return Some("starting: nothing has been drained yet".to_owned()),
+            Drain::Well => None,
+            Drain::Fails(obstacle) => Some(obstacle.clone()),
+            Drain::OnlyDeferred => {
+                Some(state.deferred(Duration::ZERO).unwrap_or_else(|| "nothing has been stored yet".to_owned()))
+            }
+        };
+        let obstacle = obstacle.or_else(|| state.cycle.clone()).or_else(|| state.deferred(DEFERRED_PATIENCE))?;
+        Some(state.with_age(obstacle))
+    }
+
+    /// Registers the gauge of the oldest entry's age.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.sub_registry_with_prefix("view_syncd").register_collector(Box::new(OldestEntry(self.clone())));
+    }
+
+    /// Returns an obstacle that somebody else has found, with the age of the oldest entry.
+    pub(crate) fn with_age(&self, obstacle: &str) -> String {
+        self.state().with_age(obstacle.to_owned())
+    }
+
+    /// Returns whether the drain got on when it was last seen.
+    pub(crate) fn is_healthy(&self) -> bool {
+        matches!(self.state().drain, Drain::Unseen | Drain::Well)
+    }
+
+    /// Notes how a step of the drain ended that could tell.
+    pub(crate) fn note_drain(&self, obstacle: Option<String>) {
+        self.state().drain = obstacle.map_or(Drain::Well, Drain::Fails);
+    }
+
+    /// Notes that everything in the outbox is deferred.
+    pub(crate) fn note_only_deferred(&self) {
+        let mut state = self.state();
+        state.drain = match state.drain {
+            Drain::Unseen | Drain::Well => Drain::Well,
+            Drain::Fails(_) | Drain::OnlyDeferred => Drain::OnlyDeferred,
+        };
+    }
+
+    /// Notes how a cycle ended.
+    pub(crate) fn note_cycle(&self, obstacle: Option<String>) {
+        self.state().cycle = obstacle;
+    }
+
+    /// Notes which posts wait.
+    pub(crate) fn note_deferred(&self, deferred: Option<DeferredSummary>) {
+        self.state().deferred = deferred;
+    }
+
+    /// Notes the oldest entry.
+    pub(crate) fn note_oldest(&self, oldest: Option<EntryId>) {
+        self.state().oldest = oldest;
+    }
+
+    /// Returns the age of the oldest entry; zero where there is none.
+    fn oldest_age(&self) -> Duration {
+        self.state().oldest.map_or(Duration::ZERO, EntryId::age)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn with_age(&self, obstacle: String) -> String {
+        match self.oldest.map(EntryId::age) {
+            Some(age) => format!("{obstacle}; the oldest entry of the outbox is {} s old", age.as_secs()),
+            None => obstacle,
+        }
+    }
+
+    /// Returns what posts wait for, where the first of them has done so for longer than `patience`.
+    fn deferred(&self, patience: Duration) -> Option<String> {
+        let DeferredSummary { posts, since, waits_for } =
+            self.deferred.filter(|deferred| deferred.since.elapsed() >= patience)?;
+        Some(format!("views of {posts} posts wait, the first for {} s, for {waits_for}", since.elapsed().as_secs()))
+    }
+}
+
+/// The age of the oldest entry, which grows also while nobody looks.
+#[derive(Debug)]
+struct OldestEntry(Health);
+
+impl Collector for OldestEntry {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let age = ConstGauge::new(self.0.oldest_age().as_secs_f64());
+        let help = "Age of the oldest entry in the outbox, of which it was last seen that it is there; 0 where it is empty";
+        age.encode(encoder.encode_descriptor("outbox_oldest_entry_age_seconds", help, None, age.metric_type())?)
+    }
+}

@@ -1,0 +1,98 @@
+//! Whether Redis is as it is needed: looked at when the process starts and with each new connection, told in the log and in a gauge.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use fred::{
+    clients::Client,
+    error::{Error, ErrorKind},
+    interfaces::EventInterface,
+};
+use prometheus_client::metrics::gauge::Gauge;
+use views_redis::requirements::{self, Notices, Report};
+
+/// Whether Redis is as it is needed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RedisWatch {
+    allow_eviction: bool,
+    notices: Arc<Notices>,
+    /// Whether the keys belong to another database.
+    foreign: Arc<AtomicBool>,
+    /// Whether it was in cluster mode when it was last asked.
+    clustered: Arc<AtomicBool>,
+    /// Whether views are not safe in Redis, for operators.
+    pub(crate) misconfigured: Gauge,
+}
+
+impl RedisWatch {
+    pub(crate) fn new(allow_eviction: bool) -> Self {
+        Self { allow_eviction, ..Self::default() }
+    }
+
+    /// Demands that Redis takes writes. A server that loads its data or follows another one can perhaps be read, and no more.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(crate) async fn writable(&self, redis: &Client) -> Result<(), Error> {
+        let report = self.inspect(redis).await?;
+        self.note(&report);
+        writable(&report)
+    }
+
+    /// Asks Redis what it is.
+    ///
+    /// # Errors
+    /// Redis's error.
+    pub(crate) async fn inspect(&self, redis: &Client) -> Result<Report, Error> {
+        requirements::inspect(redis, self.allow_eviction).await
+    }
+
+    /// Notes what Redis is.
+    pub(crate) fn note(&self, report: &Report) {
+        self.notices.tell(report);
+        self.clustered.store(report.is_clustered, Relaxed);
+        self.set_misconfigured();
+    }
+
+    /// Returns whether it was in cluster mode when it was last asked.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.clustered.load(Relaxed)
+    }
+
+    /// Notes whether the keys belong to another database.
+    pub(crate) fn note_owner(&self, foreign: bool) {
+        if self.foreign.swap(foreign, Relaxed) != foreign {
+            self.set_misconfigured();
+        }
+    }
+
+    fn set_misconfigured(&self) {
+        self.misconfigured.set(i64::from(self.foreign.load(Relaxed) || self.notices.refusal().is_some()));
+    }
+
+    /// Looks again with each new connection: Redis may have been started anew with other settings. A daemon that runs only says so,
+    /// because nothing would be gained by leaving the views where they are.
+    pub(crate) fn follow(&self, redis: &Client) {
+        let (watch, followed) = (self.clone(), redis.clone());
+        redis.on_reconnect(move |_| {
+            let (watch, redis) = (watch.clone(), followed.clone());
+            async move {
+                // Where the connection is lost again, the next one brings the next look.
+                let _ = watch.writable(&redis).await;
+                Ok(())
+            }
+        });
+    }
+}
+
+/// Demands of a report that Redis takes writes.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) fn writable(report: &Report) -> Result<(), Error> {
+    // One that may evict views is emptied all the same. This one cannot be: what is stored of it could not be acknowledged.
+    let clustered = report.is_clustered.then_some("it is in cluster mode");
+    report.pause.or(clustered).map_or(Ok(()), |why| Err(Error::new(ErrorKind::Unknown, why)))
+}

@@ -1,0 +1,24 @@
+//! Whether the daemon is ready, as `/readyz` tells it: who can work, or could if the leader were gone.
+
+use std::time::Duration;
+
+use views_service::readiness::Readiness;
+
+use super::leader::Leadership;
+use crate::context::Context;
+
+/// A step that takes longer than this does not get on. Most take milliseconds, and a full batch a second or so.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// Returns the readiness of the daemon.
+pub(super) fn readiness(context: &Context, leadership: Leadership) -> Readiness {
+    let (health, progress) = (context.health.clone(), context.progress.clone());
+    let role = leadership.clone();
+    let obstacle = move || {
+        let stalled = progress.age();
+        health.obstacle().or_else(|| (!leadership.is_connected()).then(|| health.with_age("PostgreSQL is away"))).or_else(|| {
+            (stalled >= STALLED).then(|| health.with_age(&format!("a store takes {} s for one step", stalled.as_secs())))
+        })
+    };
+    Readiness::new(obstacle).with_role(move || role.role().as_str())
+}

@@ -1,0 +1,57 @@
+//! Looks whether both stores take what they would be given, before a step and where there is nothing to be stored that would show it.
+
+use views_redis::{
+    resp::{Commands, Replies, Reply},
+    scripts,
+};
+
+use super::outbox;
+use crate::{
+    context::Context,
+    error::{Failure, refusal},
+    owned_session::OwnedSession,
+};
+
+/// Looks whether a step may be taken, and notes how much there is to be drained.
+pub(crate) async fn before_step(session: &mut OwnedSession) -> Result<(), Failure> {
+    if !is_healthy(&session.context) {
+        // What can only be read would be stored, never acknowledged, and stored again.
+        session.context.redis_watch.writable(&session.context.redis).await?;
+    }
+    // First: how long views have waited is told also where nothing else can be done.
+    measure(session).await?;
+    session.check_owner().await
+}
+
+/// Looks whether a step could be taken.
+pub(crate) async fn stand_by(session: &mut OwnedSession) -> Result<(), Failure> {
+    measure(session).await?;
+    session.check_owner().await?;
+    if is_healthy(&session.context) { Ok(session.context.database.ping().await?) } else { prove_stores(session).await }
+}
+
+/// Demands that both stores take what they would be given.
+pub(crate) async fn prove_stores(session: &mut OwnedSession) -> Result<(), Failure> {
+    session.context.redis_watch.writable(&session.context.redis).await?;
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    scripts::prove_writable(&mut commands, &session.context.keys);
+    session.redis.exchange(&commands, &mut replies).await?;
+    if let Some(reply) = replies.iter().find(|reply| matches!(reply, Reply::Error(_))) {
+        return Err(refusal(Some(reply)).into());
+    }
+    session.context.database.ping().await?;
+    session.context.database.refuses_all().await?.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Notes how long the outbox is, and how old its oldest entry.
+async fn measure(session: &mut OwnedSession) -> Result<(), Failure> {
+    let (length, oldest) = outbox::measure(session).await?;
+    session.context.metrics.outbox_entries.set(length);
+    session.context.health.note_oldest(oldest);
+    Ok(())
+}
+
+/// Returns whether nothing was in the way when it was last seen.
+fn is_healthy(context: &Context) -> bool {
+    context.health.is_healthy() && !context.redis_watch.is_clustered()
+}

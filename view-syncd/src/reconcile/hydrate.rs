@@ -1,0 +1,39 @@
+//! Puts into Redis what PostgreSQL knows of posts that view-ingest has never seen or could not look up.
+
+use futures_util::future::join_all;
+use views_core::ids::PostId;
+use views_postgres::ledger;
+use views_redis::{
+    RedisError,
+    scripts::{self, Depth},
+};
+
+use crate::{
+    context::Context,
+    error::{Failure, is_about_the_key},
+};
+
+/// Posts in one query that brings viewers along.
+const LOOK_UP_POSTS: usize = 64;
+/// A post with at most this many viewers gets them back from the ledger, as at its first touch by view-ingest.
+const FEW_VIEWERS: i64 = 1_000;
+
+/// Puts into Redis what PostgreSQL knows of posts.
+pub(crate) async fn hydrate(context: &Context, posts: &[PostId]) -> Result<(), Failure> {
+    for chunk in posts.chunks(LOOK_UP_POSTS) {
+        let known = ledger::look_up(&context.database, chunk, FEW_VIEWERS).await?;
+        let ttl = context.settings.view_ttl;
+        let hydrate = |(post, known)| scripts::hydrate(&context.redis, &context.keys, post, known, Depth::View, ttl);
+        let hydrations = known.iter().map(hydrate);
+        for (result, post) in join_all(hydrations).await.into_iter().zip(known.keys()) {
+            match result.map_err(RedisError::from) {
+                Ok(_) => {}
+                // The second read meets the same key and counts the error.
+                Err(error) if is_about_the_key(&error) => tracing::debug!(%post, %error, "cannot put a post into Redis"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        context.checkpoint()?;
+    }
+    Ok(())
+}

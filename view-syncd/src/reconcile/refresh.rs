@@ -1,0 +1,46 @@
+//! Bringing up to date what Redis knows of posts: counts and authors that PostgreSQL has otherwise, and times to live.
+
+use std::collections::HashMap;
+
+use views_core::ids::PostId;
+use views_postgres::ledger::{Belief, Truth};
+use views_redis::scripts::Adjustment;
+
+use super::{adjust::adjust, drains::Drains, post_state::PostState, report::ScanReport};
+use crate::{error::Failure, owned_session::OwnedSession};
+
+/// Writes what PostgreSQL has otherwise, and a time to live where there is none. A post that is in order costs no command. `beliefs`
+/// are what Redis had before PostgreSQL was asked.
+pub(crate) async fn refresh(
+    session: &mut OwnedSession,
+    drains: &mut impl Drains,
+    states: &HashMap<PostId, PostState>,
+    truths: &HashMap<PostId, Truth>,
+    beliefs: &HashMap<PostId, Belief>,
+    report: &mut ScanReport,
+) -> Result<(), Failure> {
+    let mut adjustments = Vec::new();
+    for (post, state) in states {
+        let mut adjustment = Adjustment::of(*post);
+        if let Some(belief) = beliefs.get(post)
+            && let Some(Truth::Exists { views, author }) = truths.get(post).filter(|_| state.has_meta)
+        {
+            // Some pairs of a post that is deferred may be stored, and are not acknowledged.
+            adjustment.views = (state.persisted != Some(*views) && !drains.defers(post)).then_some(*views);
+            adjustment.known = belief.views;
+            adjustment.author = (belief.author != *author).then(|| [belief.author.clone(), author.clone()]);
+        }
+        if adjustment.views.is_some() || adjustment.author.is_some() || state.without_ttl {
+            adjustments.push(adjustment);
+        }
+    }
+    // Where another process drains, too, PostgreSQL may have what that one has not acknowledged yet.
+    let is_quiet = adjustments.iter().any(|adjustment| adjustment.views.is_some()) && !drains.are_alone().await?;
+    for adjustment in &mut adjustments {
+        adjustment.is_quiet = is_quiet;
+    }
+    let failed = adjust(session, &adjustments, report).await?;
+    let in_order = states.iter().filter(|(post, state)| !state.has_foreign_members() && !failed.contains(*post)).count();
+    report.successful += in_order as u64;
+    Ok(())
+}
