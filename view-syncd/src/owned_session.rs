@@ -46,7 +46,7 @@ impl OwnedSession {
         self.context.redis_watch.note_owner(result.is_err());
         if result.is_err() {
             // No step comes as far as to meet a connection that is gone, behind which there may be another server by now.
-            self.context.database.doubt_owner();
+            self.context.database.invalidate_owner();
         }
         self.owned_over = self.redis.number();
         Ok(result?)

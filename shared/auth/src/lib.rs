@@ -2,12 +2,12 @@
 
 pub mod config;
 mod der;
-mod known;
 mod pem;
 mod refusals;
 mod reload;
 mod secret;
 mod source;
+mod token_cache;
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::Value;
 use views_core::{files::Reading, ids::ViewerId};
 
-use self::{known::KnownTokens, refusals::Refusals, reload::Reloads, source::Loaded};
 pub use self::{
     pem::{BlockError, PemError},
     refusals::Reason,
     secret::Weakness,
     source::{KeyError, KeySource},
 };
+use self::{refusals::Refusals, reload::Reloads, source::Loaded, token_cache::TokenCache};
 
 /// The role of those who may ask for a sync.
 pub const ADMIN: &str = "ADMIN";
@@ -72,7 +72,7 @@ pub struct Verifier {
     source: KeySource,
     rules: TokenRules,
     current: ArcSwap<Keys>,
-    known: KnownTokens,
+    token_cache: TokenCache,
     refusals: Refusals,
     warnings: Vec<String>,
     reloads: Reloads,
@@ -125,8 +125,8 @@ impl Verifier {
     /// [`KeyError`] when the source has no key, or one that cannot be used.
     pub fn new(source: KeySource, rules: TokenRules) -> Result<Self, KeyError> {
         let (keys, warnings) = Keys::load(&source, &rules, Reading::First)?;
-        let (known, refusals, reloads) = (KnownTokens::default(), Refusals::default(), Reloads::new(&warnings));
-        Ok(Self { source, rules, current: ArcSwap::from_pointee(keys), known, refusals, warnings, reloads })
+        let (token_cache, refusals, reloads) = (TokenCache::default(), Refusals::default(), Reloads::new(&warnings));
+        Ok(Self { source, rules, current: ArcSwap::from_pointee(keys), token_cache, refusals, warnings, reloads })
     }
 
     /// What an operator should know about the keys that were loaded at first.
@@ -146,14 +146,14 @@ impl Verifier {
     /// [`AuthError`] when there is no header, another scheme, or a token that does not hold.
     pub fn identify(&self, authorization: Option<&[u8]>) -> Result<Identity, AuthError> {
         let Some(token) = authorization.and_then(bearer) else { return Err(self.refuse(Reason::Missing)) };
-        if let Some(identity) = self.known.get(token) {
+        if let Some(identity) = self.token_cache.get(token) {
             return Ok(identity);
         }
         // The number is taken before the keys, so that a token that an old key let in is never kept behind new ones.
-        let number = self.known.keys();
+        let number = self.token_cache.keys();
         let keys = self.current.load();
         let (identity, exp) = keys.check(token).map_err(|reason| self.refuse(reason))?;
-        self.known.keep(token, identity, exp, number);
+        self.token_cache.keep(token, identity, exp, number);
         Ok(identity)
     }
 

@@ -90,7 +90,7 @@ impl Verifier {
     fn reload(&self) -> Result<(), KeyError> {
         let (keys, warnings) = Keys::load(&self.source, &self.rules, Reading::Again)?;
         self.current.store(Arc::new(keys));
-        self.known.forget();
+        self.token_cache.forget();
         for warning in self.reloads.news(warnings) {
             tracing::warn!("{warning}");
         }

@@ -39,7 +39,7 @@ const CONFLICT_ATTEMPTS: u32 = 8;
 /// The pause before such a repetition; it grows with each.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 /// As many pairs are refused before it is asked again whether the table takes any: it may have become one that takes none.
-const MOST_DOUBTFUL: usize = 16;
+const MOST_UNCONFIRMED: usize = 16;
 
 /// What became of a post's pairs that were stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct Stored {
 
 /// Why a post's pairs wait, of which some may be stored already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
+pub enum Deferred {
     /// Somebody has locked the post's row.
     Locked,
     /// The count's column is full.
@@ -79,7 +79,7 @@ pub struct Outcome {
     /// Posts whose pairs are stored, but for the refused ones.
     pub stored: HashMap<PostId, Stored>,
     /// Posts whose pairs wait.
-    pub held: HashMap<PostId, Held>,
+    pub deferred: HashMap<PostId, Deferred>,
     /// Posts that do not exist.
     pub missing: HashSet<PostId>,
     /// Refused pairs.
@@ -114,7 +114,7 @@ pub struct Insert<'a, P> {
     /// Whether the table has taken a pair since this began.
     is_proven: bool,
     /// Refused pairs, while it is not known that the table took pairs afterwards, too.
-    doubtful: Vec<Refused>,
+    unconfirmed: Vec<Refused>,
     suspects: Suspects,
     conflicts: u32,
     has_met_lock: bool,
@@ -133,7 +133,7 @@ impl<'a, P: PairList> Insert<'a, P> {
             left_out: HashSet::new(),
             outcome: Outcome::default(),
             is_proven: false,
-            doubtful: Vec::new(),
+            unconfirmed: Vec::new(),
             suspects: Suspects::default(),
             conflicts: 0,
             has_met_lock: false,
@@ -150,7 +150,7 @@ impl<'a, P: PairList> Insert<'a, P> {
             Err(error) => Err(error),
         };
         // Where something went wrong, nothing is known of these.
-        self.work.extend(self.doubtful.drain(..).map(|refused| refused.place..refused.place + 1));
+        self.work.extend(self.unconfirmed.drain(..).map(|refused| refused.place..refused.place + 1));
         result.map(|()| self.work.is_empty())
     }
 
@@ -189,7 +189,7 @@ impl<'a, P: PairList> Insert<'a, P> {
             let is_open = |post: &PostId| open.contains(post);
             let rest = &mut self.outcome;
             rest.stored.extend(outcome.stored.extract_if(|post, _| is_open(post)));
-            rest.held.extend(outcome.held.extract_if(|post, _| is_open(post)));
+            rest.deferred.extend(outcome.deferred.extract_if(|post, _| is_open(post)));
             rest.missing.extend(outcome.missing.extract_if(is_open));
             let (left, done) = outcome
                 .refused
@@ -199,9 +199,9 @@ impl<'a, P: PairList> Insert<'a, P> {
         }
         // A post that was locked, or gone, for one of its pairs is so for all of them.
         for post in &outcome.missing {
-            outcome.held.remove(post);
+            outcome.deferred.remove(post);
         }
-        outcome.stored.retain(|post, _| !outcome.held.contains_key(post) && !outcome.missing.contains(post));
+        outcome.stored.retain(|post, _| !outcome.deferred.contains_key(post) && !outcome.missing.contains(post));
         outcome
     }
 
@@ -253,7 +253,7 @@ impl<'a, P: PairList> Insert<'a, P> {
         if range.len() > 1
             && let Some(refusal) = error.refusal()
         {
-            match self.leave_strangers_out(&range, refusal).await {
+            match self.leave_out_unknown_viewers(&range, refusal).await {
                 Ok(false) => {}
                 result => {
                     self.work.push(range);
@@ -290,8 +290,8 @@ impl<'a, P: PairList> Insert<'a, P> {
             self.outcome.refused.push(refused);
             return Ok(());
         }
-        self.doubtful.push(refused);
-        if self.doubtful.len() >= MOST_DOUBTFUL { self.confirm().await } else { Ok(()) }
+        self.unconfirmed.push(refused);
+        if self.unconfirmed.len() >= MOST_UNCONFIRMED { self.confirm().await } else { Ok(()) }
     }
 
     /// Refuses what is still to be done of viewers and posts of which enough was refused for a lock.
@@ -305,11 +305,11 @@ impl<'a, P: PairList> Insert<'a, P> {
 
     /// Makes sure that the table takes pairs still, so that those that it has refused are bad.
     async fn confirm(&mut self) -> Result<(), DatabaseError> {
-        if let Some(last) = self.doubtful.last() {
+        if let Some(last) = self.unconfirmed.last() {
             let error = DatabaseError::Refused(last.refusal.clone());
             let range = last.place..last.place + 1;
             self.prove(&range, error).await?;
-            self.outcome.refused.append(&mut self.doubtful);
+            self.outcome.refused.append(&mut self.unconfirmed);
         }
         Ok(())
     }
@@ -370,7 +370,7 @@ impl<'a, P: PairList> Insert<'a, P> {
     fn note(&mut self, post: PostId, row: &Row) {
         let (is_locked, is_open): (bool, bool) = (row.get(1), row.get(2));
         if !is_open {
-            self.outcome.held.insert(post, if is_locked { Held::Full } else { Held::Locked });
+            self.outcome.deferred.insert(post, if is_locked { Deferred::Full } else { Deferred::Locked });
             return;
         }
         let (views, added): (i64, i64) = (row.get(3), row.get(4));

@@ -1,6 +1,6 @@
 //! What is asked of PostgreSQL, in the project's own terms: which posts there are, and what is known of them.
 
-mod look;
+mod snapshot;
 
 use std::{
     borrow::Cow,
@@ -14,7 +14,7 @@ use views_core::{
     post::KnownPost,
 };
 
-pub use self::look::{Seen, look};
+pub use self::snapshot::{PostSnapshot, look};
 pub use crate::pair::{Pair, Sent, prepare};
 use crate::{
     Database, DatabaseError,
@@ -25,7 +25,7 @@ use crate::{
 
 /// What somebody believes to know of a post.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Belief {
+pub struct CachedPost {
     /// The post.
     pub post: PostId,
     /// The count, if any is known.
@@ -36,7 +36,7 @@ pub struct Belief {
 
 /// What is true of a post of which somebody believed something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Truth {
+pub enum Difference {
     /// There is no such post.
     Missing,
     /// There is.
@@ -142,42 +142,42 @@ async fn find(
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn compare(database: &Database, beliefs: &[Belief]) -> Result<HashMap<PostId, Truth>, DatabaseError> {
-    let schema = schema_for(database, beliefs.iter().map(|belief| &belief.post)).await?;
-    let mut truths = HashMap::new();
-    let mut open: Vec<&Belief> = Vec::with_capacity(beliefs.len());
-    for belief in beliefs {
-        if schema.accepts_post(&belief.post) {
-            open.push(belief);
+pub async fn compare(database: &Database, cached_posts: &[CachedPost]) -> Result<HashMap<PostId, Difference>, DatabaseError> {
+    let schema = schema_for(database, cached_posts.iter().map(|cached| &cached.post)).await?;
+    let mut differences = HashMap::new();
+    let mut open: Vec<&CachedPost> = Vec::with_capacity(cached_posts.len());
+    for cached in cached_posts {
+        if schema.accepts_post(&cached.post) {
+            open.push(cached);
         } else {
-            truths.insert(belief.post, Truth::Missing);
+            differences.insert(cached.post, Difference::Missing);
         }
     }
     let mut spelling = Some(Spelling::Canonical);
     while let Some(now) = spelling.filter(|_| !open.is_empty()) {
-        let ids = SentIds::new(schema.post_type, open.iter().map(|belief| now.of(belief.post.as_str())).collect())?;
-        let views: Vec<Option<i64>> = open.iter().map(|belief| belief.views).collect();
-        let authors: Vec<&str> = open.iter().map(|belief| belief.author.as_str()).collect();
+        let ids = SentIds::new(schema.post_type, open.iter().map(|cached| now.of(cached.post.as_str())).collect())?;
+        let views: Vec<Option<i64>> = open.iter().map(|cached| cached.views).collect();
+        let authors: Vec<&str> = open.iter().map(|cached| cached.author.as_str()).collect();
         let params: [&(dyn ToSql + Sync); 4] = [&places(open.len()), ids.param(), &views, &authors];
         let mut missing = Vec::new();
         for row in database.query(&schema.statements.compare, &params).await? {
-            let Some((_, belief)) = at_place(&row, &open) else { continue };
+            let Some((_, cached)) = at_place(&row, &open) else { continue };
             if row.get::<_, bool>(1) {
-                truths.insert(belief.post, Truth::Exists { views: row.get(2), author: author_of(&row, 3) });
+                differences.insert(cached.post, Difference::Exists { views: row.get(2), author: author_of(&row, 3) });
             } else {
-                truths.insert(belief.post, Truth::Missing);
-                missing.push(*belief);
+                differences.insert(cached.post, Difference::Missing);
+                missing.push(*cached);
             }
         }
         spelling = now.next();
-        missing.retain(|belief| spelling.is_some() && Spelling::may_differ(&schema, &belief.post));
-        for belief in &missing {
+        missing.retain(|cached| spelling.is_some() && Spelling::may_differ(&schema, &cached.post));
+        for cached in &missing {
             // What the next spelling says nothing of is as it is believed to be.
-            truths.remove(&belief.post);
+            differences.remove(&cached.post);
         }
         open = missing;
     }
-    Ok(truths)
+    Ok(differences)
 }
 
 /// The schema to look for posts with of which all is given up that are not found. One whose id does not fit the column does not exist, unless the

@@ -6,8 +6,8 @@
 pub mod config;
 mod error;
 pub mod insert;
+mod lease;
 pub mod ledger;
-mod lent;
 mod owner;
 pub mod pair;
 mod rows;
@@ -28,7 +28,7 @@ use tokio_postgres::{Row, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use self::error::{DatabaseError, Refusal};
-use self::{lent::Lent, owner::KnownOwner, schema::cache::SchemaCache};
+use self::{lease::Lease, owner::KnownOwner, schema::cache::SchemaCache};
 use crate::config::{DatabaseSettings, PostsSettings};
 
 /// How long a statement that only reads waits for a lock, which only a change of the table itself holds against it.
@@ -68,12 +68,12 @@ impl Database {
             Manager::from_config(settings.config.clone(), tls.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let (schema, owner) = (SchemaCache::default(), KnownOwner::default());
         // Where a connection leads is known when it has been asked.
-        let (suspect, doubt) = (schema.suspicion(), owner.doubts());
+        let (invalidate, invalidate_owner) = (schema.invalidator(), owner.invalidator());
         let pool = Pool::builder(manager)
             .max_size(connections)
             .post_create(Hook::sync_fn(move |_, _| {
-                suspect();
-                doubt();
+                invalidate();
+                invalidate_owner();
                 Ok(())
             }))
             .runtime(Runtime::Tokio1)
@@ -153,21 +153,21 @@ impl Database {
             ended?;
             Ok::<_, DatabaseError>(rows)
         };
-        self.lend(work).await
+        self.lease(work).await
     }
 
     /// Has work done over a connection within the deadlines. What is given up is cancelled on the server.
-    async fn lend<T>(&self, work: impl AsyncFnOnce(&Object) -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
-        let lent = Lent::new(self.connection().await?, self.tls.clone());
+    async fn lease<T>(&self, work: impl AsyncFnOnce(&Object) -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        let lease = Lease::new(self.connection().await?, self.tls.clone());
         // The server gives up a statement after the same time; a second more is for its answer to arrive.
-        let result = tokio::time::timeout(self.statement_timeout + Duration::from_secs(1), lent.to(work)).await;
+        let result = tokio::time::timeout(self.statement_timeout + Duration::from_secs(1), lease.to(work)).await;
         let Ok(result) = result else {
-            drop(lent);
-            self.schema.suspect();
+            drop(lease);
+            self.schema.invalidate();
             return Err(DatabaseError::no_answer());
         };
-        if let (Err(error), Some(connection)) = (&result, lent.give_back()) {
-            self.distrust(connection, error);
+        if let (Err(error), Some(connection)) = (&result, lease.release()) {
+            self.discard_failed(connection, error);
         }
         result
     }
@@ -202,11 +202,11 @@ impl Database {
 
     /// After an error that is not about the values, the connection does not go back to the pool: it may hang, belong to a server that has
     /// become read-only, or hold statements whose plans no longer fit.
-    fn distrust(&self, connection: Object, error: &DatabaseError) {
+    fn discard_failed(&self, connection: Object, error: &DatabaseError) {
         match error {
             DatabaseError::Unavailable(_) => {
                 drop(Object::take(connection));
-                self.schema.suspect();
+                self.schema.invalidate();
                 if error.is_read_only() {
                     self.forget_idle();
                 }

@@ -23,7 +23,7 @@ pub(super) struct KnownOwner {
 
 impl KnownOwner {
     /// A way to have the name asked for again that may be given away.
-    pub(super) fn doubts(&self) -> impl Fn() + Send + Sync + 'static {
+    pub(super) fn invalidator(&self) -> impl Fn() + Send + Sync + 'static {
         let is_stale = Arc::clone(&self.is_stale);
         move || is_stale.store(true, SeqCst)
     }
@@ -35,7 +35,7 @@ impl Database {
     /// # Errors
     /// As of [`schema`](Self::schema).
     pub async fn owner(&self) -> Result<Owner, DatabaseError> {
-        self.look_for_losses();
+        self.check_for_losses();
         if let Some(owner) = self.known_owner()
             && !self.owner.is_stale.load(SeqCst)
         {
@@ -48,7 +48,7 @@ impl Database {
             self.owner.is_stale.store(false, SeqCst);
             Ok(server(connection, &posts).await?)
         };
-        match self.lend(ask).await {
+        match self.lease(ask).await {
             Ok(server) => {
                 let owner = Owner::new(&server, &posts.spelled(), &schema.ledger.spelled());
                 self.owner.last.store(Some(Arc::new(owner.clone())));
@@ -62,7 +62,7 @@ impl Database {
     }
 
     /// Has the name asked for again: it is not what stands in Redis, and perhaps not what PostgreSQL would say now.
-    pub fn doubt_owner(&self) {
+    pub fn invalidate_owner(&self) {
         self.owner.is_stale.store(true, SeqCst);
     }
 

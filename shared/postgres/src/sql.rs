@@ -75,7 +75,7 @@ pub struct Statements {
     /// go in sorted by key. Repeating the statement changes nothing.
     pub insert: String,
     /// For each foreign key of the ledger's viewers, by its name: gives those of the viewers `$1`, each as a text, whom it does not find.
-    pub strangers: Vec<(String, String)>,
+    pub unknown_viewers: Vec<(String, String)>,
     /// Gives up to sixteen pairs, as texts, that could be in the ledger and are not: viewers, users and authors that exist, with posts that
     /// exist.
     pub probe_candidates: String,
@@ -216,16 +216,16 @@ LEFT JOIN added ON added.post_id = known.id"
             others +=
                 &format!("UNION (SELECT p.{author} FROM {table} p WHERE p.{author} IS NOT NULL LIMIT 16)", author = posts.author);
         }
-        let strangers = users.iter().map(|UserKey { name, table, column }| {
+        let unknown_viewers = users.iter().map(|UserKey { name, table, column }| {
             let statement = format!(
                 "\
--- strangers
+-- unknown_viewers
 SELECT wanted.viewer::text FROM unnest($1::{viewer_sent}[]::{viewer}[]) AS wanted(viewer)
 WHERE NOT EXISTS (SELECT FROM {table} u WHERE u.{column} = wanted.viewer)"
             );
             (name.clone(), statement)
         });
-        let strangers = strangers.collect();
+        let unknown_viewers = unknown_viewers.collect();
         let some_posts = from_both_ends(&id.to_string(), &table.to_string(), post, 16);
         let probe_candidates = format!(
             "\
@@ -324,7 +324,7 @@ CREATE TABLE IF NOT EXISTS {ledger} (
             lock,
             post_type,
             insert,
-            strangers,
+            unknown_viewers,
             probe_candidates,
             probe,
             probe_known,

@@ -161,7 +161,7 @@ async fn locks_are_waited_for_no_longer_than_for_a_moment() {
         assert!(started.elapsed() < A_MOMENT, "{lock}: {:?}", started.elapsed());
         match stored {
             Ok(outcome) if lock.contains("post") && lock.contains("for update") => {
-                assert_eq!((outcome.held.len(), outcome.stored.len()), (1, 0));
+                assert_eq!((outcome.deferred.len(), outcome.stored.len()), (1, 0));
             }
             Ok(outcome) => {
                 assert_eq!((outcome.refused.len(), outcome.stored[&post("p")].added), (1, 1), "{lock}");
@@ -190,7 +190,7 @@ async fn a_databases_isolation_is_in_nobodys_way() {
                         let outcome = store(database, &wanted).await.unwrap();
                         assert!(outcome.refused.iter().all(|refused| refused.refusal.is_lock()), "{outcome:?}");
                         let refused: Vec<Pair> = outcome.refused.iter().map(|refused| wanted[refused.place]).collect();
-                        wanted = if outcome.held.is_empty() { refused } else { wanted };
+                        wanted = if outcome.deferred.is_empty() { refused } else { wanted };
                     }
                 }
             }

@@ -117,12 +117,12 @@ async fn they_are_found_with_one_query_and_without_the_right_to_it_by_halves() {
         world.add_users((0..2 * USERS).step_by(2)).await;
         let pairs = world.pairs(0..2 * USERS);
         let outcome = store(&world.database, &pairs).await.unwrap();
-        let strangers: HashSet<Pair> = world.pairs(0..2 * USERS).into_iter().filter(is_odd).collect();
-        assert_eq!(refused(&pairs, &outcome), strangers, "{id_type:?}");
+        let unknown_viewers: HashSet<Pair> = world.pairs(0..2 * USERS).into_iter().filter(is_odd).collect();
+        assert_eq!(refused(&pairs, &outcome), unknown_viewers, "{id_type:?}");
         assert_eq!(outcome.refused.len(), USERS);
         assert!(outcome.refused.iter().all(|refused| refused.refusal.constraint.as_deref() == Some("known")));
         let stored: i64 = outcome.stored.values().map(|stored| stored.added).sum();
-        assert_eq!((stored, outcome.held.len(), outcome.missing.len()), (USERS as i64, 0, 0));
+        assert_eq!((stored, outcome.deferred.len(), outcome.missing.len()), (USERS as i64, 0, 0));
         for post in [1, 2] {
             let post = id(id_type, post);
             assert_eq!(ledger_count(&world.client, &post).await, world.posts.views_count(&world.client, &post).await);

@@ -43,17 +43,17 @@ pub struct Report {
 pub async fn inspect(redis: &Client, allow_eviction: bool) -> Result<Report, Error> {
     let mut report = Report::default();
     if !redis.is_clustered() {
-        look_at(redis, allow_eviction, "", &mut report).await?;
+        inspect_server(redis, allow_eviction, "", &mut report).await?;
         return Ok(report);
     }
     for node in redis.cached_cluster_state().map(|state| state.unique_primary_nodes()).unwrap_or_default() {
         let prefix = format!("{node}: ");
-        look_at(&redis.with_cluster_node(node), allow_eviction, &prefix, &mut report).await?;
+        inspect_server(&redis.with_cluster_node(node), allow_eviction, &prefix, &mut report).await?;
     }
     Ok(report)
 }
 
-async fn look_at(redis: &impl ClientLike, allow_eviction: bool, prefix: &str, report: &mut Report) -> Result<(), Error> {
+async fn inspect_server(redis: &impl ClientLike, allow_eviction: bool, prefix: &str, report: &mut Report) -> Result<(), Error> {
     let info: String = match redis.info(None).await {
         Ok(info) => info,
         Err(error) if is_forbidden(&error) => {

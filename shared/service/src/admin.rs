@@ -2,7 +2,7 @@
 //!
 //! A probe is answered whoever else is connected: connections are always let in, and the one that has been silent for longest gives way.
 
-mod places;
+mod slots;
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 
-use self::places::{Place, Places};
+use self::slots::{Slot, Slots};
 use crate::{
     readiness::Readiness,
     request,
@@ -34,7 +34,7 @@ const MAX_BUFFER: usize = 32 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a route answers.
-pub enum Answering {
+pub enum RouteAnswer {
     /// At once.
     Now(Answer),
     /// When something is done. Connections that wait for it are beyond the listener's bound: the route has one of its own.
@@ -42,7 +42,7 @@ pub enum Answering {
 }
 
 /// A route of the binary's own: gives back nothing for paths that are not its own.
-pub type Route = Box<dyn Fn(&Request<Incoming>) -> Option<Answering> + Send + Sync>;
+pub type Route = Box<dyn Fn(&Request<Incoming>) -> Option<RouteAnswer> + Send + Sync>;
 
 /// What the listener answers with.
 pub struct Admin {
@@ -72,11 +72,11 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until it is dropped: an operator may look on until the very end.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
-    let places = Arc::new(Places::default());
+    let slots = Arc::new(Slots::default());
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(serve_connection(stream, Arc::clone(&admin), places.take()));
+                tokio::spawn(serve_connection(stream, Arc::clone(&admin), slots.take()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -86,14 +86,14 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, admin: Arc<Admin>, place: Place) {
-    let place = &place;
+async fn serve_connection(stream: TcpStream, admin: Arc<Admin>, slot: Slot) {
+    let slot = &slot;
     let service = service_fn(move |request| {
-        place.used();
+        slot.used();
         let admin = Arc::clone(&admin);
         async move {
-            let answer = admin.answer(&request, place).await;
-            place.used();
+            let answer = admin.answer(&request, slot).await;
+            slot.used();
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
@@ -108,12 +108,12 @@ async fn serve_connection(stream: TcpStream, admin: Arc<Admin>, place: Place) {
         result = connection => if let Err(error) = result {
             tracing::debug!(%error, "an operator's connection ended");
         },
-        () = place.wanted() => tracing::debug!("an operator's connection gave way to another one"),
+        () = slot.wanted() => tracing::debug!("an operator's connection gave way to another one"),
     }
 }
 
 impl Admin {
-    async fn answer(&self, request: &Request<Incoming>, place: &Place) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>, slot: &Slot) -> Answer {
         if request::is_ambiguous(request) {
             let message = "There must be one Host header, and one Authorization at most";
             return respond::closing(respond::error(StatusCode::BAD_REQUEST, message));
@@ -123,8 +123,8 @@ impl Admin {
             return respond::closing(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         match self.route.as_ref().and_then(|route| route(request)) {
-            Some(Answering::Now(answer)) => return answer,
-            Some(Answering::Later(answering)) => return place.waiting(answering).await,
+            Some(RouteAnswer::Now(answer)) => return answer,
+            Some(RouteAnswer::Later(answering)) => return slot.waiting(answering).await,
             None => {}
         }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);

@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use views_service::{
-    admin::{self, Admin, Answering},
+    admin::{self, Admin, RouteAnswer},
     readiness::Readiness,
     respond,
 };
@@ -36,8 +36,8 @@ async fn listener() -> (SocketAddr, watch::Sender<bool>) {
     let route: admin::Route = Box::new(move |request| {
         let (large, mut released) = (large.clone(), released.clone());
         match request.uri().path() {
-            "/large" => Some(Answering::Now(respond::json(StatusCode::OK, large))),
-            "/wait" => Some(Answering::Later(Box::pin(async move {
+            "/large" => Some(RouteAnswer::Now(respond::json(StatusCode::OK, large))),
+            "/wait" => Some(RouteAnswer::Later(Box::pin(async move {
                 released.wait_for(|released| *released).await.unwrap();
                 admin::live()
             }))),

@@ -86,7 +86,7 @@ impl Requirements {
                 report.foreign = owner.check(&self.keys, &found).err().map(|foreign| foreign.to_string());
                 if let Some(database) = self.database.as_ref().filter(|_| report.foreign.is_some()) {
                     // By the next look, PostgreSQL has been asked again.
-                    database.doubt_owner();
+                    database.invalidate_owner();
                 }
             }
             Err(error) if ownership::is_forbidden(&error) => {

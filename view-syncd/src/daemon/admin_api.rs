@@ -9,7 +9,7 @@ use hyper::{
 use serde::Serialize;
 use views_auth::{AuthError, Verifier};
 use views_service::{
-    admin::{Answering, Route},
+    admin::{Route, RouteAnswer},
     respond::{self, Answer},
 };
 
@@ -46,10 +46,10 @@ pub fn route(verifier: Arc<Verifier>, trigger_sender: TriggerSender) -> Route {
             Some(respond::method_not_allowed(METHOD, "POST"))
         };
         Some(match refusal {
-            Some(refusal) => Answering::Now(refusal),
+            Some(refusal) => RouteAnswer::Now(refusal),
             None => match trigger_sender.wait() {
-                Some(cycle) => Answering::Later(Box::pin(async { answer(cycle.await) })),
-                None => Answering::Now(respond::unavailable(TOO_MANY)),
+                Some(cycle) => RouteAnswer::Later(Box::pin(async { answer(cycle.await) })),
+                None => RouteAnswer::Now(respond::unavailable(TOO_MANY)),
             },
         })
     })

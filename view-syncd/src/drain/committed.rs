@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexSet;
 use views_core::ids::PostId;
-use views_postgres::insert::{Held, Outcome};
+use views_postgres::insert::{Deferred, Outcome};
 
 use super::{
     batch::{Batch, FoundDead},
@@ -121,7 +121,7 @@ impl Committed {
             self.refused.extend(pairs.dead_letters_of(&outcome.missing, NO_SUCH_POST));
         }
         self.outcome.stored.extend(outcome.stored);
-        self.outcome.held.extend(outcome.held);
+        self.outcome.deferred.extend(outcome.deferred);
         self.outcome.missing.extend(outcome.missing);
     }
 
@@ -129,7 +129,7 @@ impl Committed {
     pub(crate) fn locked(&self) -> impl Iterator<Item = &PostId> {
         let pair_locked = self.pair_locked.iter().filter_map(|place| self.posts.get_index(*place as usize));
         let left_out = self.left_out.iter().filter_map(|place| self.posts.get_index(*place as usize));
-        self.outcome.held.keys().chain(pair_locked).chain(left_out)
+        self.outcome.deferred.keys().chain(pair_locked).chain(left_out)
     }
 
     /// Returns the ids of all entries.
@@ -153,8 +153,8 @@ impl Committed {
         let open = |place: &u32| !self.acknowledged.contains(place) && !self.left_out.contains(place);
         for (place, (post, span)) in (0..).zip(self.posts.iter().zip(&self.spans)).filter(|(place, _)| open(place)) {
             let Some(span) = *span else { continue };
-            if let Some(why) = self.outcome.held.get(post) {
-                verdicts.deferred.insert(place, if *why == Held::Full { DeferReason::Full } else { DeferReason::Locked });
+            if let Some(why) = self.outcome.deferred.get(post) {
+                verdicts.deferred.insert(place, if *why == Deferred::Full { DeferReason::Full } else { DeferReason::Locked });
             } else if self.pair_locked.contains(&place) && !before.is_past_patience(post) {
                 verdicts.deferred.insert(place, DeferReason::PairLocked);
             } else if let Some(stored) = self.outcome.stored.get(post) {
@@ -171,7 +171,7 @@ impl Committed {
             let place_of = |post: &PostId| self.posts.get_index_of(post).and_then(|place| u32::try_from(place).ok());
             let waits = |post: &PostId| place_of(post).is_some_and(|place| verdicts.deferred.contains_key(&place));
             let stored = outcome.stored.extract_if(|post, _| waits(post)).collect();
-            self.outcome = Outcome { stored, held: outcome.held, ..Outcome::default() };
+            self.outcome = Outcome { stored, deferred: outcome.deferred, ..Outcome::default() };
         }
         verdicts.changes = outcome.stored.into_iter().map(|(post, stored)| (post, stored.views, stored.added)).collect();
         verdicts

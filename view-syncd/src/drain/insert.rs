@@ -106,7 +106,7 @@ impl Insertion<'_> {
 
 fn extend(outcome: &mut Outcome, more: Outcome) {
     outcome.stored.extend(more.stored);
-    outcome.held.extend(more.held);
+    outcome.deferred.extend(more.deferred);
     outcome.missing.extend(more.missing);
     outcome.refused.extend(more.refused);
 }

@@ -157,7 +157,7 @@ async fn store_members(reconciler: &mut Reconciler, members: &mut Members) -> Re
         }
     }
     dead.extend(pairs.dead_letters_of(&outcome.missing, NO_SUCH_POST).into_iter().map(|(_, dead_letter)| dead_letter));
-    members.incomplete.extend(outcome.held.into_keys());
+    members.incomplete.extend(outcome.deferred.into_keys());
     dead_letters::add(&mut reconciler.session, dead).await?;
     let mut added = 0;
     for (post, stored) in outcome.stored {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use views_core::ids::PostId;
-use views_postgres::ledger::{self, Belief, Truth};
+use views_postgres::ledger::{self, CachedPost, Difference};
 
 use super::{
     drains::Drains,
@@ -26,24 +26,25 @@ pub(crate) async fn reconcile(
     if states.is_empty() {
         return Ok(());
     }
-    let belief = |(post, state): (&PostId, &PostState)| Belief {
+    let cached = |(post, state): (&PostId, &PostState)| CachedPost {
         post: *post,
         views: state.persisted,
         author: state.author.as_deref().unwrap_or_default().to_owned(),
     };
-    let mut beliefs: Vec<Belief> = states.iter().map(belief).collect();
+    let mut cached_posts: Vec<CachedPost> = states.iter().map(cached).collect();
     // In their order, PostgreSQL finds neighbours side by side.
-    beliefs.sort_unstable();
-    let mut truths = ledger::compare(&reconciler.context().database, &beliefs).await?;
+    cached_posts.sort_unstable();
+    let mut differences = ledger::compare(&reconciler.context().database, &cached_posts).await?;
     reconciler.context().progress.made();
 
-    let missing: Vec<PostId> = truths.iter().filter(|(_, truth)| **truth == Truth::Missing).map(|(post, _)| *post).collect();
+    let missing: Vec<PostId> =
+        differences.iter().filter(|(_, difference)| **difference == Difference::Missing).map(|(post, _)| *post).collect();
     remove_missing(reconciler, drains, &missing, &mut states, report).await?;
 
     let without_author: Vec<PostId> = states.iter().filter(|(_, state)| !state.has_author()).map(|(post, _)| *post).collect();
     hydrate(reconciler.context(), &without_author).await?;
     for post in &without_author {
-        truths.remove(post);
+        differences.remove(post);
     }
     // Those that are not as expected are read a second time: view-ingest adds to the set and to `recorded` with two commands, and the first time
     // may have fallen in between.
@@ -55,12 +56,12 @@ pub(crate) async fn reconcile(
     report.note_unacknowledged(states.iter().filter(|(_, state)| state.recorded != state.acked).map(|(post, _)| *post));
     let has_regressed = |(post, state): &(&PostId, &PostState)| {
         state.regressed
-            || matches!(truths.get(*post), Some(Truth::Exists { views, .. }) if state.persisted.is_some_and(|known| known > *views))
+            || matches!(differences.get(*post), Some(Difference::Exists { views, .. }) if state.persisted.is_some_and(|known| known > *views))
     };
     report.regressed.extend(states.iter().filter(has_regressed).map(|(post, _)| *post));
 
-    let beliefs = beliefs.into_iter().map(|belief| (belief.post, belief)).collect();
-    refresh(&mut reconciler.session, drains, &states, &truths, &beliefs, report).await?;
+    let cached_posts = cached_posts.into_iter().map(|cached| (cached.post, cached)).collect();
+    refresh(&mut reconciler.session, drains, &states, &differences, &cached_posts, report).await?;
     let with_foreign_members = states.iter().filter(|(_, state)| state.has_foreign_members()).map(|(post, _)| *post);
     report.with_foreign_members.extend(with_foreign_members);
     report.with_foreign_members.retain(|post| !report.regressed.contains(post));

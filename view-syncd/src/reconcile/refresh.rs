@@ -3,32 +3,32 @@
 use std::collections::HashMap;
 
 use views_core::ids::PostId;
-use views_postgres::ledger::{Belief, Truth};
+use views_postgres::ledger::{CachedPost, Difference};
 use views_redis::scripts::Adjustment;
 
 use super::{adjust::adjust, drains::Drains, post_state::PostState, report::ScanReport};
 use crate::{error::Failure, owned_session::OwnedSession};
 
-/// Writes what PostgreSQL has otherwise, and a time to live where there is none. A post that is in order costs no command. `beliefs`
+/// Writes what PostgreSQL has otherwise, and a time to live where there is none. A post that is in order costs no command. `cached_posts`
 /// are what Redis had before PostgreSQL was asked.
 pub(crate) async fn refresh(
     session: &mut OwnedSession,
     drains: &mut impl Drains,
     states: &HashMap<PostId, PostState>,
-    truths: &HashMap<PostId, Truth>,
-    beliefs: &HashMap<PostId, Belief>,
+    differences: &HashMap<PostId, Difference>,
+    cached_posts: &HashMap<PostId, CachedPost>,
     report: &mut ScanReport,
 ) -> Result<(), Failure> {
     let mut adjustments = Vec::new();
     for (post, state) in states {
         let mut adjustment = Adjustment::of(*post);
-        if let Some(belief) = beliefs.get(post)
-            && let Some(Truth::Exists { views, author }) = truths.get(post).filter(|_| state.has_meta)
+        if let Some(cached) = cached_posts.get(post)
+            && let Some(Difference::Exists { views, author }) = differences.get(post).filter(|_| state.has_meta)
         {
             // Some pairs of a post that is deferred may be stored, and are not acknowledged.
             adjustment.views = (state.persisted != Some(*views) && !drains.defers(post)).then_some(*views);
-            adjustment.known = belief.views;
-            adjustment.author = (belief.author != *author).then(|| [belief.author.clone(), author.clone()]);
+            adjustment.known = cached.views;
+            adjustment.author = (cached.author != *author).then(|| [cached.author.clone(), author.clone()]);
         }
         if adjustment.views.is_some() || adjustment.author.is_some() || state.without_ttl {
             adjustments.push(adjustment);

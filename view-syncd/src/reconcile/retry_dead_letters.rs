@@ -149,14 +149,14 @@ async fn retry_page(reconciler: &mut Reconciler, dead_letters: Vec<StoredDeadLet
     let known: HashMap<PostId, Option<i64>> = states.into_iter().map(|(post, state)| (post, state.persisted)).collect();
     let outcome = reconciler.shared.inserter.run(&pairs).await?;
     failpoints::at("offer::after_commit");
-    if outcome.refused.iter().any(|refused| refused.refusal.is_lock()) || !outcome.held.is_empty() {
+    if outcome.refused.iter().any(|refused| refused.refusal.is_lock()) || !outcome.deferred.is_empty() {
         reconciler.shared.dead_letter_timer.start();
     }
     let refused: HashSet<(PostId, ViewerId)> = outcome.refused.iter().filter_map(|refused| pairs.ids(refused.place)).collect();
 
     write_counts(reconciler, &outcome, &known).await?;
     let stays = |post: &PostId, viewer: &ViewerId| {
-        outcome.held.contains_key(post)
+        outcome.deferred.contains_key(post)
             || outcome.missing.contains(post)
             || refused.contains(&(*post, *viewer))
             || unfit.contains(&(post.as_str().into(), viewer.as_str().into()))

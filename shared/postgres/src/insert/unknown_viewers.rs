@@ -17,12 +17,16 @@ impl<P: PairList> Insert<'_, P> {
     ///
     /// # Errors
     /// [`DatabaseError`] when the server is away.
-    pub(super) async fn leave_strangers_out(&mut self, range: &Range<usize>, refusal: &Refusal) -> Result<bool, DatabaseError> {
+    pub(super) async fn leave_out_unknown_viewers(
+        &mut self,
+        range: &Range<usize>,
+        refusal: &Refusal,
+    ) -> Result<bool, DatabaseError> {
         if refusal.state != SqlState::FOREIGN_KEY_VIOLATION {
             return Ok(false);
         }
         let schema = self.database.schema().await?;
-        let key = schema.statements.strangers.iter().find(|(key, _)| refusal.constraint.as_ref() == Some(key));
+        let key = schema.statements.unknown_viewers.iter().find(|(key, _)| refusal.constraint.as_ref() == Some(key));
         let Some((_, statement)) = key else { return Ok(false) };
         let viewers: BTreeSet<&str> = self.rest(range).map(|(_, (_, viewer, _))| viewer).collect();
         let viewers = SentIds::new(schema.viewer_type, viewers.into_iter().map(Cow::Borrowed).collect())?;
@@ -33,8 +37,8 @@ impl<P: PairList> Insert<'_, P> {
             // Then they are searched for.
             Err(_) => return Ok(false),
         };
-        let strangers: HashSet<&str> = rows.iter().map(|row| row.get(0)).collect();
-        let (bad, good): (Vec<_>, Vec<_>) = self.rest(range).partition(|(_, (_, viewer, _))| strangers.contains(viewer));
+        let unknown_viewers: HashSet<&str> = rows.iter().map(|row| row.get(0)).collect();
+        let (bad, good): (Vec<_>, Vec<_>) = self.rest(range).partition(|(_, (_, viewer, _))| unknown_viewers.contains(viewer));
         let places: Vec<usize> = bad.into_iter().map(|(place, _)| place).collect();
         if places.is_empty() || (good.is_empty() && !self.is_proven) {
             return Ok(false);

@@ -27,7 +27,7 @@ const LONGEST_AGE_TO_REFUSE: Duration = Duration::from_secs(1);
 pub(crate) struct SchemaCache {
     current: ArcSwapOption<Schema>,
     /// Whether something has happened that may have changed the tables, or may have led to another server.
-    suspect: Arc<AtomicBool>,
+    invalidate: Arc<AtomicBool>,
     /// Held while it is read. When that last failed for want of an answer.
     reading: Mutex<Option<Instant>>,
 }
@@ -47,7 +47,7 @@ impl Database {
     /// # Errors
     /// As of [`schema`](Self::schema).
     pub async fn schema_no_older_than(&self, age: Duration) -> Result<Arc<Schema>, DatabaseError> {
-        self.look_for_losses();
+        self.check_for_losses();
         self.schema.no_older_than(age, || self.load_schema(Purpose::Work)).await
     }
 
@@ -57,7 +57,7 @@ impl Database {
     /// # Errors
     /// As of [`schema`](Self::schema).
     pub async fn schema_for_refusal(&self) -> Result<Arc<Schema>, DatabaseError> {
-        self.look_for_losses();
+        self.check_for_losses();
         self.schema.for_refusal(|| self.load_schema(Purpose::Work)).await
     }
 
@@ -70,10 +70,10 @@ impl Database {
     }
 
     /// A connection that ended while nobody used it is no error of anybody's, but the next one may lead to another server.
-    pub(crate) fn look_for_losses(&self) {
+    pub(crate) fn check_for_losses(&self) {
         if !self.pool.retain(|connection, _| !connection.is_closed()).removed.is_empty() {
-            self.schema.suspect();
-            self.doubt_owner();
+            self.schema.invalidate();
+            self.invalidate_owner();
         }
     }
 
@@ -102,20 +102,20 @@ impl Database {
             connection.batch_execute(COMMIT).await?;
             Ok(schema)
         };
-        Ok(self.lend(load).await??)
+        Ok(self.lease(load).await??)
     }
 }
 
 impl SchemaCache {
     /// Has the schema read anew before it is used next: a connection was lost, or opened.
-    pub(crate) fn suspect(&self) {
-        self.suspect.store(true, SeqCst);
+    pub(crate) fn invalidate(&self) {
+        self.invalidate.store(true, SeqCst);
     }
 
-    /// A way to call [`suspect`](Self::suspect) that may be given away.
-    pub(crate) fn suspicion(&self) -> impl Fn() + Send + Sync + 'static {
-        let suspect = Arc::clone(&self.suspect);
-        move || suspect.store(true, SeqCst)
+    /// A way to call [`invalidate`](Self::suspect) that may be given away.
+    pub(crate) fn invalidator(&self) -> impl Fn() + Send + Sync + 'static {
+        let invalidate = Arc::clone(&self.invalidate);
+        move || invalidate.store(true, SeqCst)
     }
 
     /// Forgets the schema: PostgreSQL has refused what was made from it.
@@ -143,7 +143,7 @@ impl SchemaCache {
                 self.current.store(Some(Arc::clone(&schema)));
                 // Whatever was suspected before the catalogue answered, this is the answer. That the reading itself may have opened a
                 // connection is no reason to read again.
-                self.suspect.store(false, SeqCst);
+                self.invalidate.store(false, SeqCst);
                 Ok(schema)
             }
             Err(error) => {
@@ -172,7 +172,7 @@ impl SchemaCache {
 
     fn recent(&self, age: Duration) -> Option<Arc<Schema>> {
         let schema = self.current.load();
-        let schema = schema.as_ref().filter(|schema| !self.suspect.load(SeqCst) && !schema.is_older_than(age))?;
+        let schema = schema.as_ref().filter(|schema| !self.invalidate.load(SeqCst) && !schema.is_older_than(age))?;
         Some(Arc::clone(schema))
     }
 }

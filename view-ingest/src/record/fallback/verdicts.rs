@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use views_core::ids::{PostId, ViewerId};
 use views_postgres::{
     insert::Outcome as Inserted,
-    ledger::{Pair, Seen},
+    ledger::{Pair, PostSnapshot},
 };
 
 use crate::record::request::{Status, Unavailable};
@@ -73,7 +73,7 @@ impl Verdicts {
         for pair in refused.filter_map(|place| pairs.get(place)) {
             self.posts.entry(pair.post).or_default().refuse(pair.viewer);
         }
-        for post in inserted.held.into_keys() {
+        for post in inserted.deferred.into_keys() {
             let verdict = self.posts.entry(post).or_default();
             for pair in &pairs[places_of(pairs, &post)] {
                 verdict.refuse(pair.viewer);
@@ -84,9 +84,9 @@ impl Verdicts {
     }
 
     /// Notes what was seen of posts and of viewers whose views were not taken. A post that was looked for and is not there is missing.
-    pub(super) fn see(&mut self, wanted: impl IntoIterator<Item = PostId>, mut seen: HashMap<PostId, Seen>) {
+    pub(super) fn see(&mut self, wanted: impl IntoIterator<Item = PostId>, mut seen: HashMap<PostId, PostSnapshot>) {
         for post in wanted {
-            let Some(Seen { views, author, viewers }) = seen.remove(&post) else {
+            let Some(PostSnapshot { views, author, viewers }) = seen.remove(&post) else {
                 self.missing.insert(post);
                 continue;
             };

@@ -19,14 +19,14 @@ const MAX_AGE: f64 = 60.0;
 
 /// Good tokens, each with whom it speaks for. Never one that is not good: those cost whoever sends them, and nobody else's place.
 #[derive(Debug)]
-pub(super) struct KnownTokens {
-    tokens: Cache<Box<[u8]>, Known, ByLength>,
+pub(super) struct TokenCache {
+    tokens: Cache<Box<[u8]>, CachedToken, ByLength>,
     /// Grows with each change of the key. What an old key let in is worth nothing.
     keys: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct CachedToken {
     identity: Identity,
     /// In seconds since 1970.
     until: f64,
@@ -36,13 +36,13 @@ struct Known {
 #[derive(Debug, Clone)]
 struct ByLength;
 
-impl Weighter<Box<[u8]>, Known> for ByLength {
-    fn weight(&self, token: &Box<[u8]>, _: &Known) -> u64 {
+impl Weighter<Box<[u8]>, CachedToken> for ByLength {
+    fn weight(&self, token: &Box<[u8]>, _: &CachedToken) -> u64 {
         token.len() as u64 + OVERHEAD
     }
 }
 
-impl Default for KnownTokens {
+impl Default for TokenCache {
     fn default() -> Self {
         let usual = MAX_BYTES / (2 * OVERHEAD);
         let tokens = Cache::with_weighter(usize::try_from(usual).unwrap_or(usize::MAX), MAX_BYTES, ByLength);
@@ -50,7 +50,7 @@ impl Default for KnownTokens {
     }
 }
 
-impl KnownTokens {
+impl TokenCache {
     /// Whom a token speaks for, if it was found good a moment ago and has not expired since.
     pub(super) fn get(&self, token: &[u8]) -> Option<Identity> {
         let known = self.tokens.get(token)?;
@@ -67,7 +67,7 @@ impl KnownTokens {
         let now = now();
         let until = exp.min(now + MAX_AGE);
         if now < until {
-            self.tokens.insert(token.into(), Known { identity, until, keys });
+            self.tokens.insert(token.into(), CachedToken { identity, until, keys });
         }
     }
 
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_token_is_known_until_it_expires() {
-        let known = KnownTokens::default();
+        let known = TokenCache::default();
         known.keep(b"good", identity(), now() + 1_000.0, 0);
         known.keep(b"over", identity(), now() - 0.001, 0);
         assert_eq!(known.get(b"good"), Some(identity()));
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn nothing_of_an_old_key_outlives_it() {
-        let known = KnownTokens::default();
+        let known = TokenCache::default();
         known.keep(b"a", identity(), now() + 1_000.0, known.keys());
         let keys_before = known.keys();
         known.forget();
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_memory_is_bounded() {
-        let known = KnownTokens::default();
+        let known = TokenCache::default();
         for number in 0..100_000_u32 {
             known.keep(&[number.to_be_bytes(); 64].concat(), identity(), f64::MAX, 0);
         }

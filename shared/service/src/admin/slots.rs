@@ -17,16 +17,16 @@ const MAX_CONNECTIONS: usize = 512;
 
 /// All places of a listener.
 #[derive(Debug, Default)]
-pub(super) struct Places(Mutex<Occupants>);
+pub(super) struct Slots(Mutex<Holders>);
 
 #[derive(Debug, Default)]
-struct Occupants {
+struct Holders {
     next: u64,
-    all: BTreeMap<u64, Occupant>,
+    all: BTreeMap<u64, Holder>,
 }
 
 #[derive(Debug)]
-struct Occupant {
+struct Holder {
     /// When a request last came or was answered.
     since: Instant,
     standing: Standing,
@@ -45,20 +45,20 @@ enum Standing {
 
 /// A connection's place, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct Slot {
+    slots: Arc<Slots>,
     number: u64,
     leave: Arc<Notify>,
 }
 
-impl Places {
+impl Slots {
     /// Takes a place for a new connection, and has those leave that have been idle or incomplete for longest and are too many.
-    pub(super) fn take(self: &Arc<Self>) -> Place {
+    pub(super) fn take(self: &Arc<Self>) -> Slot {
         let leave = Arc::new(Notify::new());
-        let mut occupants = self.occupants();
+        let mut holders = self.holders();
         loop {
-            let number = occupants.placed().count();
-            let Some(longest) = occupants.placed().min_by_key(|occupant| occupant.since) else { break };
+            let number = holders.placed().count();
+            let Some(longest) = holders.placed().min_by_key(|occupant| occupant.since) else { break };
             let may_stay = number < MAX_CONNECTIONS && longest.since.elapsed() < TIME_TO_ASK;
             if number < MAX_PLACES || may_stay {
                 break;
@@ -66,26 +66,26 @@ impl Places {
             longest.standing = Standing::Leaving;
             longest.leave.notify_one();
         }
-        let number = occupants.next;
-        occupants.next += 1;
-        let occupant = Occupant { since: Instant::now(), standing: Standing::Placed, leave: Arc::clone(&leave) };
-        occupants.all.insert(number, occupant);
-        drop(occupants);
-        Place { places: Arc::clone(self), number, leave }
+        let number = holders.next;
+        holders.next += 1;
+        let occupant = Holder { since: Instant::now(), standing: Standing::Placed, leave: Arc::clone(&leave) };
+        holders.all.insert(number, occupant);
+        drop(holders);
+        Slot { slots: Arc::clone(self), number, leave }
     }
 
-    fn occupants(&self) -> MutexGuard<'_, Occupants> {
+    fn holders(&self) -> MutexGuard<'_, Holders> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Occupants {
-    fn placed(&mut self) -> impl Iterator<Item = &mut Occupant> {
+impl Holders {
+    fn placed(&mut self) -> impl Iterator<Item = &mut Holder> {
         self.all.values_mut().filter(|occupant| occupant.standing == Standing::Placed)
     }
 }
 
-impl Place {
+impl Slot {
     /// A request has come, or has been answered.
     pub(super) fn used(&self) {
         self.change(|occupant| occupant.since = Instant::now());
@@ -105,22 +105,22 @@ impl Place {
             self.leave.notified().await;
             // It may have begun to wait in that very moment.
             let leaving =
-                self.places.occupants().all.get(&self.number).is_none_or(|occupant| occupant.standing == Standing::Leaving);
+                self.slots.holders().all.get(&self.number).is_none_or(|occupant| occupant.standing == Standing::Leaving);
             if leaving {
                 return;
             }
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Occupant)) {
-        if let Some(occupant) = self.places.occupants().all.get_mut(&self.number) {
+    fn change(&self, change: impl FnOnce(&mut Holder)) {
+        if let Some(occupant) = self.slots.holders().all.get_mut(&self.number) {
             change(occupant);
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.places.occupants().all.remove(&self.number);
+        self.slots.holders().all.remove(&self.number);
     }
 }

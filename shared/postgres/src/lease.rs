@@ -14,13 +14,13 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection whose work is not done. When that is given up, by its deadline or because nobody waits for it any more, the server is told to
 /// do the same: what is not waited for must not go on holding locks, or a place among the server's connections. Nor does the connection go
 /// back to the pool, for its transaction may be open.
-pub(super) struct Lent {
+pub(super) struct Lease {
     /// There until it is given back.
     connection: Option<Object>,
     tls: MakeRustlsConnect,
 }
 
-impl Lent {
+impl Lease {
     pub(super) fn new(connection: Object, tls: MakeRustlsConnect) -> Self {
         Self { connection: Some(connection), tls }
     }
@@ -34,12 +34,12 @@ impl Lent {
     }
 
     /// Ends the loan, as the work is done.
-    pub(super) fn give_back(mut self) -> Option<Object> {
+    pub(super) fn release(mut self) -> Option<Object> {
         self.connection.take()
     }
 }
 
-impl Drop for Lent {
+impl Drop for Lease {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
         let (token, tls) = (connection.cancel_token(), self.tls.clone());

@@ -20,7 +20,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What PostgreSQL has of a post.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct PostSnapshot {
     /// The count.
     pub views: i64,
     /// The author in its canonical spelling; empty when the post has none.
@@ -33,7 +33,10 @@ pub struct Seen {
 ///
 /// # Errors
 /// [`DatabaseError`].
-pub async fn look(database: &Database, wanted: &HashMap<PostId, Vec<ViewerId>>) -> Result<HashMap<PostId, Seen>, DatabaseError> {
+pub async fn look(
+    database: &Database,
+    wanted: &HashMap<PostId, Vec<ViewerId>>,
+) -> Result<HashMap<PostId, PostSnapshot>, DatabaseError> {
     let mut seen = HashMap::with_capacity(wanted.len());
     if wanted.is_empty() {
         return Ok(seen);
@@ -57,7 +60,7 @@ pub async fn look(database: &Database, wanted: &HashMap<PostId, Vec<ViewerId>>) 
         for row in database.transact(&begin, &schema.statements.look, &params, COMMIT).await? {
             let Some((_, (post, _))) = at_place(&row, &open) else { continue };
             let viewers = row.get::<_, Vec<&str>>(3).into_iter().filter_map(|viewer| ViewerId::parse(viewer).ok()).collect();
-            seen.insert(**post, Seen { author: author_of(&row, 1), views: row.get(2), viewers });
+            seen.insert(**post, PostSnapshot { author: author_of(&row, 1), views: row.get(2), viewers });
         }
         open.retain(|(post, _)| !seen.contains_key(*post) && Spelling::may_differ(&schema, post));
         spelling = now.next();
