@@ -29,8 +29,8 @@ struct Args {
     max_batch: Setting,
     /// How many connections are served at once
     ///
-    /// For one connection more, the one that has been idle or incomplete longest gives way. Where all are being answered, the new one gets
-    /// a 503.
+    /// For one connection more, the one that has been idle or incomplete longest gives way. Where all are being
+    /// answered, the new one gets a 503.
     #[arg(long, env = "VIEW_INGEST_MAX_CONNECTIONS", default_value = "20000", value_name = "NUMBER")]
     max_connections: Setting,
     /// How many requests may wait for Redis, per worker; the next one gets a 503
@@ -39,14 +39,16 @@ struct Args {
     /// How many posts that could not be looked up are accepted while PostgreSQL is away; views of others get a 503
     #[arg(long, env = "VIEW_INGEST_MAX_UNSEEN_POSTS", default_value = "10000", value_name = "NUMBER")]
     max_unseen_posts: Setting,
-    /// How many views one account may send in a time, such as 60/1m; past them, 429 with Retry-After [default: no limit]
+    /// How many views one account may send in a time, such as 60/1m; past them, 429 with Retry-After [default: no
+    /// limit]
     ///
-    /// With 60/1m an account may send 60 views at once, and one a second follows. A batch costs as many as it has distinct posts, and is
-    /// taken whole or refused whole; one that is larger than the whole rate costs all of it. Repeated views, and those of unknown posts,
-    /// cost as much as new ones; reads cost nothing. `view_ingest_views_rate_limited_total` counts the views that were refused.
+    /// With 60/1m an account may send 60 views at once, and one a second follows. A batch costs as many as it has
+    /// distinct posts, and is taken whole or refused whole; one that is larger than the whole rate costs all of it.
+    /// Repeated views, and those of unknown posts, cost as much as new ones; reads cost nothing.
+    /// `view_ingest_views_rate_limited_total` counts the views that were refused.
     ///
-    /// Each process counts for itself, so N of them behind a load balancer allow up to N times the rate. The last 100,000 accounts are
-    /// remembered, in about 50 MiB; one that is forgotten may send the full rate again.
+    /// Each process counts for itself, so N of them behind a load balancer allow up to N times the rate. The last
+    /// 100,000 accounts are remembered, in about 50 MiB; one that is forgotten may send the full rate again.
     #[arg(long, env = "VIEW_INGEST_VIEWER_RATE", value_name = "NUMBER/TIME")]
     viewer_rate: Option<Setting>,
     /// How many threads serve requests [default: half the number of processors]
@@ -138,7 +140,7 @@ impl Settings {
     /// # Errors
     /// The exit status to end with, after everything that is wrong has been printed.
     pub(crate) fn read() -> Result<(Self, LogSettings), ExitCode> {
-        let args: Args = parse_args(Args::command(), std::env::args_os())?;
+        let args: Args = parse_args(&Args::command(), std::env::args_os())?;
         args.resolve().map_err(|problems| problems.report("view-ingest"))
     }
 }
@@ -147,8 +149,9 @@ impl Args {
     fn resolve(&self) -> Result<(Settings, LogSettings), Problems> {
         let mut problems = Problems::default();
         let p = &mut problems;
-        // The other half is for Redis, the system's network and whoever sends the requests. With fewer workers, batches are larger and views
-        // seldom go from one thread to another, which saves more than a second thread on two processors brings.
+        // The other half is for Redis, the system's network and whoever sends the requests. With fewer workers, batches
+        // are larger and views seldom go from one thread to another, which saves more than a second thread on two
+        // processors brings.
         let half_the_processors = || std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
         let limits = Limits {
             max_batch: p.number(&self.max_batch, 1..=1_000),

@@ -1,4 +1,5 @@
-//! Connections: who is let in, what each of them is waited for, and requests that are handed to a [`connection::Handler`]. It knows no API.
+//! Connections: who is let in, what each of them is waited for, and requests that are handed to a
+//! [`connection::Handler`]. It knows no API.
 
 pub(crate) mod admission;
 pub(crate) mod body;

@@ -1,7 +1,8 @@
 //! From requests to verdicts: the stages that a batch of views and reads goes through, and what they work with.
 //!
-//! `recorder` makes batches of [`request`]s and takes them through `group`, `check`, `write` and `verdict`; what Redis does not take goes
-//! through `fallback`, what Redis does not know of a post through `lookup`. No stage knows the recorder.
+//! `recorder` makes batches of [`request`]s and takes them through `group`, `check`, `write` and `verdict`; what Redis
+//! does not take goes through `fallback`, what Redis does not know of a post through `lookup`. No stage knows the
+//! recorder.
 
 pub(crate) mod breaker;
 mod check;

@@ -103,8 +103,8 @@ impl Worker {
             }
         }
         if !from_systemd {
-            // Whoever waits in the accept queue was told by the system that they are connected. There is an end to it: under load, somebody
-            // always is.
+            // Whoever waits in the accept queue was told by the system that they are connected. There is an end to it:
+            // under load, somebody always is.
             let rest = async {
                 while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
                     acceptor.admit(stream, &mut serving);

@@ -147,11 +147,11 @@ impl Settings {
 /// # Errors
 /// The exit status to end with, after the help text or everything that is wrong has been printed.
 pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Settings, ExitCode> {
-    let args: Args = parse_args(command(), args)?;
+    let args: Args = parse_args(&command(), args)?;
     args.resolve().map_err(|problems| problems.report("view-syncd"))
 }
 
-/// The command line. Every flag is global, so that it may stand before or behind the command.
+/// Returns the command line. Every flag is global, so that it may stand before or behind the command.
 fn command() -> clap::Command {
     Args::command().mut_args(|arg| arg.global(true))
 }
@@ -183,7 +183,8 @@ impl Args {
     }
 
     fn resolve_command(&self, p: &mut Problems) -> Option<Command> {
-        // All are resolved whatever the command, so that a typing error in the daemon's settings shows with the first command that is tried.
+        // All are resolved whatever the command, so that a typing error in the daemon's settings shows with the first
+        // command that is tried.
         let admin_listen = p.address(&self.admin_listen);
         let interval = p.duration(&self.interval, SECOND);
         let shutdown_timeout = p.duration(&self.shutdown_timeout, SECOND);

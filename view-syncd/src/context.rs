@@ -1,4 +1,5 @@
-//! What belongs to the process: the clients of both stores, the settings, and what operators see. Every part of the work holds it.
+//! What belongs to the process: the clients of both stores, the settings, and what operators see. Every part of the
+//! work holds it.
 
 pub mod backoff;
 pub mod health;
@@ -30,8 +31,8 @@ use crate::{
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 /// One task does all the work; a second connection serves while a broken one is being given up.
 const CONNECTIONS: usize = 3;
-/// A full batch is sorted and joined in memory. Nothing is compiled: the planner takes a statement for so costly that it has the server
-/// spend four tenths of a second on compiling what then runs for as long.
+/// A full batch is sorted and joined in memory. Nothing is compiled: the planner takes a statement for so costly that
+/// it has the server spend four tenths of a second on compiling what then runs for as long.
 const SESSION_OPTIONS: &str = "-c jit=off -c work_mem=64MB";
 
 /// What belongs to the process.
@@ -95,7 +96,8 @@ impl Context {
         if self.stop.is_cancelled() { Err(Failure::Stopped) } else { Ok(()) }
     }
 
-    /// Notes a failure for operators: in the metrics of the store that failed, and in the health, of which `note` knows the part.
+    /// Notes a failure for operators: in the metrics of the store that failed, and in the health, of which `note` knows
+    /// the part.
     pub(crate) fn note_failure(&self, failure: &Failure, note: impl Fn(&Health, Option<String>)) {
         match failure {
             Failure::Stopped => return,

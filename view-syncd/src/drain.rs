@@ -1,11 +1,11 @@
 //! The drain of one outbox: read a batch, store it, and only then acknowledge it in Redis.
 //!
-//! It waits for nobody: what others have locked in PostgreSQL is left for later (see `drain/deferred.rs`), and everything else is stored.
-//! A crash anywhere repeats work and changes nothing: pairs that are in the ledger are not counted again, and entries that are gone are
-//! not acknowledged again.
+//! It waits for nobody: what others have locked in PostgreSQL is left for later (see `drain/deferred.rs`), and
+//! everything else is stored. A crash anywhere repeats work and changes nothing: pairs that are in the ledger are not
+//! counted again, and entries that are gone are not acknowledged again.
 //!
-//! The way of an entry: `batch` reads it, `insert` brings the batch into PostgreSQL, `committed` has what PostgreSQL has said of it, and
-//! `acknowledge` tells Redis and the world.
+//! The way of an entry: `batch` reads it, `insert` brings the batch into PostgreSQL, `committed` has what PostgreSQL
+//! has said of it, and `acknowledge` tells Redis and the world.
 
 pub(crate) mod acknowledge;
 pub(crate) mod batch;
@@ -48,7 +48,8 @@ use crate::{
 
 /// Pairs that are stored without waiting for a full batch.
 const FIRST_BATCH: usize = 20_000;
-/// Full batches that one step takes. After as many, which is about a minute, the caller has its turn: there may be posts to be scanned.
+/// Full batches that one step takes. After as many, which is about a minute, the caller has its turn: there may be
+/// posts to be scanned.
 const MOST_BATCHES: usize = 64;
 /// How soon it is looked again at an outbox in which everything waits for locks.
 const DEFERRED_PAUSE: Duration = Duration::from_millis(250);
@@ -102,7 +103,8 @@ impl Drain {
         self.finish(result)
     }
 
-    /// Notes how a step ended. After a failure the outbox is read again from its start: who knows what it looks like when Redis is back.
+    /// Notes how a step ended. After a failure the outbox is read again from its start: who knows what it looks like
+    /// when Redis is back.
     pub(crate) fn finish(&mut self, result: Result<Drained, Failure>) -> Result<Drained, Failure> {
         if result.is_err() {
             self.forget();
@@ -134,7 +136,8 @@ impl Drain {
         self.note(&result.map(|()| Drained::Idle));
     }
 
-    /// Tells operators how a step ended. Only what was really stored, or that there is nothing to store, makes it well again.
+    /// Tells operators how a step ended. Only what was really stored, or that there is nothing to store, makes it well
+    /// again.
     fn note(&mut self, result: &Result<Drained, Failure>) {
         self.context.progress.made();
         let deferred = &mut self.outbox.deferred;
@@ -207,14 +210,15 @@ impl Drain {
         Ok(Drained::Idle)
     }
 
-    /// Returns how many pairs do not wait for more. Where there are many, PostgreSQL begins with these while the first full batch is read.
+    /// Returns how many pairs do not wait for more. Where there are many, PostgreSQL begins with these while the first
+    /// full batch is read.
     fn first_batch(&self) -> usize {
         self.context.settings.batch_size.min(FIRST_BATCH)
     }
 
-    /// Stores and acknowledges what has been read and, where that is a full batch, some more: while PostgreSQL stores a batch, the one before
-    /// it is acknowledged in Redis, and the one behind it is read. `last` is the last entry of what has been read. Returns the last entry of all
-    /// batches, and how many pairs were stored and acknowledged.
+    /// Stores and acknowledges what has been read and, where that is a full batch, some more: while PostgreSQL stores a
+    /// batch, the one before it is acknowledged in Redis, and the one behind it is read. `last` is the last entry of
+    /// what has been read. Returns the last entry of all batches, and how many pairs were stored and acknowledged.
     async fn drain_batches(&mut self, mut last: EntryId) -> Result<(EntryId, usize), Failure> {
         let mut limit = self.first_batch();
         let mut before: Option<Committed> = None;
@@ -252,8 +256,8 @@ impl Drain {
         Ok((last, pairs))
     }
 
-    /// Stores a batch, and does in Redis meanwhile what can be done. Returns what is to be acknowledged of it, and how many pairs of the batch
-    /// before are acknowledged.
+    /// Stores a batch, and does in Redis meanwhile what can be done. Returns what is to be acknowledged of it, and how
+    /// many pairs of the batch before are acknowledged.
     async fn store_batch(
         &mut self,
         batch: Batch,
@@ -261,7 +265,8 @@ impl Drain {
         goes_on: bool,
         schema: &Schema,
     ) -> Result<(Committed, usize), Failure> {
-        // Later pairs of a post that is locked wait behind its first ones, and the batch before this one has shown by now what is locked.
+        // Later pairs of a post that is locked wait behind its first ones, and the batch before this one has shown by
+        // now what is locked.
         let locked: HashSet<PostId> = self.deferred().posts().chain(before.iter().flat_map(Committed::locked)).copied().collect();
         let (mut committed, pairs) = Committed::new(batch, &locked);
         if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
@@ -288,7 +293,8 @@ impl Drain {
         }
     }
 
-    /// Does in Redis what can be done while PostgreSQL stores a batch. Returns how many pairs of the batch before are acknowledged.
+    /// Does in Redis what can be done while PostgreSQL stores a batch. Returns how many pairs of the batch before are
+    /// acknowledged.
     async fn work_beside(&mut self, before: Option<Committed>, goes_on: bool, schema: &Schema) -> Result<usize, Failure> {
         let mut acknowledged = 0;
         if let Some(mut before) = before {

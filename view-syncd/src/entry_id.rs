@@ -21,7 +21,8 @@ impl EntryId {
     /// The highest id that an entry may have.
     pub(crate) const LAST: Self = Self { ms: u64::MAX, sequence: u64::MAX };
 
-    /// Returns the age of the entry, by the clock of Redis that is in its id and the local one. It is zero where the two disagree.
+    /// Returns the age of the entry, by the clock of Redis that is in its id and the local one. It is zero where the
+    /// two disagree.
     pub(crate) fn age(self) -> Duration {
         let ms = now_ms().saturating_sub(i64::try_from(self.ms).unwrap_or(i64::MAX));
         Duration::from_millis(u64::try_from(ms).unwrap_or(0))

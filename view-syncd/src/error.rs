@@ -52,7 +52,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// Returns whether Redis is well and refuses this one command for what the key holds (a key of another type, a field that is no number).
+/// Returns whether Redis is well and refuses this one command for what the key holds (a key of another type, a field
+/// that is no number).
 pub(crate) fn is_about_the_key(error: &RedisError) -> bool {
     error.code().is_some_and(Code::is_about_the_key)
 }

@@ -18,7 +18,8 @@ fn main() -> ExitCode {
         Command::Dead(_) => telemetry::start_aside(settings.logs),
         _ => telemetry::start(settings.logs),
     }
-    // One thread: the work is one step after the other, and each step that wakes another thread costs more than most steps do.
+    // One thread: the work is one step after the other, and each step that wakes another thread costs more than most
+    // steps do.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,

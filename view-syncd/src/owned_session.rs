@@ -1,4 +1,5 @@
-//! A session with Redis over which it is known whose the keys are: looked at before anything is taken out of them, or deleted.
+//! A session with Redis over which it is known whose the keys are: looked at before anything is taken out of them, or
+//! deleted.
 //!
 //! The look and what follows it go over the same connection, so that no other server comes in between.
 
@@ -35,7 +36,8 @@ impl OwnedSession {
         Self { context: Arc::clone(context), redis, owned_over: 0 }
     }
 
-    /// Demands that the keys are this ledger's. Where they have no owner (Redis is new, or has lost everything), they become so.
+    /// Demands that the keys are this ledger's. Where they have no owner (Redis is new, or has lost everything), they
+    /// become so.
     ///
     /// # Errors
     /// [`Failure::Foreign`] where they are another one's.
@@ -77,8 +79,8 @@ impl OwnedSession {
         }
     }
 
-    /// Sends commands over the connection over which the keys were found to be this ledger's; where that is gone, the owner is checked again
-    /// first.
+    /// Sends commands over the connection over which the keys were found to be this ledger's; where that is gone, the
+    /// owner is checked again first.
     ///
     /// # Errors
     /// [`Failure`], also where a reply is an error about the server: no other reply is to be relied on then.

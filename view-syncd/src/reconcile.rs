@@ -1,7 +1,8 @@
-//! The reconciler: every post in Redis is compared with PostgreSQL, page by page. It is the guarantee of consistency; the drain is for speed.
+//! The reconciler: every post in Redis is compared with PostgreSQL, page by page. It is the guarantee of consistency;
+//! the drain is for speed.
 //!
-//! It runs no drain and has no part of an outbox. Where it can be interrupted it gives the drains of the process their turn, by the trait
-//! `Drains` that the caller implements.
+//! It runs no drain and has no part of an outbox. Where it can be interrupted it gives the drains of the process their
+//! turn, by the trait `Drains` that the caller implements.
 
 pub(crate) mod adjust;
 pub(crate) mod drains;

@@ -34,11 +34,12 @@ pub struct KeyArgs {
     jwt_allow_weak_secret: Setting,
     /// A PEM file with the public keys of RS256, ES256 or EdDSA tokens, any number of them
     ///
-    /// A key's kind decides: RSA of 2,048 bits or more verifies RS256, P-256 ES256, and Ed25519 EdDSA. Certificates serve as their keys.
-    /// Refused are private keys, shorter RSA, and a file of which one block is none of these.
+    /// A key's kind decides: RSA of 2,048 bits or more verifies RS256, P-256 ES256, and Ed25519 EdDSA. Certificates
+    /// serve as their keys. Refused are private keys, shorter RSA, and a file of which one block is none of these.
     ///
-    /// All keys of the file verify, and it is read anew with SIGHUP, so that a rotation overlaps: add the new one, reload, sign with it, and
-    /// remove the old one when its last token has expired. A file that is refused at a reload leaves the old keys.
+    /// All keys of the file verify, and it is read anew with SIGHUP, so that a rotation overlaps: add the new one,
+    /// reload, sign with it, and remove the old one when its last token has expired. A file that is refused at a reload
+    /// leaves the old keys.
     #[arg(long, env = "JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
     jwt_public_key_file: Option<Setting>,
     /// Accept only tokens of this issuer (claim `iss`) [default: any]

@@ -1,4 +1,5 @@
-//! As much of DER (ITU-T X.690) as it takes to tell a key or a certificate from other bytes, and to find the key in a certificate.
+//! As much of DER (ITU-T X.690) as it takes to tell a key or a certificate from other bytes, and to find the key in a
+//! certificate.
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const OCTET_STRING: u8 = 0x04;
@@ -24,7 +25,8 @@ pub(super) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 
 /// Returns the `SubjectPublicKeyInfo` of a certificate (RFC 5280, section 4.1), tag and all.
 ///
-/// The library that verifies takes the first algorithm that it finds for the key's, which is the one that the authority has signed with.
+/// The library that verifies takes the first algorithm that it finds for the key's, which is the one that the authority
+/// has signed with.
 pub(super) fn key_of_certificate(certificate: &[u8]) -> Option<&[u8]> {
     let (SEQUENCE, inside, _) = element(certificate)? else { return None };
     let (SEQUENCE, mut rest, _) = element(inside)? else { return None };

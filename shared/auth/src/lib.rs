@@ -164,21 +164,21 @@ impl Verifier {
     }
 }
 
-/// The token behind the scheme `Bearer`, which is written in any case (RFC 9110, section 11.1).
+/// Returns the token behind the scheme `Bearer`, which is written in any case (RFC 9110, section 11.1).
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii()).filter(|token| !token.is_empty())
 }
 
 impl Keys {
-    /// The keys of a source, and what an operator should know about them.
+    /// Returns the keys of a source, and what an operator should know about them.
     fn load(source: &KeySource, rules: &TokenRules, reading: Reading) -> Result<(Self, Vec<String>), KeyError> {
         let Loaded { keys, warnings } = source.load(rules.allow_weak_secret, reading)?;
         let keys = keys.into_iter().map(|(key, algorithms)| Key { key, validation: rules.validation(algorithms) }).collect();
         Ok((Self(keys), warnings))
     }
 
-    /// Whom a token speaks for, and until when.
+    /// Returns whom a token speaks for, and until when.
     fn check(&self, token: &[u8]) -> Result<(Identity, f64), Reason> {
         let header = header(token).ok_or(Reason::Malformed)?;
         if header.crit {

@@ -1,7 +1,7 @@
 //! Public keys in PEM (RFC 7468): any number of blocks, of mixed kinds, with text of any sort between them.
 //!
-//! The library that verifies looks at the first block only, takes a private key for a public one, and has a key that can never verify
-//! anything fail with the first token. All of that is found here, before the key is taken into use.
+//! The library that verifies looks at the first block only, takes a private key for a public one, and has a key that
+//! can never verify anything fail with the first token. All of that is found here, before the key is taken into use.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RsaParameters};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -47,10 +47,12 @@ pub enum BlockError {
     Unknown,
 }
 
-/// Reads all public keys of a file, each with the algorithm that its kind binds: what a token's header asks for is never followed.
+/// Reads all public keys of a file, each with the algorithm that its kind binds: what a token's header asks for is
+/// never followed.
 ///
 /// # Errors
-/// [`PemError`] when there is none, or one that cannot be used: a key that is left out silently would refuse good tokens.
+/// [`PemError`] when there is none, or one that cannot be used: a key that is left out silently would refuse good
+/// tokens.
 pub(super) fn public_keys(file: &[u8]) -> Result<Vec<(DecodingKey, Algorithm)>, PemError> {
     let text = String::from_utf8_lossy(file);
     let lines = numbered_lines(text.trim_start_matches('\u{feff}'));
@@ -80,8 +82,8 @@ pub(super) fn public_keys(file: &[u8]) -> Result<Vec<(DecodingKey, Algorithm)>, 
     if keys.is_empty() { Err(PemError::NoBlock) } else { Ok(keys) }
 }
 
-/// Returns the lines with their numbers, from 1 on, wherever each system ends them. Files that were put together without a line break between
-/// them have the last line of one and the first of the next on one line, and get it back.
+/// Returns the lines with their numbers, from 1 on, wherever each system ends them. Files that were put together
+/// without a line break between them have the last line of one and the first of the next on one line, and get it back.
 fn numbered_lines(text: &str) -> Vec<(String, usize)> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let split = |(line, number): (&str, usize)| {
@@ -99,7 +101,7 @@ fn certified_key(block: &str) -> Result<(DecodingKey, Algorithm), BlockError> {
     public_key(format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(key)).as_bytes())
 }
 
-/// What a block calls itself.
+/// Returns what a block calls itself.
 fn label(line: &str) -> Option<&str> {
     line.strip_prefix("-----BEGIN ")?.strip_suffix("-----")
 }

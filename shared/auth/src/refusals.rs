@@ -62,7 +62,7 @@ impl Reason {
         Self::UnfitViewer,
     ];
 
-    /// The label's value.
+    /// Returns the label's value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ impl Reason {
         }
     }
 
-    /// What the library found.
+    /// Returns what the library found.
     pub(super) fn of(kind: &ErrorKind) -> Self {
         match kind {
             ErrorKind::InvalidSignature => Self::Signature,

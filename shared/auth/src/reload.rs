@@ -53,8 +53,8 @@ impl Reloads {
 }
 
 impl Verifier {
-    /// Has the keys read anew from their file, and says in the log what came of it. Returns at once: a file may take seconds. Orders that come
-    /// meanwhile are carried out by one more reading, together.
+    /// Has the keys read anew from their file, and says in the log what came of it. Returns at once: a file may take
+    /// seconds. Orders that come meanwhile are carried out by one more reading, together.
     pub fn reload_aside(self: &Arc<Self>) {
         if !self.reloads.begin() {
             return;

@@ -60,7 +60,7 @@ pub(super) fn hmac_key(secret: &[u8], allow_weak: bool) -> Result<(DecodingKey, 
     }
 }
 
-/// Whether it is the whole line of an environment file. The application signs with what is behind the sign alone.
+/// Returns whether it is the whole line of an environment file. The application signs with what is behind the sign alone.
 fn is_assignment(secret: &[u8]) -> bool {
     let text = String::from_utf8_lossy(secret);
     let text = text.trim_start();

@@ -72,7 +72,7 @@ pub(super) struct Loaded {
 }
 
 impl KeySource {
-    /// The flag that names this source.
+    /// Returns the flag that names this source.
     #[must_use]
     pub fn setting(&self) -> &'static str {
         match self {

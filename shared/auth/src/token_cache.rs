@@ -1,5 +1,5 @@
-//! Tokens that were found good a moment ago. A viewer sends the same one with each request, and to check its signature again costs more
-//! than all else that is done with the request's head.
+//! Tokens that were found good a moment ago. A viewer sends the same one with each request, and to check its signature
+//! again costs more than all else that is done with the request's head.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::SeqCst},
@@ -17,7 +17,8 @@ const OVERHEAD: u64 = 256;
 /// How long a token is good without another look, in seconds.
 const MAX_AGE: f64 = 60.0;
 
-/// Good tokens, each with whom it speaks for. Never one that is not good: those cost whoever sends them, and nobody else's place.
+/// Good tokens, each with whom it speaks for. Never one that is not good: those cost whoever sends them, and nobody
+/// else's place.
 #[derive(Debug)]
 pub(super) struct TokenCache {
     tokens: Cache<Box<[u8]>, CachedToken, ByLength>,
@@ -51,7 +52,7 @@ impl Default for TokenCache {
 }
 
 impl TokenCache {
-    /// Whom a token speaks for, if it was found good a moment ago and has not expired since.
+    /// Returns whom a token speaks for, if it was found good a moment ago and has not expired since.
     pub(super) fn get(&self, token: &[u8]) -> Option<Identity> {
         let known = self.tokens.get(token)?;
         (known.keys == self.keys() && now() < known.until).then_some(known.identity)

@@ -30,7 +30,8 @@ fn key_names(criterion: &mut Criterion) {
     criterion.bench_function("key of a hash", |bencher| bencher.iter(|| keys.meta(black_box(&post))));
 }
 
-/// A verifier remembers the tokens that it has verified, so each is measured twice: by one that has never seen it, and by one that has.
+/// A verifier remembers the tokens that it has verified, so each is measured twice: by one that has never seen it, and
+/// by one that has.
 fn tokens(criterion: &mut Criterion) {
     let token = Token::new(VIEWER);
     let elliptic = SigningKey::es256();

@@ -1,4 +1,5 @@
-//! A bare HTTP client, for what `wrk` cannot do: requests at set times, connections that idle, many answers awaited together.
+//! A bare HTTP client, for what `wrk` cannot do: requests at set times, connections that idle, many answers awaited
+//! together.
 
 use std::{
     net::SocketAddr,
@@ -77,7 +78,7 @@ impl Connection {
     }
 }
 
-/// The status of an answer, and how long it is with its head, as soon as the head is there.
+/// Returns the status of an answer, and how long it is with its head, as soon as the head is there.
 fn answer(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end])?;
@@ -90,7 +91,7 @@ fn answer(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
     Ok(Some((status, end + 4 + length.context("the answer has no length")?)))
 }
 
-/// A view of some posts.
+/// Returns a view of some posts.
 pub(crate) fn view(viewer: &Viewer, posts: &[String]) -> Vec<u8> {
     let path = if posts.len() == 1 { "/posts/view" } else { "/posts/views-batch" };
     let body = json(posts);
@@ -102,7 +103,8 @@ pub(crate) fn read(posts: &[String]) -> Vec<u8> {
     format!("GET /posts/views?ids={} HTTP/1.1\r\nHost: localhost\r\n\r\n", posts.join(",")).into_bytes()
 }
 
-/// Has so many viewers view every post of the population, in batches and in a random order that is always the same. Gives that order.
+/// Has so many viewers view every post of the population, in batches and in a random order that is always the same.
+/// Gives that order.
 pub(crate) async fn fill(address: SocketAddr, population: &Population, viewers: usize) -> anyhow::Result<Vec<Ask>> {
     let batches: Vec<&[String]> = population.posts.chunks(BATCH).collect();
     let mut asks: Vec<Ask> = (0..viewers).flat_map(|viewer| (0..batches.len()).map(move |body| Ask { viewer, body })).collect();

@@ -12,7 +12,8 @@ use procfs::{
 /// The kernel forgets a process's peak of memory when this is written to its `clear_refs`.
 const FORGET_PEAK: &str = "5";
 
-/// The CPU time that all threads of the processes have used. Threads that have ended are not in it: servers keep theirs.
+/// Returns the CPU time that all threads of the processes have used. Threads that have ended are not in it: servers
+/// keep theirs.
 pub(crate) fn used(pids: &[u32]) -> anyhow::Result<Duration> {
     let mut total = Duration::ZERO;
     for pid in pids {
@@ -31,13 +32,13 @@ fn used_by(thread: &Task) -> Option<Duration> {
     Some(Duration::from_secs_f64((stat.utime + stat.stime) as f64 / ticks_per_second() as f64))
 }
 
-/// The CPU time of each thread but the first.
+/// Returns the CPU time of each thread but the first.
 pub(crate) fn used_by_helpers(pid: u32) -> anyhow::Result<Vec<(i32, Duration)>> {
     let tasks = process(pid)?.tasks()?.flatten().filter(|task| task.tid != task.pid);
     Ok(tasks.filter_map(|task| Some((task.tid, used_by(&task)?))).collect())
 }
 
-/// The share of all processors that others use while this program does nothing but wait, from 0 to 1.
+/// Returns the share of all processors that others use while this program does nothing but wait, from 0 to 1.
 pub(crate) async fn used_by_others(patience: Duration) -> anyhow::Result<f64> {
     let look = || -> anyhow::Result<(u64, u64)> {
         let total = KernelStats::current()?.total;
@@ -52,7 +53,7 @@ pub(crate) async fn used_by_others(patience: Duration) -> anyhow::Result<f64> {
     Ok(busy as f64 / (idle + busy).max(1) as f64)
 }
 
-/// A process and all that descend from it.
+/// Returns a process and all that descend from it.
 pub(crate) fn family(pid: u32) -> anyhow::Result<Vec<u32>> {
     let parents: Vec<(u32, u32)> = all_processes()?
         .flatten()
@@ -67,12 +68,12 @@ pub(crate) fn family(pid: u32) -> anyhow::Result<Vec<u32>> {
     Ok(family.into_iter().collect())
 }
 
-/// How much memory the processes hold now, in bytes.
+/// Returns how much memory the processes hold now, in bytes.
 pub(crate) fn memory(pids: &[u32]) -> anyhow::Result<u64> {
     pids.iter().map(|pid| Ok(process(*pid)?.status()?.vmrss.context("no VmRSS")? * 1024)).sum()
 }
 
-/// How much memory the processes have held at most since [`forget_peak`], in bytes.
+/// Returns how much memory the processes have held at most since [`forget_peak`], in bytes.
 pub(crate) fn peak_memory(pids: &[u32]) -> anyhow::Result<u64> {
     pids.iter().map(|pid| Ok(process(*pid)?.status()?.vmhwm.context("no VmHWM")? * 1024)).sum()
 }

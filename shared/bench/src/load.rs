@@ -21,7 +21,8 @@ use crate::{
 };
 
 const SCRIPT: &str = include_str!("wrk.lua");
-/// More requests than any server here answers in a second that stores something; with fewer, new views would come round again.
+/// More requests than any server here answers in a second that stores something; with fewer, new views would come round
+/// again.
 const MAX_REQUESTS_PER_SECOND: usize = 100_000;
 /// A batch is a hundred times the work.
 const MAX_BATCHES_PER_SECOND: usize = 10_000;
@@ -155,7 +156,7 @@ impl Looks {
         }
     }
 
-    /// The share of time at work, between the first look and the last.
+    /// Returns the share of time at work, between the first look and the last.
     fn busy(&self) -> f64 {
         match (self.0.first(), self.0.last()) {
             (Some((began, before)), Some((ended, after))) if ended > began => {
@@ -195,7 +196,7 @@ fn bodies(population: &Population, workload: Workload, dialect: Dialect) -> Stri
     workload.bodies(population).map(line).collect()
 }
 
-/// The head of a request.
+/// Returns the head of a request.
 pub(crate) fn head(path: &str, token: &str, length: usize) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
@@ -203,7 +204,7 @@ pub(crate) fn head(path: &str, token: &str, length: usize) -> String {
     )
 }
 
-/// The body of a request: one post, or several.
+/// Returns the body of a request: one post, or several.
 pub(crate) fn json(posts: &[String]) -> String {
     match posts {
         [post] => format!(r#"{{"postId":"{post}"}}"#),

@@ -58,21 +58,21 @@ impl Machine {
 }
 
 impl Machine {
-    /// Whether it had too much else to do for the numbers to mean much.
+    /// Returns whether it had too much else to do for the numbers to mean much.
     pub(crate) fn was_busy(&self) -> bool {
         self.used_by_others > MOST_OTHER_WORK
     }
 }
 
-/// The commit that is measured, `-dirty` where the files are not that commit's. What a measurement writes itself does not count: a part
-/// that is run after another one would always be dirty.
+/// Returns the commit that is measured, `-dirty` where the files are not that commit's. What a measurement writes
+/// itself does not count: a part that is run after another one would always be dirty.
 fn revision() -> Option<String> {
     let commit = said("git", &["describe", "--always"]).filter(|said| !said.contains(char::is_whitespace))?;
     let changes = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/docs/bench", ":!/docs/performance.md"];
     Some(if said("git", &changes).is_some() { format!("{commit}-dirty") } else { commit })
 }
 
-/// The name of a program and its version.
+/// Returns the name of a program and its version.
 fn version(program: &str, flag: &str) -> Option<String> {
     let text = said(program, &[flag])?;
     let words = text.split(|letter: char| letter.is_whitespace() || letter == '=' || letter == '/');
@@ -81,7 +81,7 @@ fn version(program: &str, flag: &str) -> Option<String> {
     Some(format!("{program} {number}"))
 }
 
-/// The first line that a program prints. Its exit status says nothing: that of `wrk --version` is 1.
+/// Returns the first line that a program prints. Its exit status says nothing: that of `wrk --version` is 1.
 fn said(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = [output.stdout, output.stderr].concat();

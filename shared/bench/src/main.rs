@@ -1,4 +1,5 @@
-//! The benchmark: what view-ingest and view-syncd do with a machine, beside other servers that count views and beside doing nothing.
+//! The benchmark: what view-ingest and view-syncd do with a machine, beside other servers that count views and beside
+//! doing nothing.
 //!
 //! `deploy/bench` builds the programs, installs what is missing and runs this.
 

@@ -84,7 +84,7 @@ fn check_added(wanted: Views, views: u64, added: u64, under_way: u64) -> anyhow:
 }
 
 impl Measured {
-    /// The middle of several rounds, number by number.
+    /// Returns the middle of several rounds, number by number.
     pub(crate) fn median(rounds: &[Self]) -> Self {
         let of = |number: fn(&Self) -> f64| median(rounds.iter().map(number));
         Self {
@@ -100,7 +100,7 @@ impl Measured {
         }
     }
 
-    /// Whether the load may have been what limits the requests a second.
+    /// Returns whether the load may have been what limits the requests a second.
     pub(crate) fn load_limits(&self) -> bool {
         self.load_busy > BUSY
     }

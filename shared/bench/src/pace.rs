@@ -1,4 +1,5 @@
-//! A steady load at a set rate. Unlike a load that waits for its answers, it does not slow down with the server and hide that.
+//! A steady load at a set rate. Unlike a load that waits for its answers, it does not slow down with the server and
+//! hide that.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,8 +15,8 @@ pub(crate) struct Pace {
     pub(crate) per_second: usize,
 }
 
-/// Sends requests until `until` is over, and gives the answers' times in milliseconds. A request that its connection could not send in
-/// time, for want of the answer before, has waited since it was due.
+/// Sends requests until `until` is over, and gives the answers' times in milliseconds. A request that its connection
+/// could not send in time, for want of the answer before, has waited since it was due.
 pub(crate) async fn run(
     address: SocketAddr,
     pace: Pace,

@@ -82,7 +82,7 @@ impl Figure {
         self
     }
 
-    /// Whether the goal is met; nothing where there is none.
+    /// Returns whether the goal is met; nothing where there is none.
     pub(crate) fn holds(&self) -> Option<bool> {
         self.goal.map(|goal| match goal {
             Goal::AtMost(limit) => self.value <= limit,
@@ -132,7 +132,7 @@ impl Results {
         Ok(())
     }
 
-    /// The parts, in the order in which they are to be read.
+    /// Returns the parts, in the order in which they are to be read.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = (&String, &Part)> {
         let mut parts: Vec<_> = self.parts.iter().collect();
         parts.sort_by_key(|(name, _)| Name::place(name));

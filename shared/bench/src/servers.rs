@@ -64,7 +64,7 @@ impl Kind {
     /// Those that say the most in the least time.
     pub(crate) const QUICK: [Self; 3] = [Self::ViewIngest, Self::Floor, Self::Webdis];
 
-    /// The name in tables.
+    /// Returns the name in tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ViewIngest => "view-ingest",
@@ -88,7 +88,7 @@ impl Kind {
         }
     }
 
-    /// Whether it needs Node.js.
+    /// Returns whether it needs Node.js.
     pub(crate) fn is_on_node(self) -> bool {
         matches!(self, Self::Fastify | Self::Nest)
     }
@@ -162,8 +162,8 @@ impl Server {
         self.daemons.iter().map(Daemon::pid).collect()
     }
 
-    /// Has the server know every post and what has been viewed before, and nothing else. Redis is emptied first, the outbox with it:
-    /// view-syncd does not run meanwhile, so that nobody else works on the same processors.
+    /// Has the server know every post and what has been viewed before, and nothing else. Redis is emptied first, the
+    /// outbox with it: view-syncd does not run meanwhile, so that nobody else works on the same processors.
     pub(crate) async fn prepare(
         &self,
         postgres: &PostgresServer,
@@ -233,7 +233,7 @@ fn nginx(redis: &str, port: u16, folders: &mut Vec<Scratch>) -> anyhow::Result<V
     (0..processors()).map(one).collect()
 }
 
-/// How many processors there are to share.
+/// Returns how many processors there are to share.
 pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -20,7 +20,8 @@ pub(crate) const LEDGER_ROWS: &str = "SELECT count(*) FROM post_views";
 /// The sum of all counts.
 pub(crate) const SUM_OF_COUNTS: &str = "SELECT coalesce(sum(views_count), 0)::bigint FROM posts";
 
-/// What a drain is compared with: the rows `$1[i]`, `$2[i]` that are known to be new, sorted by the caller, and nothing asked.
+/// What a drain is compared with: the rows `$1[i]`, `$2[i]` that are known to be new, sorted by the caller, and nothing
+/// asked.
 pub(crate) const PLAIN_INSERT: &str = "\
 INSERT INTO post_views (post_id, user_id, viewed_at)
 SELECT post_id, user_id, now() FROM unnest($1::uuid[], $2::uuid[]) AS pair(post_id, user_id)

@@ -1,6 +1,6 @@
 //! Medians and percentiles.
 
-/// The middle of the numbers; of an even number of them, the mean of the middle two. Zero where there are none.
+/// Returns the middle of the numbers; of an even number of them, the mean of the middle two. Zero where there are none.
 pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
     let mut numbers: Vec<f64> = numbers.into_iter().collect();
     numbers.sort_by(f64::total_cmp);
@@ -23,18 +23,18 @@ impl Times {
         Self(times)
     }
 
-    /// The smallest time that so many percent of all do not exceed (the nearest rank). Zero where there are none.
+    /// Returns the smallest time that so many percent of all do not exceed (the nearest rank). Zero where there are none.
     pub(crate) fn percentile(&self, percent: f64) -> f64 {
         let rank = (percent / 100.0 * self.0.len() as f64).ceil().max(1.0) as usize;
         self.0.get(rank - 1).or(self.0.last()).copied().unwrap_or(0.0)
     }
 
-    /// The longest.
+    /// Returns the longest.
     pub(crate) fn max(&self) -> f64 {
         self.percentile(100.0)
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -22,15 +22,16 @@ use crate::{
     sql,
 };
 
-/// What docs/redis-ha.md demands of Redis. A rewrite of the append-only file would hit one server's measurement and not another's.
+/// What docs/redis-ha.md demands of Redis. A rewrite of the append-only file would hit one server's measurement and not
+/// another's.
 const REDIS_SETTINGS: [(&str, &str); 4] = [
     ("appendonly", "yes"),
     ("appendfsync", "everysec"),
     ("auto-aof-rewrite-percentage", "0"),
     ("maxmemory-policy", "noeviction"),
 ];
-/// As durable as a real server, with some memory. What the server would do at times of its own choice would hit one measurement and not
-/// another, so it is asked for in between.
+/// As durable as a real server, with some memory. What the server would do at times of its own choice would hit one
+/// measurement and not another, so it is asked for in between.
 const POSTGRES_SETTINGS: [(&str, &str); 7] = [
     ("fsync", "on"),
     ("synchronous_commit", "on"),
@@ -63,7 +64,7 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    /// An empty Redis, a database with the posts, and an empty ledger.
+    /// Returns an empty Redis, a database with the posts, and an empty ledger.
     pub(crate) async fn new(postgres: &PostgresServer, binaries: &Path, population: &Population) -> anyhow::Result<Self> {
         let server = RedisServer::start_with(&REDIS_SETTINGS).await;
         let redis = server.client().await;
@@ -71,7 +72,7 @@ impl Stores {
         Ok(Self { server, redis, database, sql })
     }
 
-    /// The process of Redis.
+    /// Returns the process of Redis.
     pub(crate) fn redis_pid(&self) -> anyhow::Result<u32> {
         self.server.pid().context("Redis has ended")
     }
@@ -104,7 +105,7 @@ impl Stores {
         Ok(())
     }
 
-    /// How many viewers the sets of the posts have together.
+    /// Returns how many viewers the sets of the posts have together.
     pub(crate) async fn members(&self, posts: &[String]) -> anyhow::Result<u64> {
         let keys = Keys::default();
         let mut members = 0;
@@ -143,12 +144,12 @@ impl Stores {
         Ok(self.redis.xlen(Keys::default().outbox()).await?)
     }
 
-    /// A section of Redis's own numbers.
+    /// Returns a section of Redis's own numbers.
     pub(crate) async fn info(&self, section: InfoKind) -> anyhow::Result<String> {
         Ok(self.redis.info(Some(section)).await?)
     }
 
-    /// The memory of all of Redis's data, in bytes.
+    /// Returns the memory of all of Redis's data, in bytes.
     pub(crate) async fn redis_memory(&self) -> anyhow::Result<u64> {
         let info = self.info(InfoKind::Memory).await?;
         info_field(&info, "used_memory").context("Redis does not tell its memory")
@@ -163,7 +164,7 @@ impl Stores {
     }
 }
 
-/// A database with the posts and an empty ledger.
+/// Returns a database with the posts and an empty ledger.
 pub(crate) async fn database(
     postgres: &PostgresServer,
     redis: &RedisServer,
@@ -182,7 +183,7 @@ pub(crate) async fn database(
     Ok((database, sql))
 }
 
-/// The posts of the server that is written as the design's origin had it, without any viewers.
+/// Returns the posts of the server that is written as the design's origin had it, without any viewers.
 pub(crate) async fn nest_posts(sql: &tokio_postgres::Client, population: &Population) -> anyhow::Result<()> {
     sql.batch_execute(sql::EMPTY_NEST_POSTS).await?;
     insert(sql, sql::INSERT_NEST_POSTS, &population.posts).await
@@ -208,7 +209,7 @@ fn program(binaries: &Path, name: &str, redis: &RedisServer, database: &Database
     Daemon::builder(binaries.join(name)).env("REDIS_URL", redis.url()).env("DATABASE_URL", database.url())
 }
 
-/// A number among the lines of `INFO`.
+/// Returns a number among the lines of `INFO`.
 pub(crate) fn info_field(info: &str, name: &str) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
 }

@@ -1,5 +1,5 @@
-//! A history that is over: every post viewed once, and every view in PostgreSQL. A million of them through HTTP and the outbox would take
-//! minutes, and what is measured is what comes after.
+//! A history that is over: every post viewed once, and every view in PostgreSQL. A million of them through HTTP and the
+//! outbox would take minutes, and what is measured is what comes after.
 
 use anyhow::{Context, ensure};
 use views_core::{
@@ -22,8 +22,8 @@ const CHUNK: usize = 1_000;
 /// What both programs give a set and a hash of time to live, in seconds.
 const TTL: i64 = 86_400;
 
-/// Leaves behind what view-ingest and view-syncd leave behind when one viewer has viewed every post: in PostgreSQL a row of the ledger and
-/// a count, in Redis a set and a hash with both their times to live, and nothing in the outbox.
+/// Leaves behind what view-ingest and view-syncd leave behind when one viewer has viewed every post: in PostgreSQL a
+/// row of the ledger and a count, in Redis a set and a hash with both their times to live, and nothing in the outbox.
 pub(crate) async fn fill(stores: &Stores, population: &Population) -> anyhow::Result<()> {
     let viewer = population.viewers.first().context("nobody views")?;
     stores.sql.execute(sql::VIEW_EVERYTHING, &[&viewer.id]).await?;

@@ -62,7 +62,7 @@ pub(crate) struct Ask {
 }
 
 impl Workload {
-    /// How many views a request is.
+    /// Returns how many views a request is.
     pub(crate) fn views_per_request(self) -> usize {
         match self.size {
             Size::Single => 1,
@@ -70,7 +70,7 @@ impl Workload {
         }
     }
 
-    /// The posts of each body.
+    /// Returns the posts of each body.
     pub(crate) fn bodies(self, population: &Population) -> impl Iterator<Item = &[String]> {
         population.posts.chunks_exact(self.views_per_request())
     }
@@ -83,7 +83,7 @@ impl Workload {
         }
     }
 
-    /// The requests of the measurement.
+    /// Returns the requests of the measurement.
     pub(crate) fn requests(self, population: &Population, number: usize) -> Vec<Ask> {
         let history = self.history(population);
         if history.is_empty() {

@@ -34,14 +34,15 @@ pub fn tell(command: &Command, error: Error) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-/// The environment variables of settings that are no text. The library names none of them.
+/// Returns the environment variables of settings that are no text. The library names none of them.
 fn not_text(command: &Command) -> Vec<String> {
     let names = command.get_arguments().filter_map(|argument| argument.get_env());
     let wrong = names.filter(|name| env::var_os(name).is_some_and(|value| value.to_str().is_none()));
     wrong.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
-/// Whether an argument that is in the wrong place may hold a password: a URL, libpq's words, or a line of an environment file.
+/// Returns whether an argument that is in the wrong place may hold a password: a URL, libpq's words, or a line of an
+/// environment file.
 fn may_hold_secret(argument: &str) -> bool {
     let text = argument.to_ascii_lowercase();
     let names = ["password", "secret", "passwd", "token"];
@@ -49,7 +50,7 @@ fn may_hold_secret(argument: &str) -> bool {
     is_assignment || text.contains("://") || text.contains('@')
 }
 
-/// The library's complaint. It repeats what it does not understand, and with it the password where there is one.
+/// Returns the library's complaint. It repeats what it does not understand, and with it the password where there is one.
 fn without_secrets(mut error: Error) -> String {
     let shown: Vec<_> = error
         .context()
@@ -86,7 +87,7 @@ pub fn warn_of_secrets(problems: &mut Problems, arguments: impl IntoIterator<Ite
     }
 }
 
-/// Whether a URL, or libpq's words, may hold a password.
+/// Returns whether a URL, or libpq's words, may hold a password.
 fn has_password(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let user = text.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map_or("", |(user, _)| user);

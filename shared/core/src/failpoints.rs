@@ -48,7 +48,7 @@ mod armed {
         }
     }
 
-    /// Whether `FAILPOINTS` says that the process dies here; the caller does something before it does.
+    /// Returns whether `FAILPOINTS` says that the process dies here; the caller does something before it does.
     #[must_use]
     pub fn hit(name: &str) -> bool {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -62,7 +62,7 @@ mod armed {
         std::process::abort()
     }
 
-    /// Whether the process was asked to make a mistake.
+    /// Returns whether the process was asked to make a mistake.
     #[must_use]
     pub fn is_broken(how: &str) -> bool {
         SCENARIO.broken == how

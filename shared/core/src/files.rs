@@ -1,7 +1,7 @@
 //! Files that hold secrets or keys: how they are read, and who else may read them.
 //!
-//! A file is read within a bound of bytes and of time: a path may lead to a device without an end, a pipe that nobody writes to, or a file
-//! system that has gone away.
+//! A file is read within a bound of bytes and of time: a path may lead to a device without an end, a pipe that nobody
+//! writes to, or a file system that has gone away.
 
 mod exposed;
 
@@ -133,7 +133,8 @@ impl SecretFile {
         &self.content
     }
 
-    /// Returns the content without the mark that some editors begin a file in UTF-8 with, and without the line break that most end it with.
+    /// Returns the content without the mark that some editors begin a file in UTF-8 with, and without the line break
+    /// that most end it with.
     #[must_use]
     pub fn bare(&self) -> &[u8] {
         let content = self.content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.content);

@@ -31,7 +31,8 @@ pub enum IdError {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PostId(ArrayString<MAX_POST_ID>);
 
-/// A viewer's id, the token's `sub`: 1-128 printable ASCII characters without spaces; a UUID in its lower-case hyphenated form.
+/// A viewer's id, the token's `sub`: 1-128 printable ASCII characters without spaces; a UUID in its lower-case
+/// hyphenated form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ViewerId(ArrayString<MAX_VIEWER_ID>);
 
@@ -44,7 +45,7 @@ impl PostId {
         canonical(text, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-').map(Self)
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -60,7 +61,7 @@ impl ViewerId {
         canonical(text, |byte| byte.is_ascii_graphic()).map(Self)
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -91,7 +92,7 @@ fn canonical<const N: usize>(text: &str, allowed: impl Fn(u8) -> bool) -> Result
     Ok(id)
 }
 
-/// Whether a text is a UUID as nearly everybody sends it, and as it is kept.
+/// Returns whether a text is a UUID as nearly everybody sends it, and as it is kept.
 #[must_use]
 pub fn is_canonical_uuid(text: &[u8]) -> bool {
     const SHAPE: &[u8; 36] = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";

@@ -26,7 +26,8 @@ const META_PATTERN: &str = "{post:*:views}:meta";
 pub mod field {
     /// The post's author, empty when the post has none.
     pub const AUTHOR: &str = "author";
-    /// There as soon as the set has the viewers whom the ledger has, or these are too many for that. Whoever only reads does not bring them.
+    /// There as soon as the set has the viewers whom the ledger has, or these are too many for that. Whoever only reads
+    /// does not bring them.
     pub const LOADED: &str = "loaded";
     /// The count in PostgreSQL at the last sync.
     pub const PERSISTED: &str = "persisted";
@@ -36,10 +37,11 @@ pub mod field {
     pub const ACKED: &str = "acked";
     /// The last entry of the outbox up to which the post's pairs are acknowledged.
     pub const SETTLED: &str = "settled";
-    /// How many pairs in which entries of the outbox `recorded` does not count, because two processes have recorded their viewers at once:
-    /// `5-1=2 7-0=1`.
+    /// How many pairs in which entries of the outbox `recorded` does not count, because two processes have recorded
+    /// their viewers at once: `5-1=2 7-0=1`.
     pub const REPEATED: &str = "repeated";
-    /// How often PostgreSQL has been found to have fewer views of the post than it had, since the set was compared with the ledger.
+    /// How often PostgreSQL has been found to have fewer views of the post than it had, since the set was compared with
+    /// the ledger.
     pub const FALLEN: &str = "fallen";
 }
 
@@ -85,11 +87,11 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// The names that begin with a prefix.
+    /// Returns the names that begin with a prefix.
     ///
     /// # Errors
-    /// [`InvalidPrefix`]: braces would move the hash tag, by which a set and its hash share a slot, and `*`, `?`, `[` and `\` mean
-    /// something in the pattern of a `SCAN`.
+    /// [`InvalidPrefix`]: braces would move the hash tag, by which a set and its hash share a slot, and `*`, `?`, `[`
+    /// and `\` mean something in the pattern of a `SCAN`.
     pub fn with_prefix(prefix: &str) -> Result<Self, InvalidPrefix> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:/-".contains(&byte);
         if prefix.len() > LONGEST_PREFIX || !prefix.bytes().all(is_allowed) {
@@ -112,19 +114,19 @@ impl Keys {
         }))
     }
 
-    /// What all of them begin with.
+    /// Returns what all of them begin with.
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.0.prefix
     }
 
-    /// The stream of what has been recorded in Redis and is not yet in PostgreSQL: post id and viewer id in turn.
+    /// Returns the stream of what has been recorded in Redis and is not yet in PostgreSQL: post id and viewer id in turn.
     #[must_use]
     pub fn outbox(&self) -> &str {
         &self.0.outbox
     }
 
-    /// The stream of pairs that PostgreSQL can never take, with the reason.
+    /// Returns the stream of pairs that PostgreSQL can never take, with the reason.
     #[must_use]
     pub fn dead(&self) -> &str {
         &self.0.dead
@@ -136,43 +138,45 @@ impl Keys {
         &self.0.updates
     }
 
-    /// The text that says which ledger all these keys belong to.
+    /// Returns the text that says which ledger all these keys belong to.
     #[must_use]
     pub fn owner(&self) -> &str {
         &self.0.owner
     }
 
-    /// The `SCAN` pattern of all viewer sets and meta hashes, and of some keys that are neither: [`Self::scanned`] tells them apart.
+    /// Returns the `SCAN` pattern of all viewer sets and meta hashes, and of some keys that are neither:
+    /// [`Self::scanned`] tells them apart.
     #[must_use]
     pub fn scan_pattern(&self) -> &str {
         &self.0.scan_pattern
     }
 
-    /// The set of a post's viewers.
+    /// Returns the set of a post's viewers.
     #[must_use]
     pub fn views(&self, post: &PostId) -> String {
         self.views_parts(post).concat()
     }
 
-    /// The pieces of [`Self::views`], for whoever writes them one after the other.
+    /// Returns the pieces of [`Self::views`], for whoever writes them one after the other.
     #[must_use]
     pub fn views_parts<'a>(&'a self, post: &'a PostId) -> [&'a str; 3] {
         [&self.0.views, post.as_str(), SUFFIX]
     }
 
-    /// The hash with a post's author and counts. Without a prefix, its hash tag is the whole key of the set, so both live in one slot.
+    /// The hash with a post's author and counts. Without a prefix, its hash tag is the whole key of the set, so both
+    /// live in one slot.
     #[must_use]
     pub fn meta(&self, post: &PostId) -> String {
         self.meta_parts(post).concat()
     }
 
-    /// The pieces of [`Self::meta`], for whoever writes them one after the other.
+    /// Returns the pieces of [`Self::meta`], for whoever writes them one after the other.
     #[must_use]
     pub fn meta_parts<'a>(&'a self, post: &'a PostId) -> [&'a str; 3] {
         [&self.0.meta, post.as_str(), ":views}:meta"]
     }
 
-    /// The post id inside the key of a viewer set, if the key is one and the id is spelled canonically.
+    /// Returns the post id inside the key of a viewer set, if the key is one and the id is spelled canonically.
     ///
     /// A set under another spelling (`post:550E8400-…:views`) belongs to no post: no reader would ever look there.
     #[must_use]
@@ -180,7 +184,7 @@ impl Keys {
         post_of_views(key.strip_prefix(self.prefix())?)
     }
 
-    /// The post id inside the key of a meta hash, if the key is one and the id is spelled canonically.
+    /// Returns the post id inside the key of a meta hash, if the key is one and the id is spelled canonically.
     #[must_use]
     pub fn post_of_meta(&self, key: &str) -> Option<PostId> {
         post_of_meta(key.strip_prefix(self.prefix())?)

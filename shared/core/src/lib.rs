@@ -1,6 +1,6 @@
-//! What is counted and where it lies ([`ids`], [`keys`], [`post`], [`ttl`]), whose it is ([`owner`]), how settings are read ([`settings`],
-//! [`command_line`], [`files`],
-//! [`network`]), and what every process is made of ([`ticks`], [`failpoints`]). It knows neither store.
+//! What is counted and where it lies ([`ids`], [`keys`], [`post`], [`ttl`]), whose it is ([`owner`]), how settings are
+//! read ([`settings`], [`command_line`], [`files`], [`network`]), and what every process is made of ([`ticks`],
+//! [`failpoints`]). It knows neither store.
 
 pub mod command_line;
 pub mod failpoints;

@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Whether a host is this machine whatever the network says.
+/// Returns whether a host is this machine whatever the network says.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(is_loopback_address)
 }
 
-/// Whether an address is this machine's own, whatever the network says.
+/// Returns whether an address is this machine's own, whatever the network says.
 #[must_use]
 pub fn is_loopback_address(address: IpAddr) -> bool {
     match address {

@@ -1,7 +1,7 @@
 //! Whom the keys in Redis belong to: which ledger their views are to go into.
 //!
-//! Two installations that share their keys by mistake take each other's acknowledged views for views of posts that do not exist. So the keys
-//! have an owner, whose name is kept among them, and nobody else takes anything out of them.
+//! Two installations that share their keys by mistake take each other's acknowledged views for views of posts that do
+//! not exist. So the keys have an owner, whose name is kept among them, and nobody else takes anything out of them.
 
 use std::{fmt, sync::Arc};
 
@@ -10,7 +10,8 @@ use crate::keys::Keys;
 /// How much of a foreign owner's name is repeated: whatever stands there was written by somebody else.
 const LONGEST_NAME: usize = 256;
 
-/// A ledger's name: the server, its database, the table of posts and the ledger. It stays the same for as long as the ledger does.
+/// A ledger's name: the server, its database, the table of posts and the ledger. It stays the same for as long as the
+/// ledger does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner(Arc<str>);
 
@@ -28,13 +29,14 @@ pub struct Foreign {
 }
 
 impl Owner {
-    /// The ledger of `posts`, both spelled as no other tables are, on a server and in a database that `server` tells apart from all others.
+    /// Returns the ledger of `posts`, both spelled as no other tables are, on a server and in a database that `server`
+    /// tells apart from all others.
     #[must_use]
     pub fn new(server: &str, posts: &str, ledger: &str) -> Self {
         Self(format!("{server}/{posts}/{ledger}").into())
     }
 
-    /// The name, as it is kept in Redis.
+    /// Returns the name, as it is kept in Redis.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior};
 
-/// Returns an interval whose missed ticks are skipped: the first tick is due at once, and however long nobody has asked for the next one,
-/// that is a single tick, after which the beat goes on as before.
+/// Returns an interval whose missed ticks are skipped: the first tick is due at once, and however long nobody has asked
+/// for the next one, that is a single tick, after which the beat goes on as before.
 ///
-/// By default, tokio makes up for each tick that was missed. Behind a guard that was closed for ten days, a quarter of a second adds up to
-/// 3,456,000 ticks in a row.
+/// By default, tokio makes up for each tick that was missed. Behind a guard that was closed for ten days, a quarter of
+/// a second adds up to 3,456,000 ticks in a row.
 ///
 /// # Panics
 /// When `period` is zero.

@@ -35,7 +35,8 @@ pub enum Action {
     Show,
     /// The application deletes the post.
     Delete,
-    /// The application deletes the post and creates it anew, or PostgreSQL is restored from a backup that does not have its viewers.
+    /// The application deletes the post and creates it anew, or PostgreSQL is restored from a backup that does not have
+    /// its viewers.
     Reset,
 }
 

@@ -1,5 +1,5 @@
-//! A process of view-syncd: the drain, the scan, and the repair of drifts. Nothing that it remembers outlives a step's failure, so that its
-//! death and any error of a store are the same thing here.
+//! A process of view-syncd: the drain, the scan, and the repair of drifts. Nothing that it remembers outlives a step's
+//! failure, so that its death and any error of a store are the same thing here.
 
 mod cycle;
 mod drain;
@@ -115,7 +115,7 @@ impl World {
         self.daemons[place].task = next;
     }
 
-    /// The next step of a process that is in the middle of something.
+    /// Returns the next step of a process that is in the middle of something.
     fn go(&mut self, task: Task, place: usize, setup: &Setup) -> Task {
         match task {
             Task::Idle => Task::Idle,

@@ -51,7 +51,7 @@ pub enum Answer {
 }
 
 impl Postgres {
-    /// The post's count.
+    /// Returns the post's count.
     #[must_use]
     pub fn count(&self) -> i8 {
         self.counted.iter().sum()
@@ -68,7 +68,8 @@ impl Postgres {
         }
     }
 
-    /// The statement of the drain and of views past Redis: adds pairs that are new to the ledger, and their number to the count.
+    /// Returns the statement of the drain and of views past Redis: adds pairs that are new to the ledger, and their
+    /// number to the count.
     pub fn store(&mut self, pairs: Viewers, variant: Variant) -> Answer {
         let answer = self.look_up(variant);
         if let Answer::Post(_) = answer {

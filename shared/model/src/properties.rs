@@ -42,7 +42,7 @@ pub const ALL_DRAINED: &str = "everybody has been acknowledged and is in the led
 /// Everybody has asked as often as he may.
 pub const ALL_SENT: &str = "all requests have been sent, and nobody is in the middle of anything";
 
-/// All of them.
+/// Returns all of them.
 pub(crate) fn all() -> Vec<Property<Setup>> {
     vec![
         Property::always(ACKNOWLEDGED, |_, world: &World| world.acknowledged.all_in(world.stored())),
@@ -69,15 +69,16 @@ pub(crate) fn all() -> Vec<Property<Setup>> {
 }
 
 impl World {
-    /// Whoever is in the ledger, in the outbox or among the dead letters, or whom the application has taken out of the ledger.
+    /// Whoever is in the ledger, in the outbox or among the dead letters, or whom the application has taken out of the
+    /// ledger.
     fn stored(&self) -> Viewers {
         self.postgres.ledger.with(self.redis.listed()).with(self.redis.dead).with(self.postgres.erased)
     }
 
     /// What is wrong with the count that was told to a viewer, or that a reader would be told now.
     ///
-    /// Whoever reads a post that Redis has no author of has it looked up first, and is told what Redis has afterwards; unless PostgreSQL
-    /// does not answer.
+    /// Whoever reads a post that Redis has no author of has it looked up first, and is told what Redis has afterwards;
+    /// unless PostgreSQL does not answer.
     fn misleads(&self, setup: &Setup) -> Option<Wrong> {
         let bounds =
             setup.bounds.map(|bounds| if bounds.exact_at_rest && !self.is_recording() { Bounds::EXACT } else { bounds })?;
@@ -86,12 +87,12 @@ impl World {
         self.wrong.or_else(|| if is_readable { read() } else { None })
     }
 
-    /// Whether a cycle may be expected to bring everything into order.
+    /// Returns whether a cycle may be expected to bring everything into order.
     fn can_settle(&self) -> bool {
         self.is_at_rest() && self.postgres.row != Row::Hidden
     }
 
-    /// Whether one cycle puts everything right that has a set.
+    /// Returns whether one cycle puts everything right that has a set.
     fn settles(&self, setup: &Setup) -> bool {
         let settled = self.after_a_cycle(setup);
         let redis = &settled.redis;
@@ -106,20 +107,21 @@ impl World {
             && (redis.set.is_empty() || redis.meta.is_some_and(in_order))
     }
 
-    /// Whether one cycle puts a hash right that has no set. One that is not there is made from PostgreSQL when somebody asks for it.
+    /// Returns whether one cycle puts a hash right that has no set. One that is not there is made from PostgreSQL when
+    /// somebody asks for it.
     fn settles_alone(&self, setup: &Setup) -> bool {
         let settled = self.after_a_cycle(setup);
         let count = settled.postgres.count();
         !settled.redis.set.is_empty() || settled.redis.meta.is_none_or(|meta| !meta.author || meta.live() == count)
     }
 
-    /// Whether after one cycle everybody in the set is in the ledger.
+    /// Returns whether after one cycle everybody in the set is in the ledger.
     fn knows_the_set(&self, setup: &Setup) -> bool {
         let settled = self.after_a_cycle(setup);
         settled.redis.set.all_in(settled.postgres.ledger)
     }
 
-    /// Whether the set has everybody whom it should have.
+    /// Returns whether the set has everybody whom it should have.
     fn is_kept(&self) -> bool {
         self.acknowledged.without(self.postgres.erased).all_in(self.redis.set)
     }

@@ -41,9 +41,11 @@ pub struct Meta {
     pub acked: i8,
     /// `settled`: the last entry up to which the post is acknowledged.
     pub settled: Id,
-    /// `repeated`: entries behind that whose pair `recorded` does not count, because another process has recorded the viewer.
+    /// `repeated`: entries behind that whose pair `recorded` does not count, because another process has recorded the
+    /// viewer.
     pub repeated: Repeated,
-    /// `fallen`: how often PostgreSQL has been found to have fewer views than before, since the set was last compared with the ledger.
+    /// `fallen`: how often PostgreSQL has been found to have fewer views than before, since the set was last compared
+    /// with the ledger.
     pub fallen: u8,
 }
 
@@ -52,20 +54,20 @@ pub struct Meta {
 pub struct Repeated(pub [Id; 4]);
 
 impl Repeated {
-    /// How many there are.
+    /// Returns how many there are.
     #[must_use]
     pub fn len(&self) -> i8 {
         // There are only ever a few.
         self.0.iter().filter(|id| **id > 0).count() as i8
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many there are up to an entry.
+    /// Returns how many there are up to an entry.
     #[must_use]
     pub fn up_to(&self, last: Id) -> i8 {
         self.0.iter().filter(|id| **id > 0 && **id <= last).count() as i8
@@ -93,7 +95,7 @@ pub struct Entry {
 }
 
 impl Meta {
-    /// The live count.
+    /// Returns the live count.
     #[must_use]
     pub fn live(&self) -> i8 {
         self.persisted.unwrap_or(0) + self.recorded - self.acked
@@ -101,19 +103,19 @@ impl Meta {
 }
 
 impl Redis {
-    /// Whether the hash has an author, so that whoever reads needs no first touch.
+    /// Returns whether the hash has an author, so that whoever reads needs no first touch.
     #[must_use]
     pub fn has_author(&self) -> bool {
         self.meta.is_some_and(|meta| meta.author)
     }
 
-    /// Whether the viewers are there, so that whoever views needs no first touch.
+    /// Returns whether the viewers are there, so that whoever views needs no first touch.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.meta.is_some_and(|meta| meta.loaded)
     }
 
-    /// The hash, brought into being where there is none.
+    /// Returns the hash, brought into being where there is none.
     pub fn meta(&mut self) -> &mut Meta {
         self.meta.get_or_insert_default()
     }
@@ -125,13 +127,14 @@ impl Redis {
         if meta.persisted.is_none() { self.set.len() } else { meta.live().max(0) }
     }
 
-    /// The viewers in the outbox.
+    /// Returns the viewers in the outbox.
     #[must_use]
     pub fn listed(&self) -> Viewers {
         self.outbox.iter().map(|entry| entry.viewer).collect()
     }
 
-    /// Those of them who are not settled: entries stay for a while when they are, for other posts' sake perhaps a long one.
+    /// Returns those of them who are not settled: entries stay for a while when they are, for other posts' sake perhaps
+    /// a long one.
     #[must_use]
     pub fn waiting(&self, variant: Variant) -> Viewers {
         let settled = if variant == Variant::PurgeTrustsSettled { 0 } else { self.settled() };
@@ -142,7 +145,7 @@ impl Redis {
         self.meta.unwrap_or_default().settled
     }
 
-    /// How many entries are not settled.
+    /// Returns how many entries are not settled.
     #[must_use]
     pub fn unsettled(&self) -> i8 {
         let settled = self.settled();
@@ -150,7 +153,8 @@ impl Redis {
         self.outbox.iter().filter(|entry| entry.id > settled).count() as i8
     }
 
-    /// By how much a hash has recorded more than it has acknowledged and the outbox holds. One that has expired has no drift.
+    /// By how much a hash has recorded more than it has acknowledged and the outbox holds. One that has expired has no
+    /// drift.
     #[must_use]
     pub fn drift(&self, variant: Variant) -> i8 {
         let waiting = self.unsettled();

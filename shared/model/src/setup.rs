@@ -1,10 +1,12 @@
-//! What is checked: how large the world is, what may go wrong in it, and in what the protocol differs from the code, if in anything.
+//! What is checked: how large the world is, what may go wrong in it, and in what the protocol differs from the code, if
+//! in anything.
 
 use crate::{variant::Variant, viewers::VIEWERS};
 
 /// A protocol to be checked, and the world it is checked in.
 ///
-/// Processes may die between any two steps, for nothing. What would make the number of states endless or merely vast has a budget.
+/// Processes may die between any two steps, for nothing. What would make the number of states endless or merely vast
+/// has a budget.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup {
     /// How the protocol differs from the code.
@@ -19,8 +21,8 @@ pub struct Setup {
     pub requests: [u8; VIEWERS],
     /// How often keys expire: the set, the hash, or both at once.
     pub expiries: u8,
-    /// How often the reply to a pipeline is lost while its process lives. What of it Redis executes before, after or not at all, and whether
-    /// the client library sends it again, is left to chance.
+    /// How often the reply to a pipeline is lost while its process lives. What of it Redis executes before, after or
+    /// not at all, and whether the client library sends it again, is left to chance.
     pub lost_replies: u8,
     /// How often a process of view-ingest dies and Redis executes the rest of its pipeline.
     pub orphans: u8,
@@ -50,7 +52,8 @@ pub struct Setup {
     pub slow_statements: bool,
     /// Whether the scan finds hashes whose post has no set.
     pub scan_finds_lone_hashes: bool,
-    /// Whether Redis may serve others between the `SADD` and the `HINCRBY` of one pipeline, because it has received only a part of it.
+    /// Whether Redis may serve others between the `SADD` and the `HINCRBY` of one pipeline, because it has received
+    /// only a part of it.
     pub torn_pipelines: bool,
     /// Whether entries may be settled whose view-ingest has not finished recording them, because it was held up.
     pub overtaking: bool,
@@ -58,7 +61,8 @@ pub struct Setup {
     pub late_pipelines: bool,
     /// How far counts may be off; nothing where they are not looked at.
     pub bounds: Option<Bounds>,
-    /// Whether states that differ only by the names of processes and viewers count as one. Traces name the wrong process then.
+    /// Whether states that differ only by the names of processes and viewers count as one. Traces name the wrong
+    /// process then.
     pub symmetric: bool,
 }
 
@@ -109,20 +113,20 @@ impl Setup {
         symmetric: true,
     };
 
-    /// Whether nothing happens by which somebody may be missing in the set who has been acknowledged.
+    /// Returns whether nothing happens by which somebody may be missing in the set who has been acknowledged.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.expiries + self.lost_replies + self.bypasses + self.refusals + self.deletions + self.policies == 0
     }
 
-    /// Whether nothing happens by which more may be acknowledged than recorded, until a scan puts it right: a process that takes back what it
-    /// has recorded twice, in a hash that is not the one that it was recorded in.
+    /// Returns whether nothing happens by which more may be acknowledged than recorded, until a scan puts it right: a
+    /// process that takes back what it has recorded twice, in a hash that is not the one that it was recorded in.
     #[must_use]
     pub fn is_capped(&self) -> bool {
         self.scans == 0 && (self.ingests < 2 || self.expiries + self.deletions == 0)
     }
 
-    /// Whether nothing happens that only a scan puts right again.
+    /// Returns whether nothing happens that only a scan puts right again.
     #[must_use]
     pub fn is_calm(&self) -> bool {
         let mishaps = [self.expiries, self.lost_replies, self.orphans, self.bypasses, self.refusals, self.scans];

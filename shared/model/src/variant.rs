@@ -11,8 +11,8 @@ pub enum Variant {
     SetBeforeOutbox,
     /// The client is answered before anything is written.
     AnswerBeforeRecord,
-    /// What follows `XADD` is sent in one pipeline with it, and so may be executed although that was refused. The viewers are taken out of
-    /// the sets again afterwards.
+    /// What follows `XADD` is sent in one pipeline with it, and so may be executed although that was refused. The
+    /// viewers are taken out of the sets again afterwards.
     OnePipeline,
     /// Who finds that another process has recorded the viewer leaves `recorded` alone: it counts pairs, not viewers.
     RacedLeft,
@@ -64,7 +64,8 @@ pub enum Variant {
     ReadTrustsUnseen,
     /// `hydrate.lua` writes the count although something is waiting.
     HydrateWritesPending,
-    /// `hydrate.lua` writes no count where something is waiting, and `settle.lua` writes one where there is none and nothing seems to wait.
+    /// `hydrate.lua` writes no count where something is waiting, and `settle.lua` writes one where there is none and
+    /// nothing seems to wait.
     PendingLeftUncounted,
 
     // Scanning.

@@ -41,13 +41,13 @@ impl Viewers {
         before - self.len()
     }
 
-    /// Those who are not among the others.
+    /// Returns those who are not among the others.
     #[must_use]
     pub fn without(self, others: Self) -> Self {
         Self(self.0 & !others.0)
     }
 
-    /// Whether a viewer is among them.
+    /// Returns whether a viewer is among them.
     #[must_use]
     pub fn has(self, viewer: Viewer) -> bool {
         self.0 & (1 << viewer) != 0
@@ -59,20 +59,20 @@ impl Viewers {
         Self(self.0 | others.0)
     }
 
-    /// Whether each of them is among the others.
+    /// Returns whether each of them is among the others.
     #[must_use]
     pub fn all_in(self, others: Self) -> bool {
         self.0 & !others.0 == 0
     }
 
-    /// How many they are.
+    /// Returns how many they are.
     #[must_use]
     pub fn len(self) -> i8 {
         // As many as two.
         self.0.count_ones() as i8
     }
 
-    /// Whether there is nobody.
+    /// Returns whether there is nobody.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -83,14 +83,14 @@ impl Viewers {
         (0..VIEWERS).filter(move |viewer| self.has(*viewer))
     }
 
-    /// The same set with the two viewers' names exchanged.
+    /// Returns the same set with the two viewers' names exchanged.
     #[must_use]
     pub fn exchanged(self) -> Self {
         Self((self.0 & 1) << 1 | self.0 >> 1)
     }
 }
 
-/// A viewer's name.
+/// Returns a viewer's name.
 #[must_use]
 pub fn name(viewer: Viewer) -> &'static str {
     NAMES[viewer]

@@ -81,7 +81,7 @@ impl World {
         Self { left, ..Self::default() }
     }
 
-    /// Whether nobody is in the middle of anything.
+    /// Returns whether nobody is in the middle of anything.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.reader.is_none()
@@ -89,7 +89,7 @@ impl World {
             && self.daemons.iter().all(|daemon| daemon.task == Task::Idle)
     }
 
-    /// Whether a view is being recorded.
+    /// Returns whether a view is being recorded.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.ingests.iter().any(|ingest| matches!(ingest.step, Step::Record(_)) || ingest.adrift.is_some())

@@ -15,14 +15,17 @@ use crate::{unprotected, words};
 pub struct PostgresArgs {
     /// postgres://user:password@host:5432/name, with sslmode=disable, prefer, require, verify-ca or verify-full
     ///
-    /// It is required for view-syncd. Without it, view-ingest cannot tell authors and unknown posts, and leaves both to view-syncd.
+    /// It is required for view-syncd. Without it, view-ingest cannot tell authors and unknown posts, and leaves both to
+    /// view-syncd.
     ///
-    /// `sslmode=prefer` is the default, `require` encrypts without a look at the certificate, as libpq does, and `verify-full` checks it
-    /// against the platform's roots; `verify-ca` is treated alike. The variable SSL_CERT_FILE names other roots, for Redis too. At the start
-    /// both programs warn of a server on another machine that is not checked, and of a password of Redis that goes there without TLS.
+    /// `sslmode=prefer` is the default, `require` encrypts without a look at the certificate, as libpq does, and
+    /// `verify-full` checks it against the platform's roots; `verify-ca` is treated alike. The variable SSL_CERT_FILE
+    /// names other roots, for Redis too. At the start both programs warn of a server on another machine that is not
+    /// checked, and of a password of Redis that goes there without TLS.
     ///
-    /// A URL with Prisma's parameters (`?schema=…&connection_limit=…`) works as it is. Behind PgBouncer in transaction mode, set its
-    /// `ignore_startup_parameters = options` and `max_prepared_statements`. The daemon view-syncd needs a pooler in session mode, or none.
+    /// A URL with Prisma's parameters (`?schema=…&connection_limit=…`) works as it is. Behind PgBouncer in transaction
+    /// mode, set its `ignore_startup_parameters = options` and `max_prepared_statements`. The daemon view-syncd needs a
+    /// pooler in session mode, or none.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<Setting>,
     /// A file with that URL, where its password should not stand in the environment
@@ -98,8 +101,8 @@ impl PostgresArgs {
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-                // The library repeats an option's name. That is a part of the password where the password holds a question mark, and
-                // the whole of it where the URL is of another kind of database.
+                // The library repeats an option's name. That is a part of the password where the password holds a
+                // question mark, and the whole of it where the URL is of another kind of database.
                 let why = if why.starts_with("unknown option") { "it has an unknown option" } else { &why };
                 problems.add(name, format_args!("is not a URL such as postgres://user:password@host:5432/name ({why})"));
                 return None;
@@ -161,12 +164,12 @@ struct Ssl {
     verify: bool,
 }
 
-/// Whether it is a URL, and not libpq's words, whose values may hold a URL.
+/// Returns whether it is a URL, and not libpq's words, whose values may hold a URL.
 fn is_url(text: &str) -> bool {
     ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-/// Whether a part of the password would be taken for the host's name: the library looks for the first `@`.
+/// Returns whether a part of the password would be taken for the host's name: the library looks for the first `@`.
 fn has_loose_at(url: &str) -> bool {
     is_url(url) && url.split('?').next().is_some_and(|base| base.matches('@').count() > 1)
 }

@@ -44,7 +44,8 @@ impl Refusal {
         self.state == SqlState::LOCK_NOT_AVAILABLE
     }
 
-    /// Returns whether the server cannot do what it is asked, whatever the row: its disk is full, its memory is used up, its files cannot be read.
+    /// Returns whether the server cannot do what it is asked, whatever the row: its disk is full, its memory is used
+    /// up, its files cannot be read.
     #[must_use]
     pub fn is_of_server(&self) -> bool {
         matches!(self.class(), "53" | "58")
@@ -64,8 +65,9 @@ impl Refusal {
         self.state.code().get(..2).unwrap_or_default()
     }
 
-    /// Returns whether the same row may be taken later although nobody touches it: a partition, a user or a place on the disk may be
-    /// there by then, a trigger may have been dropped. A value that is none for the column, or that a CHECK refuses by name, stays what it is.
+    /// Returns whether the same row may be taken later although nobody touches it: a partition, a user or a place on
+    /// the disk may be there by then, a trigger may have been dropped. A value that is none for the column, or that a
+    /// CHECK refuses by name, stays what it is.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         let is_check = self.state == SqlState::CHECK_VIOLATION && self.constraint.is_some();
@@ -134,7 +136,8 @@ impl From<tokio_postgres::Error> for DatabaseError {
         match refusal.state {
             SqlState::LOCK_NOT_AVAILABLE => Self::Locked(refusal),
             _ if db.is_some_and(|db| is_of_application(db, refusal.class())) => Self::Refused(refusal),
-            // No connection is to be had; a prepared statement no longer fits the table, and another connection prepares it anew; a standby.
+            // No connection is to be had; a prepared statement no longer fits the table, and another connection
+            // prepares it anew; a standby.
             SqlState::TOO_MANY_CONNECTIONS | SqlState::FEATURE_NOT_SUPPORTED | SqlState::READ_ONLY_SQL_TRANSACTION => {
                 Self::Unavailable(text)
             }
@@ -148,15 +151,16 @@ impl From<tokio_postgres::Error> for DatabaseError {
     }
 }
 
-/// Whether it was code of the application's that failed, such as a trigger: it may raise an exception for one row, with any SQLSTATE. None of the
-/// statements of this project calls a function that has a context of its own.
+/// Returns whether it was code of the application's that failed, such as a trigger: it may raise an exception for one
+/// row, with any SQLSTATE. None of the statements of this project calls a function that has a context of its own.
 fn is_of_application(error: &DbError, class: &str) -> bool {
     let is_raised = error.routine() == Some("exec_stmt_raise");
     // An object or a right that such code lacks is none that this program lacks.
     is_raised || (error.where_().is_some() && matches!(class, "0A" | "28" | "3D" | "3F" | "42"))
 }
 
-/// The whole chain of an error without a SQLSTATE, such as a connection refused: the library's own text names only its outermost part.
+/// Returns the whole chain of an error without a SQLSTATE, such as a connection refused: the library's own text names
+/// only its outermost part.
 fn describe(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);

@@ -1,8 +1,10 @@
-//! Storing pairs in PostgreSQL, whatever is in the way of some of them: the one way in for the drain and for views past Redis.
+//! Storing pairs in PostgreSQL, whatever is in the way of some of them: the one way in for the drain and for views past
+//! Redis.
 //!
-//! A statement locks the rows of its posts first and leaves out what others have locked. Where the server refuses a statement, the pairs
-//! are halved until the refused ones are alone, so that the number of statements grows like that of the refused pairs times a logarithm.
-//! One refused pair alone says nothing about the table: only when another pair goes in is it the pair that is bad.
+//! A statement locks the rows of its posts first and leaves out what others have locked. Where the server refuses a
+//! statement, the pairs are halved until the refused ones are alone, so that the number of statements grows like that
+//! of the refused pairs times a logarithm. One refused pair alone says nothing about the table: only when another pair
+//! goes in is it the pair that is bad.
 
 mod arrays;
 mod probe;
@@ -27,8 +29,9 @@ pub use crate::pair::PairList;
 use crate::pair::Sent;
 use crate::spelling::{Spelling, canonical_author};
 
-/// How long a statement waits for a lock that it cannot pass over: one on the table, on a row that a foreign key of the application's leads to,
-/// on a ledger's row that somebody has not committed yet. It holds the posts' rows meanwhile, so this is far below `deadlock_timeout`.
+/// How long a statement waits for a lock that it cannot pass over: one on the table, on a row that a foreign key of the
+/// application's leads to, on a ledger's row that somebody has not committed yet. It holds the posts' rows meanwhile,
+/// so this is far below `deadlock_timeout`.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// The same once a lock has been met, and the pairs that wait for it are looked for: there may be hundreds.
 const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(2);
@@ -63,8 +66,8 @@ pub enum Deferred {
     Full,
 }
 
-/// A pair that the server refuses while it takes others, or for which it would have to wait: for the row of the viewer, or for the same pair,
-/// which somebody has not committed yet.
+/// A pair that the server refuses while it takes others, or for which it would have to wait: for the row of the viewer,
+/// or for the same pair, which somebody has not committed yet.
 #[derive(Debug, Clone)]
 pub struct Refused {
     /// The pair's place.
@@ -97,7 +100,8 @@ pub struct Options {
     pub statement_pairs: usize,
     /// What the transaction is to begin with, beside its deadlines.
     pub begin: &'static str,
-    /// Whether all pairs of a viewer are refused for a lock when some of them were. Meant for those who try again, one by one.
+    /// Whether all pairs of a viewer are refused for a lock when some of them were. Meant for those who try again, one
+    /// by one.
     pub guesses: bool,
 }
 
@@ -140,10 +144,12 @@ impl<'a, P: PairList> Insert<'a, P> {
         }
     }
 
-    /// Stores pairs until all are done, or until `until`. Returns whether all are done. `step` is called after each statement.
+    /// Stores pairs until all are done, or until `until`. Returns whether all are done. `step` is called after each
+    /// statement.
     ///
     /// # Errors
-    /// [`DatabaseError`], when the server is away or the table takes no pair. What is done so far is committed, and can be taken.
+    /// [`DatabaseError`], when the server is away or the table takes no pair. What is done so far is committed, and can
+    /// be taken.
     pub async fn run(&mut self, until: Option<Instant>, mut step: impl FnMut()) -> Result<bool, DatabaseError> {
         let result = match self.work_off(until, &mut step).await {
             Ok(()) => self.confirm().await,
@@ -205,8 +211,8 @@ impl<'a, P: PairList> Insert<'a, P> {
         outcome
     }
 
-    /// Ends it. Returns what became of all posts, also of those that have pairs left to do (so that a post may have stored pairs and be held,
-    /// too), and the places of these pairs.
+    /// Ends it. Returns what became of all posts, also of those that have pairs left to do (so that a post may have
+    /// stored pairs and be held, too), and the places of these pairs.
     pub fn end(self) -> (Outcome, Vec<Range<usize>>) {
         (self.outcome, self.work)
     }
@@ -215,7 +221,7 @@ impl<'a, P: PairList> Insert<'a, P> {
         self.pairs.range(place..place + 1).next().and_then(|(post, ..)| PostId::parse(post).ok())
     }
 
-    /// The pairs of a range, with their places, but for those that are left out.
+    /// Returns the pairs of a range, with their places, but for those that are left out.
     fn rest(&self, range: &Range<usize>) -> impl Iterator<Item = (usize, Sent<'a>)> + Clone + Send + use<'a, '_, P> {
         let left_out = &self.left_out;
         range.clone().zip(self.pairs.range(range.clone())).filter(|(place, _)| !left_out.contains(place))
@@ -314,7 +320,8 @@ impl<'a, P: PairList> Insert<'a, P> {
         Ok(())
     }
 
-    /// Stores the pairs of a range with one statement or, where posts are not found and may be spelled otherwise, with some more.
+    /// Stores the pairs of a range with one statement or, where posts are not found and may be spelled otherwise, with
+    /// some more.
     async fn store(
         &mut self,
         range: Range<usize>,
@@ -386,7 +393,7 @@ impl<'a, P: PairList> Insert<'a, P> {
     }
 }
 
-/// The second half first: work is taken from the end.
+/// Returns the second half first: work is taken from the end.
 fn halves(range: &Range<usize>) -> [Range<usize>; 2] {
     let middle = range.start + range.len() / 2;
     [middle..range.end, range.start..middle]

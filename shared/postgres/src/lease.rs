@@ -11,9 +11,9 @@ use super::DatabaseError;
 /// How long the request to cancel a statement may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection whose work is not done. When that is given up, by its deadline or because nobody waits for it any more, the server is told to
-/// do the same: what is not waited for must not go on holding locks, or a place among the server's connections. Nor does the connection go
-/// back to the pool, for its transaction may be open.
+/// A connection whose work is not done. When that is given up, by its deadline or because nobody waits for it any more,
+/// the server is told to do the same: what is not waited for must not go on holding locks, or a place among the
+/// server's connections. Nor does the connection go back to the pool, for its transaction may be open.
 pub(super) struct Lease {
     /// There until it is given back.
     connection: Option<Object>,

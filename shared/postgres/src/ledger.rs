@@ -51,7 +51,8 @@ pub enum Difference {
 /// For [`look_up`]: viewers are of no interest.
 pub const NO_VIEWERS: i64 = -1;
 
-/// Looks posts up, with the viewers of those that have at most `few` rows in the ledger. Posts that do not exist are missing from the answer.
+/// Looks posts up, with the viewers of those that have at most `few` rows in the ledger. Posts that do not exist are
+/// missing from the answer.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -78,7 +79,7 @@ pub async fn counts(database: &Database, posts: &[PostId]) -> Result<HashMap<Pos
     Ok(rows.into_iter().map(|(post, row)| (post, row.get(1))).collect())
 }
 
-/// Those of the viewers who are in the ledger with a post.
+/// Returns those of the viewers who are in the ledger with a post.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -92,7 +93,8 @@ pub async fn viewers_among(database: &Database, post: &PostId, viewers: &[Viewer
     Ok(found.filter_map(|viewer| ViewerId::parse(viewer).ok()).collect())
 }
 
-/// Those of the posts for which nobody has to be waited for: their rows are not locked and their counts have room, or they do not exist.
+/// Returns those of the posts for which nobody has to be waited for: their rows are not locked and their counts have
+/// room, or they do not exist.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -108,7 +110,8 @@ pub async fn unlocked(database: &Database, posts: &[PostId]) -> Result<HashSet<P
     Ok(unlocked)
 }
 
-/// Runs a statement that takes places and ids, in each spelling that the database may have. Returns the row of each post that was found.
+/// Runs a statement that takes places and ids, in each spelling that the database may have. Returns the row of each
+/// post that was found.
 async fn find(
     database: &Database,
     schema: &Schema,
@@ -137,8 +140,8 @@ async fn find(
     Ok(found)
 }
 
-/// Compares what somebody believes of posts with what PostgreSQL has. Gives the posts of which something differs. What is as it is believed to
-/// be costs a look at the index, and no row.
+/// Compares what somebody believes of posts with what PostgreSQL has. Gives the posts of which something differs. What
+/// is as it is believed to be costs a look at the index, and no row.
 ///
 /// # Errors
 /// [`DatabaseError`].
@@ -180,22 +183,22 @@ pub async fn compare(database: &Database, cached_posts: &[CachedPost]) -> Result
     Ok(differences)
 }
 
-/// The schema to look for posts with of which all is given up that are not found. One whose id does not fit the column does not exist, unless the
-/// column is no longer what it was.
+/// Returns the schema to look for posts with of which all is given up that are not found. One whose id does not fit the
+/// column does not exist, unless the column is no longer what it was.
 async fn schema_for(database: &Database, mut posts: impl Iterator<Item = &PostId>) -> Result<Arc<Schema>, DatabaseError> {
     let schema = database.schema().await?;
     if posts.all(|post| schema.accepts_post(post)) { Ok(schema) } else { database.schema_to_give_up().await }
 }
 
-/// Whether the ledger can hold a viewer, by the type of its column as it was last read. Where that is unknown, nothing speaks against it.
-/// This is asked for every view: it costs a look at a pointer, and no memory.
+/// Returns whether the ledger can hold a viewer, by the type of its column as it was last read. Where that is unknown,
+/// nothing speaks against it. This is asked for every view: it costs a look at a pointer, and no memory.
 #[must_use]
 pub fn seems_to_fit(database: &Database, viewer: &ViewerId) -> bool {
     database.last_known_schema().as_ref().is_none_or(|schema| schema.accepts_viewer(viewer))
 }
 
-/// Whether the ledger can never hold a viewer. The type is read anew before the answer is yes, but for once a second at most; where PostgreSQL
-/// does not tell, what is known has to do.
+/// Returns whether the ledger can never hold a viewer. The type is read anew before the answer is yes, but for once a
+/// second at most; where PostgreSQL does not tell, what is known has to do.
 pub async fn refuses(database: &Database, viewer: &ViewerId) -> bool {
     if seems_to_fit(database, viewer) {
         return false;

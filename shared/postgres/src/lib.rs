@@ -1,7 +1,8 @@
 //! Connections to PostgreSQL: a small pool with deadlines everywhere.
 //!
-//! Every statement runs in a transaction of its own that begins with its deadlines: a pooler between us and the server may drop what a session
-//! was given at its start. Begin, statement and commit travel together, so that no transaction waits for its client.
+//! Every statement runs in a transaction of its own that begins with its deadlines: a pooler between us and the server
+//! may drop what a session was given at its start. Begin, statement and commit travel together, so that no transaction
+//! waits for its client.
 
 pub mod config;
 mod error;
@@ -98,8 +99,8 @@ impl Database {
         })
     }
 
-    /// Sees to it that so many connections are open, so that whoever comes does not wait for one to be opened. Where PostgreSQL is away, nothing is
-    /// done: whoever asks for a connection is told.
+    /// Sees to it that so many connections are open, so that whoever comes does not wait for one to be opened. Where
+    /// PostgreSQL is away, nothing is done: whoever asks for a connection is told.
     pub async fn keep_open(&self, connections: usize) {
         if self.pool.status().size < connections {
             // They are held until all are there; one alone would be given out again and again.
@@ -107,7 +108,8 @@ impl Database {
         }
     }
 
-    /// Opens a connection that does not belong to the pool: whoever has it may keep it, with all that is tied to its session.
+    /// Opens a connection that does not belong to the pool: whoever has it may keep it, with all that is tied to its
+    /// session.
     ///
     /// # Errors
     /// As of [`connection`](Self::connection).
@@ -140,8 +142,8 @@ impl Database {
         end: &str,
     ) -> Result<Vec<Row>, DatabaseError> {
         let work = async |connection: &Object| {
-            // Sent in this order, and answered in this order. After an error the server ignores the rest, and COMMIT rolls back. What is not
-            // prepared yet on this connection takes a flight more, within the same deadlines.
+            // Sent in this order, and answered in this order. After an error the server ignores the rest, and COMMIT
+            // rolls back. What is not prepared yet on this connection takes a flight more, within the same deadlines.
             let rest = async {
                 let prepared = connection.prepare_cached(statement).await;
                 let query = async { connection.query(&prepared?, params).await };
@@ -172,7 +174,7 @@ impl Database {
         result
     }
 
-    /// Whether PostgreSQL answers and takes writes.
+    /// Returns whether PostgreSQL answers and takes writes.
     ///
     /// # Errors
     /// [`DatabaseError::Unavailable`] when it does not.
@@ -185,7 +187,7 @@ impl Database {
         Err(DatabaseError::read_only())
     }
 
-    /// Whether the session of a backend holds the lock of the leader.
+    /// Returns whether the session of a backend holds the lock of the leader.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -194,14 +196,14 @@ impl Database {
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
-    /// Closes the connections that nobody uses. Those to a server that has become read-only would be given out again and again, long after
-    /// another one takes the writes, or after the session's own setting is out of date.
+    /// Closes the connections that nobody uses. Those to a server that has become read-only would be given out again
+    /// and again, long after another one takes the writes, or after the session's own setting is out of date.
     fn forget_idle(&self) {
         drop(self.pool.retain(|_, _| false));
     }
 
-    /// After an error that is not about the values, the connection does not go back to the pool: it may hang, belong to a server that has
-    /// become read-only, or hold statements whose plans no longer fit.
+    /// After an error that is not about the values, the connection does not go back to the pool: it may hang, belong to
+    /// a server that has become read-only, or hold statements whose plans no longer fit.
     fn discard_failed(&self, connection: Object, error: &DatabaseError) {
         match error {
             DatabaseError::Unavailable(_) => {

@@ -30,7 +30,8 @@ impl KnownOwner {
 }
 
 impl Database {
-    /// The ledger's name: asked for once, and again where connections were lost or opened since, or somebody has doubted it.
+    /// Returns the ledger's name: asked for once, and again where connections were lost or opened since, or somebody
+    /// has doubted it.
     ///
     /// # Errors
     /// As of [`schema`](Self::schema).
@@ -66,7 +67,7 @@ impl Database {
         self.owner.is_stale.store(true, SeqCst);
     }
 
-    /// The ledger's name as it was when it was last asked for, if ever.
+    /// Returns the ledger's name as it was when it was last asked for, if ever.
     #[must_use]
     pub fn known_owner(&self) -> Option<Owner> {
         self.owner.last.load().as_deref().cloned()
@@ -75,13 +76,13 @@ impl Database {
 
 /// What tells the server and the database apart from all others.
 ///
-/// The system identifier is made by `initdb`, and the same on all streaming replicas, so that a failover changes nothing. (A copy of the
-/// server's files has it, too, and cannot be told apart from the original.) Databases of one server differ by their object ids, also where
-/// one was made from the other as its template.
+/// The system identifier is made by `initdb`, and the same on all streaming replicas, so that a failover changes
+/// nothing. (A copy of the server's files has it, too, and cannot be told apart from the original.) Databases of one
+/// server differ by their object ids, also where one was made from the other as its template.
 ///
-/// Some providers do not let their customers call `pg_control_system()`. There the name of the database and the object id of the posts table
-/// stand in for the system identifier: a failover does not change them either, and a copy that was restored on another server has other
-/// ones, unless both databases were made by the very same steps.
+/// Some providers do not let their customers call `pg_control_system()`. There the name of the database and the object
+/// id of the posts table stand in for the system identifier: a failover does not change them either, and a copy that
+/// was restored on another server has other ones, unless both databases were made by the very same steps.
 async fn server(client: &Client, posts: &TableName) -> Result<String, tokio_postgres::Error> {
     match client.query_one(sql::SERVER, &[]).await {
         Ok(row) => row.try_get(0),

@@ -11,7 +11,8 @@ pub struct Pair {
     pub post: PostId,
     /// The viewer.
     pub viewer: ViewerId,
-    /// When it was recorded, in milliseconds since 1970. Compared last, so that sorting puts the earliest of equal pairs first.
+    /// When it was recorded, in milliseconds since 1970. Compared last, so that sorting puts the earliest of equal
+    /// pairs first.
     pub at_ms: i64,
 }
 
@@ -20,15 +21,15 @@ pub type Sent<'a> = (&'a str, &'a str, i64);
 
 /// Pairs, sorted by post and viewer and free of repetitions, each of them acceptable for the columns' types.
 pub trait PairList: Sync {
-    /// How many there are.
+    /// Returns how many there are.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The pairs in a range of places.
+    /// Returns the pairs in a range of places.
     fn range(&self, range: Range<usize>) -> impl Iterator<Item = Sent<'_>> + Clone + Send;
 }
 

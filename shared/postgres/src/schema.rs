@@ -1,4 +1,5 @@
-//! What the application's posts table and the ledger look like, read from the catalogue, and whether that is what this project needs.
+//! What the application's posts table and the ledger look like, read from the catalogue, and whether that is what this
+//! project needs.
 
 pub(super) mod cache;
 mod catalogue;
@@ -96,7 +97,7 @@ impl Schema {
         Ok(Self { post_type, viewer_type, statements, ledger, ledger_exists: found.is_some(), loaded })
     }
 
-    /// Whether there may be a post of this id. A UUID in a column of texts may be kept without its hyphens.
+    /// Returns whether there may be a post of this id. A UUID in a column of texts may be kept without its hyphens.
     #[must_use]
     pub fn accepts_post(&self, post: &PostId) -> bool {
         let id = post.as_str();
@@ -104,19 +105,19 @@ impl Schema {
         self.post_type.accepts(id) || matches!(self.post_type, IdType::Text { longest: Some(longest) } if is_compact(longest))
     }
 
-    /// Whether the ledger can hold this viewer.
+    /// Returns whether the ledger can hold this viewer.
     #[must_use]
     pub fn accepts_viewer(&self, viewer: &ViewerId) -> bool {
         self.viewer_type.accepts(viewer.as_str())
     }
 
-    /// Whether the ledger is there.
+    /// Returns whether the ledger is there.
     #[must_use]
     pub fn has_ledger(&self) -> bool {
         self.ledger_exists
     }
 
-    /// Whether it was read longer ago than this.
+    /// Returns whether it was read longer ago than this.
     fn is_older_than(&self, age: Duration) -> bool {
         self.loaded.elapsed() > age
     }

@@ -25,7 +25,7 @@ pub(crate) enum Spelling {
 }
 
 impl Spelling {
-    /// The spelling to be tried after this one.
+    /// Returns the spelling to be tried after this one.
     pub(crate) fn next(self) -> Option<Self> {
         match self {
             Self::Canonical => Some(Self::Upper),
@@ -35,12 +35,12 @@ impl Spelling {
         }
     }
 
-    /// Whether a post that is not found may be there in another spelling.
+    /// Returns whether a post that is not found may be there in another spelling.
     pub(crate) fn may_differ(schema: &Schema, post: &PostId) -> bool {
         matches!(schema.post_type, IdType::Text { .. }) && post.as_str().len() == 36 && Uuid::try_parse(post.as_str()).is_ok()
     }
 
-    /// The ids of posts in all spellings that the database may have.
+    /// Returns the ids of posts in all spellings that the database may have.
     pub(crate) fn all(schema: &Schema, posts: &[PostId]) -> Vec<String> {
         let spellings = |post: &PostId| {
             let next = |spelling: &Self| spelling.next().filter(|_| Self::may_differ(schema, post));
@@ -50,7 +50,7 @@ impl Spelling {
         posts.iter().flat_map(spellings).collect()
     }
 
-    /// An id in this spelling.
+    /// Returns an id in this spelling.
     pub(crate) fn of(self, id: &str) -> Cow<'_, str> {
         match self {
             Self::Canonical => Cow::Borrowed(id),
@@ -61,8 +61,8 @@ impl Spelling {
     }
 }
 
-/// Ids as statements take them: as texts that they cast, but for UUIDs, which are less than half as long as what they are and cost the
-/// server no cast.
+/// Ids as statements take them: as texts that they cast, but for UUIDs, which are less than half as long as what they
+/// are and cost the server no cast.
 #[derive(Debug)]
 pub(crate) enum SentIds<'a> {
     /// UUIDs.
@@ -85,7 +85,7 @@ impl<'a> SentIds<'a> {
         ids.iter().map(uuid).collect::<Result<_, _>>().map(Self::Uuids)
     }
 
-    /// The parameter.
+    /// Returns the parameter.
     pub(crate) fn param(&self) -> &(dyn ToSql + Sync) {
         match self {
             Self::Uuids(ids) => ids,
@@ -94,7 +94,7 @@ impl<'a> SentIds<'a> {
     }
 }
 
-/// An author whose spelling is no viewer id can never meet one, so it may stay as it is.
+/// Returns an author whose spelling is no viewer id can never meet one, so it may stay as it is.
 pub(crate) fn canonical_author(author: &str) -> String {
     ViewerId::parse(author).map_or_else(|_| author.to_owned(), |author| author.as_str().to_owned())
 }

@@ -1,4 +1,5 @@
-//! Every SQL statement of the project. Each begins with its name in a comment, so that the database's log points at its caller.
+//! Every SQL statement of the project. Each begins with its name in a comment, so that the database's log points at its
+//! caller.
 
 pub mod catalogue;
 pub mod identifier;
@@ -25,14 +26,15 @@ pub const SERVER: &str = "\
 SELECT system_identifier || '/' || (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 FROM pg_catalog.pg_control_system()";
 
-/// What stands in for [`SERVER`] where the system identifier is not to be had: the name and the object id of the database, and the object
-/// id of the posts table (`$1`, quoted).
+/// What stands in for [`SERVER`] where the system identifier is not to be had: the name and the object id of the
+/// database, and the object id of the posts table (`$1`, quoted).
 pub const SERVER_WITHOUT_IDENTIFIER: &str = "\
 -- server without identifier
 SELECT datname || ':' || coalesce(to_regclass($1)::oid::int8, 0) || '/' || oid
 FROM pg_catalog.pg_database WHERE datname = current_database()";
 
-/// Takes the lock of the leader over the ledger `$1`, or tells that another session holds it. The number is the project's own.
+/// Takes the lock of the leader over the ledger `$1`, or tells that another session holds it. The number is the
+/// project's own.
 pub const TRY_TO_LEAD: &str = "-- try to lead\nSELECT pg_try_advisory_lock(722643, hashtext($1)), pg_backend_pid()";
 
 /// Whether the session of the backend `$1` holds a lock of the leader.
@@ -43,8 +45,8 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND c
 /// Whether the server answers and this session may write: a standby says no, and so does a server that was made read-only.
 pub const PING: &str = "-- ping\nSELECT current_setting('transaction_read_only') = 'off'";
 
-/// Begins a transaction with its deadlines, and with an error instead of an incomplete answer where row level security would hide rows.
-/// The isolation is named because a database may have another one by default.
+/// Begins a transaction with its deadlines, and with an error instead of an incomplete answer where row level security
+/// would hide rows. The isolation is named because a database may have another one by default.
 #[must_use]
 pub fn begin(lock_timeout: Duration, statement_timeout: Duration, more: &str) -> String {
     format!(
@@ -61,42 +63,48 @@ pub fn limit_locks(timeout: Duration) -> String {
     format!("-- limit locks\nSET LOCAL lock_timeout = {}", timeout.as_millis())
 }
 
-/// The statements that name the application's table and columns. Posts go in as their places in a list of ids, and come out by them:
-/// the database may spell an id otherwise.
+/// The statements that name the application's table and columns. Posts go in as their places in a list of ids, and come
+/// out by them: the database may spell an id otherwise.
 #[derive(Debug, Clone)]
 pub struct Statements {
-    /// Stores the pairs `$1[i]`, `$2[i]` (a post's place, viewer; viewed at `$3[i]` milliseconds since 1970) that are new, and adds their
-    /// number to each post's count. `$4` and `$5` name each of the posts once by its place and its id, `$6` says how many of the pairs are
-    /// the post's. Gives, for each of the posts that exists: its place, whether its row could be locked, whether the count has room for its
-    /// pairs (of a post without lock or room nothing is stored), its count now, how many pairs were new, its author, and (where `$7` is true)
-    /// the viewers of the new pairs.
+    /// Stores the pairs `$1[i]`, `$2[i]` (a post's place, viewer; viewed at `$3[i]` milliseconds since 1970) that are
+    /// new, and adds their number to each post's count. `$4` and `$5` name each of the posts once by its place and its
+    /// id, `$6` says how many of the pairs are the post's. Gives, for each of the posts that exists: its place, whether
+    /// its row could be locked, whether the count has room for its pairs (of a post without lock or room nothing is
+    /// stored), its count now, how many pairs were new, its author, and (where `$7` is true) the viewers of the new
+    /// pairs.
     ///
-    /// The posts are locked before anything is written, and those that somebody else has locked are left out instead of waited for. Rows
-    /// go in sorted by key. Repeating the statement changes nothing.
+    /// The posts are locked before anything is written, and those that somebody else has locked are left out instead of
+    /// waited for. Rows go in sorted by key. Repeating the statement changes nothing.
     pub insert: String,
-    /// For each foreign key of the ledger's viewers, by its name: gives those of the viewers `$1`, each as a text, whom it does not find.
+    /// For each foreign key of the ledger's viewers, by its name: gives those of the viewers `$1`, each as a text, whom
+    /// it does not find.
     pub unknown_viewers: Vec<(String, String)>,
-    /// Gives up to sixteen pairs, as texts, that could be in the ledger and are not: viewers, users and authors that exist, with posts that
-    /// exist.
+    /// Gives up to sixteen pairs, as texts, that could be in the ledger and are not: viewers, users and authors that
+    /// exist, with posts that exist.
     pub probe_candidates: String,
     /// Stores the pair `$1`, `$2`, given as texts, and counts it, for a transaction that is rolled back.
     pub probe: String,
-    /// Offers the ledger a pair again that it has, which its triggers, its checks and its partitions look at all the same. Gives a row where there
-    /// is such a pair.
+    /// Offers the ledger a pair again that it has, which its triggers, its checks and its partitions look at all the
+    /// same. Gives a row where there is such a pair.
     pub probe_known: String,
-    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place, author, count, and its viewers where they are at most `$3`.
+    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place, author, count, and its viewers where
+    /// they are at most `$3`.
     pub hydrate: String,
-    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place, author, count, and those of the viewers `$4[j]` (of the post
-    /// at the place `$3[j]`) whom the ledger has with it.
+    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place, author, count, and those of the
+    /// viewers `$4[j]` (of the post at the place `$3[j]`) whom the ledger has with it.
     pub look: String,
     /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place and count.
     pub counts: String,
-    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place and those of the viewers `$3` that the ledger has with it.
+    /// Gives, for each post `$2[i]` (at the place `$1[i]`) that exists, its place and those of the viewers `$3` that
+    /// the ledger has with it.
     pub viewers_among: String,
-    /// Gives, of the posts `$2[i]` (at the places `$1[i]`), the places of those whose rows nobody has locked and whose counts have room.
+    /// Gives, of the posts `$2[i]` (at the places `$1[i]`), the places of those whose rows nobody has locked and whose
+    /// counts have room.
     pub unlocked: String,
-    /// Compares the posts `$2[i]` (at the places `$1[i]`) with the counts `$3[i]` and the authors `$4[i]` that somebody knows of them. Gives,
-    /// for each that differs or does not exist, its place, whether it exists, its count and its author.
+    /// Compares the posts `$2[i]` (at the places `$1[i]`) with the counts `$3[i]` and the authors `$4[i]` that somebody
+    /// knows of them. Gives, for each that differs or does not exist, its place, whether it exists, its count and its
+    /// author.
     pub compare: String,
     /// Creates the ledger.
     pub create_ledger: String,
@@ -142,27 +150,27 @@ pub struct UserKey {
     pub column: String,
 }
 
-/// The canonical spelling of an author: that of [`views_core::ids::ViewerId`], in SQL.
+/// Returns the canonical spelling of an author: that of [`views_core::ids::ViewerId`], in SQL.
 fn canonical(author: &str) -> String {
     let uuid = "'^([0-9a-fA-F]{32}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'";
     format!("CASE WHEN {author} ~ {uuid} THEN {author}::uuid::text ELSE {author} END")
 }
 
-/// The first and the last values of a column that has an index, as a query in parentheses: what is wrong with some of them may not be with others,
-/// such as those of another partition.
+/// Returns the first and the last values of a column that has an index, as a query in parentheses: what is wrong with
+/// some of them may not be with others, such as those of another partition.
 fn from_both_ends(column: &str, table: &str, cast: &str, number: usize) -> String {
     let end = |order: &str| format!("(SELECT t.{column}::{cast} FROM {table} t ORDER BY t.{column} {order} LIMIT {number})");
     format!("({} UNION {})", end("ASC"), end("DESC"))
 }
 
-/// A text as SQL writes it.
+/// Returns a text as SQL writes it.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
 impl Statements {
-    /// Writes the statements for the posts table `posts`, whose real schema is `schema`. `users` are the foreign keys of the ledger's viewers
-    /// that lead to something readable.
+    /// Writes the statements for the posts table `posts`, whose real schema is `schema`. `users` are the foreign keys
+    /// of the ledger's viewers that lead to something readable.
     #[must_use]
     pub fn new(schema: &str, posts: &PostsSettings, types: &CastTypes<'_>, users: &[UserKey]) -> Self {
         let table = TableName { schema: Some(schema.to_owned()), table: posts.table.table.clone() };
@@ -338,8 +346,8 @@ CREATE TABLE IF NOT EXISTS {ledger} (
         }
     }
 
-    /// Locks the row of a post, given in all spellings of its id, and bounds the waits for other locks in the same transaction. Without parameters, because it travels with the
-    /// transaction's beginning.
+    /// Locks the row of a post, given in all spellings of its id, and bounds the waits for other locks in the same
+    /// transaction. Without parameters, because it travels with the transaction's beginning.
     #[must_use]
     pub fn lock(&self, ids: &[String], lock_timeout: Duration) -> String {
         let ids: Vec<String> = ids.iter().map(|id| literal(id)).collect();

@@ -1,5 +1,5 @@
-//! TLS for PostgreSQL (Redis's client library brings its own): the platform's roots, or no look at the certificate at all, as the
-//! connection's `sslmode` says.
+//! TLS for PostgreSQL (Redis's client library brings its own): the platform's roots, or no look at the certificate at
+//! all, as the connection's `sslmode` says.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Prepares TLS for PostgreSQL connections. With `verify`, the server must show a certificate for its name that the platform trusts
-/// (`SSL_CERT_FILE` and `SSL_CERT_DIR` name other roots, as everywhere).
+/// Prepares TLS for PostgreSQL connections. With `verify`, the server must show a certificate for its name that the
+/// platform trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name other roots, as everywhere).
 ///
 /// # Errors
 /// When the crypto library refuses its own protocol versions, which would be a fault of the build.

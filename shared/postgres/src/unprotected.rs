@@ -3,7 +3,7 @@
 use tokio_postgres::config::{Config as PostgresConfig, Host};
 use views_core::network::{is_loopback, is_loopback_address};
 
-/// A warning about a PostgreSQL whose certificate nobody looks at.
+/// Returns a warning about a PostgreSQL whose certificate nobody looks at.
 pub(super) fn postgres(name: &str, config: &PostgresConfig) -> Option<String> {
     // Where addresses are given, the names beside them are not asked for.
     let addresses = config.get_hostaddrs();

@@ -1,7 +1,7 @@
 //! libpq's other way to name a database: `host=db user=app password='a b'`.
 
-/// Reads settings as libpq does: blanks may stand around the sign, a value in single quotes may hold blanks, and a backslash takes the next
-/// character as it is. Returns each name with its value; `None` where it cannot be read.
+/// Reads settings as libpq does: blanks may stand around the sign, a value in single quotes may hold blanks, and a
+/// backslash takes the next character as it is. Returns each name with its value; `None` where it cannot be read.
 pub(super) fn read(text: &str) -> Option<Vec<(String, String)>> {
     let mut settings = Vec::new();
     let mut rest = text.trim_start();

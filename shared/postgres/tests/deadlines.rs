@@ -1,5 +1,5 @@
-//! What PostgreSQL is asked has an end, on the server too, whatever a pooler has made of the session's settings and whatever the database's
-//! defaults are.
+//! What PostgreSQL is asked has an end, on the server too, whatever a pooler has made of the session's settings and
+//! whatever the database's defaults are.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests, but not the functions that they share")]
 

@@ -155,7 +155,8 @@ async fn where_nobody_is_found_it_is_no_fault_of_theirs() {
     }
 }
 
-/// With nobody in the ledger, and no author among the users, nothing but the users themselves tells that the table takes anybody.
+/// With nobody in the ledger, and no author among the users, nothing but the users themselves tells that the table
+/// takes anybody.
 #[tokio::test]
 async fn a_stranger_alone_does_not_make_the_table_look_broken() {
     let world = World::new(IdType::Bigint, true).await;
@@ -165,7 +166,8 @@ async fn a_stranger_alone_does_not_make_the_table_look_broken() {
     assert!(world.database.takes_pairs().await.unwrap());
 }
 
-/// No id is zero in most tables, and many say so. The viewer that is made up where the ledger has none must not break such a rule.
+/// No id is zero in most tables, and many say so. The viewer that is made up where the ledger has none must not break
+/// such a rule.
 #[tokio::test]
 async fn a_ledger_that_is_empty_and_wants_positive_ids_does_not_look_broken() {
     let world = World::new(IdType::Bigint, true).await;

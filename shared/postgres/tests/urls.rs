@@ -17,8 +17,8 @@ struct Cli {
     postgres: PostgresArgs,
 }
 
-/// All complaints about a URL, and what the settings show of themselves. (A host is shown where there is one: behind an at sign that should
-/// have been escaped, PostgreSQL's library takes the rest of the password for it, as libpq does.)
+/// All complaints about a URL, and what the settings show of themselves. (A host is shown where there is one: behind an
+/// at sign that should have been escaped, PostgreSQL's library takes the rest of the password for it, as libpq does.)
 fn told_about(url: &str) -> Option<String> {
     // What the command line itself does not take never gets as far as the settings.
     let cli = Cli::try_parse_from(["test".to_owned(), format!("--database-url={url}")]).ok()?;

@@ -1,5 +1,6 @@
-//! The application whose tables these are: it locks rows, changes counts and authors, deletes posts and creates them anew, hides rows from
-//! the programs' role, and has triggers that refuse views. It never waits long for the programs, and no deadlock ends its transactions.
+//! The application whose tables these are: it locks rows, changes counts and authors, deletes posts and creates them
+//! anew, hides rows from the programs' role, and has triggers that refuse views. It never waits long for the programs,
+//! and no deadlock ends its transactions.
 
 mod deeds;
 mod session;
@@ -23,8 +24,8 @@ pub(crate) use self::{
 };
 use crate::{cluster::Cluster, history::History, world::World};
 
-/// What the application has beside its posts: what it changes of a post without any meaning to others, what it has added to counts that no
-/// row of the ledger explains, and its triggers' function.
+/// What the application has beside its posts: what it changes of a post without any meaning to others, what it has
+/// added to counts that no row of the ledger explains, and its triggers' function.
 pub(crate) const SETUP: &str = "\
 alter table posts add column title text not null default '';
 create table application_changes (post_id uuid not null, number bigint not null);
@@ -33,7 +34,8 @@ create function application_refuses() returns trigger language plpgsql as $$ beg
 /// The pause between two rows that are locked one after the other, and within a row's lock that is taken again and again.
 const STEP: Duration = Duration::from_millis(60);
 
-/// Does everything in its time. When it returns, everything is undone that is to be. Gives the longest wait for the programs.
+/// Does everything in its time. When it returns, everything is undone that is to be. Gives the longest wait for the
+/// programs.
 pub(crate) async fn run(
     seed: u64,
     duration: Duration,

@@ -1,8 +1,8 @@
-//! Looks again and again, in the midst of everything, whether each acknowledged view is in the outbox, in the ledger, or a dead letter that is
-//! offered again.
+//! Looks again and again, in the midst of everything, whether each acknowledged view is in the outbox, in the ledger,
+//! or a dead letter that is offered again.
 //!
-//! The end of a run alone would forgive too much: where a set says more than the outbox has told, the scan stores the whole set, and so
-//! repairs losses that it was not made for.
+//! The end of a run alone would forgive too much: where a set says more than the outbox has told, the scan stores the
+//! whole set, and so repairs losses that it was not made for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,10 +46,10 @@ pub(crate) async fn run(cluster: Arc<Cluster>, world: Arc<World>, history: Arc<H
     looks
 }
 
-/// The pairs that are acknowledged and nowhere; nothing where a store is away.
+/// Returns the pairs that are acknowledged and nowhere; nothing where a store is away.
 async fn look(cluster: &Cluster, posts: &BTreeMap<String, Post>, history: &History) -> Option<Vec<Pair>> {
-    // In this order: what is acknowledged is in one of the three, what has left the outbox is a dead letter or in the ledger, and what is no
-    // dead letter any more is in the ledger.
+    // In this order: what is acknowledged is in one of the three, what has left the outbox is a dead letter or in the
+    // ledger, and what is no dead letter any more is in the ledger.
     let acknowledged = history.asked().acknowledged;
     let mut stored = outbox(cluster).await?;
     stored.extend(letters(cluster).await?.into_iter().filter(Letter::is_on_its_way).map(|letter| letter.pair));
@@ -57,7 +57,7 @@ async fn look(cluster: &Cluster, posts: &BTreeMap<String, Post>, history: &Histo
     Some(missing(&acknowledged, posts, |pair| stored.contains(pair)))
 }
 
-/// The fields of all entries of a stream, with their values.
+/// Returns the fields of all entries of a stream, with their values.
 async fn entries(cluster: &Cluster, stream: &str) -> Option<Vec<Vec<(String, String)>>> {
     let entries: Value = cluster.direct.xrange(stream, "-", "+", None).await.ok()?;
     let fields = |entry: Value| {

@@ -29,7 +29,7 @@ pub(crate) struct Bounds<'a> {
     asked: Vec<(&'a str, i64, i64)>,
 }
 
-/// Whether an acknowledged view has to be in all counts that are asked for afterwards.
+/// Returns whether an acknowledged view has to be in all counts that are asked for afterwards.
 pub(crate) fn is_counted(world: &World, post: &str, viewer: &str) -> bool {
     world.post(post).is_some_and(|post| post.nature == Nature::Kept && !post.may_be_by(viewer)) && !may_be_refused(viewer)
 }

@@ -1,4 +1,5 @@
-//! Viewers: they view single posts and many at once, they read counts, they click twice, and they ask again when no answer comes.
+//! Viewers: they view single posts and many at once, they read counts, they click twice, and they ask again when no
+//! answer comes.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

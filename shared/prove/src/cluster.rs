@@ -179,7 +179,7 @@ impl Cluster {
         self.units.values().map(|unit| Arc::clone(unit).supervise()).collect()
     }
 
-    /// Where the role of the programs reaches the database.
+    /// Returns where the role of the programs reaches the database.
     fn role_url(&self) -> String {
         self.database.url().replace("postgres://postgres@", &format!("postgres://{ROLE}@"))
     }
@@ -194,7 +194,7 @@ impl Cluster {
         (command.wait_exit().await, command.output())
     }
 
-    /// Where clients reach the view-ingests, through the proxies.
+    /// Returns where clients reach the view-ingests, through the proxies.
     pub(crate) fn doors(&self) -> Vec<SocketAddr> {
         (0..INGESTS).map(|number| self.proxies[&Link::FromClients(number)].address()).collect()
     }

@@ -31,8 +31,8 @@ const POLL: Duration = Duration::from_millis(100);
 const PAGE: usize = 50;
 const CYCLES: usize = 2;
 
-/// Waits until the programs have done their work: the outbox is empty, two cycles have passed, and what was put aside has been offered again.
-/// Gives the posts that were created anew then.
+/// Waits until the programs have done their work: the outbox is empty, two cycles have passed, and what was put aside
+/// has been offered again. Gives the posts that were created anew then.
 pub(crate) async fn settle(cluster: &Cluster, world: &World, history: &History) -> BTreeSet<String> {
     for proxy in cluster.proxies.values() {
         proxy.restore().await;
@@ -91,7 +91,8 @@ async fn run_cycle(syncd: std::net::SocketAddr, history: &History) {
     }
 }
 
-/// Has an operator offer all dead letters again: those that the cycles have not brought in, and those of posts that were deleted for a while.
+/// Has an operator offer all dead letters again: those that the cycles have not brought in, and those of posts that
+/// were deleted for a while.
 async fn offer_dead(cluster: &Cluster, history: &History) {
     let dead = letters(cluster).await.expect("cannot read the dead letters");
     let passing = dead.iter().filter(|letter| letter.may_pass).count();
@@ -128,8 +129,8 @@ pub(crate) async fn look(cluster: &Cluster, world: &World, anew: BTreeSet<String
     Found { posts, ledger, counts, added, live, sets, anew, dead }
 }
 
-/// Looks who is taken for the author of posts whose author has changed: in Redis, and by asking in the name of each who was. Done last, for
-/// that counts.
+/// Looks who is taken for the author of posts whose author has changed: in Redis, and by asking in the name of each who
+/// was. Done last, for that counts.
 pub(crate) async fn look_at_authors(cluster: &Cluster, world: &World, history: &History) {
     let client = cluster.database.client().await;
     for post in world.of(Nature::Reauthored) {

@@ -128,17 +128,18 @@ impl History {
         }
     }
 
-    /// How many repetitions of a post's views have begun and how many have ended.
+    /// Returns how many repetitions of a post's views have begun and how many have ended.
     pub(crate) fn repetitions(&self, post: &str) -> (i64, i64) {
         self.lock().repetitions.get(post).copied().unwrap_or_default()
     }
 
-    /// How many distinct viewers of a post have been sent so far.
+    /// Returns how many distinct viewers of a post have been sent so far.
     pub(crate) fn sent(&self, post: &str) -> i64 {
         self.lock().sent.get(post).copied().unwrap_or(0)
     }
 
-    /// Notes what a client was told to be counted, now or before. `is_counted` tells whether all later counts have to have it.
+    /// Notes what a client was told to be counted, now or before. `is_counted` tells whether all later counts have to
+    /// have it.
     pub(crate) fn acknowledged(&self, pair: Pair, is_counted: bool) {
         let mut state = self.lock();
         if !state.asked.acknowledged.contains(&pair) {
@@ -149,7 +150,7 @@ impl History {
         }
     }
 
-    /// How many of a post's acknowledged views all counts have to have.
+    /// Returns how many of a post's acknowledged views all counts have to have.
     pub(crate) fn counted(&self, post: &str) -> i64 {
         self.lock().counted.get(post).copied().unwrap_or(0)
     }
@@ -180,7 +181,7 @@ impl History {
         self.had_policy.store(true, Relaxed);
     }
 
-    /// Whether row level security has been in effect.
+    /// Returns whether row level security has been in effect.
     pub(crate) fn had_policy(&self) -> bool {
         self.had_policy.load(Relaxed)
     }
@@ -205,7 +206,7 @@ impl History {
         self.lock().violations.push(violation);
     }
 
-    /// What the clients did.
+    /// Returns what the clients did.
     pub(crate) fn asked(&self) -> Asked {
         self.lock().asked.clone()
     }

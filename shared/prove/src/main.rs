@@ -1,7 +1,9 @@
-//! The proof: view-ingest and view-syncd, two of each, under clients and under everything that can go wrong, and then Jepsen's set check.
+//! The proof: view-ingest and view-syncd, two of each, under clients and under everything that can go wrong, and then
+//! Jepsen's set check.
 //!
-//! An acknowledged view must be in the ledger, nothing else may be in the ledger but what was attempted, every count must be the number of
-//! its rows, and every live count must be the database's. `deploy/prove` builds the programs with failpoints and runs this.
+//! An acknowledged view must be in the ledger, nothing else may be in the ledger but what was attempted, every count
+//! must be the number of its rows, and every live count must be the database's. `deploy/prove` builds the programs with
+//! failpoints and runs this.
 
 mod application;
 mod auditor;
@@ -47,7 +49,8 @@ const FOUND_OUT_POLL: Duration = Duration::from_millis(50);
 const COUNTS_PERCENT: u32 = 30;
 const COUNTS_MOST: Duration = Duration::from_secs(60);
 
-/// Proves that no acknowledged view is lost or counted twice, whatever breaks. Exit status: 0 proven, 1 refuted, 2 no verdict.
+/// Proves that no acknowledged view is lost or counted twice, whatever breaks. Exit status: 0 proven, 1 refuted, 2 no
+/// verdict.
 #[derive(Debug, Parser)]
 #[command(name = "prove")]
 struct Args {
@@ -125,8 +128,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// What breaks, and how long every count has to be true at the beginning. A program that makes a mistake is found out by what that mistake is
-/// about: by what it loses when it dies, or by what the application does to it.
+/// Returns what breaks, and how long every count has to be true at the beginning. A program that makes a mistake is
+/// found out by what that mistake is about: by what it loses when it dies, or by what the application does to it.
 fn faults_of(args: &Args, seed: u64, duration: Duration, world: &World) -> (Vec<Event>, Duration) {
     let counts_until = match args.broken.as_deref() {
         None => (duration * COUNTS_PERCENT / 100).min(COUNTS_MOST),

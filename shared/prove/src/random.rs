@@ -5,7 +5,8 @@
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// A stream of its own for one purpose of one seed, so that whoever draws more numbers changes nothing for others.
+    /// Returns a stream of its own for one purpose of one seed, so that whoever draws more numbers changes nothing for
+    /// others.
     pub(crate) fn stream(seed: u64, purpose: u64) -> Self {
         let mut random = Self(seed ^ purpose.wrapping_mul(0xD6E8_FEB8_6659_FD93));
         random.next();
@@ -19,17 +20,17 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from `low` to `high`, both included. The bias is far below anything that matters here.
+    /// Returns a number from `low` to `high`, both included. The bias is far below anything that matters here.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
     }
 
-    /// A place in a list of this length.
+    /// Returns a place in a list of this length.
     pub(crate) fn place(&mut self, length: usize) -> usize {
         usize::try_from(self.next() % length as u64).unwrap_or(0)
     }
 
-    /// A place in a list of this length, the first ones far more often: some posts are popular.
+    /// Returns a place in a list of this length, the first ones far more often: some posts are popular.
     pub(crate) fn skewed_place(&mut self, length: usize) -> usize {
         let (first, second) = (self.place(length), self.place(length));
         first.min(second).min(self.place(length))
@@ -40,7 +41,7 @@ impl Random {
         self.next() % 100 < percent
     }
 
-    /// An id for a post or a viewer.
+    /// Returns an id for a post or a viewer.
     pub(crate) fn uuid(&mut self) -> String {
         let bytes = (u128::from(self.next()) << 64) | u128::from(self.next());
         uuid::Builder::from_random_bytes(bytes.to_be_bytes()).into_uuid().to_string()

@@ -94,8 +94,8 @@ pub(crate) struct Event {
     pub(crate) fault: Fault,
 }
 
-/// The faults of a run in the order of their beginnings. No two of one target overlap, and all have ended when the time is over. Before
-/// `counts_until`, there are only those after which every count has to be true.
+/// Returns the faults of a run in the order of their beginnings. No two of one target overlap, and all have ended when
+/// the time is over. Before `counts_until`, there are only those after which every count has to be true.
 pub(crate) fn schedule(seed: u64, duration: Duration, counts_until: Duration, posts: usize) -> Vec<Event> {
     let mut random = Random::stream(seed, 1);
     let end_ms = millis(duration).saturating_sub(CALM_END_MS);
@@ -109,7 +109,8 @@ pub(crate) fn schedule(seed: u64, duration: Duration, counts_until: Duration, po
             return events;
         }
         let target = targets[random.place(targets.len())];
-        // The numbers are drawn whether they are needed or not, so that the end of the time does not change what comes before it.
+        // The numbers are drawn whether they are needed or not, so that the end of the time does not change what comes
+        // before it.
         let (fault, lasts_ms) = fault(&mut random, target, posts);
         if busy_until.get(&target).is_some_and(|until| *until > now_ms) {
             continue;
@@ -145,7 +146,7 @@ fn targets() -> Vec<Target> {
     targets
 }
 
-/// All programs.
+/// Returns all programs.
 pub(crate) fn programs() -> impl Iterator<Item = Program> {
     (0..INGESTS).map(Program::Ingest).chain((0..SYNCDS).map(Program::Syncd))
 }
@@ -220,13 +221,15 @@ impl fmt::Display for Link {
 }
 
 impl Fault {
-    /// Whether counts have to be true in spite of it (see `bounds.rs`).
+    /// Returns whether counts have to be true in spite of it (see `bounds.rs`).
     fn spares_counts(self) -> bool {
         match self {
-            // What was sent and not answered may have been done or not: the batch goes into PostgreSQL, and perhaps is in the outbox, too. And
-            // who has viewed a post that Redis has forgotten is known again when it has been looked up.
+            // What was sent and not answered may have been done or not: the batch goes into PostgreSQL, and perhaps is
+            // in the outbox, too. And who has viewed a post that Redis has forgotten is known again when it has been
+            // looked up.
             Self::Process(Process::Redis, _) | Self::Link(Link::ToRedis(Program::Ingest(_)), _) | Self::Forget(..) => false,
-            // Whoever dies, or sleeps for seconds, between entry and increment leaves a pair that no count has yet, or has twice.
+            // Whoever dies, or sleeps for seconds, between entry and increment leaves a pair that no count has yet, or
+            // has twice.
             Self::Process(Process::Program(Program::Ingest(_)), blow) => blow == Blow::Restart,
             Self::Process(Process::Postgres | Process::Program(Program::Syncd(_)), _)
             | Self::Link(Link::ToRedis(Program::Syncd(_)) | Link::ToPostgres(_) | Link::FromClients(_), _) => true,

@@ -74,12 +74,12 @@ fn proof(binaries: Option<&Path>, minutes: &str) -> Command {
     command
 }
 
-/// The first line that begins with one of the words.
+/// Returns the first line that begins with one of the words.
 fn violation<'a>(output: &'a str, words: &[&str]) -> Option<&'a str> {
     output.lines().find(|line| words.iter().any(|word| line.starts_with(word)))
 }
 
-/// The folder that a verdict names.
+/// Returns the folder that a verdict names.
 fn history_folder(output: &str) -> Option<&str> {
     output.lines().find_map(|line| Some(line.strip_prefix("verdict:")?.split_once(" The history is in ")?.1))
 }

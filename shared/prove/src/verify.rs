@@ -54,14 +54,15 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Whether a post's set must not have anybody whom the ledger lacks. The scan makes a set anew when it finds, or the drain has found, a
-    /// smaller count than Redis has. Whether either comes to see that is a matter of luck where a post is created anew in the midst of
-    /// everything: by then its count may have grown past what it was, by views past Redis or by a batch whose drain died.
+    /// Returns whether a post's set must not have anybody whom the ledger lacks. The scan makes a set anew when it
+    /// finds, or the drain has found, a smaller count than Redis has. Whether either comes to see that is a matter of
+    /// luck where a post is created anew in the midst of everything: by then its count may have grown past what it was,
+    /// by views past Redis or by a batch whose drain died.
     fn has_to_agree(&self, post: &str) -> bool {
         self.posts.get(post).is_some_and(|post| post.nature != Nature::Fleeting) || self.anew.contains(post)
     }
 
-    /// How many members of other sets the ledger lacks.
+    /// Returns how many members of other sets the ledger lacks.
     pub(crate) fn stale(&self) -> usize {
         let ledger: BTreeSet<&Pair> = self.ledger.iter().collect();
         let others = self.sets.iter().filter(|(post, _)| !self.has_to_agree(post));
@@ -146,8 +147,9 @@ pub(crate) fn verify(asked: &Asked, found: &Found) -> Vec<Violation> {
     violations
 }
 
-/// The acknowledged pairs that are not stored, of those that have to be. While PostgreSQL is away nobody knows the authors or which posts
-/// exist, so such views are accepted, and left out by the drain; and the views of a post that is deleted go with it.
+/// Returns the acknowledged pairs that are not stored, of those that have to be. While PostgreSQL is away nobody knows
+/// the authors or which posts exist, so such views are accepted, and left out by the drain; and the views of a post
+/// that is deleted go with it.
 pub(crate) fn missing(
     acknowledged: &BTreeSet<Pair>,
     posts: &BTreeMap<String, Post>,
@@ -159,14 +161,14 @@ pub(crate) fn missing(
 }
 
 impl Letter {
-    /// Whether its pair comes in by itself, as soon as its reason has passed.
+    /// Returns whether its pair comes in by itself, as soon as its reason has passed.
     pub(crate) fn is_on_its_way(&self) -> bool {
         self.may_pass && self.reason != NO_SUCH_POST
     }
 }
 
 impl Violation {
-    /// The pair or post that it is about, to be looked for in the history.
+    /// Returns the pair or post that it is about, to be looked for in the history.
     pub(crate) fn about(&self) -> Option<(&str, Option<&str>)> {
         match self {
             Self::Lost((post, viewer))

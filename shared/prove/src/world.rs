@@ -43,7 +43,7 @@ pub(crate) struct Post {
 }
 
 impl Post {
-    /// Whether a viewer may be the post's author, at some time.
+    /// Returns whether a viewer may be the post's author, at some time.
     pub(crate) fn may_be_by(&self, viewer: &str) -> bool {
         self.authors.iter().any(|author| author == viewer)
     }
@@ -99,34 +99,34 @@ impl World {
         Self { posts, unknown, viewers, places }
     }
 
-    /// The posts of which the application changes nothing that matters here.
+    /// Returns the posts of which the application changes nothing that matters here.
     pub(crate) fn kept(&self) -> &[Post] {
         &self.posts[..KEPT_POSTS]
     }
 
-    /// The others.
+    /// Returns the others.
     pub(crate) fn changing(&self) -> &[Post] {
         &self.posts[KEPT_POSTS..]
     }
 
-    /// The posts of a nature.
+    /// Returns the posts of a nature.
     pub(crate) fn of(&self, nature: Nature) -> impl Iterator<Item = &Post> {
         self.posts.iter().filter(move |post| post.nature == nature)
     }
 
-    /// All posts by their ids.
+    /// Returns all posts by their ids.
     pub(crate) fn by_id(&self) -> BTreeMap<String, Post> {
         self.posts.iter().map(|post| (post.id.clone(), post.clone())).collect()
     }
 
-    /// A post that exists.
+    /// Returns a post that exists.
     pub(crate) fn post(&self, id: &str) -> Option<&Post> {
         self.places.get(id).map(|place| &self.posts[*place])
     }
 }
 
-/// Whether the application's triggers may refuse a viewer, or its transactions lock a view of his: his views may have to wait in
-/// `views:dead`, where no count has them. Three of sixteen viewers.
+/// Returns whether the application's triggers may refuse a viewer, or its transactions lock a view of his: his views
+/// may have to wait in `views:dead`, where no count has them. Three of sixteen viewers.
 pub(crate) fn may_be_refused(viewer: &str) -> bool {
     viewer.starts_with(REFUSED_PREFIXES)
 }

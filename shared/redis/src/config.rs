@@ -14,11 +14,13 @@ use crate::unprotected;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisArgs {
-    /// redis://, rediss:// (TLS) or redis-sentinel://, with user, password and database [default: redis://localhost:6379/0]
+    /// redis://, rediss:// (TLS) or redis-sentinel://, with user, password and database [default:
+    /// redis://localhost:6379/0]
     ///
-    /// With Sentinel it is `redis-sentinel://user:password@one:26379/0?node=two:26379&sentinelServiceName=NAME`: NAME is the name under which
-    /// the sentinels `one` and `two` monitor the primary. User and password are Redis's; those of the sentinels, where they demand any, are
-    /// `sentinelUsername` and `sentinelPassword`. `rediss-sentinel://` is TLS. Without a URL, host, port, password and database count.
+    /// With Sentinel it is `redis-sentinel://user:password@one:26379/0?node=two:26379&sentinelServiceName=NAME`: NAME
+    /// is the name under which the sentinels `one` and `two` monitor the primary. User and password are Redis's; those
+    /// of the sentinels, where they demand any, are `sentinelUsername` and `sentinelPassword`. `rediss-sentinel://` is
+    /// TLS. Without a URL, host, port, password and database count.
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     redis_url: Option<Setting>,
     /// A file with that URL, where its password should not stand in the environment
@@ -84,7 +86,7 @@ impl std::fmt::Debug for RedisSettings {
 }
 
 impl RedisSettings {
-    /// The server's address for logs, without user or password.
+    /// Returns the server's address for logs, without user or password.
     #[must_use]
     pub fn describe(&self) -> String {
         let hosts: Vec<_> = self.config.server.hosts().iter().map(ToString::to_string).collect();
@@ -159,7 +161,8 @@ fn from_url(name: &str, url: &str, problems: &mut Problems) -> Config {
     }
 }
 
-/// Whether a part of the password would be taken for something else, because a sign in it ends the part of a URL that it stands in.
+/// Returns whether a part of the password would be taken for something else, because a sign in it ends the part of a
+/// URL that it stands in.
 fn has_loose_sign(url: &str) -> bool {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));

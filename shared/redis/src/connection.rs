@@ -1,7 +1,8 @@
 //! A connection that takes whole pipelines: one write, and reads until the last reply is there.
 //!
-//! It follows the client library, which finds the server (with Sentinel, the primary), knows the passwords and the certificates, and
-//! decides when a server is to be given up. A connection that fails in any way is thrown away, so a reply can never be taken for another's.
+//! It follows the client library, which finds the server (with Sentinel, the primary), knows the passwords and the
+//! certificates, and decides when a server is to be given up. A connection that fails in any way is thrown away, so a
+//! reply can never be taken for another's.
 
 use std::{io, time::Duration};
 
@@ -23,7 +24,8 @@ use crate::{
     resp::{Commands, Replies, Reply},
 };
 
-/// After how long without traffic the system asks whether the other end is still there, lest something between forgets the connection.
+/// After how long without traffic the system asks whether the other end is still there, lest something between forgets
+/// the connection.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How much is read at once, in bytes: most batches' replies as a whole.
@@ -66,14 +68,14 @@ impl Connection {
         replies.iter().find_map(Reply::error).map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Whether the other end has not closed the connection, as far as this end has heard.
+    /// Returns whether the other end has not closed the connection, as far as this end has heard.
     pub fn is_open(&mut self) -> bool {
         // Nothing is ever sent unasked, so whatever there is to read is the end, or nonsense.
         self.stream.read(&mut [0]).now_or_never().is_none()
     }
 
-    /// Sends commands and waits for all replies. After an error, or when the future is dropped, the connection is of no more use. The caller
-    /// sets the deadline.
+    /// Sends commands and waits for all replies. After an error, or when the future is dropped, the connection is of no
+    /// more use. The caller sets the deadline.
     ///
     /// # Errors
     /// [`RedisError`]; a command that fails is no error here, but a reply.
@@ -91,8 +93,9 @@ impl Connection {
     }
 }
 
-/// The server that the client library is connected to. It lists its connections by the ids that it has asked Redis for, which takes a right
-/// (`CLIENT ID`) that users of a restricted account may lack. Then the list is empty, and the settings or the sentinels have named the server.
+/// Returns the server that the client library is connected to. It lists its connections by the ids that it has asked
+/// Redis for, which takes a right (`CLIENT ID`) that users of a restricted account may lack. Then the list is empty,
+/// and the settings or the sentinels have named the server.
 fn server_of(client: &Client, config: &Config) -> Option<Server> {
     client.active_connections().into_iter().next().or_else(|| match &config.server {
         ServerConfig::Centralized { server } => Some(server.clone()),
@@ -101,7 +104,7 @@ fn server_of(client: &Client, config: &Config) -> Option<Server> {
     })
 }
 
-/// A host as the system and certificates know it: an IPv6 address without the brackets that it has in a URL.
+/// Returns a host as the system and certificates know it: an IPv6 address without the brackets that it has in a URL.
 fn host(server: &Server) -> &str {
     server.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&server.host)
 }

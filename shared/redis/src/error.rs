@@ -74,13 +74,14 @@ impl Code {
         CODES.iter().find(|(name, _)| *name == word).map_or(Self::Other, |(_, code)| *code)
     }
 
-    /// Whether the server is not, or not yet, the one to write to, so that nothing that it says is worth anything.
+    /// Returns whether the server is not, or not yet, the one to write to, so that nothing that it says is worth anything.
     #[must_use]
     pub fn is_not_primary(self) -> bool {
         matches!(self, Self::ReadOnly | Self::Loading | Self::MasterDown | Self::NoAuth)
     }
 
-    /// Whether the server is well and refuses one command for what the key holds: a value of another type, or a field that is no number.
+    /// Returns whether the server is well and refuses one command for what the key holds: a value of another type, or a
+    /// field that is no number.
     #[must_use]
     pub fn is_about_the_key(self) -> bool {
         matches!(self, Self::WrongType | Self::Generic)
@@ -110,7 +111,8 @@ impl fmt::Display for ServerError<'_> {
     }
 }
 
-/// Why a pipeline has no replies, or none that can be used. Some of its commands may have been carried out all the same, or may be yet.
+/// Why a pipeline has no replies, or none that can be used. Some of its commands may have been carried out all the
+/// same, or may be yet.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
     /// The client library has no connection, so nobody knows where the server is.

@@ -1,4 +1,5 @@
-//! The connection to Redis: it reconnects for ever, waits for nothing without a deadline, and says in the log when it comes and goes.
+//! The connection to Redis: it reconnects for ever, waits for nothing without a deadline, and says in the log when it
+//! comes and goes.
 
 pub mod config;
 pub mod connection;
@@ -46,8 +47,8 @@ const LONGEST_PAUSE_MS: u32 = 1_000;
 /// Commands that wait for the connection. More than this many means that nobody waits for their answers any longer.
 const MAX_WAITING_COMMANDS: usize = 100_000;
 
-/// Prepares a client. A command without an answer after `timeout` fails, and a connection on which nothing has come back for that long is
-/// given up and opened anew.
+/// Prepares a client. A command without an answer after `timeout` fails, and a connection on which nothing has come
+/// back for that long is given up and opened anew.
 ///
 /// # Errors
 /// When the settings do not fit together.

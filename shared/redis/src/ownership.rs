@@ -58,13 +58,13 @@ pub async fn claim(redis: &Client, keys: &Keys, owner: &Owner) -> Result<Option<
     Ok(before)
 }
 
-/// Whether a command was refused for want of memory.
+/// Returns whether a command was refused for want of memory.
 #[must_use]
 pub fn is_full(details: &str) -> bool {
     Code::of(details) == Code::OutOfMemory
 }
 
-/// Whether the account's rights do not cover the owner's key.
+/// Returns whether the account's rights do not cover the owner's key.
 #[must_use]
 pub fn is_forbidden(error: &Error) -> bool {
     Code::of(error.details()) == Code::NoPermission

@@ -1,6 +1,7 @@
 //! What this project needs of a Redis, and what an operator should know about the one that is there.
 //!
-//! Nearly all of it comes from one `INFO`. Where a managed Redis forbids even that, nothing can be told, and the work goes on.
+//! Nearly all of it comes from one `INFO`. Where a managed Redis forbids even that, nothing can be told, and the work
+//! goes on.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,8 +12,8 @@ use fred::{
     types::{ClusterHash, CustomCommand, Value},
 };
 
-/// The oldest Redis that will do. `EXPIRE … NX`, which view-syncd uses, is the newest command that is needed; view-ingest alone could do
-/// with 6.2 (`SMISMEMBER`), but what it records has to be brought on by view-syncd.
+/// The oldest Redis that will do. `EXPIRE … NX`, which view-syncd uses, is the newest command that is needed;
+/// view-ingest alone could do with 6.2 (`SMISMEMBER`), but what it records has to be brought on by view-syncd.
 const OLDEST: (u32, u32) = (7, 0);
 
 /// What is said of a node of a cluster.
@@ -87,7 +88,7 @@ async fn inspect_server(redis: &impl ClientLike, allow_eviction: bool, prefix: &
     Ok(())
 }
 
-/// The setting `save`; none where nobody may look at it.
+/// Returns the setting `save`; none where nobody may look at it.
 async fn save_points(redis: &impl ClientLike) -> Result<Option<String>, Error> {
     let command = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
     match redis.custom::<Vec<Value>, _>(command, vec!["GET", "save"]).await {
@@ -97,8 +98,8 @@ async fn save_points(redis: &impl ClientLike) -> Result<Option<String>, Error> {
     }
 }
 
-/// Whether a command is not to be had here: by an ACL, because the provider has taken it away, or because a proxy does not know it.
-/// Anything else is a refusal for now (`LOADING`, `BUSY`) or an outage.
+/// Returns whether a command is not to be had here: by an ACL, because the provider has taken it away, or because a
+/// proxy does not know it. Anything else is a refusal for now (`LOADING`, `BUSY`) or an outage.
 fn is_forbidden(error: &Error) -> bool {
     let details = error.details().to_ascii_lowercase();
     ["noperm", "err ", "invalid", "unsupported"].iter().any(|prefix| details.starts_with(prefix))

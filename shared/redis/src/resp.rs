@@ -1,7 +1,9 @@
-//! Redis's protocol (RESP2) for pipelines that are written and read in one piece: what a batch sends and what comes back.
+//! Redis's protocol (RESP2) for pipelines that are written and read in one piece: what a batch sends and what comes
+//! back.
 //!
-//! The client library gives each command of a pipeline a task, a channel's slot and a write of its own, which costs more than all else
-//! that is done for a view. Writing commands is a matter of lengths; replies are read by the library's own protocol crate.
+//! The client library gives each command of a pipeline a task, a channel's slot and a write of its own, which costs
+//! more than all else that is done for a view. Writing commands is a matter of lengths; replies are read by the
+//! library's own protocol crate.
 
 use redis_protocol::{
     error::{RedisProtocolError, RedisProtocolErrorKind},
@@ -26,13 +28,13 @@ impl Commands {
         (self.number, self.missing) = (0, 0);
     }
 
-    /// How many there are, which is how many replies will come.
+    /// Returns how many there are, which is how many replies will come.
     #[must_use]
     pub fn len(&self) -> usize {
         self.number
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.number == 0
@@ -47,13 +49,13 @@ impl Commands {
         self.text(name)
     }
 
-    /// An argument.
+    /// Returns an argument.
     #[inline]
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.blob(text.as_bytes())
     }
 
-    /// An argument that is put together from pieces.
+    /// Returns an argument that is put together from pieces.
     #[inline]
     pub fn parts(&mut self, parts: &[&str]) -> &mut Self {
         self.argument(parts.iter().map(|part| part.len()).sum());
@@ -64,7 +66,7 @@ impl Commands {
         self
     }
 
-    /// An argument of any bytes.
+    /// Returns an argument of any bytes.
     #[inline]
     pub fn blob(&mut self, bytes: &[u8]) -> &mut Self {
         self.argument(bytes.len());
@@ -73,7 +75,7 @@ impl Commands {
         self
     }
 
-    /// An argument that is a number.
+    /// Returns an argument that is a number.
     pub fn number(&mut self, number: i64) -> &mut Self {
         self.text(itoa::Buffer::new().format(number))
     }
@@ -153,7 +155,7 @@ impl<'a> Reply<'a> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    /// The number that this is, or that this text says.
+    /// Returns the number that this is, or that this text says.
     #[must_use]
     pub fn number(self) -> Option<i64> {
         match self {
@@ -165,26 +167,26 @@ impl<'a> Reply<'a> {
 }
 
 impl<'a> List<'a> {
-    /// How many there are.
+    /// Returns how many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// The replies in their order.
+    /// Returns the replies in their order.
     pub fn iter(self) -> impl Iterator<Item = Reply<'a>> {
         self.frames.iter().map(move |frame| reply(self.bytes, frame))
     }
 }
 
 impl Replies {
-    /// The replies in the order of the commands.
+    /// Returns the replies in the order of the commands.
     pub fn iter(&self) -> impl Iterator<Item = Reply<'_>> {
         self.frames.iter().map(|(start, frame)| reply(&self.bytes[*start..], frame))
     }
@@ -225,7 +227,8 @@ impl Replies {
     }
 }
 
-/// Most replies are numbers of one digit, and reading those takes the library longer than all else that is in a view's replies.
+/// Most replies are numbers of one digit, and reading those takes the library longer than all else that is in a view's
+/// replies.
 fn small_number(bytes: &[u8]) -> Option<(RangeFrame, usize)> {
     match bytes {
         [b':', digit @ b'0'..=b'9', b'\r', b'\n', ..] => Some((RangeFrame::Integer(i64::from(digit - b'0')), 4)),

@@ -1,7 +1,8 @@
-//! The few steps in Redis that must not be torn apart, as Lua scripts. None is on the path of a view whose post is known.
+//! The few steps in Redis that must not be torn apart, as Lua scripts. None is on the path of a view whose post is
+//! known.
 //!
-//! They are sent whole each time (`EVAL`): the server keeps them compiled by their text, and there is no hash that a restart or a
-//! `SCRIPT FLUSH` could make it forget.
+//! They are sent whole each time (`EVAL`): the server keeps them compiled by their text, and there is no hash that a
+//! restart or a `SCRIPT FLUSH` could make it forget.
 
 use fred::{
     clients::Client,
@@ -37,8 +38,9 @@ pub enum Depth {
     View,
 }
 
-/// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing. Returns whether it is there now; it is not
-/// where Redis has viewers of a post that is only to be read, and no count: then the depth of a view is needed.
+/// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing. Returns whether
+/// it is there now; it is not where Redis has viewers of a post that is only to be read, and no count: then the depth
+/// of a view is needed.
 ///
 /// # Errors
 /// Redis's error.
@@ -58,8 +60,9 @@ pub async fn hydrate(
     Ok(put(redis, keys, post, args, &[], &known.viewers, ttl).await? != LEFT)
 }
 
-/// Brings a post up to date of which PostgreSQL has taken the views of `viewers` past Redis. `seen` is the count that Redis had before
-/// PostgreSQL was asked. Returns whether that was done; it is not where Redis has another count by now. Repeating it changes nothing.
+/// Brings a post up to date of which PostgreSQL has taken the views of `viewers` past Redis. `seen` is the count that
+/// Redis had before PostgreSQL was asked. Returns whether that was done; it is not where Redis has another count by
+/// now. Repeating it changes nothing.
 ///
 /// # Errors
 /// Redis's error.
@@ -136,10 +139,11 @@ pub enum Settled {
     Doubtful(String),
 }
 
-/// Writes the command that acknowledges pairs of posts. With `is_final`, increments of `recorded` that are missing are taken to be lost.
+/// Writes the command that acknowledges pairs of posts. With `is_final`, increments of `recorded` that are missing are
+/// taken to be lost.
 ///
-/// Repeating it changes nothing, on the server that the entries were read from: it must not be sent over a connection that may lead to
-/// another one.
+/// Repeating it changes nothing, on the server that the entries were read from: it must not be sent over a connection
+/// that may lead to another one.
 pub fn settle(commands: &mut Commands, keys: &Keys, settlements: &[Settlement], is_final: bool) {
     commands.command("EVAL", 3 + 7 * settlements.len()).text(SETTLE).number(settlements.len() as i64);
     for settlement in settlements {
@@ -152,8 +156,8 @@ pub fn settle(commands: &mut Commands, keys: &Keys, settlements: &[Settlement], 
     }
 }
 
-/// Writes a command that changes nothing, and that a server refuses which takes no writes for whatever reason: it is full, read-only, without
-/// its replicas, or cannot save. An error other than that has no meaning.
+/// Writes a command that changes nothing, and that a server refuses which takes no writes for whatever reason: it is
+/// full, read-only, without its replicas, or cannot save. An error other than that has no meaning.
 pub fn prove_writable(commands: &mut Commands, keys: &Keys) {
     commands.command("SETRANGE", 3).text(keys.owner()).number(0).text("");
 }
@@ -200,8 +204,8 @@ impl Adjustment {
     }
 }
 
-/// Writes the command that brings posts into order. The reply has for each of them 1 when it was done, 0 when Redis knows more by now, or an
-/// error.
+/// Writes the command that brings posts into order. The reply has for each of them 1 when it was done, 0 when Redis
+/// knows more by now, or an error.
 pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], ttl: Ttl) {
     commands.command("EVAL", 3 + 10 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
     for Adjustment { post, .. } in adjustments {
@@ -223,14 +227,14 @@ pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], 
     }
 }
 
-/// Writes the command that corrects a post's numbers after `viewers` of those whom this process has recorded, the last of them in `entry`, had been
-/// recorded by another process at the same moment.
+/// Writes the command that corrects a post's numbers after `viewers` of those whom this process has recorded, the last
+/// of them in `entry`, had been recorded by another process at the same moment.
 pub fn raced(commands: &mut Commands, keys: &Keys, post: &PostId, entry: &str, viewers: i64) {
     commands.command("EVAL", 5).text(RACED).number(1).parts(&keys.meta_parts(post)).text(entry).number(viewers);
 }
 
-/// Writes the command that takes viewers out of a set whom neither the ledger nor the outbox has, and forgets `falls` of the notes that they may be
-/// there.
+/// Writes the command that takes viewers out of a set whom neither the ledger nor the outbox has, and forgets `falls`
+/// of the notes that they may be there.
 pub fn take_out(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[&ViewerId], falls: i64) {
     commands.command("EVAL", 5 + viewers.len()).text(TAKE_OUT).number(2);
     commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post)).number(falls);

@@ -1,9 +1,10 @@
 //! Sentinels: whom to ask next for the primary, and what their silence means.
 //!
-//! The client library asks the first sentinel on its list that it can connect to, and fails when that one hangs, or names a server that
-//! is gone or is no primary. Its next attempt begins with the same one. And once it has found the primary, its list is what that
-//! sentinel knows of the others: neither itself nor, where sentinels know each other by addresses of their own, any that is in the
-//! settings. So after each failure the list becomes everybody who is known, beginning with another one.
+//! The client library asks the first sentinel on its list that it can connect to, and fails when that one hangs, or
+//! names a server that is gone or is no primary. Its next attempt begins with the same one. And once it has found the
+//! primary, its list is what that sentinel knows of the others: neither itself nor, where sentinels know each other by
+//! addresses of their own, any that is in the settings. So after each failure the list becomes everybody who is known,
+//! beginning with another one.
 
 use fred::{
     clients::Client,
@@ -19,7 +20,8 @@ const NO_SENTINEL: &str = "Failed to connect to all sentinel nodes";
 
 /// Has the next attempt to find the primary begin with another sentinel. Does nothing where there are no sentinels.
 pub(super) fn ask_another(client: &Client) {
-    // The library has no public way to its list. Should a new version move it, this does not compile, or the tests with sentinels fail.
+    // The library has no public way to its list. Should a new version move it, this does not compile, or the tests with
+    // sentinels fail.
     let inner = client.inner();
     let ServerConfig::Sentinel { hosts, .. } = &inner.config.server else { return };
     let mut state = inner.server_state.write();

@@ -1,5 +1,5 @@
-//! A session: pipelines to the server that the client library is connected to, over a connection that is opened when it is needed and thrown
-//! away as soon as anything is wrong with it.
+//! A session: pipelines to the server that the client library is connected to, over a connection that is opened when it
+//! is needed and thrown away as soon as anything is wrong with it.
 
 use std::{
     fmt,
@@ -17,8 +17,8 @@ use crate::{
     resp::{Commands, Replies, Reply},
 };
 
-/// How often something has happened to the client library's connection. A connection of a session that was opened before may lead to another
-/// server than the library's.
+/// How often something has happened to the client library's connection. A connection of a session that was opened
+/// before may lead to another server than the library's.
 pub type Epoch = Arc<AtomicU64>;
 
 /// Pipelines, one after the other.
@@ -35,23 +35,23 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session without a connection yet, whose exchanges take at most `timeout`.
+    /// Returns a session without a connection yet, whose exchanges take at most `timeout`.
     #[must_use]
     pub fn new(redis: Client, timeout: Duration, epoch: Epoch) -> Self {
         Self { redis, timeout, has_breaker: true, epoch, connection: None, opened_in: 0, number: 0 }
     }
 
-    /// For who has no circuit breaker that looks after the client library's connection: an exchange that fails has the library connect anew, for it
-    /// may be connected to a server that is no longer the primary and would never notice. A primary that its replicas have left, perhaps for
-    /// another one, makes an exchange fail, too.
+    /// For who has no circuit breaker that looks after the client library's connection: an exchange that fails has the
+    /// library connect anew, for it may be connected to a server that is no longer the primary and would never notice.
+    /// A primary that its replicas have left, perhaps for another one, makes an exchange fail, too.
     #[must_use]
     pub fn without_breaker(mut self) -> Self {
         self.has_breaker = false;
         self
     }
 
-    /// Returns the number of the connection that was used last. What has been read over one is written over no other: that one may lead to another
-    /// server.
+    /// Returns the number of the connection that was used last. What has been read over one is written over no other:
+    /// that one may lead to another server.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
@@ -84,7 +84,7 @@ impl Session {
         result
     }
 
-    /// The same, over the connection of that number or not at all.
+    /// Returns the same, over the connection of that number or not at all.
     ///
     /// # Errors
     /// [`RedisError::OtherConnection`], and those of [`exchange`](Self::exchange).

@@ -3,7 +3,7 @@
 use fred::types::config::{Config as RedisConfig, ServerConfig};
 use views_core::network::is_loopback;
 
-/// A warning about a password of Redis, or of its sentinels, that is sent without TLS.
+/// Returns a warning about a password of Redis, or of its sentinels, that is sent without TLS.
 pub(super) fn redis(name: &str, config: &RedisConfig) -> Option<String> {
     let sentinels_password = match &config.server {
         ServerConfig::Sentinel { password, .. } => password.is_some(),

@@ -1,6 +1,7 @@
 //! The operators' listener: `/livez`, `/readyz`, `/metrics`, and what a binary adds.
 //!
-//! A probe is answered whoever else is connected: connections are always let in, and the one that has been silent for longest gives way.
+//! A probe is answered whoever else is connected: connections are always let in, and the one that has been silent for
+//! longest gives way.
 
 mod slots;
 
@@ -158,19 +159,19 @@ impl Admin {
 /// What the probes take.
 pub const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// The answer of the probes to OPTIONS, which some monitors send first.
+/// Returns the answer of the probes to OPTIONS, which some monitors send first.
 #[must_use]
 pub fn options() -> Answer {
     respond::options(METHODS)
 }
 
-/// The answer of `/livez`: the process runs.
+/// Returns the answer of `/livez`: the process runs.
 #[must_use]
 pub fn live() -> Answer {
     respond::json(StatusCode::OK, r#"{"status":"ok"}"#)
 }
 
-/// The answer of `/readyz`: the process should get work, or why not.
+/// Returns the answer of `/readyz`: the process should get work, or why not.
 #[must_use]
 pub fn ready(readiness: &Readiness) -> Answer {
     match readiness.obstacle() {

@@ -1,5 +1,6 @@
-//! What a process needs to be operated: [`admin`] listens for operators, with [`request`] and [`respond`] for HTTP and [`readiness`] for
-//! probes; [`logs`] and [`telemetry`] tell what happens; [`signals`] and [`notify`] are its ties to the system.
+//! What a process needs to be operated: [`admin`] listens for operators, with [`request`] and [`respond`] for HTTP and
+//! [`readiness`] for probes; [`logs`] and [`telemetry`] tell what happens; [`signals`] and [`notify`] are its ties to
+//! the system.
 
 pub mod admin;
 pub mod logs;

@@ -39,7 +39,8 @@ pub struct LogSettings {
 }
 
 impl LogArgs {
-    /// Returns the settings and notes what is wrong with them. To be resolved last: it takes along the warnings that all other settings gave.
+    /// Returns the settings and notes what is wrong with them. To be resolved last: it takes along the warnings that
+    /// all other settings gave.
     pub fn resolve(&self, problems: &mut Problems) -> LogSettings {
         let format = problems.resolve(&self.log_format, |text| match text {
             "text" => Ok(LogFormat::Text),

@@ -29,7 +29,8 @@ pub fn extend_timeout(by: Duration) {
     send(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
 }
 
-/// How often [`alive`] must be called: half the time after which systemd would kill the service. `None` where it does not watch.
+/// Returns how often [`alive`] must be called: half the time after which systemd would kill the service. `None` where
+/// it does not watch.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)

@@ -20,7 +20,8 @@ impl std::fmt::Debug for Readiness {
 }
 
 impl Readiness {
-    /// Starts as not ready. `probe` tells what is in the way, if anything is; it is asked with every request and must be quick.
+    /// Starts as not ready. `probe` tells what is in the way, if anything is; it is asked with every request and must
+    /// be quick.
     pub fn new(probe: impl Fn() -> Option<Obstacle> + Send + Sync + 'static) -> Self {
         Self { started: AtomicBool::new(false), draining: AtomicBool::new(false), probe: Box::new(probe), role: None }
     }
@@ -31,7 +32,7 @@ impl Readiness {
         Self { role: Some(Box::new(role)), ..self }
     }
 
-    /// The process's role among its like, where it has one.
+    /// Returns the process's role among its like, where it has one.
     #[must_use]
     pub fn role(&self) -> Option<&'static str> {
         self.role.as_ref().map(|role| role())

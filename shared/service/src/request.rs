@@ -5,7 +5,7 @@ use hyper::{
     header::{AUTHORIZATION, HOST, TRANSFER_ENCODING},
 };
 
-/// Whether the request does not say for certain for which host it is (RFC 9112, section 3.2), or who sends it.
+/// Returns whether the request does not say for certain for which host it is (RFC 9112, section 3.2), or who sends it.
 #[must_use]
 pub fn is_ambiguous<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
@@ -20,8 +20,8 @@ pub fn is_ambiguous<B>(request: &Request<B>) -> bool {
     !is_host_clear || headers.get_all(AUTHORIZATION).iter().nth(1).is_some()
 }
 
-/// Whether the body comes in a transfer coding beside `chunked`, or it is told more than once (RFC 9112, section 6.1): the library takes off the
-/// last one, and what is left is not the body that was meant.
+/// Returns whether the body comes in a transfer coding beside `chunked`, or it is told more than once (RFC 9112,
+/// section 6.1): the library takes off the last one, and what is left is not the body that was meant.
 #[must_use]
 pub fn is_coded<B>(request: &Request<B>) -> bool {
     let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
@@ -32,7 +32,7 @@ pub fn is_coded<B>(request: &Request<B>) -> bool {
     }
 }
 
-/// Whether RFC 3986 has a place for this byte in a host and its port.
+/// Returns whether RFC 3986 has a place for this byte in a host and its port.
 fn may_be_in_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }

@@ -23,7 +23,7 @@ struct ErrorBody<'a> {
     error: &'a str,
 }
 
-/// An answer with a JSON body that is written already.
+/// Returns an answer with a JSON body that is written already.
 #[must_use]
 pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
@@ -32,13 +32,14 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
-/// An error: `{"statusCode":404,"message":"…","error":"Not Found"}`. The message is for the client, and never an internal one.
+/// Returns an error: `{"statusCode":404,"message":"…","error":"Not Found"}`. The message is for the client, and never
+/// an internal one.
 #[must_use]
 pub fn error(status: StatusCode, message: &str) -> Answer {
     json(status, error_body(status, message))
 }
 
-/// The body of an [`error`].
+/// Returns the body of an [`error`].
 #[must_use]
 pub fn error_body(status: StatusCode, message: &str) -> Vec<u8> {
     let reason = status.canonical_reason().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Signals: SIGHUP as an order to the running work, SIGTERM and SIGINT as a request to stop, and a second one of those as an end at once.
+//! Signals: SIGHUP as an order to the running work, SIGTERM and SIGINT as a request to stop, and a second one of those
+//! as an end at once.
 
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -15,7 +16,8 @@ pub enum Signal {
     Stop,
 }
 
-/// Begins to listen. A second request to stop ends the process from the listening thread itself, so it works even when nothing else does.
+/// Begins to listen. A second request to stop ends the process from the listening thread itself, so it works even when
+/// nothing else does.
 ///
 /// # Errors
 /// When the system refuses the handlers.

@@ -1,4 +1,5 @@
-//! Logging to standard output, which systemd and containers collect; to standard error where the output is what a command tells.
+//! Logging to standard output, which systemd and containers collect; to standard error where the output is what a
+//! command tells.
 
 use std::io::{self, IsTerminal};
 

@@ -1,7 +1,8 @@
-//! `docs/configuration.md`: its tables are made from what clap knows about the programs, and tests compare them with it.
+//! `docs/configuration.md`: its tables are made from what clap knows about the programs, and tests compare them with
+//! it.
 //!
-//! The file has a section for what both programs take, which stands under headings of its own in their help, and a section for each program.
-//! What surrounds the sections is written by hand.
+//! The file has a section for what both programs take, which stands under headings of its own in their help, and a
+//! section for each program. What surrounds the sections is written by hand.
 
 use std::fmt::Write;
 

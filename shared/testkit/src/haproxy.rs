@@ -27,7 +27,8 @@ pub struct HaProxy {
 }
 
 impl HaProxy {
-    /// Starts it with the sample configuration, in which only addresses are replaced: its own and those of the servers behind it.
+    /// Starts it with the sample configuration, in which only addresses are replaced: its own and those of the servers
+    /// behind it.
     ///
     /// # Panics
     /// When HAProxy is not installed.
@@ -39,7 +40,8 @@ impl HaProxy {
             let scratch = Scratch::new();
             let file = scratch.write("haproxy.cfg", configuration(address, address_v6, ingest, syncd));
             let log = scratch.write("log", "");
-            // The log has a line for each request, and many tests' worth of them; a file takes them in without being looked at.
+            // The log has a line for each request, and many tests' worth of them; a file takes them in without being
+            // looked at.
             let daemon = Daemon::builder("sh")
                 .args(["-c", r#"exec "$0" -db -f "$1" >"$2""#])
                 .args([program.as_path(), &file, &log])
@@ -56,17 +58,18 @@ impl HaProxy {
         panic!("no port was free for HAProxy");
     }
 
-    /// Where clients connect to.
+    /// Returns where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where clients connect to over IPv6, if this machine has it.
+    /// Returns where clients connect to over IPv6, if this machine has it.
     pub fn address_v6(&self) -> Option<SocketAddr> {
         self.address_v6
     }
 
-    /// How often HAProxy has found that a server, by its name in the configuration, has come `"UP"` or gone `"DOWN"`.
+    /// Returns how often HAProxy has found that a server, by its name in the configuration, has come `"UP"` or gone
+    /// `"DOWN"`.
     pub fn changes(&self, server: &str, state: &str) -> usize {
         let line = format!("Server ingest/{server} is {state}");
         self.log().lines().filter(|logged| logged.starts_with(&line)).count()

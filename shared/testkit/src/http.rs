@@ -37,7 +37,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
     /// When it is something else.
@@ -46,24 +46,24 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 
-    /// A header's value; empty when there is none.
+    /// Returns a header's value; empty when there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("headers of the programs are ASCII"))
     }
 }
 
 impl Client {
-    /// A client that connects when it is first used.
+    /// Returns a client that connects when it is first used.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, connections: Connections::builder(TokioExecutor::new()).build_http() }
     }
 
-    /// A client that opens a new connection for every request.
+    /// Returns a client that opens a new connection for every request.
     pub fn without_keep_alive(address: SocketAddr) -> Self {
         Self { address, connections: Connections::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http() }
     }
 
-    /// A client that connects from one address of this machine, which is how a server tells clients apart.
+    /// Returns a client that connects from one address of this machine, which is how a server tells clients apart.
     pub fn from_address(local: IpAddr, address: SocketAddr) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_local_address(Some(local));

@@ -1,5 +1,5 @@
-//! Everything that the tests of view-ingest and view-syncd, and the tour, need around them: real servers that are thrown away,
-//! processes, tokens, a client, and outages.
+//! Everything that the tests of view-ingest and view-syncd, and the tour, need around them: real servers that are
+//! thrown away, processes, tokens, a client, and outages.
 //!
 //! Nothing here returns an error: what goes wrong is a failed test, so it panics and says what happened. Nothing stays
 //! behind either, even when the test process is killed: see `supervisor.rs`. Linux only, because it reads `/proc`.

@@ -5,17 +5,20 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpSocket;
 
-/// Below the kernel's default range for outgoing connections (32768 and up), which leaves the ports here to those who ask for them.
+/// Below the kernel's default range for outgoing connections (32768 and up), which leaves the ports here to those who
+/// ask for them.
 const FIRST: u16 = 10_000;
 const LAST: u16 = 32_000;
 
 /// What this process has claimed, for as long as it lives.
 static CLAIMED: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
 
-/// A port of 127.0.0.1 for a server that sets `SO_REUSEADDR`, as nearly all do. Nobody listens there, nor can be given it while this
-/// process lives, not even while the server is down: no outgoing connection, and nobody who asks here, in whatever process.
+/// Returns a port of 127.0.0.1 for a server that sets `SO_REUSEADDR`, as nearly all do. Nobody listens there, nor can
+/// be given it while this process lives, not even while the server is down: no outgoing connection, and nobody who asks
+/// here, in whatever process.
 ///
-/// Whoever names this port and sets `SO_REUSEADDR` may take it before you do; where the binary can listen on port 0 and tell, let it.
+/// Whoever names this port and sets `SO_REUSEADDR` may take it before you do; where the binary can listen on port 0 and
+/// tell, let it.
 pub fn free() -> u16 {
     let (socket, address) = claim();
     // Not before it is bound, so that a claim gets no port that somebody else has claimed.
@@ -24,15 +27,15 @@ pub fn free() -> u16 {
     address.port()
 }
 
-/// A port of 127.0.0.1 that nobody else can bind while the socket lives, but for those who set `SO_REUSEPORT`. As the socket does not
-/// listen, connections are refused.
+/// Returns a port of 127.0.0.1 that nobody else can bind while the socket lives, but for those who set `SO_REUSEPORT`.
+/// As the socket does not listen, connections are refused.
 pub(crate) fn keep() -> (TcpSocket, SocketAddr) {
     let (socket, address) = claim();
     socket.set_reuseport(true).expect("an option of a socket can be set");
     (socket, address)
 }
 
-/// A socket that has a port to itself.
+/// Returns a socket that has a port to itself.
 fn claim() -> (TcpSocket, SocketAddr) {
     loop {
         // Random, so that test processes that run at the same time do not try the same ports in the same order.

@@ -38,7 +38,7 @@ log_line_prefix = '%m [%p] %d: '
 /// The server of this test process; see [`shared`].
 static SHARED: OnceCell<PostgresServer> = OnceCell::const_new();
 
-/// The server that all tests of this process share, started by the first that asks.
+/// Returns the server that all tests of this process share, started by the first that asks.
 ///
 /// It holds no connection and no task, so it does not matter that the first test's runtime ends before the others'.
 /// A test that stops or breaks the server must start its own with [`PostgresServer::start`].
@@ -131,33 +131,33 @@ impl PostgresServer {
         Database::new(self.endpoint.clone(), name)
     }
 
-    /// The URL of the database `postgres`, with the password if the server has one.
+    /// Returns the URL of the database `postgres`, with the password if the server has one.
     pub fn url(&self) -> String {
         self.endpoint.url("postgres")
     }
 
-    /// A superuser's connection to the database `postgres`, whose task belongs to the current runtime.
+    /// Returns a superuser's connection to the database `postgres`, whose task belongs to the current runtime.
     pub async fn client(&self) -> Client {
         let connected = self.endpoint.connect("postgres").await;
         connected.unwrap_or_else(|error| panic!("cannot connect to PostgreSQL: {error}\n{}", self.log()))
     }
 
-    /// The port.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.endpoint.port
     }
 
-    /// The server's first process, while it runs.
+    /// Returns the server's first process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.server.pid()
     }
 
-    /// Whether the server has been started and has not ended since.
+    /// Returns whether the server has been started and has not ended since.
     pub fn is_running(&self) -> bool {
         self.server.is_running()
     }
 
-    /// The server's temporary folder.
+    /// Returns the server's temporary folder.
     pub fn folder(&self) -> &Path {
         self.server.folder()
     }
@@ -306,7 +306,7 @@ pub fn program(name: &str) -> PathBuf {
     Binaries::find().program(name)
 }
 
-/// A folder that belongs to the user who runs the server.
+/// Returns a folder that belongs to the user who runs the server.
 fn own_folder(binaries: &Binaries) -> Supervisor {
     let supervisor = Supervisor::new("postgres", Path::new(PARENT_FOLDER));
     if let Some(user) = binaries.user() {

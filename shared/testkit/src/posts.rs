@@ -20,7 +20,7 @@ impl IdType {
     /// All of them, for a test that runs with each.
     pub const ALL: [Self; 4] = [Self::Uuid, Self::Text, Self::Varchar, Self::Bigint];
 
-    /// The type's name in SQL.
+    /// Returns the type's name in SQL.
     pub fn sql(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",
@@ -64,7 +64,7 @@ impl Default for PostsTable {
 }
 
 impl PostsTable {
-    /// The default with ids of another type.
+    /// Returns the default with ids of another type.
     pub fn with_ids(id_type: IdType) -> Self {
         Self { id_type, ..Self::default() }
     }
@@ -100,7 +100,7 @@ impl PostsTable {
         client.execute(&statement, &[&id]).await.expect("cannot delete a post");
     }
 
-    /// A post's number of views in the posts table.
+    /// Returns a post's number of views in the posts table.
     pub async fn views_count(&self, client: &Client, id: &str) -> i64 {
         let (table, id_column, _, count) = self.names();
         let statement = format!("select {count}::bigint from {table} where {id_column}::text = $1");
@@ -108,7 +108,7 @@ impl PostsTable {
         row.unwrap_or_else(|| panic!("there is no post {id}")).get(0)
     }
 
-    /// A post's number of views in the posts table and its number of rows in the ledger, as they are at one moment.
+    /// Returns a post's number of views in the posts table and its number of rows in the ledger, as they are at one moment.
     pub async fn views_and_rows(&self, client: &Client, id: &str) -> (i64, i64) {
         let (table, id_column, _, count) = self.names();
         let statement = format!(
@@ -125,13 +125,13 @@ impl PostsTable {
     }
 }
 
-/// A post's number of rows in the ledger `post_views`, which the programs create themselves.
+/// Returns a post's number of rows in the ledger `post_views`, which the programs create themselves.
 pub async fn ledger_count(client: &Client, post_id: &str) -> i64 {
     let statement = "select count(*) from post_views where post_id::text = $1";
     client.query_one(statement, &[&post_id]).await.expect("cannot read the ledger").get(0)
 }
 
-/// The viewers of a post in the ledger, sorted.
+/// Returns the viewers of a post in the ledger, sorted.
 pub async fn ledger_viewers(client: &Client, post_id: &str) -> Vec<String> {
     let statement = "select user_id::text from post_views where post_id::text = $1 order by user_id::text collate \"C\"";
     let rows = client.query(statement, &[&post_id]).await.expect("cannot read the ledger");

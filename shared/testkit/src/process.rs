@@ -22,8 +22,8 @@ use self::watchdog::Watchdog;
 /// Generous, because a loaded build machine is slow; a process that ends is noticed at once.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A shell that becomes the program whose path is its first argument: the socket that it finds as its standard input is descriptor 3 there,
-/// and the program is told so with the id of its process, which is the shell's.
+/// A shell that becomes the program whose path is its first argument: the socket that it finds as its standard input is
+/// descriptor 3 there, and the program is told so with the id of its process, which is the shell's.
 const HAND_OVER: &str = r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@""#;
 
 /// A program that is yet to start. Its environment is `PATH` and what the test adds.
@@ -57,7 +57,7 @@ impl State {
     }
 }
 
-/// The path of another package's binary, for tests of two programs together. Its own tests know their binary as
+/// Returns the path of another package's binary, for tests of two programs together. Its own tests know their binary as
 /// `env!("CARGO_BIN_EXE_<name>")`.
 ///
 /// # Panics
@@ -109,7 +109,8 @@ impl DaemonBuilder {
     /// When the program cannot be started, the log cannot be opened, or outside a runtime.
     pub fn start(self) -> Daemon {
         let name = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Before the program, so that it can outlive the test only if the test dies in the instant between the next two calls.
+        // Before the program, so that it can outlive the test only if the test dies in the instant between the next two
+        // calls.
         let watchdog = Watchdog::new();
         let (mut command, input) = match self.socket {
             None => (Command::new(&self.program), Stdio::null()),
@@ -184,22 +185,22 @@ impl Daemon {
         }
     }
 
-    /// The process's id.
+    /// Returns the process's id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// All lines of both output streams so far.
+    /// Returns all lines of both output streams so far.
     pub fn output(&self) -> Vec<String> {
         self.state.borrow().lines.clone()
     }
 
-    /// The lines so far that contain `pattern`.
+    /// Returns the lines so far that contain `pattern`.
     pub fn lines_with(&self, pattern: &str) -> Vec<String> {
         self.state.borrow().matching(pattern).cloned().collect()
     }
 
-    /// Whether the process has not ended yet.
+    /// Returns whether the process has not ended yet.
     pub fn is_running(&self) -> bool {
         self.state.borrow().exit.is_none()
     }
@@ -281,7 +282,7 @@ impl Drop for Daemon {
     }
 }
 
-/// The address in a log line of the listener, whose fields may be quoted.
+/// Returns the address in a log line of the listener, whose fields may be quoted.
 fn listening_address(line: &str, listener: &str) -> Option<SocketAddr> {
     let field =
         |name: &str| line.split_whitespace().find_map(|word| Some(word.strip_prefix(name)?.strip_prefix('=')?.trim_matches('"')));

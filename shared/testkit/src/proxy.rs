@@ -79,17 +79,17 @@ impl Proxy {
         Self::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
     }
 
-    /// Where clients connect to.
+    /// Returns where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The port that clients connect to.
+    /// Returns the port that clients connect to.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// The number of connections accepted so far.
+    /// Returns the number of connections accepted so far.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
@@ -100,8 +100,8 @@ impl Proxy {
         let _ = self.listening.clone().wait_for(|listening| !listening).await;
     }
 
-    /// Makes the network whole again: no break, freeze, delay, loss or disguise. When this returns, the port is open. Connections
-    /// that lost replies are cut, because what follows on them would make no sense.
+    /// Makes the network whole again: no break, freeze, delay, loss or disguise. When this returns, the port is open.
+    /// Connections that lost replies are cut, because what follows on them would make no sense.
     pub async fn restore(&self) {
         self.network.send_modify(|network| *network = Network::whole(network.target));
         let _ = self.listening.clone().wait_for(|listening| *listening).await;
@@ -118,7 +118,8 @@ impl Proxy {
         self.network.send_modify(|network| network.disguise = Some((text, other)));
     }
 
-    /// Leaves the parameter `options` out of what PostgreSQL's clients send when they connect, as a pooler does that ignores it.
+    /// Leaves the parameter `options` out of what PostgreSQL's clients send when they connect, as a pooler does that
+    /// ignores it.
     pub fn drop_options(&self) {
         self.network.send_modify(|network| network.drop_options = true);
     }

@@ -52,7 +52,7 @@ impl RedisServer {
         RedisBuilder::default()
     }
 
-    /// The URL for a client: `rediss://localhost…` if the server has TLS, with the password if it has one.
+    /// Returns the URL for a client: `rediss://localhost…` if the server has TLS, with the password if it has one.
     pub fn url(&self) -> String {
         match self.tls_port {
             Some(port) => format!("rediss://{}localhost:{port}/0", self.credentials()),
@@ -60,34 +60,34 @@ impl RedisServer {
         }
     }
 
-    /// The URL without TLS, which a server with TLS serves on another port.
+    /// Returns the URL without TLS, which a server with TLS serves on another port.
     pub fn plain_url(&self) -> String {
         // A sentinel has no databases to choose from.
         let database = if self.sentinel { "" } else { "/0" };
         format!("redis://{}127.0.0.1:{}{database}", self.credentials(), self.port)
     }
 
-    /// The port without TLS.
+    /// Returns the port without TLS.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The port on which the nodes of a cluster speak with each other, where the server is in cluster mode.
+    /// Returns the port on which the nodes of a cluster speak with each other, where the server is in cluster mode.
     pub fn cluster_port(&self) -> u16 {
         self.cluster_port
     }
 
-    /// The server's process, while it runs.
+    /// Returns the server's process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.server.pid()
     }
 
-    /// Whether the server has been started and has not ended since.
+    /// Returns whether the server has been started and has not ended since.
     pub fn is_running(&self) -> bool {
         self.server.is_running()
     }
 
-    /// The server's temporary folder, with its append-only file.
+    /// Returns the server's temporary folder, with its append-only file.
     pub fn folder(&self) -> &Path {
         self.server.folder()
     }
@@ -97,7 +97,7 @@ impl RedisServer {
         self.server.log()
     }
 
-    /// A connected client, which reconnects for ever and belongs to the current runtime.
+    /// Returns a connected client, which reconnects for ever and belongs to the current runtime.
     pub async fn client(&self) -> Client {
         let config = Config::from_url(&self.plain_url()).expect("the URL is valid");
         let client = Builder::from_config(config)

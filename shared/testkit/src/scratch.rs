@@ -14,7 +14,7 @@ impl Scratch {
         Self(Supervisor::new("scratch", &std::env::temp_dir()))
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         self.0.folder()
     }

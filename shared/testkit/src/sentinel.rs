@@ -25,8 +25,8 @@ const HASTE: [&str; 8] = ["INFO-PERIOD", "250", "PUBLISH-PERIOD", "250", "ASK-PE
 /// A sentinel that does not answer within this time is dead or paused.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Two Redis servers, one of which is the primary, and three sentinels, all on free ports of 127.0.0.1. It belongs to the runtime that it
-/// was started in; dropping it removes everything.
+/// Two Redis servers, one of which is the primary, and three sentinels, all on free ports of 127.0.0.1. It belongs to
+/// the runtime that it was started in; dropping it removes everything.
 pub struct ReplicatedRedis {
     nodes: [Node; 2],
     sentinels: [Node; 3],
@@ -58,12 +58,12 @@ impl ReplicatedRedis {
         ReplicatedRedisBuilder::default()
     }
 
-    /// The URL for clients, with the passwords that there are. It names all three sentinels.
+    /// Returns the URL for clients, with the passwords that there are. It names all three sentinels.
     pub fn url(&self) -> String {
         self.url_of_service(SERVICE)
     }
 
-    /// The URL of a service that the sentinels may not know.
+    /// Returns the URL of a service that the sentinels may not know.
     pub fn url_of_service(&self, service: &str) -> String {
         let credentials = self.password.as_ref().map_or_else(String::new, |password| format!("default:{password}@"));
         let [first, second, third] = self.ports();
@@ -80,12 +80,12 @@ impl ReplicatedRedis {
         self.nodes.each_ref().map(|node| &node.server)
     }
 
-    /// The three sentinels.
+    /// Returns the three sentinels.
     pub fn sentinels(&self) -> [&RedisServer; 3] {
         self.sentinels.each_ref().map(|node| &node.server)
     }
 
-    /// The server that the sentinels call the primary, and that says so itself.
+    /// Returns the server that the sentinels call the primary, and that says so itself.
     pub async fn primary(&self) -> &RedisServer {
         let found = eventually("the sentinels agree on a primary that is one", FAILOVER_DEADLINE, || self.find_primary()).await;
         &self.nodes[found].server
@@ -111,7 +111,8 @@ impl ReplicatedRedis {
         .await;
     }
 
-    /// Has the sentinels put the replica in the place of a primary that is well (`SENTINEL FAILOVER`), and returns the new one.
+    /// Has the sentinels put the replica in the place of a primary that is well (`SENTINEL FAILOVER`), and returns the
+    /// new one.
     pub async fn fail_over(&self) -> &RedisServer {
         let old = self.primary().await;
         eventually("a sentinel agrees to fail over", FAILOVER_DEADLINE, || async {
@@ -121,7 +122,8 @@ impl ReplicatedRedis {
         self.primary_after(old).await
     }
 
-    /// The place of the server that every sentinel that answers calls the primary. None where they differ, or where it does not agree.
+    /// Returns the place of the server that every sentinel that answers calls the primary. None where they differ, or
+    /// where it does not agree.
     async fn find_primary(&self) -> Option<usize> {
         let mut port: Option<u16> = None;
         for sentinel in self.sentinels.iter().filter(|sentinel| sentinel.server.pid().is_some()) {

@@ -12,8 +12,8 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Redis and PostgreSQL end their start with the same words, but for a standby, which accepts "read-only connections". The server's own
-/// log is a better witness than its port, which another process may have taken.
+/// Redis and PostgreSQL end their start with the same words, but for a standby, which accepts "read-only connections".
+/// The server's own log is a better witness than its port, which another process may have taken.
 pub(crate) const READY: &str = "ready to accept";
 
 /// A server that could not be started: the end of its log.
@@ -33,8 +33,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// `command` is a shell line that becomes the server; it is run by [`Server::start`], which waits until the log has the words of
-    /// `ready`, in lower case.
+    /// `command` is a shell line that becomes the server; it is run by [`Server::start`], which waits until the log has
+    /// the words of `ready`, in lower case.
     pub(crate) fn new(supervisor: Supervisor, command: String, ready: &'static str) -> Self {
         Self { supervisor, command, ready }
     }

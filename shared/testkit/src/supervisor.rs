@@ -77,12 +77,12 @@ impl Supervisor {
         self.spawn(command);
     }
 
-    /// The server's process, from its start until it has been reaped.
+    /// Returns the server's process, from its start until it has been reaped.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.lock().as_ref().and_then(|pipes| pipes.server)
     }
 
-    /// Whether the server has been started and has not ended since.
+    /// Returns whether the server has been started and has not ended since.
     pub(crate) fn is_running(&self) -> bool {
         self.pid().is_some_and(is_alive)
     }
@@ -101,7 +101,7 @@ impl Drop for Supervisor {
     }
 }
 
-/// Whether the process exists and is more than a zombie.
+/// Returns whether the process exists and is more than a zombie.
 fn is_alive(pid: u32) -> bool {
     // The state follows the command's name, which is in parentheses and may contain anything.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

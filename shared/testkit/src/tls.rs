@@ -45,17 +45,17 @@ impl Certificates {
         }
     }
 
-    /// The authority's certificate.
+    /// Returns the authority's certificate.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
-    /// The server's certificate.
+    /// Returns the server's certificate.
     pub fn certificate_file(&self) -> &Path {
         &self.certificate_file
     }
 
-    /// The server's private key.
+    /// Returns the server's private key.
     pub fn key_file(&self) -> &Path {
         &self.key_file
     }

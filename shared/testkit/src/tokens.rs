@@ -17,12 +17,12 @@ const LIFETIME_SECONDS: i64 = 3600;
 /// `{"alg":"none","typ":"JWT"}` in base64url.
 const HEADER_WITHOUT_ALGORITHM: &str = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
 
-/// A valid token for a viewer, signed with a shared secret.
+/// Returns a valid token for a viewer, signed with a shared secret.
 pub fn hs256(secret: &str, subject: &str) -> String {
     Token::new(subject).hs256(secret)
 }
 
-/// A valid token with the administrator's role, signed with a shared secret.
+/// Returns a valid token with the administrator's role, signed with a shared secret.
 pub fn admin(secret: &str, subject: &str) -> String {
     Token::new(subject).claim("role", "ADMIN").hs256(secret)
 }
@@ -35,7 +35,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// A valid token for a viewer.
+    /// Returns a valid token for a viewer.
     pub fn new(subject: &str) -> Self {
         let mut claims = Map::new();
         claims.insert("sub".to_owned(), json!(subject));
@@ -88,7 +88,7 @@ impl Token {
         jsonwebtoken::encode(&header, &self.claims, key).expect("cannot sign the token")
     }
 
-    /// A token that claims to need no signature (`"alg":"none"`).
+    /// Returns a token that claims to need no signature (`"alg":"none"`).
     pub fn unsigned(&self) -> String {
         let signed = self.hs256("any");
         let claims = signed.split('.').nth(1).expect("a token has three parts");
@@ -108,7 +108,7 @@ pub fn base64url(bytes: &[u8]) -> String {
     text
 }
 
-/// A token with any header and a shared secret's signature (HS256), for headers that the library would not write.
+/// Returns a token with any header and a shared secret's signature (HS256), for headers that the library would not write.
 pub fn with_header(header: &Value, claims: &Value, secret: &str) -> String {
     let message = [header, claims].map(|part| base64url(part.to_string().as_bytes())).join(".");
     let key = EncodingKey::from_secret(secret.as_bytes());
@@ -126,17 +126,17 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new RSA key of 2048 bits.
+    /// Returns a new RSA key of 2048 bits.
     pub fn rs256() -> Self {
         Self::generate(Algorithm::RS256, &rcgen::PKCS_RSA_SHA256, EncodingKey::from_rsa_pem)
     }
 
-    /// A new key on the curve P-256.
+    /// Returns a new key on the curve P-256.
     pub fn es256() -> Self {
         Self::generate(Algorithm::ES256, &rcgen::PKCS_ECDSA_P256_SHA256, EncodingKey::from_ec_pem)
     }
 
-    /// A new Ed25519 key.
+    /// Returns a new Ed25519 key.
     pub fn eddsa() -> Self {
         Self::generate(Algorithm::EdDSA, &rcgen::PKCS_ED25519, EncodingKey::from_ed_pem)
     }
@@ -154,17 +154,17 @@ impl SigningKey {
         Self { algorithm, encoding_key, public_key_pem, public_key_file, _scratch: scratch }
     }
 
-    /// The algorithm of the tokens that this key signs.
+    /// Returns the algorithm of the tokens that this key signs.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The public key in PEM.
+    /// Returns the public key in PEM.
     pub fn public_key_pem(&self) -> &str {
         &self.public_key_pem
     }
 
-    /// A file with the public key in PEM.
+    /// Returns a file with the public key in PEM.
     pub fn public_key_file(&self) -> &Path {
         &self.public_key_file
     }

@@ -17,8 +17,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Far longer than any outage that a test makes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Clients that view posts one after the other. Every second one keeps its connection, the others open a new one for each view. Every view
-/// is by another viewer, whose id is a number that grows with time. It belongs to the runtime that it was started in.
+/// Clients that view posts one after the other. Every second one keeps its connection, the others open a new one for
+/// each view. Every view is by another viewer, whose id is a number that grows with time. It belongs to the runtime
+/// that it was started in.
 pub struct Traffic {
     shared: Arc<Shared>,
     clients: JoinSet<Vec<View>>,
@@ -44,7 +45,7 @@ pub struct View {
 }
 
 impl View {
-    /// Whether the server has said that the view is counted, or that it had been before.
+    /// Returns whether the server has said that the view is counted, or that it had been before.
     pub fn is_acknowledged(&self) -> bool {
         self.answer.as_ref().is_ok_and(|answer| answer.status == 200)
     }

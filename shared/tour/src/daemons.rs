@@ -48,8 +48,8 @@ pub(crate) async fn migrate(binaries: &Path, environment: &Environment) -> Resul
 }
 
 impl Ingest {
-    /// Starts view-ingest, and waits until each of its workers has its connection to Redis. Without one, views go straight into PostgreSQL,
-    /// and there would be nothing to see in Redis.
+    /// Starts view-ingest, and waits until each of its workers has its connection to Redis. Without one, views go
+    /// straight into PostgreSQL, and there would be nothing to see in Redis.
     pub(crate) async fn start(builder: DaemonBuilder, public: &str, admin: &str) -> Self {
         let daemon = builder.env("VIEW_INGEST_LISTEN", public).env("VIEW_INGEST_ADMIN_LISTEN", admin).start();
         let (public, admin) = (daemon.wait_for_listening("public").await, daemon.wait_for_listening("admin").await);
@@ -71,7 +71,7 @@ impl Syncd {
     }
 }
 
-/// Whether a daemon's stores answer it.
+/// Returns whether a daemon's stores answer it.
 pub(crate) async fn is_ready(admin: SocketAddr) -> bool {
     status(admin, "GET", "/readyz", &[]).await == 200
 }
@@ -96,7 +96,8 @@ pub(crate) async fn stop(daemon: &Daemon) -> String {
     end_of(daemon).await
 }
 
-/// Waits for the end of a daemon that has been asked to stop already, and returns its exit status. One that does not stop is killed.
+/// Waits for the end of a daemon that has been asked to stop already, and returns its exit status. One that does not
+/// stop is killed.
 pub(crate) async fn end_of(daemon: &Daemon) -> String {
     match timeout(STOPPED, daemon.wait_exit_within(Duration::MAX)).await {
         Ok(exit) => exit.code().map_or_else(|| exit.to_string(), |code| code.to_string()),

@@ -1,5 +1,6 @@
-//! Hostile requests: what schemathesis makes of `deploy/openapi.yaml`, good requests and bad ones, and what strangers without a token may
-//! send. Every answer must be one that the document promises, and afterwards both daemons must be well and the views where they belong.
+//! Hostile requests: what schemathesis makes of `deploy/openapi.yaml`, good requests and bad ones, and what strangers
+//! without a token may send. Every answer must be one that the document promises, and afterwards both daemons must be
+//! well and the views where they belong.
 
 mod cost;
 mod posts;

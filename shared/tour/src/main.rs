@@ -1,5 +1,5 @@
-//! What `deploy/try`, `deploy/check-samples` and `deploy/hostile` do, once everything is installed and built: both daemons on private
-//! stores, which nobody else can use and which are removed however this ends.
+//! What `deploy/try`, `deploy/check-samples` and `deploy/hostile` do, once everything is installed and built: both
+//! daemons on private stores, which nobody else can use and which are removed however this ends.
 
 mod daemons;
 mod hostile;
@@ -50,7 +50,8 @@ fn main() -> ExitCode {
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("no runtime");
-    // The test kit panics where a server or a daemon does not start. Its destructors end everything then, and the status is that of a failure.
+    // The test kit panics where a server or a daemon does not start. Its destructors end everything then, and the
+    // status is that of a failure.
     let status = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(&args.command))));
     ExitCode::from(status.unwrap_or(EXIT_FAILURE))
 }

@@ -23,13 +23,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A report that shows the checks that fail.
+    /// Returns a report that shows the checks that fail.
     pub(crate) fn new(name: &'static str) -> Self {
         let has_colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self { name, shows_all: false, has_colours, passed: 0, failed: 0 }
     }
 
-    /// A report that shows every check.
+    /// Returns a report that shows every check.
     pub(crate) fn in_full(name: &'static str) -> Self {
         Self { shows_all: true, ..Self::new(name) }
     }
@@ -69,7 +69,7 @@ impl Report {
         }
     }
 
-    /// Whether all checks so far have held.
+    /// Returns whether all checks so far have held.
     pub(crate) fn is_good(&self) -> bool {
         self.failed == 0
     }

@@ -21,7 +21,7 @@ impl Output {
         &self.text
     }
 
-    /// Whether the exit status is 0.
+    /// Returns whether the exit status is 0.
     pub(crate) fn succeeded(&self) -> bool {
         self.succeeded
     }
@@ -31,7 +31,7 @@ impl Output {
         field(&self.json(), name)
     }
 
-    /// The output as JSON; null where it is none.
+    /// Returns the output as JSON; null where it is none.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }

@@ -59,12 +59,12 @@ impl Stores {
         .into()
     }
 
-    /// A token of a user.
+    /// Returns a token of a user.
     pub(crate) fn token(&self, subject: &str) -> String {
         self.token_of(subject, "USER")
     }
 
-    /// A token of an administrator.
+    /// Returns a token of an administrator.
     pub(crate) fn admin_token(&self, subject: &str) -> String {
         self.token_of(subject, "ADMIN")
     }
@@ -78,7 +78,7 @@ impl Stores {
         values(&self.database.client().await, statement).await
     }
 
-    /// The same in another database of the server, so that the first one's own numbers do not tell of it.
+    /// Returns the same in another database of the server, so that the first one's own numbers do not tell of it.
     pub(crate) async fn sql_from_outside(&self, statement: &str) -> String {
         values(&self.postgres.client().await, statement).await
     }
@@ -91,12 +91,12 @@ impl Stores {
         values.unwrap_or_else(|error| panic!("Redis refuses {words:?}: {error}"))
     }
 
-    /// The same for a command with one value, which may be missing.
+    /// Returns the same for a command with one value, which may be missing.
     pub(crate) async fn redis(&self, words: &[&str]) -> String {
         self.redis_values(words).await.into_iter().next().unwrap_or_default()
     }
 
-    /// How many views PostgreSQL has yet to learn.
+    /// Returns how many views PostgreSQL has yet to learn.
     pub(crate) async fn outbox(&self) -> String {
         self.redis(&["XLEN", "views:outbox"]).await
     }
@@ -106,7 +106,7 @@ impl Stores {
         [("Redis".to_owned(), self.redis.log()), ("PostgreSQL".to_owned(), self.postgres.log())]
     }
 
-    /// The folder for files of this run.
+    /// Returns the folder for files of this run.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -114,7 +114,7 @@ impl Stores {
 
 const SECRET_FILE: &str = "jwt-secret";
 
-/// A word that nobody guesses: 64 digits, of 244 random bits.
+/// Returns a word that nobody guesses: 64 digits, of 244 random bits.
 pub(crate) fn random_word() -> String {
     [(); 2].map(|()| uuid::Uuid::new_v4().simple().to_string()).concat()
 }

@@ -62,7 +62,7 @@ impl App {
         Self { limits, verifier, readiness, metrics, viewer_rate, database, recorders, reads, hasher, worker_id: 0 }
     }
 
-    /// The same for another worker.
+    /// Returns the same for another worker.
     pub(crate) fn at(&self, worker_id: usize) -> Self {
         Self { worker_id, reads: ReadLimit::default(), ..self.clone() }
     }

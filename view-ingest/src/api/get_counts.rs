@@ -23,7 +23,7 @@ const BYTES_PER_ID: usize = 3 * MAX_POST_ID + "&ids=".len();
 /// How many parameters a query may have beside one for each id.
 const OTHER_PARAMETERS: usize = 16;
 
-/// The count of one post.
+/// Returns the count of one post.
 pub(super) async fn one(app: &App, timer: &PhaseTimer, id: &str) -> Result<Answer, Answer> {
     let id = percent_decode_str(id).decode_utf8_lossy();
     let post = post_id(&id)?;

@@ -45,7 +45,7 @@ pub(super) fn unavailable(_: Unavailable) -> Answer {
     respond::unavailable(messages::UNAVAILABLE)
 }
 
-/// A status as the API spells it.
+/// Returns a status as the API spells it.
 pub(super) fn spelled(status: Status) -> &'static str {
     match status {
         Status::Counted => "counted",

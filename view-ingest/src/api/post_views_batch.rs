@@ -41,7 +41,7 @@ pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Uplo
     Ok(respond::json(StatusCode::OK, written(&posts, &outcomes)))
 }
 
-/// The answer's body. Ids, statuses and numbers have no character that JSON would escape.
+/// Returns the answer's body. Ids, statuses and numbers have no character that JSON would escape.
 fn written(posts: &[PostId], outcomes: &[Outcome]) -> String {
     let counted = outcomes.iter().filter(|outcome| outcome.status == Status::Counted).count();
     let mut number = itoa::Buffer::new();

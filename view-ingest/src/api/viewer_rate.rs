@@ -1,8 +1,8 @@
 //! How many views one account may send in a time. Off unless it is asked for.
 //!
-//! Each viewer has a bucket of its own (GCRA). It is full at first, takes `views` at once, and is full again after `period`; meanwhile
-//! it refills steadily. Views are charged before they are recorded, whatever their verdict will be: a repeated view costs as much as a
-//! new one. What no store could record is given back.
+//! Each viewer has a bucket of its own (GCRA). It is full at first, takes `views` at once, and is full again after
+//! `period`; meanwhile it refills steadily. Views are charged before they are recorded, whatever their verdict will be:
+//! a repeated view costs as much as a new one. What no store could record is given back.
 
 use std::{
     convert::Infallible,
@@ -89,8 +89,8 @@ where
         Self { quota, clock, buckets: Cache::new(max_viewers) }
     }
 
-    /// Takes `views` out of a viewer's bucket, or nothing where there are fewer in it. More than it can ever hold cost all that it
-    /// holds, so that a large batch passes by a full bucket.
+    /// Takes `views` out of a viewer's bucket, or nothing where there are fewer in it. More than it can ever hold cost
+    /// all that it holds, so that a large batch passes by a full bucket.
     ///
     /// # Errors
     /// The time after which there are enough, unless the viewer takes some meanwhile.

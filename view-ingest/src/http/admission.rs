@@ -1,10 +1,11 @@
 //! The places of connections, for all workers together: a bounded number, and who gives way when all are taken.
 //!
-//! The connection that has been idle or incomplete for longest gives way to a new one, and so does a read that waits for its permit or for the
-//! stores; one that was let in a moment ago comes last. A connection's time is in its phase timer and changes with
-//! every request, so nobody keeps them in order: when the first one has to give way, all are looked through and put in line by their time.
-//! Whoever comes to be in wait after that has waited for less than everybody in the line, so the line is good until it is used up; who
-//! was used meanwhile is passed over. A flood of connections so causes one look through all of them for each time it has replaced them.
+//! The connection that has been idle or incomplete for longest gives way to a new one, and so does a read that waits
+//! for its permit or for the stores; one that was let in a moment ago comes last. A connection's time is in its phase
+//! timer and changes with every request, so nobody keeps them in order: when the first one has to give way, all are
+//! looked through and put in line by their time. Whoever comes to be in wait after that has waited for less than
+//! everybody in the line, so the line is good until it is used up; who was used meanwhile is passed over. A flood of
+//! connections so causes one look through all of them for each time it has replaced them.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +27,8 @@ use crate::{
 
 /// How often slow and idle connections are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
-/// After a look through all connections, nobody looks again for so many times as long as it took. It matters where all of them are busy.
+/// After a look through all connections, nobody looks again for so many times as long as it took. It matters where all
+/// of them are busy.
 const PAUSE_FOR_A_LOOK: u32 = 20;
 
 /// All places.
@@ -140,7 +142,7 @@ mod tests {
         Arc::new(Admission::new(limit, Metrics::new(&mut Registry::default())))
     }
 
-    /// Whether the place is another connection's by now.
+    /// Returns whether the place is another connection's by now.
     fn gives_way(slot: &Slot) -> bool {
         slot.timer.yields_since_ms().is_none()
     }

@@ -16,8 +16,8 @@ use crate::http::phase_timer::PhaseTimer;
 /// The largest body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// How much of a body that nobody has read is thrown away, in bytes, for the connection to be used again. To close a connection costs a stranger
-/// more than to send the rest of a body.
+/// How much of a body that nobody has read is thrown away, in bytes, for the connection to be used again. To close a
+/// connection costs a stranger more than to send the rest of a body.
 const MAX_DRAINED: usize = 8 * 1024;
 
 /// A request's body, which comes in while the request is looked at.
@@ -44,15 +44,16 @@ impl<'a> Upload<'a> {
         frame
     }
 
-    /// Returns whether the whole body has come, so that another request can follow. What of it nobody has read is thrown away, without
-    /// waiting for more: the answer is there, and the client may wait for it before it sends the rest.
+    /// Returns whether the whole body has come, so that another request can follow. What of it nobody has read is
+    /// thrown away, without waiting for more: the answer is there, and the client may wait for it before it sends the
+    /// rest.
     pub(crate) async fn is_whole(&mut self) -> bool {
         let mut thrown_away = 0;
         while !self.has_ended && !self.incoming.is_end_stream() {
             let mut frame = self.next().now_or_never();
             if frame.is_none() && thrown_away > 0 {
-                // hyper hands over one part at a time. Before the first one it is not asked for more: it would tell a client that expects to
-                // be told to go on.
+                // hyper hands over one part at a time. Before the first one it is not asked for more: it would tell a
+                // client that expects to be told to go on.
                 tokio::task::yield_now().await;
                 frame = self.next().now_or_never();
             }
@@ -139,7 +140,7 @@ fn announces_json<B>(request: &Request<B>) -> bool {
             && essence.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"application/"))
 }
 
-/// Whether the body is compressed, or otherwise not what it says it is.
+/// Returns whether the body is compressed, or otherwise not what it says it is.
 fn is_encoded<B>(request: &Request<B>) -> bool {
     let codings =
         request.headers().get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));

@@ -1,11 +1,13 @@
 //! One connection: HTTP/1.1 until the client is done, too slow, or the process stops.
 //!
-//! hyper's own header time-out counts from the end of the last answer, so it cannot tell a slow client from an idle one. A phase timer for
-//! each connection does: a sweep once in a while ends what has been in one phase for too long, without a timer per connection.
+//! hyper's own header time-out counts from the end of the last answer, so it cannot tell a slow client from an idle
+//! one. A phase timer for each connection does: a sweep once in a while ends what has been in one phase for too long,
+//! without a timer per connection.
 //!
-//! A head that begins behind a whole request, in the same packet or while that is being answered, is in hyper's buffer already when the
-//! answer goes out, and hyper shows its buffer only to who takes the connection apart. That is done once where nothing has come for as long
-//! as a head may take, so it costs a connection in use nothing. It also gives large buffers back, and for that is done sooner.
+//! A head that begins behind a whole request, in the same packet or while that is being answered, is in hyper's buffer
+//! already when the answer goes out, and hyper shows its buffer only to who takes the connection apart. That is done
+//! once where nothing has come for as long as a head may take, so it costs a connection in use nothing. It also gives
+//! large buffers back, and for that is done sooner.
 
 mod stream;
 mod turns;
@@ -35,16 +37,16 @@ use crate::{
     metrics::Metrics,
 };
 
-/// What hyper may buffer of a connection, in bytes, where a list of posts needs no more. A head that does not fit is answered by hyper, with a
-/// bare 431.
+/// What hyper may buffer of a connection, in bytes, where a list of posts needs no more. A head that does not fit is
+/// answered by hyper, with a bare 431.
 const BUFFER: usize = 32 * 1024;
 /// The same where it does: a longer target would be refused by hyper in any case.
 const MAX_BUFFER: usize = 64 * 1024;
 /// How long a refusal may take to be written to a client that is being closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How long a connection that waits for a request is kept when the process stops: one may be on its way, and closing the connection under it
-/// would fail a request for a mere restart.
+/// How long a connection that waits for a request is kept when the process stops: one may be on its way, and closing
+/// the connection under it would fail a request for a mere restart.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Answers requests, whatever they are.
@@ -65,8 +67,8 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn refusal(&self, status: StatusCode) -> Vec<u8>;
 }
 
-/// Serves a connection until its end. Once the process stops, every answer says that it is the last one, and whoever has nothing to ask for a
-/// moment is sent away.
+/// Serves a connection until its end. Once the process stops, every answer says that it is the last one, and whoever
+/// has nothing to ask for a moment is sent away.
 pub(crate) async fn serve<H: Handler>(
     handler: Arc<H>,
     stream: TcpStream,
@@ -95,8 +97,9 @@ pub(crate) async fn serve<H: Handler>(
     let mut http = http1::Builder::new();
     http.header_read_timeout(None)
         .max_buf_size(handler.longest_head().clamp(BUFFER, MAX_BUFFER))
-        // One buffer and one write, as the bodies are small. `pipeline_flush` would do the same, but holds answers back while anything of a
-        // next request is there, even one that never comes to its end or cannot be parsed, and lets them pile up without a bound.
+        // One buffer and one write, as the bodies are small. `pipeline_flush` would do the same, but holds answers back
+        // while anything of a next request is there, even one that never comes to its end or cannot be parsed, and lets
+        // them pile up without a bound.
         .writev(false)
         // Who has nothing more to ask may close the writing side and wait for the answer.
         .half_close(true);
@@ -127,7 +130,8 @@ pub(crate) async fn serve<H: Handler>(
                 }
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            // Between the sweep and now a request may have come in. Its view is taken, and whoever has sent it is to hear of it.
+            // Between the sweep and now a request may have come in. Its view is taken, and whoever has sent it is to
+            // hear of it.
             () = timer.overdue() => match timer.due(handler.limits()) {
                 Due::Nothing => {}
                 Due::Look => {
@@ -166,7 +170,8 @@ pub(crate) async fn serve<H: Handler>(
     }
 }
 
-/// Has the system throw away what it holds for a client who does not take it, instead of offering it for minutes after the end.
+/// Has the system throw away what it holds for a client who does not take it, instead of offering it for minutes after
+/// the end.
 fn forget(stream: &TcpStream) {
     if let Err(error) = stream.set_zero_linger() {
         tracing::debug!(%error, "a connection was gone before it was closed");

@@ -11,9 +11,9 @@ use socket2::SockRef;
 /// Connections that wait to be accepted. A burst longer than this is sent away by the kernel.
 const BACKLOG: u32 = 4_096;
 
-/// What the system may hold of a connection's answers that the client has not taken, in bytes; it counts its own book-keeping, too, against
-/// twice as much. The largest answer fits. By the system's own rule it could be megabytes, and a client that takes nothing would look like one
-/// that has taken all.
+/// What the system may hold of a connection's answers that the client has not taken, in bytes; it counts its own
+/// book-keeping, too, against twice as much. The largest answer fits. By the system's own rule it could be megabytes,
+/// and a client that takes nothing would look like one that has taken all.
 const SEND_BUFFER: usize = 16 * 1024;
 
 /// Where clients connect to.
@@ -25,7 +25,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// The same socket for another worker.
+    /// Returns the same socket for another worker.
     ///
     /// # Errors
     /// When the process may not open more files.
@@ -34,7 +34,8 @@ impl Listener {
     }
 }
 
-/// Takes the socket that systemd handed over, or opens one. A client whose system takes no bytes for `write_timeout` is cut off by ours.
+/// Takes the socket that systemd handed over, or opens one. A client whose system takes no bytes for `write_timeout` is
+/// cut off by ours.
 ///
 /// # Errors
 /// When the socket is not a listening TCP socket, or the address cannot be listened on.
@@ -55,7 +56,8 @@ pub(crate) fn open(address: SocketAddr, write_timeout: Duration) -> io::Result<L
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    // Only inside a runtime can tokio's socket be turned into a listener, and it is the one way to set the backlog that it offers.
+    // Only inside a runtime can tokio's socket be turned into a listener, and it is the one way to set the backlog that
+    // it offers.
     let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
     // A restart does not wait for the old connections' TIME_WAIT to pass.
     socket.set_reuseaddr(true)?;

@@ -1,4 +1,5 @@
-//! In which phase a connection is and for how long, told by the connection and read by those who look for what is overdue or may give way.
+//! In which phase a connection is and for how long, told by the connection and read by those who look for what is
+//! overdue or may give way.
 
 use std::{
     sync::{
@@ -33,7 +34,8 @@ const BODY: u8 = 4;
 const LINGERING: u8 = 5;
 /// A request is being answered that may be refused for another connection's sake.
 const WAITING: u8 = 6;
-/// How long a connection on which no request has come yet is spared, as far as others can give way: its first one is on its way.
+/// How long a connection on which no request has come yet is spared, as far as others can give way: its first one is on
+/// its way.
 const TIME_TO_ASK: Duration = Duration::from_millis(250);
 
 /// What a timer says of nothing that is to be taken.
@@ -132,7 +134,7 @@ impl PhaseTimer {
         self.is_trusted.store(true, Relaxed);
     }
 
-    /// Whether the last request had a good token.
+    /// Returns whether the last request had a good token.
     pub(super) fn is_trusted(&self) -> bool {
         self.is_trusted.load(Relaxed)
     }
@@ -150,13 +152,15 @@ impl PhaseTimer {
         self.has_answered.load(Relaxed)
     }
 
-    /// Notes that the request that is being answered may be refused for another connection's sake, until the guard is dropped.
+    /// Notes that the request that is being answered may be refused for another connection's sake, until the guard is
+    /// dropped.
     pub(crate) fn waits(&self) -> WaitingGuard<'_> {
         self.enter(WAITING);
         WaitingGuard(self)
     }
 
-    /// Notes that a request's answer is there. Returns whether it is the last one, as the place has been given away meanwhile.
+    /// Notes that a request's answer is there. Returns whether it is the last one, as the place has been given away
+    /// meanwhile.
     pub(crate) fn answered(&self) -> bool {
         self.enter(IDLE);
         self.unanswered.store(0, Relaxed);
@@ -233,8 +237,8 @@ impl PhaseTimer {
         }
     }
 
-    /// Returns since when the connection could give way: one that is idle, incomplete, or does not take its answer. Who has had the last
-    /// answer comes before all others. A request that is being answered keeps its connection.
+    /// Returns since when the connection could give way: one that is idle, incomplete, or does not take its answer. Who
+    /// has had the last answer comes before all others. A request that is being answered keeps its connection.
     pub(crate) fn yields_since_ms(&self) -> Option<u64> {
         if self.gives_way.load(Relaxed) {
             return None;
@@ -246,14 +250,15 @@ impl PhaseTimer {
         }
     }
 
-    /// Whether the connection was let in a moment ago and its first request may be on its way: others give way before it.
+    /// Returns whether the connection was let in a moment ago and its first request may be on its way: others give way
+    /// before it.
     pub(crate) fn is_fresh(&self) -> bool {
         let age = self.clock.now_ms().saturating_sub(self.admitted_ms);
         !self.has_asked.load(Relaxed) && u128::from(age) < TIME_TO_ASK.as_millis()
     }
 
-    /// Ends the connection for another one's sake, if it could give way since that time still. Should a request come in between, it is
-    /// answered first.
+    /// Ends the connection for another one's sake, if it could give way since that time still. Should a request come in
+    /// between, it is answered first.
     pub(crate) fn give_way(&self, since_ms: u64) -> bool {
         let gives_way = self.yields_since_ms() == Some(since_ms) && !self.gives_way.swap(true, Relaxed);
         if gives_way {
@@ -267,8 +272,8 @@ impl PhaseTimer {
         self.gives_way.store(true, Relaxed);
     }
 
-    /// Returns what is to be done about the connection. A request that is being answered, and one whose body is read, have their own
-    /// deadlines.
+    /// Returns what is to be done about the connection. A request that is being answered, and one whose body is read,
+    /// have their own deadlines.
     pub(crate) fn due(&self, limits: &Limits) -> Due {
         let now = self.clock.now_ms();
         let is_over = |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_millis();

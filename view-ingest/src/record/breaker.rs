@@ -1,8 +1,9 @@
 //! Whether the Redis behind a connection takes views: it is there, it takes writes, and what it is given is safe.
 //!
-//! A server that has become a replica answers reads with whatever it holds, and one that loads its data answers commands with errors; to
-//! send either of them batches would give stale counts, and a reconnection for every command. So after each connection and each error
-//! the server is asked what it is, and it gets nothing else before it has answered well.
+//! A server that has become a replica answers reads with whatever it holds, and one that loads its data answers
+//! commands with errors; to send either of them batches would give stale counts, and a reconnection for every command.
+//! So after each connection and each error the server is asked what it is, and it gets nothing else before it has
+//! answered well.
 
 use std::{
     sync::{
@@ -35,10 +36,12 @@ use views_redis::{
 pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a server is asked again that does not take views.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How often a server is asked again that does. Nothing else would tell of a policy that was changed, or of a replica that is only read.
+/// How often a server is asked again that does. Nothing else would tell of a policy that was changed, or of a replica
+/// that is only read.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How soon a connection is opened anew that was so within the last [`INTERVAL`]. The client library's connections may do well where those of
-/// sessions do not (for want of room for another client, say), and no batch is helped by a reconnection with each try.
+/// How soon a connection is opened anew that was so within the last [`INTERVAL`]. The client library's connections may
+/// do well where those of sessions do not (for want of room for another client, say), and no batch is helped by a
+/// reconnection with each try.
 const RECONNECTION_PAUSE: Duration = Duration::from_secs(1);
 /// How long PostgreSQL may take to tell, for the first time, whose the keys must be.
 const OWNER_PATIENCE: Duration = Duration::from_millis(500);
@@ -48,8 +51,8 @@ const OWNER_PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Requirements {
     /// Whether it may evict views.
     pub(crate) allow_eviction: bool,
-    /// The database that can take the views instead, and whose the keys must be. Without one, a Redis that may lose views is better than
-    /// nothing, for a view that is refused is lost for certain.
+    /// The database that can take the views instead, and whose the keys must be. Without one, a Redis that may lose
+    /// views is better than nothing, for a view that is refused is lost for certain.
     pub(crate) database: Option<Arc<Database>>,
     /// The names of all keys.
     pub(crate) keys: Keys,
@@ -74,7 +77,8 @@ impl Requirements {
     async fn inspect(&self, redis: &Client) -> Result<Report, Error> {
         let mut report = requirements::inspect(redis, self.allow_eviction).await?;
         if report.pause.is_some() || report.is_clustered {
-            // It would answer with an error, for which the client library gives the connection up. What was known stays known.
+            // It would answer with an error, for which the client library gives the connection up. What was known stays
+            // known.
             report.foreign = self.notices.foreign();
             return Ok(report);
         }
@@ -140,7 +144,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether Redis takes views, as far as anybody knows.
+    /// Returns whether Redis takes views, as far as anybody knows.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed) && self.redis.is_connected()
     }
@@ -155,7 +159,8 @@ impl CircuitBreaker {
     pub(crate) fn follow(self: &Arc<Self>) {
         let (connected, failed) = (Arc::clone(self), Arc::clone(self));
         self.redis.on_reconnect(move |_| {
-            // The loss of the last connection has tripped it; to trip it again would turn away what a quick answer has let in.
+            // The loss of the last connection has tripped it; to trip it again would turn away what a quick answer has
+            // let in.
             connected.changed.notify_one();
             async { Ok(()) }
         });
@@ -171,13 +176,14 @@ impl CircuitBreaker {
         self.changed.notify_one();
     }
 
-    /// Returns the count of what has happened to the connection. A connection of a session that was opened before has no part in what the circuit
-    /// breaker says now.
+    /// Returns the count of what has happened to the connection. A connection of a session that was opened before has
+    /// no part in what the circuit breaker says now.
     pub(super) fn epoch(&self) -> Epoch {
         Epoch::clone(&self.epoch)
     }
 
-    /// Has the connection opened anew, and the server asked again what it is: it did not answer, or not as the server that was asked.
+    /// Has the connection opened anew, and the server asked again what it is: it did not answer, or not as the server
+    /// that was asked.
     pub(crate) fn reconnect(self: &Arc<Self>) {
         self.trip();
         if self.reconnecting.swap(true, SeqCst) {
@@ -195,8 +201,9 @@ impl CircuitBreaker {
         });
     }
 
-    /// Has the connection opened anew, now and then: the server is well, but takes no writes, so that another one may be in its place. Whoever
-    /// has put it there (sentinels, a proxy, a name) does not always end the connections to the last one.
+    /// Has the connection opened anew, now and then: the server is well, but takes no writes, so that another one may
+    /// be in its place. Whoever has put it there (sentinels, a proxy, a name) does not always end the connections to
+    /// the last one.
     pub(crate) fn find_primary(self: &Arc<Self>) {
         let last = *self.reconnected();
         if last.is_none_or(|last| last.elapsed() >= INTERVAL) {
@@ -204,7 +211,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether the server proves that it takes writes, over a connection of its own. A user who may not do what the proof takes is believed.
+    /// Returns whether the server proves that it takes writes, over a connection of its own. A user who may not do what
+    /// the proof takes is believed.
     pub(crate) async fn takes_writes(&self) -> bool {
         let prove = async {
             let mut connection = Connection::open(&self.redis).await.ok()?;

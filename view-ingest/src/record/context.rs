@@ -49,8 +49,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Remembers that there is no such post. An id that does not fit the column's type costs no query, and may fit as soon as the type is
-    /// another one, so it is not remembered.
+    /// Remembers that there is no such post. An id that does not fit the column's type costs no query, and may fit as
+    /// soon as the type is another one, so it is not remembered.
     pub(super) fn remember_not_found(&self, post: PostId, depth: Depth) {
         let schema = self.database.as_ref().map(|database| database.last_known_schema());
         let schema = schema.as_ref().and_then(|schema| schema.as_ref());
@@ -59,7 +59,7 @@ impl Context {
         }
     }
 
-    /// Whether the ledger can hold a viewer, as far as is known.
+    /// Returns whether the ledger can hold a viewer, as far as is known.
     pub(super) fn can_hold(&self, viewer: &ViewerId) -> bool {
         self.database.as_ref().is_none_or(|database| ledger::seems_to_fit(database, viewer))
     }

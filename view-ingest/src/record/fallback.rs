@@ -1,8 +1,8 @@
 //! Redis away: views go straight into PostgreSQL, by the drain's own way, a batch at a time.
 //!
-//! A post that somebody has locked there, and a view that PostgreSQL refuses, fail by themselves: whoever is stored already, the author, and
-//! whoever only reads are answered all the same. What was stored this way, Redis does not know. The posts are remembered, and each is brought up
-//! to date in Redis before Redis is believed about it again.
+//! A post that somebody has locked there, and a view that PostgreSQL refuses, fail by themselves: whoever is stored
+//! already, the author, and whoever only reads are answered all the same. What was stored this way, Redis does not
+//! know. The posts are remembered, and each is brought up to date in Redis before Redis is believed about it again.
 
 mod verdicts;
 
@@ -117,12 +117,12 @@ impl<'a> Fallback<'a> {
         Ok(())
     }
 
-    /// Whether PostgreSQL has stored views.
+    /// Returns whether PostgreSQL has stored views.
     pub(super) fn has_stored(&self) -> bool {
         self.verdicts.stored().next().is_some()
     }
 
-    /// Whether some posts are locked by others.
+    /// Returns whether some posts are locked by others.
     pub(super) fn has_locked(&self) -> bool {
         self.verdicts.has_locked()
     }

@@ -86,12 +86,13 @@ impl<S> Group<S> {
         self.viewers.iter().filter(|viewer| viewer.membership == Membership::New).count()
     }
 
-    /// Whether an item has been looked up with that result.
+    /// Returns whether an item has been looked up with that result.
     pub(super) fn has_lookup(&self, result: LookupResult) -> bool {
         self.items.iter().any(|item| item.lookup.is_some_and(|lookup| lookup.result == result))
     }
 
-    /// Whether the post has been looked up a moment ago as deep as that, or deeper. What a reader has had looked up does not excuse a view.
+    /// Returns whether the post has been looked up a moment ago as deep as that, or deeper. What a reader has had
+    /// looked up does not excuse a view.
     pub(super) fn was_looked_up(&self, depth: Depth) -> bool {
         self.items.iter().any(|item| item.lookup.is_some_and(|lookup| lookup.depth >= depth))
     }
@@ -103,21 +104,21 @@ impl Checked {
         self.viewers.iter().filter(|viewer| viewer.membership == Membership::New).map(|viewer| &viewer.id)
     }
 
-    /// Whether Redis does not know of the post what the items need, and PostgreSQL has not been asked for it this moment. Whoever only reads needs
-    /// no viewers, nor does one whom the set has, or the author.
+    /// Returns whether Redis does not know of the post what the items need, and PostgreSQL has not been asked for it
+    /// this moment. Whoever only reads needs no viewers, nor does one whom the set has, or the author.
     pub(super) fn needs_lookup(&self) -> bool {
         let Known { has_author, is_loaded, .. } = self.stage;
         let lacks_viewers = !is_loaded && self.new_count() > 0;
         (!has_author || lacks_viewers) && !self.was_looked_up(self.depth())
     }
 
-    /// Whether the post, which could not be looked up, would take memory that Redis does not spend on it yet.
+    /// Returns whether the post, which could not be looked up, would take memory that Redis does not spend on it yet.
     pub(super) fn is_unverified(&self) -> bool {
         let Known { has_author, recorded, .. } = self.stage;
         self.has_lookup(LookupResult::Unavailable) && !has_author && recorded == 0 && self.new_count() > 0
     }
 
-    /// Whether nobody has told Redis the count in PostgreSQL, so that the set itself is counted.
+    /// Returns whether nobody has told Redis the count in PostgreSQL, so that the set itself is counted.
     pub(super) fn counts_the_set(&self) -> bool {
         self.stage.persisted.is_none()
     }

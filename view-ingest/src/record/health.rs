@@ -27,8 +27,8 @@ const SCHEMA_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is asked whether PostgreSQL is set up and, while nobody knows of a store that takes views, whether one does.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many connections to PostgreSQL are kept open: as many as reads may use, one for a view, and one for who looks after the stores. To open one
-/// takes several times as long as a look-up.
+/// How many connections to PostgreSQL are kept open: as many as reads may use, one for a view, and one for who looks
+/// after the stores. To open one takes several times as long as a look-up.
 const OPEN_CONNECTIONS: usize = READ_QUERIES + 2;
 
 /// Reports that follow the last one within this time are logged for those who look closely only.
@@ -43,8 +43,8 @@ pub(crate) struct Health {
     database_has_stored: AtomicBool,
     in_fallback: AtomicUsize,
     started: Instant,
-    /// When both stores last refused views, in milliseconds since the start; zero where one has taken some since, or has proven that it would.
-    /// Nothing is known of either at the start.
+    /// When both stores last refused views, in milliseconds since the start; zero where one has taken some since, or
+    /// has proven that it would. Nothing is known of either at the start.
     refused_ms: AtomicU64,
     /// When a report was last logged, in milliseconds since the start.
     reported_ms: AtomicU64,
@@ -116,7 +116,8 @@ impl Health {
         }
     }
 
-    /// Logs what a store did not do. An outage makes every batch fail, many times a second, so only one report in a while is a warning.
+    /// Logs what a store did not do. An outage makes every batch fail, many times a second, so only one report in a
+    /// while is a warning.
     pub(super) fn report(&self, what: &str, error: &dyn Display) {
         let now_ms = self.now_ms();
         let last_ms = self.reported_ms.load(Relaxed);
@@ -138,7 +139,7 @@ impl Health {
         self.breakers.iter().for_each(|breaker| breaker.inspect_again());
     }
 
-    /// Whether Redis is there and is what it has to be, which does not tell that it takes writes: it may be full.
+    /// Returns whether Redis is there and is what it has to be, which does not tell that it takes writes: it may be full.
     fn redis_seems_available(&self) -> bool {
         self.breakers.iter().all(|breaker| breaker.is_closed())
     }
@@ -175,7 +176,8 @@ async fn takes_views(database: &Database) -> bool {
     database.ping().await.is_ok() && database.takes_pairs().await.unwrap_or(false)
 }
 
-/// Looks whether PostgreSQL is as it is needed, and says what is not. One that is away, or does not answer soon, is not waited for.
+/// Looks whether PostgreSQL is as it is needed, and says what is not. One that is away, or does not answer soon, is not
+/// waited for.
 pub(crate) async fn first_check(database: Option<&Database>) -> Option<String> {
     let database = database?;
     let look = async {
@@ -191,9 +193,10 @@ pub(crate) async fn first_check(database: Option<&Database>) -> Option<String> {
     }
 }
 
-/// Looks now and then whether PostgreSQL's tables are as they are needed (not everything that goes wrong with them is an error of a statement, and
-/// nobody else would notice), and where nobody knows of a store that takes views, whether one does. And PostgreSQL is asked who it is, by which the
-/// circuit breakers tell whether the keys in Redis are this database's.
+/// Looks now and then whether PostgreSQL's tables are as they are needed (not everything that goes wrong with them is
+/// an error of a statement, and nobody else would notice), and where nobody knows of a store that takes views, whether
+/// one does. And PostgreSQL is asked who it is, by which the circuit breakers tell whether the keys in Redis are this
+/// database's.
 pub(crate) async fn watch_stores(health: Arc<Health>, database: Option<Arc<Database>>, misconfigured: Gauge) {
     let mut interval = ticks::every(PROBE_INTERVAL);
     let mut last = None;

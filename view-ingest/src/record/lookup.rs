@@ -1,8 +1,8 @@
-//! Look-ups: what PostgreSQL knows of a post is put into Redis, many posts with one query, each post once however many ask.
-//! A post that was viewed past Redis is brought up to date the same way.
+//! Look-ups: what PostgreSQL knows of a post is put into Redis, many posts with one query, each post once however many
+//! ask. A post that was viewed past Redis is brought up to date the same way.
 //!
-//! Reads, which need no token, have a queue and a small share of the queries of their own: however many posts strangers make up, a view is
-//! looked up at once.
+//! Reads, which need no token, have a queue and a small share of the queries of their own: however many posts strangers
+//! make up, a view is looked up at once.
 
 use std::{
     borrow::Cow,
@@ -243,7 +243,8 @@ async fn put(
     }
 }
 
-/// Brings a post up to date of which views went past Redis, by an answer of PostgreSQL's that is younger than what Redis has.
+/// Brings a post up to date of which views went past Redis, by an answer of PostgreSQL's that is younger than what
+/// Redis has.
 async fn refresh(
     context: &Context,
     database: &Database,

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use views_core::ids::{PostId, ViewerId};
 
-/// Posts and viewers that are remembered at most, per recorder. What an outage touches beyond that is brought up to date by the scan.
+/// Posts and viewers that are remembered at most, per recorder. What an outage touches beyond that is brought up to
+/// date by the scan.
 const MAX_REMEMBERED: usize = 200_000;
 
 /// What was stored in PostgreSQL while Redis was away.
@@ -34,7 +35,7 @@ impl MissedViews {
         self.posts.get(post)
     }
 
-    /// Some of the posts, to be brought up to date.
+    /// Returns some of the posts, to be brought up to date.
     pub(super) fn some(&self, number: usize) -> Vec<PostId> {
         self.posts.keys().take(number).copied().collect()
     }

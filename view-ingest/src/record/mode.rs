@@ -20,12 +20,12 @@ pub(super) enum Cause {
 }
 
 impl Mode {
-    /// Whether PostgreSQL takes them.
+    /// Returns whether PostgreSQL takes them.
     pub(super) fn is_fallback(self) -> bool {
         matches!(self, Self::Fallback(_))
     }
 
-    /// Whether that is for the circuit breaker's sake.
+    /// Returns whether that is for the circuit breaker's sake.
     pub(super) fn is_for_breaker(self) -> bool {
         self == Self::Fallback(Cause::BreakerOpen)
     }

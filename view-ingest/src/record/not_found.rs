@@ -9,14 +9,16 @@ use quick_cache::sync::Cache;
 use views_core::ids::PostId;
 use views_redis::scripts::Depth;
 
-/// Posts that are remembered at most, for each kind of request. A flood of made-up ids pushes out older ones, and takes no more memory.
+/// Posts that are remembered at most, for each kind of request. A flood of made-up ids pushes out older ones, and takes
+/// no more memory.
 const MAX_POSTS: usize = 100_000;
 /// How long a read of a post that was not found costs no query.
 const READ_TTL: Duration = Duration::from_secs(5);
 /// How long a view. The post may be created at any moment, and its first viewers come at once.
 const VIEW_TTL: Duration = Duration::from_secs(1);
 
-/// Shared by all recorders of a process. What a read has not found does not refuse a view: anybody may read an id ahead of its creation.
+/// Shared by all recorders of a process. What a read has not found does not refuse a view: anybody may read an id ahead
+/// of its creation.
 #[derive(Clone)]
 pub(crate) struct NotFoundPosts(Arc<Posts>);
 
@@ -33,7 +35,7 @@ impl Default for NotFoundPosts {
 }
 
 impl NotFoundPosts {
-    /// Whether a post was not found a moment ago.
+    /// Returns whether a post was not found a moment ago.
     pub(super) fn has(&self, post: &PostId, depth: Depth) -> bool {
         let (posts, ttl) = match depth {
             Depth::Read => (&self.0.reads, READ_TTL),

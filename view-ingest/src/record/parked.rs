@@ -1,4 +1,5 @@
-//! Who waits for a post to be looked up, as long as PostgreSQL takes for that: bounded, for clients come faster than it gives up.
+//! Who waits for a post to be looked up, as long as PostgreSQL takes for that: bounded, for clients come faster than it
+//! gives up.
 //!
 //! Readers, who need no token, have a few places of their own. A view does not wait for what a reader has asked for.
 
@@ -11,8 +12,8 @@ use crate::record::pending::Items;
 
 /// How many views may wait at most, per recorder: some 50 MB where each is for another post.
 const MAX_VIEWS: usize = 100_000;
-/// With how many reads no request more begins to wait. That many are looked up in a fraction of a second, unless PostgreSQL is slow. Those that
-/// have begun may bring it to twice as many.
+/// With how many reads no request more begins to wait. That many are looked up in a fraction of a second, unless
+/// PostgreSQL is slow. Those that have begun may bring it to twice as many.
 const MAX_READS: usize = 4_096;
 
 /// The items of posts that are being looked up.

@@ -1,6 +1,7 @@
 //! Requests that are not replied to yet: a request for many posts is replied to when the last of them has its outcome.
 //!
-//! To wake a request on another worker's thread takes a call to the system, so all replies of a batch that go to one worker travel together.
+//! To wake a request on another worker's thread takes a call to the system, so all replies of a batch that go to one
+//! worker travel together.
 
 use slab::Slab;
 use smallvec::SmallVec;
@@ -108,16 +109,16 @@ impl PendingRequests {
         self.requests.get(item.request)?.viewer.as_ref()
     }
 
-    /// Whether an item of a read may wait to be looked up where `room` items more may. A request waits as a whole or not at all: looking up a part
-    /// of what is refused would be in vain.
+    /// Returns whether an item of a read may wait to be looked up where `room` items more may. A request waits as a
+    /// whole or not at all: looking up a part of what is refused would be in vain.
     pub(super) fn may_park(&mut self, item: &Item, room: usize) -> bool {
         let Some(pending) = self.requests.get_mut(item.request).filter(|pending| !pending.is_unavailable) else { return false };
         pending.is_parked |= pending.missing <= room;
         pending.is_parked
     }
 
-    /// Notes the outcome of one item, and replies to the request when it was the last one. A request fails as a whole: what of it was recorded is
-    /// a duplicate when the client asks again, and harmless.
+    /// Notes the outcome of one item, and replies to the request when it was the last one. A request fails as a whole:
+    /// what of it was recorded is a duplicate when the client asks again, and harmless.
     pub(super) fn respond(&mut self, item: &Item, outcome: Result<Outcome, Unavailable>) {
         let Some(pending) = self.requests.get_mut(item.request) else { return };
         match outcome {

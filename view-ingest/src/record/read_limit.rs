@@ -1,7 +1,8 @@
-//! Limits for reads, which need no token: work is weighed by posts and not by requests, and a view finds only a little of it before itself.
+//! Limits for reads, which need no token: work is weighed by posts and not by requests, and a view finds only a little
+//! of it before itself.
 //!
-//! A read takes its permit before its ids are even looked at. Whoever waits costs the worker nothing meanwhile, and for more than may wait there
-//! is a refusal at once.
+//! A read takes its permit before its ids are even looked at. Whoever waits costs the worker nothing meanwhile, and for
+//! more than may wait there is a refusal at once.
 
 use std::{
     sync::{

@@ -126,7 +126,8 @@ impl Recorder {
         }
     }
 
-    /// Processes all that has been gathered, which leaves the batch empty. Those who have waited for a look-up may be more than a batch.
+    /// Processes all that has been gathered, which leaves the batch empty. Those who have waited for a look-up may be
+    /// more than a batch.
     async fn process_all(&mut self, batch: &mut Batch) {
         let mut rest = batch.items.drain(..);
         while rest.len() > 0 {
@@ -170,8 +171,8 @@ impl Recorder {
         self.context.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
     }
 
-    /// Returns the groups that can be written as they are. The others wait for a look-up, or have their outcome; those of which Redis did not take
-    /// what PostgreSQL knows are added to `refused`.
+    /// Returns the groups that can be written as they are. The others wait for a look-up, or have their outcome; those
+    /// of which Redis did not take what PostgreSQL knows are added to `refused`.
     fn admit(&mut self, checked: Vec<Checked>, refused: &mut Vec<Grouped>) -> Vec<Checked> {
         let mut admitted = Vec::with_capacity(checked.len());
         for group in checked {
@@ -189,8 +190,8 @@ impl Recorder {
         admitted
     }
 
-    /// Parks the items of a post that has to be looked up: nobody has done so yet, or it has been viewed past Redis. Returns the group where there
-    /// is no need.
+    /// Parks the items of a post that has to be looked up: nobody has done so yet, or it has been viewed past Redis.
+    /// Returns the group where there is no need.
     fn park(&mut self, group: Checked) -> Option<Checked> {
         let missed = self.missed.get(&group.post);
         let is_stale = missed.is_some() && !group.was_looked_up(Depth::View);
@@ -290,7 +291,8 @@ impl Recorder {
         self.mode = mode;
     }
 
-    /// After an outage of Redis: has the posts that it has missed views of brought up to date, also those that nobody asks for.
+    /// After an outage of Redis: has the posts that it has missed views of brought up to date, also those that nobody
+    /// asks for.
     fn catch_up(&mut self) {
         if !self.context.breaker.is_closed() {
             return;

@@ -1,5 +1,5 @@
-//! How many posts that nobody could look up are accepted, while PostgreSQL is away: anybody with a token can make ids up, and each of them takes
-//! memory in Redis until PostgreSQL is there to say that there is no such post.
+//! How many posts that nobody could look up are accepted, while PostgreSQL is away: anybody with a token can make ids
+//! up, and each of them takes memory in Redis until PostgreSQL is there to say that there is no such post.
 
 use std::{
     sync::{
@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long no look-up must have failed before the budget begins anew. Of a PostgreSQL that answers now and then, each answer would give out a
-/// whole one.
+/// How long no look-up must have failed before the budget begins anew. Of a PostgreSQL that answers now and then, each
+/// answer would give out a whole one.
 const RESET_AFTER: Duration = Duration::from_secs(1);
 
 /// The budget of a process, shared by its recorders.
@@ -39,7 +39,7 @@ impl UnverifiedPosts {
         }))
     }
 
-    /// Whether one more post may be accepted.
+    /// Returns whether one more post may be accepted.
     pub(super) fn take(&self) -> bool {
         let Budget { limit, taken, is_told, .. } = &*self.0;
         let has_room = taken.fetch_update(Relaxed, Relaxed, |taken| (taken < *limit).then_some(taken + 1)).is_ok();

@@ -53,7 +53,8 @@ pub(super) fn respond(groups: Vec<Written>, pending: &mut PendingRequests, metri
     tally.add_to(metrics);
 }
 
-/// Returns the verdict on one view. The first view of a new viewer counts, unless another process was first; the others are its repetitions.
+/// Returns the verdict on one view. The first view of a new viewer counts, unless another process was first; the others
+/// are its repetitions.
 fn verdict(viewer: &mut Viewer, was_raced: bool) -> Status {
     match viewer.membership {
         Membership::Author => Status::Own,

@@ -1,10 +1,11 @@
 //! Writing: what is new goes into the outbox first, then into the sets.
 //!
-//! In this order a crash in between can only repeat a view, never lose one. A pipeline that is sent again after a reconnection repeats
-//! views likewise, and a repeat is absorbed by the ledger's primary key.
+//! In this order a crash in between can only repeat a view, never lose one. A pipeline that is sent again after a
+//! reconnection repeats views likewise, and a repeat is absorbed by the ledger's primary key.
 //!
-//! The sets are sent only when the outbox has answered. In one pipeline with it, Redis could refuse the entry (for want of memory) and
-//! take the member: then another process calls the viewer's next try a duplicate of a view that nobody stores.
+//! The sets are sent only when the outbox has answered. In one pipeline with it, Redis could refuse the entry (for want
+//! of memory) and take the member: then another process calls the viewer's next try a duplicate of a view that nobody
+//! stores.
 
 #[cfg(feature = "failpoints")]
 mod partial_write;
@@ -107,8 +108,8 @@ pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<
     Outcome { written, refused, has_stored: is_taken && pairs > 0 }
 }
 
-/// Whether the pipeline has commands about a group. Where neither PostgreSQL nor anybody else has told the count, the set itself is counted, also for
-/// a mere reader.
+/// Returns whether the pipeline has commands about a group. Where neither PostgreSQL nor anybody else has told the
+/// count, the set itself is counted, also for a mere reader.
 fn has_part(group: &Checked) -> bool {
     group.counts_the_set() || group.new_count() > 0
 }
@@ -123,8 +124,8 @@ fn count(group: &Checked, recorded: &Recorded) -> Count {
     Count { views, was_raced: recorded.added == 0 }
 }
 
-/// Where another process was first with some viewers, `recorded` counts them twice by now, as the outbox does. It is to count each of them once, or
-/// the live count would be too high until the outbox is drained.
+/// Where another process was first with some viewers, `recorded` counts them twice by now, as the outbox does. It is to
+/// count each of them once, or the live count would be too high until the outbox is drained.
 async fn correct_raced(context: &Context, pipeline: &mut Pipeline, raced: &[Raced], entries: &EntryIds) {
     pipeline.commands.clear();
     for Raced { post, entry, viewers } in raced {

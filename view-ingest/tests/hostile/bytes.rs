@@ -16,8 +16,8 @@ use crate::{
     world::World,
 };
 
-/// What may come back: an interim answer to a client that asks for it, and what the documentation lists, without the 503. The 414 is the
-/// HTTP library's own, for a path that is longer than all headers may be.
+/// What may come back: an interim answer to a client that asks for it, and what the documentation lists, without the
+/// 503. The 414 is the HTTP library's own, for a path that is longer than all headers may be.
 const CONTRACT: [u16; 12] = [100, 200, 204, 400, 401, 404, 405, 408, 413, 414, 415, 431];
 
 /// Pieces that mean something to somebody who reads HTTP.

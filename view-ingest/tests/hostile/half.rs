@@ -38,8 +38,8 @@ fn a_request_that_stops_anywhere_is_given_up_in_time() {
         let answer = Answer::read(&answer, true);
         assert_eq!(answer.status, expected, "after {length} bytes: {answer:?}");
         answer.assert_form();
-        // The server looks at its clock four times a second, so it may give up a little early; and many of these connections end in one
-        // moment, on a machine that may have other things to do.
+        // The server looks at its clock four times a second, so it may give up a little early; and many of these
+        // connections end in one moment, on a machine that may have other things to do.
         assert!(took >= PATIENCE / 2 && took < 10 * PATIENCE, "after {length} bytes: {took:?}");
     }
     world.assert_well();

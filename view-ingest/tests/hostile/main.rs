@@ -1,5 +1,5 @@
-//! Anything may arrive at the public listener. Whatever does, view-ingest stays alive, answers only what its contract says, never with a
-//! 5xx, and counts views afterwards as before.
+//! Anything may arrive at the public listener. Whatever does, view-ingest stays alive, answers only what its contract
+//! says, never with a 5xx, and counts views afterwards as before.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests, but not the functions that they share")]
 

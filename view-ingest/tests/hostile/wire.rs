@@ -29,7 +29,8 @@ pub(crate) async fn send(address: SocketAddr, bytes: &[u8], ending: Ending) -> V
     let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
     let mut answer = Vec::new();
     let write = async {
-        // The server may answer and close before it has read everything: then writing fails, or reading does after the answer.
+        // The server may answer and close before it has read everything: then writing fails, or reading does after the
+        // answer.
         let _ = writer.write_all(bytes).await;
         if !matches!(ending, Ending::Wait) {
             tokio::time::sleep(A_LITTLE_WHILE).await;

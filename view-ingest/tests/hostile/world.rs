@@ -1,4 +1,5 @@
-//! A running view-ingest with both stores, for tests that are not asynchronous themselves: cases are made up outside of a runtime.
+//! A running view-ingest with both stores, for tests that are not asynchronous themselves: cases are made up outside of
+//! a runtime.
 
 use std::{net::SocketAddr, time::Duration};
 

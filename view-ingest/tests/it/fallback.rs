@@ -93,7 +93,8 @@ async fn no_stale_count_is_served_when_redis_is_back() {
     assert_eq!(app.verdict("bob", "p").await, "duplicate 2");
     assert_eq!(app.verdict("ann", "p").await, "duplicate 2");
     assert_eq!(app.verdict("eve", "p").await, "counted 3");
-    // Of the other recorder the gauge says nothing, because it has stored nothing past Redis: its connection may come back later.
+    // Of the other recorder the gauge says nothing, because it has stored nothing past Redis: its connection may come
+    // back later.
     eventually("the other post's view is seen again", SOON, || async { app.count("q").await == 1 }).await;
     app.daemon.wait_for_line("Redis takes the views again").await;
 }

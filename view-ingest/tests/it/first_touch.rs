@@ -20,7 +20,8 @@ async fn a_known_post_costs_no_query() {
     world.post_of("p", "author").await;
     let app = world.ingest().await;
     app.view("ann", "p").await;
-    // A process asks at its start whether the tables are as it needs them and which they are, and now and then whether the server is there.
+    // A process asks at its start whether the tables are as it needs them and which they are, and now and then whether
+    // the server is there.
     let aside = |statement: &String| {
         ["-- ping\n", "-- catalogue\n", "-- server\n", "-- begin\n", "COMMIT"].iter().any(|name| statement.starts_with(name))
     };

@@ -48,7 +48,8 @@ async fn it_takes_no_rights_that_recording_does_not_take() {
     assert_eq!(world.outbox().await.len(), 1);
 }
 
-/// Where Redis lets the library in and nobody else, each try would end and open the library's connection, many times a second.
+/// Where Redis lets the library in and nobody else, each try would end and open the library's connection, many times a
+/// second.
 #[tokio::test]
 async fn one_that_cannot_be_opened_does_not_keep_the_library_reconnecting() {
     let world = World::new().await;

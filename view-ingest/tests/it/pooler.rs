@@ -1,4 +1,5 @@
-//! A pooler between the program and PostgreSQL that drops what a session is given at its start: no deadline may hang on that.
+//! A pooler between the program and PostgreSQL that drops what a session is given at its start: no deadline may hang on
+//! that.
 
 use std::{
     sync::{

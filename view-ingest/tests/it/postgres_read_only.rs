@@ -1,4 +1,5 @@
-//! A PostgreSQL that answers and takes no writes: it is no substitute for Redis, and nothing keeps it busy when it takes them again.
+//! A PostgreSQL that answers and takes no writes: it is no substitute for Redis, and nothing keeps it busy when it
+//! takes them again.
 
 use testkit::{
     SOON, eventually,
@@ -26,8 +27,8 @@ async fn touch_many(world: &World, app: &Ingest, name: &str) {
     futures_util::future::join_all(posts.iter().map(|post| app.view("zoe", post))).await;
 }
 
-/// Demands that nothing is acknowledged while neither store can be written to, and returns when the program has asked the server once more:
-/// from then on nothing but its own doing leads it to another session.
+/// Demands that nothing is acknowledged while neither store can be written to, and returns when the program has asked
+/// the server once more: from then on nothing but its own doing leads it to another session.
 async fn assert_nothing_is_taken(app: &Ingest, server: &PostgresServer) {
     for _ in 0..10 {
         let answer = app.view("bob", "p").await;

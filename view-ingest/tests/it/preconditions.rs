@@ -1,5 +1,5 @@
-//! What PostgreSQL's tables and the role's rights must be: refused at the start, told while the process runs. view-syncd's tests have all that
-//! is looked at; these have what view-ingest does about it.
+//! What PostgreSQL's tables and the role's rights must be: refused at the start, told while the process runs.
+//! view-syncd's tests have all that is looked at; these have what view-ingest does about it.
 
 use std::time::{Duration, Instant};
 

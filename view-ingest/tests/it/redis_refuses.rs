@@ -201,7 +201,8 @@ async fn while_redis_is_a_replica_views_go_into_postgresql() {
         assert_eq!(app.count("p").await, 2 + kept);
         assert_eq!(app.verdict("eve", "p").await, format!("counted {}", 3 + kept));
         assert!(world.outbox().await.contains(&("p".to_owned(), "eve".to_owned())));
-        // One for the start and two for the error, for each worker, and one now and then in search of the primary; and not one for each try.
+        // One for the start and two for the error, for each worker, and one now and then in search of the primary; and
+        // not one for each try.
         assert_few_connections(&app.daemon, started);
     }
 }

@@ -1,4 +1,5 @@
-//! When all places are taken, the connection that has been idle or incomplete longest gives way; and what a connection costs.
+//! When all places are taken, the connection that has been idle or incomplete longest gives way; and what a connection
+//! costs.
 
 use futures_util::future::join_all;
 use testkit::{SOON, eventually, http};
@@ -102,7 +103,8 @@ async fn whoever_is_being_answered_keeps_the_connection_and_the_next_one_gets_50
     for wire in &mut wires {
         wire.send("{\"postId\":\"p\"}").await;
     }
-    // Until it is read, a body is waited for, and its connection may give way; what comes in between is answered all the same.
+    // Until it is read, a body is waited for, and its connection may give way; what comes in between is answered all
+    // the same.
     connections(&app, 2).await;
     let answer = http::raw(app.address, LAST).await;
     world.server.resume();

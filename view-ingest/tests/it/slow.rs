@@ -249,7 +249,8 @@ async fn a_client_that_takes_its_answers_late_gets_all_of_them() {
         }
         fit += STEP;
     }
-    // With some of these numbers all requests are answered, and the last answers wait in the server while it has nothing else to do.
+    // With some of these numbers all requests are answered, and the last answers wait in the server while it has
+    // nothing else to do.
     let address = app.address;
     let clients = (0..4).map(|less| async move {
         let requests = fit - less * STEP;

@@ -93,7 +93,8 @@ impl World {
         self.posts.insert_post(self.sql(), id, author).await;
     }
 
-    /// Does what view-syncd does with views of a post whose id is text: the ledger has the viewers, and the post their number.
+    /// Does what view-syncd does with views of a post whose id is text: the ledger has the viewers, and the post their
+    /// number.
     pub(crate) async fn store(&self, post: &str, viewers: &[String]) {
         let insert = "insert into post_views (post_id, user_id) select $1, unnest($2::text[])";
         self.sql().execute(insert, &[&post, &viewers]).await.unwrap();

@@ -1,4 +1,5 @@
-//! Ids that a column's type cannot hold: posts that do not exist, and viewers who are turned away, until the type is another one.
+//! Ids that a column's type cannot hold: posts that do not exist, and viewers who are turned away, until the type is
+//! another one.
 
 use std::time::{Duration, Instant};
 

@@ -81,7 +81,8 @@ impl Wire {
         self.received
     }
 
-    /// Reads one answer, whose body is JSON, and gives all that has come back; nothing where the server has closed the connection.
+    /// Reads one answer, whose body is JSON, and gives all that has come back; nothing where the server has closed the
+    /// connection.
     pub(crate) async fn read_to_end_of_answer(mut self) -> String {
         while !self.received.ends_with('}') && self.read().await {}
         self.received

@@ -1,4 +1,5 @@
-//! `view-syncd migrate`: creates the ledger, or says that it is there. Either way the tables are what they have to be afterwards.
+//! `view-syncd migrate`: creates the ledger, or says that it is there. Either way the tables are what they have to be
+//! afterwards.
 
 use std::process::ExitCode;
 

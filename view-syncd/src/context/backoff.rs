@@ -20,7 +20,8 @@ pub(crate) fn pauses() -> ExponentialBackoff {
     builder.without_max_times().with_jitter().build()
 }
 
-/// Returns the next pause after a failure of the drain. A lock is gone without anybody's telling, and to ask for it costs next to nothing.
+/// Returns the next pause after a failure of the drain. A lock is gone without anybody's telling, and to ask for it
+/// costs next to nothing.
 pub(crate) fn pause_after(failure: &Failure, pauses: &mut ExponentialBackoff) -> Duration {
     let pause = next_pause(pauses);
     if matches!(failure, Failure::Database(DatabaseError::Locked(_))) { pause.min(LONGEST_LOCK_PAUSE) } else { pause }

@@ -1,4 +1,5 @@
-//! Whether Redis is as it is needed: looked at when the process starts and with each new connection, told in the log and in a gauge.
+//! Whether Redis is as it is needed: looked at when the process starts and with each new connection, told in the log
+//! and in a gauge.
 
 use std::sync::{
     Arc,
@@ -31,7 +32,8 @@ impl RedisWatch {
         Self { allow_eviction, ..Self::default() }
     }
 
-    /// Demands that Redis takes writes. A server that loads its data or follows another one can perhaps be read, and no more.
+    /// Demands that Redis takes writes. A server that loads its data or follows another one can perhaps be read, and no
+    /// more.
     ///
     /// # Errors
     /// Why it does not.
@@ -72,8 +74,8 @@ impl RedisWatch {
         self.misconfigured.set(i64::from(self.foreign.load(Relaxed) || self.notices.refusal().is_some()));
     }
 
-    /// Looks again with each new connection: Redis may have been started anew with other settings. A daemon that runs only says so,
-    /// because nothing would be gained by leaving the views where they are.
+    /// Looks again with each new connection: Redis may have been started anew with other settings. A daemon that runs
+    /// only says so, because nothing would be gained by leaving the views where they are.
     pub(crate) fn follow(&self, redis: &Client) {
         let (watch, followed) = (self.clone(), redis.clone());
         redis.on_reconnect(move |_| {

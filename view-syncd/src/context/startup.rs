@@ -41,7 +41,8 @@ pub async fn check(context: &Context) -> Result<(), NotReady> {
     }
 }
 
-/// Waits for both stores, for ever, and then follows Redis's connections. `before_each_pause` is told how long the next pause is.
+/// Waits for both stores, for ever, and then follows Redis's connections. `before_each_pause` is told how long the next
+/// pause is.
 ///
 /// # Errors
 /// The text of [`NotReady::Setup`].

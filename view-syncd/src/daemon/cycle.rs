@@ -14,8 +14,8 @@ use crate::{
 const LEADER_PATIENCE: Duration = Duration::from_secs(8);
 /// How often it is looked what it has done.
 const LEADER_POLL: Duration = Duration::from_millis(50);
-/// How long others may go on holding the locks of posts before these are errors of the cycle: applications lock their rows all the time, for a
-/// moment.
+/// How long others may go on holding the locks of posts before these are errors of the cycle: applications lock their
+/// rows all the time, for a moment.
 const DEFERRED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a cycle has done.
@@ -86,8 +86,9 @@ impl Synchronizer {
         Ok(())
     }
 
-    /// Has everything drained that is in the outbox now: by this process, or by the one that leads. Where that one does not get on, by
-    /// this one all the same: two that drain at once do no harm, but for counts that are a little off until both are done.
+    /// Has everything drained that is in the outbox now: by this process, or by the one that leads. Where that one does
+    /// not get on, by this one all the same: two that drain at once do no harm, but for counts that are a little off
+    /// until both are done.
     async fn drain_or_await_leader(&mut self) -> Result<(), Failure> {
         if self.drains {
             return self.drain_all().await;

@@ -14,7 +14,8 @@ use crate::{
     owned_session::OwnedSession,
 };
 
-/// How long the outbox may take to become empty once everything is stored that was in it at the stop: other processes may go on recording.
+/// How long the outbox may take to become empty once everything is stored that was in it at the stop: other processes
+/// may go on recording.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long it is tried, once everything else is stored, to store the views of posts that others have locked in PostgreSQL.
 const DEFERRED_GRACE: Duration = Duration::from_secs(3);
@@ -23,9 +24,11 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 /// Pairs that are counted; of more it is only said that they are more.
 const MOST_COUNTED: usize = 100_000;
 
-/// Drains until the outbox is empty, for ever: the caller sets the deadline. What others have locked in PostgreSQL is left after a moment.
+/// Drains until the outbox is empty, for ever: the caller sets the deadline. What others have locked in PostgreSQL is
+/// left after a moment.
 ///
-/// Where others go on recording, the outbox may never be empty. Then it is enough that all that was recorded before the stop is stored.
+/// Where others go on recording, the outbox may never be empty. Then it is enough that all that was recorded before the
+/// stop is stored.
 pub(crate) async fn run(synchronizer: &mut Synchronizer) -> ExitCode {
     let mut failure_pauses = pauses();
     let mut newest = None;

@@ -1,8 +1,8 @@
 //! The drains, as the reconciler is given them: their steps and its own alternate in one task.
 //!
-//! They could be two tasks. But then something that a drain has stored and not acknowledged could fall between two looks of the reconciler at
-//! any time, and counts could be written by a scan only where the outbox has nothing of a post, as is done already where another process
-//! drains: busy posts would have to wait for a quiet moment.
+//! They could be two tasks. But then something that a drain has stored and not acknowledged could fall between two
+//! looks of the reconciler at any time, and counts could be written by a scan only where the outbox has nothing of a
+//! post, as is done already where another process drains: busy posts would have to wait for a quiet moment.
 
 use std::time::{Duration, Instant};
 

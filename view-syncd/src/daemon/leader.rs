@@ -1,7 +1,8 @@
 //! Which of several daemons works: the one that holds an advisory lock in PostgreSQL, on a connection of its own.
 //!
-//! The lock is a courtesy, not a guarantee: two that both believe to lead for a moment do no harm, because every step may be repeated and
-//! may run twice at once. So a daemon that has lost its connection goes on until it learns that another one holds the lock.
+//! The lock is a courtesy, not a guarantee: two that both believe to lead for a moment do no harm, because every step
+//! may be repeated and may run twice at once. So a daemon that has lost its connection goes on until it learns that
+//! another one holds the lock.
 
 use std::{
     future::Future,
@@ -65,7 +66,8 @@ struct Session {
 }
 
 impl Leadership {
-    /// Returns whether no other process can be draining now: this one leads, as PostgreSQL says at this moment, and has for a while.
+    /// Returns whether no other process can be draining now: this one leads, as PostgreSQL says at this moment, and has
+    /// for a while.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -89,7 +91,8 @@ impl Leadership {
         self.role() != Role::Standby
     }
 
-    /// Returns whether the connection that decides stands. With an empty outbox, nothing else would tell that PostgreSQL is away.
+    /// Returns whether the connection that decides stands. With an empty outbox, nothing else would tell that
+    /// PostgreSQL is away.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.connected.load(Relaxed)

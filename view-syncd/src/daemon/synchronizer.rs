@@ -16,7 +16,8 @@ pub struct Synchronizer {
     pub(super) context: Arc<Context>,
     pub(super) drain: Drain,
     pub(super) reconciler: Reconciler,
-    /// Whether this process is the one that drains. Another one's counts in PostgreSQL may be ahead of what Redis has been told.
+    /// Whether this process is the one that drains. Another one's counts in PostgreSQL may be ahead of what Redis has
+    /// been told.
     pub(super) drains: bool,
     /// Whether it is the only one that does; where nobody can tell, it is.
     leadership: Option<Leadership>,
@@ -46,8 +47,8 @@ impl Synchronizer {
         self.leadership = Some(leadership);
     }
 
-    /// Takes one step of the drain, and retries dead letters where that is due before the next cycle. When it fails, everything that was not
-    /// acknowledged is still in the outbox.
+    /// Takes one step of the drain, and retries dead letters where that is due before the next cycle. When it fails,
+    /// everything that was not acknowledged is still in the outbox.
     ///
     /// # Errors
     /// [`Failure`]: a store is away.
@@ -61,8 +62,8 @@ impl Synchronizer {
         Ok(drained)
     }
 
-    /// Drains everything that is in the outbox now, but for what others have locked. What arrives meanwhile may stay, so that this ends under
-    /// load too.
+    /// Drains everything that is in the outbox now, but for what others have locked. What arrives meanwhile may stay,
+    /// so that this ends under load too.
     ///
     /// # Errors
     /// [`Failure`]: a store is away, or the process is about to stop.

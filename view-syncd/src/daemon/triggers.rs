@@ -1,7 +1,8 @@
 //! Triggers of a cycle, whoever sends them: SIGHUP and operators over HTTP.
 //!
-//! A trigger waits in a channel until the loop has time for it, and the loop takes all that wait at once. So those that arrive during a
-//! cycle are served by one more cycle, together, and each is served by a cycle that began after it was made.
+//! A trigger waits in a channel until the loop has time for it, and the loop takes all that wait at once. So those that
+//! arrive during a cycle are served by one more cycle, together, and each is served by a cycle that began after it was
+//! made.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use super::cycle::Synced;
 /// Operators who may wait for a cycle at once, each with a connection.
 const MAX_WAITING: usize = 64;
 
-/// A trigger of a cycle. Whoever waits for it learns what came of it; when the trigger is dropped, he learns that nothing did.
+/// A trigger of a cycle. Whoever waits for it learns what came of it; when the trigger is dropped, he learns that
+/// nothing did.
 #[derive(Debug)]
 pub struct Trigger {
     /// Where the answer goes; `None` after a signal.
@@ -43,8 +45,8 @@ impl TriggerSender {
         let _ = self.triggers.try_send(Trigger { reply: None });
     }
 
-    /// Asks for a cycle. Returns a future that ends with it, or with `None` where it failed or there will be none; no future at all where too many
-    /// wait already.
+    /// Asks for a cycle. Returns a future that ends with it, or with `None` where it failed or there will be none; no
+    /// future at all where too many wait already.
     pub fn wait(&self) -> Option<impl Future<Output = Option<Synced>> + Send + use<>> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let triggers = self.triggers.clone();

@@ -1,5 +1,5 @@
-//! Acknowledging in Redis what PostgreSQL has committed or refused for good: dead letters first, then the numbers of each post, then the
-//! entries.
+//! Acknowledging in Redis what PostgreSQL has committed or refused for good: dead letters first, then the numbers of
+//! each post, then the entries.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -61,7 +61,8 @@ pub(crate) async fn acknowledge(outbox: &mut Outbox, batch: &mut Committed, is_l
     let missing_pairs: u64 = spans.map(|span| span.pairs).sum();
     let acknowledged_pairs = missing_pairs + verdicts.acked.iter().map(|acked| acked.span.pairs).sum::<u64>();
 
-    // The dead before the deletion of their entries: none may be lost. The keys after it: what is deleted brings no key back.
+    // The dead before the deletion of their entries: none may be lost. The keys after it: what is deleted brings no key
+    // back.
     let dead_letters = if batch.has_dead_letters() { batch.take_dead_letters(&verdicts, is_last) } else { Vec::new() };
     if batch.gives_up_locked_pairs(&verdicts) {
         outbox.shared.dead_letter_timer.start();
@@ -89,7 +90,8 @@ pub(crate) async fn acknowledge(outbox: &mut Outbox, batch: &mut Committed, is_l
     Ok(())
 }
 
-/// Asks for the posts that were in no statement that was committed, because every pair of theirs is dead: those that are not found do not exist.
+/// Asks for the posts that were in no statement that was committed, because every pair of theirs is dead: those that
+/// are not found do not exist.
 async fn resolve_unknown(context: &Context, batch: &Committed, verdicts: &mut Verdicts) -> Result<(), Failure> {
     let unknown = std::mem::take(&mut verdicts.unknown);
     if unknown.is_empty() {
@@ -112,8 +114,8 @@ async fn resolve_unknown(context: &Context, batch: &Committed, verdicts: &mut Ve
     Ok(())
 }
 
-/// Moves count and acknowledged pairs of each post in one step, over the connection by which the entries were read. Repeating it changes
-/// nothing.
+/// Moves count and acknowledged pairs of each post in one step, over the connection by which the entries were read.
+/// Repeating it changes nothing.
 async fn acknowledge_posts(
     session: &mut OwnedSession,
     entries: &Entries,
@@ -188,7 +190,8 @@ async fn ask_again(context: &Context, unexpected: &mut [AckedPost]) -> Result<()
     Ok(())
 }
 
-/// Deletes the entries of a batch of which every post is acknowledged, and remembers the others with the posts for whose sake they stay.
+/// Deletes the entries of a batch of which every post is acknowledged, and remembers the others with the posts for
+/// whose sake they stay.
 async fn finish_entries(outbox: &mut Outbox, batch: &mut Committed, deferred: &HashMap<u32, DeferReason>) -> Result<(), Failure> {
     let kept = std::mem::take(&mut batch.left_out).into_iter().map(|place| (place, None));
     let deferred: HashMap<u32, Option<DeferReason>> =

@@ -16,8 +16,8 @@ use crate::{
     owned_session::OwnedSession,
 };
 
-/// Entries in one page. An entry of view-ingest holds up to 128 pairs: a page takes Redis about a millisecond at the most, and is small
-/// beside a full batch.
+/// Entries in one page. An entry of view-ingest holds up to 128 pairs: a page takes Redis about a millisecond at the
+/// most, and is small beside a full batch.
 const PAGE_ENTRIES: usize = 50;
 
 /// A dead letter, with the place of the post that it names, where it names one.
@@ -35,8 +35,8 @@ pub(crate) struct Batch {
     pub(crate) size: usize,
     /// When the first of them was read.
     pub(crate) since: Option<Instant>,
-    /// The number of the connection by which they were read or, while there are none, are to be read; zero for any. Another one may lead to
-    /// another server, which has other entries of the same ids.
+    /// The number of the connection by which they were read or, while there are none, are to be read; zero for any.
+    /// Another one may lead to another server, which has other entries of the same ids.
     pub(crate) connection: u64,
     /// What is to be read.
     part: Part,
@@ -72,7 +72,8 @@ impl Batch {
         Self { part: Part { after: Some(entry), ..Part::default() }, connection, ..Self::default() }
     }
 
-    /// Returns an empty batch of certain posts only, each from an entry on, up to another one, over the connection by which these were read.
+    /// Returns an empty batch of certain posts only, each from an entry on, up to another one, over the connection by
+    /// which these were read.
     pub(crate) fn of(posts: HashMap<PostId, EntryId>, until: EntryId, connection: u64) -> Self {
         let part = Part { after: None, from: posts.values().min().copied(), until: Some(until), posts: Some(posts) };
         Self { part, connection, ..Self::default() }
@@ -89,7 +90,8 @@ impl Batch {
         self.part.posts.is_some()
     }
 
-    /// Reads on, behind the last entry that was read, until the batch has about `limit` pairs or there is no more to be read for it.
+    /// Reads on, behind the last entry that was read, until the batch has about `limit` pairs or there is no more to be
+    /// read for it.
     pub(crate) async fn read_on(&mut self, session: &mut OwnedSession, limit: usize) -> Result<(), RedisError> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         while self.size < limit && !self.is_prepared {
@@ -124,8 +126,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Makes the pairs what PostgreSQL takes, as [`Self::prepare`] does. Where an id seems not to fit, the tables are looked up anew first: the
-    /// application may have given a column another type. Returns what the tables look like.
+    /// Makes the pairs what PostgreSQL takes, as [`Self::prepare`] does. Where an id seems not to fit, the tables are
+    /// looked up anew first: the application may have given a column another type. Returns what the tables look like.
     pub(crate) async fn prepare_for(&mut self, database: &Database) -> Result<Arc<Schema>, DatabaseError> {
         let mut schema = database.schema().await?;
         if !self.fits(&schema) {
@@ -135,7 +137,8 @@ impl Batch {
         Ok(schema)
     }
 
-    /// Sorts the pairs as PostgreSQL takes them, and turns those into dead letters that do not fit. From then on, nothing can be added.
+    /// Sorts the pairs as PostgreSQL takes them, and turns those into dead letters that do not fit. From then on,
+    /// nothing can be added.
     pub(crate) fn prepare(&mut self, schema: &Schema) {
         if !self.is_prepared {
             self.is_prepared = true;

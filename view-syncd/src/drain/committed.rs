@@ -81,7 +81,8 @@ impl Verdicts {
 }
 
 impl Committed {
-    /// Takes a prepared batch apart: what is to be acknowledged, and the pairs that are to be stored. The posts that are `locked` stay deferred.
+    /// Takes a prepared batch apart: what is to be acknowledged, and the pairs that are to be stored. The posts that
+    /// are `locked` stay deferred.
     pub(crate) fn new(batch: Batch, locked: &HashSet<PostId>) -> (Self, Pairs) {
         let is_retry = batch.is_of_some_posts();
         let Batch { entries, mut pairs, dead, connection, .. } = batch;
@@ -142,9 +143,9 @@ impl Committed {
         self.posts[place as usize]
     }
 
-    /// Returns what is to be done with the posts that are not acknowledged yet, as far as PostgreSQL has said, and forgets that. While the batch
-    /// is not done, what was said of the posts that are deferred is kept for later: forgotten, they would seem to have nothing but refused
-    /// pairs by then.
+    /// Returns what is to be done with the posts that are not acknowledged yet, as far as PostgreSQL has said, and
+    /// forgets that. While the batch is not done, what was said of the posts that are deferred is kept for later:
+    /// forgotten, they would seem to have nothing but refused pairs by then.
     pub(crate) fn take_verdicts(&mut self, before: &DeferredPosts, is_last: bool) -> Verdicts {
         if self.spans.is_empty() {
             self.spans = self.find_spans();
@@ -199,8 +200,8 @@ impl Committed {
         verdicts.acked.iter().any(|acked| self.pair_locked.contains(&acked.place))
     }
 
-    /// Returns the dead letters of posts that are done with now, once. Those of a post that is deferred when the batch is done are forgotten:
-    /// its pairs will be offered again.
+    /// Returns the dead letters of posts that are done with now, once. Those of a post that is deferred when the batch
+    /// is done are forgotten: its pairs will be offered again.
     pub(crate) fn take_dead_letters(&mut self, verdicts: &Verdicts, is_last: bool) -> Vec<DeadLetter> {
         let done: HashSet<u32> = verdicts.done().collect();
         let refused = std::mem::take(&mut self.refused).into_iter().map(|(place, dead_letter)| (Some(place), dead_letter));

@@ -1,7 +1,8 @@
-//! The stream of pairs that could not be stored (`views:dead`): adding dead letters, reading them page by page, deleting them.
+//! The stream of pairs that could not be stored (`views:dead`): adding dead letters, reading them page by page,
+//! deleting them.
 //!
-//! A pair whose reason may pass by itself is retried with each cycle (see `reconcile/retry_dead_letters.rs`). All others wait for an operator,
-//! but for those of posts that do not exist: of these only so many are kept.
+//! A pair whose reason may pass by itself is retried with each cycle (see `reconcile/retry_dead_letters.rs`). All
+//! others wait for an operator, but for those of posts that do not exist: of these only so many are kept.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ use views_redis::{
 use super::dead_letter::{DeadLetter, NO_SUCH_POST, field};
 use crate::{context::Context, entry_id::EntryId, error::refusal, owned_session::OwnedSession};
 
-/// The stream is not made longer than this by pairs of posts that do not exist. Clients can have as many of them as they like.
+/// The stream is not made longer than this by pairs of posts that do not exist. Clients can have as many of them as
+/// they like.
 const MOST_WITHOUT_POST: i64 = 100_000;
 /// Dead letters that are added in one exchange.
 const CHUNK: usize = 200;
@@ -28,7 +30,8 @@ pub(crate) struct StoredDeadLetter {
     pub(crate) dead: DeadLetter,
 }
 
-/// Adds dead letters. Done before their entries are deleted from the outbox: a crash in between repeats dead letters and loses none.
+/// Adds dead letters. Done before their entries are deleted from the outbox: a crash in between repeats dead letters
+/// and loses none.
 pub(crate) async fn add(session: &mut OwnedSession, mut dead_letters: Vec<DeadLetter>) -> Result<(), RedisError> {
     if dead_letters.is_empty() || failpoints::is_broken(failpoints::FORGET_THE_DEAD) {
         return Ok(());
@@ -57,7 +60,8 @@ pub(crate) async fn add(session: &mut OwnedSession, mut dead_letters: Vec<DeadLe
     Ok(())
 }
 
-/// Removes dead letters of posts that do not exist from the list where the stream has no more room for them. Returns how many.
+/// Removes dead letters of posts that do not exist from the list where the stream has no more room for them. Returns
+/// how many.
 async fn drop_surplus(session: &mut OwnedSession, dead_letters: &mut Vec<DeadLetter>) -> Result<usize, RedisError> {
     if dead_letters.iter().all(|dead_letter| dead_letter.reason != NO_SUCH_POST) {
         return Ok(0);

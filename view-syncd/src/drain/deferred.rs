@@ -1,8 +1,9 @@
-//! Posts whose pairs wait in the outbox because somebody has locked their rows in PostgreSQL, and the entries that stay there for their sake.
+//! Posts whose pairs wait in the outbox because somebody has locked their rows in PostgreSQL, and the entries that stay
+//! there for their sake.
 //!
-//! All other posts of these entries are stored and acknowledged. Later pairs of a post that is deferred are deferred, too: a post is acknowledged
-//! from entry to entry, in their order. Nothing of this outlives a failure or the process: then the outbox is read again from its start, and what
-//! has been acknowledged of it changes nothing.
+//! All other posts of these entries are stored and acknowledged. Later pairs of a post that is deferred are deferred,
+//! too: a post is acknowledged from entry to entry, in their order. Nothing of this outlives a failure or the process:
+//! then the outbox is read again from its start, and what has been acknowledged of it changes nothing.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,9 +17,11 @@ use crate::{context::health::DeferredSummary, entry_id::EntryId};
 
 /// How often it is looked whether a lock is gone.
 const RETRY: Duration = Duration::from_millis(250);
-/// A post that was found locked for this long is waited for: others may take its lock again and again, and would never leave a gap.
+/// A post that was found locked for this long is waited for: others may take its lock again and again, and would never
+/// leave a gap.
 const STARVING: Duration = Duration::from_secs(1);
-/// How long its lock is waited for at first, with nothing else held. Twice as long each time, for there may be a queue of others.
+/// How long its lock is waited for at first, with nothing else held. Twice as long each time, for there may be a queue
+/// of others.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// The longest such wait. Nothing else is stored meanwhile.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
@@ -26,7 +29,8 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(2);
 const WAIT_SHARE: u32 = 3;
 /// How long a pair may wait for a lock of its own before it is a dead letter, and its post goes on.
 const PAIR_PATIENCE: Duration = Duration::from_secs(60);
-/// Posts with such a pair are looked at less often, by the time that this takes: everything that the outbox has of them is offered again.
+/// Posts with such a pair are looked at less often, by the time that this takes: everything that the outbox has of them
+/// is offered again.
 const PAIR_SHARE: u32 = 8;
 /// As many of them are looked at together.
 const PAIR_POSTS: usize = 50;
@@ -159,8 +163,8 @@ impl DeferredPosts {
         self.retry_at = Some(Instant::now() + RETRY);
     }
 
-    /// Returns an empty batch of what is to be read next: from the start where nothing is deferred, for nothing that is there has been
-    /// acknowledged, and over a certain connection.
+    /// Returns an empty batch of what is to be read next: from the start where nothing is deferred, for nothing that is
+    /// there has been acknowledged, and over a certain connection.
     pub(crate) fn next_part(&self, connection: u64) -> Batch {
         match self.read_to.filter(|_| !self.posts.is_empty()) {
             Some(read_to) => Batch::after(read_to, self.connection),
@@ -192,7 +196,8 @@ impl DeferredPosts {
         }
     }
 
-    /// Forgets everything but since when posts are deferred: the outbox is read again from its start, and finds those that still are.
+    /// Forgets everything but since when posts are deferred: the outbox is read again from its start, and finds those
+    /// that still are.
     pub(crate) fn forgotten(self) -> Self {
         let (now, mut since) = match self.before {
             Some((at, posts)) if at.elapsed() < MEMORY => (at, posts),
@@ -221,7 +226,8 @@ impl DeferredPosts {
         }
     }
 
-    /// Notes of an entry how many of its posts are deferred and how many are acknowledged. Returns whether it is to be deleted.
+    /// Notes of an entry how many of its posts are deferred and how many are acknowledged. Returns whether it is to be
+    /// deleted.
     pub(crate) fn finish(&mut self, entry: EntryId, deferred: usize, acknowledged: usize) -> bool {
         match self.entries.get_mut(&entry) {
             Some(left) => {
@@ -262,7 +268,8 @@ impl DeferredPosts {
         }
     }
 
-    /// Returns the posts that are to be looked at now: those that wait for their own locks, and those that wait for locks of their pairs.
+    /// Returns the posts that are to be looked at now: those that wait for their own locks, and those that wait for
+    /// locks of their pairs.
     pub(crate) fn due(&self) -> (Vec<PostId>, Vec<PostId>) {
         let now = Instant::now();
         let is_pair = |deferred: &DeferredPost| deferred.why == DeferReason::PairLocked;

@@ -1,4 +1,5 @@
-//! The entries of a batch, and which posts each of them names: what is needed to acknowledge them when the pairs are forgotten.
+//! The entries of a batch, and which posts each of them names: what is needed to acknowledge them when the pairs are
+//! forgotten.
 
 use crate::entry_id::EntryId;
 

@@ -46,8 +46,8 @@ impl Inserter {
         Self { database, progress, statement_pairs: Arc::new(AtomicUsize::new(usize::MAX)) }
     }
 
-    /// Begins to insert pairs that have been prepared. Where they were deferred and are tried again, each pair is looked at; with `patience`,
-    /// locks on posts are waited for.
+    /// Begins to insert pairs that have been prepared. Where they were deferred and are tried again, each pair is
+    /// looked at; with `patience`, locks on posts are waited for.
     pub(crate) fn begin<'a>(&'a self, pairs: &'a Pairs, is_retry: bool, patience: Option<Duration>) -> Insertion<'a> {
         let middle = if pairs.len() < LEAST_SHARED_PAIRS { pairs.len() } else { pairs.end_of_post(pairs.len() / 2) };
         let statement_pairs = match self.statement_pairs.load(Relaxed) {
@@ -63,7 +63,8 @@ impl Inserter {
         }
     }
 
-    /// Inserts pairs that have been prepared, to the end. When it fails, some of them may be stored, and repeating it changes nothing.
+    /// Inserts pairs that have been prepared, to the end. When it fails, some of them may be stored, and repeating it
+    /// changes nothing.
     pub(crate) async fn run(&self, pairs: &Pairs) -> Result<Outcome, DatabaseError> {
         let mut insertion = self.begin(pairs, true, None);
         let mut outcome = Outcome::default();
@@ -78,8 +79,8 @@ impl Inserter {
 }
 
 impl Insertion<'_> {
-    /// Inserts pairs for a while. Returns what became of the posts that are done with now, and whether all are. Also where it fails, some may be
-    /// done with.
+    /// Inserts pairs for a while. Returns what became of the posts that are done with now, and whether all are. Also
+    /// where it fails, some may be done with.
     pub(crate) async fn run(&mut self) -> (Outcome, Result<bool, DatabaseError>) {
         let until = Some(Instant::now() + SEARCH_TIME);
         let progress = &self.inserter.progress;

@@ -1,5 +1,5 @@
-//! Pairs on their way to PostgreSQL, kept small: each post once, the viewers' ids one behind the other, and some twenty bytes for a pair.
-//! So a batch can be as large as PostgreSQL likes it, and the process stays small.
+//! Pairs on their way to PostgreSQL, kept small: each post once, the viewers' ids one behind the other, and some twenty
+//! bytes for a pair. So a batch can be as large as PostgreSQL likes it, and the process stays small.
 
 use std::{collections::HashSet, ops::Range};
 
@@ -68,8 +68,9 @@ impl Pairs {
             && self.rows.iter().all(|row| schema.viewer_type.accepts(row.viewer(&self.viewers)))
     }
 
-    /// Sorts the pairs by post and viewer and keeps the earliest of each. What can never be stored is taken out and returned with the places of
-    /// the posts: a post whose id does not fit the column does not exist, and a viewer whose id does not fit is no viewer.
+    /// Sorts the pairs by post and viewer and keeps the earliest of each. What can never be stored is taken out and
+    /// returned with the places of the posts: a post whose id does not fit the column does not exist, and a viewer
+    /// whose id does not fit is no viewer.
     pub(crate) fn prepare(&mut self, schema: &Schema) -> Vec<(u32, DeadLetter)> {
         let Self { posts, viewers, rows } = self;
         let fits: Vec<bool> = posts.iter().map(|post| schema.accepts_post(post)).collect();

@@ -1,4 +1,5 @@
-//! Looks whether both stores take what they would be given, before a step and where there is nothing to be stored that would show it.
+//! Looks whether both stores take what they would be given, before a step and where there is nothing to be stored that
+//! would show it.
 
 use views_redis::{
     resp::{Commands, Replies, Reply},

@@ -16,11 +16,12 @@ use crate::{error::refusal, owned_session::OwnedSession};
 
 /// Messages in one pipeline.
 const CHUNK: usize = 500;
-/// Counts that wait for Redis to come back. Subscribers miss messages anyway while they are away, so there is no harm in an end to it.
+/// Counts that wait for Redis to come back. Subscribers miss messages anyway while they are away, so there is no harm
+/// in an end to it.
 const MAX_WAITING: usize = 100_000;
 
-/// Counts that have changed in PostgreSQL and have not been published yet. All parts of the process that change counts share them, so that an
-/// older count of a post is never published behind a younger one.
+/// Counts that have changed in PostgreSQL and have not been published yet. All parts of the process that change counts
+/// share them, so that an older count of a post is never published behind a younger one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Publisher(Arc<Mutex<HashMap<PostId, i64>>>);
 

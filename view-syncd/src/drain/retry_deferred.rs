@@ -39,7 +39,8 @@ pub(crate) async fn retry_deferred(outbox: &mut Outbox) -> Result<usize, Failure
 async fn store(outbox: &mut Outbox, mut posts: HashSet<PostId>, patience: Option<Duration>) -> Result<usize, Failure> {
     let mut pairs = 0;
     loop {
-        // What an entry has of a post before that is acknowledged, and must not be taken for one more reason to delete the entry.
+        // What an entry has of a post before that is acknowledged, and must not be taken for one more reason to delete
+        // the entry.
         let wanted: HashMap<PostId, EntryId> =
             outbox.deferred.unacknowledged().filter(|(post, _)| posts.contains(post)).collect();
         posts.retain(|post| wanted.contains_key(post));

@@ -20,7 +20,8 @@ pub(crate) struct Shared {
     pub(crate) dead_letter_timer: RetryTimer,
 }
 
-/// When dead letters are retried before the next cycle, because locks were in the way of some. There is one stream of them for all outboxes.
+/// When dead letters are retried before the next cycle, because locks were in the way of some. There is one stream of
+/// them for all outboxes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RetryTimer(Arc<Mutex<Option<Instant>>>);
 

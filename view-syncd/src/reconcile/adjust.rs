@@ -1,4 +1,5 @@
-//! Correcting what Redis has of posts, by a script that writes a count only over the one that was there when PostgreSQL was asked.
+//! Correcting what Redis has of posts, by a script that writes a count only over the one that was there when PostgreSQL
+//! was asked.
 
 use std::collections::HashSet;
 

@@ -6,11 +6,11 @@ use crate::error::Failure;
 
 /// The drains of this process, as the reconciler sees them.
 ///
-/// All of the work is one task: while the reconciler takes a step, no drain does. So nothing that this process has stored waits for its
-/// acknowledgement when the reconciler compares counts, but for the pairs of deferred posts.
+/// All of the work is one task: while the reconciler takes a step, no drain does. So nothing that this process has
+/// stored waits for its acknowledgement when the reconciler compares counts, but for the pairs of deferred posts.
 pub(crate) trait Drains {
-    /// Gives the drains their turn where they have waited for one: views go on reaching PostgreSQL however long a scan takes. Returns whether it
-    /// was so.
+    /// Gives the drains their turn where they have waited for one: views go on reaching PostgreSQL however long a scan
+    /// takes. Returns whether it was so.
     async fn take_turn(&mut self) -> Result<bool, Failure>;
 
     /// Has a step of each drain taken now.

@@ -109,7 +109,8 @@ async fn store_sets(
     Ok(read)
 }
 
-/// Reads a set in bounded steps. Whenever there are enough members for a batch, they are stored, and the drains have their turn.
+/// Reads a set in bounded steps. Whenever there are enough members for a batch, they are stored, and the drains have
+/// their turn.
 async fn read_members(
     reconciler: &mut Reconciler,
     drains: &mut impl Drains,

@@ -19,8 +19,8 @@ use crate::{
 
 /// Keys that one `SCAN` looks at, whatever they are. In a key space of millions, Redis takes a microsecond for each.
 const SCAN_COUNT: i64 = 32;
-/// Keys of posts in a page, but for what the last `SCAN` brings too many. PostgreSQL is asked once a page, about half of which are sets:
-/// a query for many more keeps a processor busy for longer than a view takes as a whole.
+/// Keys of posts in a page, but for what the last `SCAN` brings too many. PostgreSQL is asked once a page, about half
+/// of which are sets: a query for many more keeps a processor busy for longer than a view takes as a whole.
 const PAGE_KEYS: usize = 64;
 
 /// How far the keys have been gone through.

@@ -105,7 +105,8 @@ pub(crate) async fn try_read_states(
     Ok(states)
 }
 
-/// Looks for the sets of posts that have a hash. Whether a set has no time to live is asked here, as that says, too, whether it is there.
+/// Looks for the sets of posts that have a hash. Whether a set has no time to live is asked here, as that says, too,
+/// whether it is there.
 pub(crate) async fn sets_beside(session: &mut OwnedSession, posts: &[PostId]) -> Result<SetsBeside, Failure> {
     let mut sets = SetsBeside::default();
     let (mut commands, mut replies) = (Commands::default(), Replies::default());

@@ -46,8 +46,8 @@ pub(crate) async fn reconcile(
     for post in &without_author {
         differences.remove(post);
     }
-    // Those that are not as expected are read a second time: view-ingest adds to the set and to `recorded` with two commands, and the first time
-    // may have fallen in between.
+    // Those that are not as expected are read a second time: view-ingest adds to the set and to `recorded` with two
+    // commands, and the first time may have fallen in between.
     let is_expected = |state: &PostState| state.has_author() && !state.has_foreign_members();
     let unexpected: Vec<PostId> = states.iter().filter(|(_, state)| !is_expected(state)).map(|(post, _)| *post).collect();
     states.retain(|_, state| is_expected(state));
@@ -68,8 +68,8 @@ pub(crate) async fn reconcile(
     Ok(())
 }
 
-/// Removes the keys of posts that do not exist. What others than view-ingest have put into their sets is kept as dead letters; what
-/// view-ingest has put there is in the outbox, or was.
+/// Removes the keys of posts that do not exist. What others than view-ingest have put into their sets is kept as dead
+/// letters; what view-ingest has put there is in the outbox, or was.
 async fn remove_missing(
     reconciler: &mut Reconciler,
     drains: &mut impl Drains,

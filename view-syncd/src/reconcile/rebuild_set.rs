@@ -1,5 +1,6 @@
-//! Posts of which PostgreSQL has fewer views than it had: the ledger was restored from a backup, or the post was created anew. The ledger is
-//! the truth, so whoever is in the set and neither in the ledger nor on the way to it is taken out of the set: his next view counts.
+//! Posts of which PostgreSQL has fewer views than it had: the ledger was restored from a backup, or the post was
+//! created anew. The ledger is the truth, so whoever is in the set and neither in the ledger nor on the way to it is
+//! taken out of the set: his next view counts.
 
 use std::collections::HashSet;
 
@@ -120,8 +121,9 @@ async fn page_of_set(
     Ok(Some((next.to_owned(), members.iter().filter_map(viewer).collect())))
 }
 
-/// Returns the viewers of a post that are on their way to the ledger; nothing where they are too many to be read. Entries up to which the post
-/// is acknowledged may be there still, for the sake of other posts: who is in these was in the ledger.
+/// Returns the viewers of a post that are on their way to the ledger; nothing where they are too many to be read.
+/// Entries up to which the post is acknowledged may be there still, for the sake of other posts: who is in these was in
+/// the ledger.
 async fn pending_viewers(session: &mut OwnedSession, post: &PostId) -> Result<Option<HashSet<ViewerId>>, Failure> {
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     commands.command("HMGET", 2).parts(&session.context.keys.meta_parts(post)).text(field::SETTLED);

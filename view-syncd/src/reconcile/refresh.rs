@@ -9,8 +9,8 @@ use views_redis::scripts::Adjustment;
 use super::{adjust::adjust, drains::Drains, post_state::PostState, report::ScanReport};
 use crate::{error::Failure, owned_session::OwnedSession};
 
-/// Writes what PostgreSQL has otherwise, and a time to live where there is none. A post that is in order costs no command. `cached_posts`
-/// are what Redis had before PostgreSQL was asked.
+/// Writes what PostgreSQL has otherwise, and a time to live where there is none. A post that is in order costs no
+/// command. `cached_posts` are what Redis had before PostgreSQL was asked.
 pub(crate) async fn refresh(
     session: &mut OwnedSession,
     drains: &mut impl Drains,

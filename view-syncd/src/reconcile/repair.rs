@@ -1,9 +1,10 @@
-//! Repairing drifts: `recorded` less `acked` must be the number of a post's pairs in the outbox that are not acknowledged, but for those that
-//! are known to be repeated. Where a hash has expired at the wrong moment, or an increment was lost or repeated, it is not, and the live count
-//! is wrong for good.
+//! Repairing drifts: `recorded` less `acked` must be the number of a post's pairs in the outbox that are not
+//! acknowledged, but for those that are known to be repeated. Where a hash has expired at the wrong moment, or an
+//! increment was lost or repeated, it is not, and the live count is wrong for good.
 //!
-//! view-ingest writes the outbox first and the hash a moment later; so a drift counts only when it is the same in two snapshots of both, with a
-//! step of the drains in between. Should chance have deceived both, the next scan repairs what this one has spoilt.
+//! view-ingest writes the outbox first and the hash a moment later; so a drift counts only when it is the same in two
+//! snapshots of both, with a step of the drains in between. Should chance have deceived both, the next scan repairs
+//! what this one has spoilt.
 
 use std::collections::{HashMap, HashSet};
 
@@ -53,9 +54,9 @@ pub(crate) async fn repair(reconciler: &mut Reconciler, drains: &mut impl Drains
     Ok(())
 }
 
-/// Imports the sets into the ledger of posts of which more was recorded than the outbox ever had: the set may hold viewers whose entry is
-/// lost, and whom view-ingest would call duplicates for as long as the set lives. Done before the drift is repaired, which hides it.
-/// Returns the counts that Redis had of them and that PostgreSQL has.
+/// Imports the sets into the ledger of posts of which more was recorded than the outbox ever had: the set may hold
+/// viewers whose entry is lost, and whom view-ingest would call duplicates for as long as the set lives. Done before
+/// the drift is repaired, which hides it. Returns the counts that Redis had of them and that PostgreSQL has.
 async fn recover(
     reconciler: &mut Reconciler,
     drains: &mut impl Drains,

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use views_core::ids::PostId;
 
-/// Posts with something unacknowledged that are remembered for the repair of drifts. The rest has its turn with the next scan.
+/// Posts with something unacknowledged that are remembered for the repair of drifts. The rest has its turn with the
+/// next scan.
 const MAX_UNACKNOWLEDGED: usize = 10_000;
 
 /// What a scan has seen and done.

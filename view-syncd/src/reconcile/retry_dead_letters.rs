@@ -1,5 +1,5 @@
-//! Retrying dead letters: offering them to PostgreSQL again, with the time of their views. Those whose reason may have passed, or those that an
-//! operator names.
+//! Retrying dead letters: offering them to PostgreSQL again, with the time of their views. Those whose reason may have
+//! passed, or those that an operator names.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,7 +1,8 @@
 //! The scan: all posts in Redis, page by page.
 //!
-//! A post that nothing has happened to costs Redis its share of the keyspace and four reads, PostgreSQL a look at an index, and neither of
-//! them a write. Nothing that is kept grows with the number of posts, and no step keeps a store busy for long.
+//! A post that nothing has happened to costs Redis its share of the keyspace and four reads, PostgreSQL a look at an
+//! index, and neither of them a write. Nothing that is kept grows with the number of posts, and no step keeps a store
+//! busy for long.
 
 use std::time::Instant;
 
@@ -22,7 +23,8 @@ use super::{
 };
 use crate::error::Failure;
 
-/// Sets that are imported into PostgreSQL together: one commit for many. As many others may wait to be compared with the ledger.
+/// Sets that are imported into PostgreSQL together: one commit for many. As many others may wait to be compared with
+/// the ledger.
 const IMPORTED_POSTS: usize = 500;
 
 /// Scans everything. When it fails, what has been done so far stays done.
@@ -80,12 +82,13 @@ async fn reconcile_sets(
     reconcile(reconciler, drains, states, report).await
 }
 
-/// Brings those hashes into order that have no set beside them: of posts that were only read, or whose set is gone. Their counts are
-/// served like any other. They are not among the posts with views that a cycle reports.
+/// Brings those hashes into order that have no set beside them: of posts that were only read, or whose set is gone.
+/// Their counts are served like any other. They are not among the posts with views that a cycle reports.
 ///
-/// A hash with a set is brought into order where the scan meets the set, before this or after. So every hash is seen whose set is there
-/// all the time or never; one whose set is taken away by hand in between has its turn with the next scan. (When they expire, they do so
-/// together.) The other way round, from hash to set, a first touch in between could hide what others have written to a set.
+/// A hash with a set is brought into order where the scan meets the set, before this or after. So every hash is seen
+/// whose set is there all the time or never; one whose set is taken away by hand in between has its turn with the next
+/// scan. (When they expire, they do so together.) The other way round, from hash to set, a first touch in between could
+/// hide what others have written to a set.
 async fn reconcile_hashes(
     reconciler: &mut Reconciler,
     drains: &mut impl Drains,

@@ -1,4 +1,5 @@
-//! How far the numbers of posts have drifted from the outbox, read in one transaction, so that no acknowledgement falls in between.
+//! How far the numbers of posts have drifted from the outbox, read in one transaction, so that no acknowledgement falls
+//! in between.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! The scan's throttle: it rests as long as it works, so that a scan of a million posts leaves the stores and the processors to the views.
+//! The scan's throttle: it rests as long as it works, so that a scan of a million posts leaves the stores and the
+//! processors to the views.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Cycles beside a daemon that leads: of a standby that is asked for one, and `view-syncd sync` by hand. They wait for the leader's drain, and
-//! drain themselves where it does not get on.
+//! Cycles beside a daemon that leads: of a standby that is asked for one, and `view-syncd sync` by hand. They wait for
+//! the leader's drain, and drain themselves where it does not get on.
 
 use std::time::Duration;
 
@@ -36,7 +36,8 @@ async fn a_standbys_cycle_waits_for_the_leaders_drain() {
     world.record("7", &["1", "2"]).await;
     let (status, body) = ask(&operators).await;
     assert_eq!((status, &body["syncedPosts"]), (200, &json!(1)), "{body}");
-    // All that was there is stored, and by the leader: a second drain beside it would have shown counts that are a little off.
+    // All that was there is stored, and by the leader: a second drain beside it would have shown counts that are a
+    // little off.
     world.assert_views("7", 2).await;
     assert_eq!(standby.lines_with("does not drain the outbox").len(), 0);
     let metrics = operators.get("/metrics").await.body;

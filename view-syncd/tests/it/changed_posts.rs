@@ -1,5 +1,5 @@
-//! The application changes its posts: authors, counts, rows that are deleted, created anew, or restored from a backup. After the next scan
-//! everybody is told what PostgreSQL has.
+//! The application changes its posts: authors, counts, rows that are deleted, created anew, or restored from a backup.
+//! After the next scan everybody is told what PostgreSQL has.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! No answer is ever above the distinct viewers whose view has been sent, nor below those whose view had been acknowledged when it was asked
-//! for: while the drain acknowledges, whoever else drains or scans, and whatever dies.
+//! No answer is ever above the distinct viewers whose view has been sent, nor below those whose view had been
+//! acknowledged when it was asked for: while the drain acknowledges, whoever else drains or scans, and whatever dies.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! Clients that view and read posts all the time, each new view by another viewer, and that hold every answer against what has been sent and
-//! what has been acknowledged by then.
+//! Clients that view and read posts all the time, each new view by another viewer, and that hold every answer against
+//! what has been sent and what has been acknowledged by then.
 
 use std::{
     net::SocketAddr,
@@ -82,9 +82,10 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Demands that no answer was wrong. `ingests` are the processes that were asked. Where the machine was so slow that one of them has found Redis
-    /// away, it has told what PostgreSQL has, which may be less than what was acknowledged; and what it had sent to Redis by then may have been
-    /// carried out beside what it stored past it, which is once too often until the drain has seen both.
+    /// Demands that no answer was wrong. `ingests` are the processes that were asked. Where the machine was so slow
+    /// that one of them has found Redis away, it has told what PostgreSQL has, which may be less than what was
+    /// acknowledged; and what it had sent to Redis by then may have been carried out beside what it stored past it,
+    /// which is once too often until the drain has seen both.
     #[track_caller]
     pub(crate) fn is_true<'a>(&self, ingests: impl IntoIterator<Item = &'a Daemon>) {
         println!("{} answers, {} failures, {:?}", self.answers, self.failures, self.posts);
@@ -98,8 +99,9 @@ impl Seen {
 impl Crowd {
     /// Starts clients of some processes, that view posts which nobody has viewed yet.
     pub(crate) fn start(processes: &[SocketAddr], posts: &[&str], clients: usize, habit: Habit) -> Self {
-        // A viewer whom two processes record at the same moment is counted twice until the slower one has taken that back, in its next step; and
-        // not at all, where the drain is faster than the slower one: as many as are under way, twice each. At rest, counts are exact.
+        // A viewer whom two processes record at the same moment is counted twice until the slower one has taken that
+        // back, in its next step; and not at all, where the drain is faster than the slower one: as many as are under
+        // way, twice each. At rest, counts are exact.
         let off = if habit == Habit::Twice { 2 * clients as i64 } else { 0 };
         let post = |id: &&str| Post { id: (*id).to_owned(), sent: AtomicI64::new(0), acknowledged: AtomicI64::new(0) };
         let shared = Arc::new(Shared {
@@ -202,7 +204,8 @@ impl Shared {
         }
     }
 
-    /// Holds an answer about posts against what has been sent of each by now, and what had been acknowledged before. Returns whether it is an answer.
+    /// Holds an answer about posts against what has been sent of each by now, and what had been acknowledged before.
+    /// Returns whether it is an answer.
     fn check(&self, answer: Result<Response, String>, posts: &[&Post], before: &[i64]) -> bool {
         self.answers.fetch_add(1, SeqCst);
         let Some(answer) = answer.ok().filter(|answer| answer.status == 200) else {

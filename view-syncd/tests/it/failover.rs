@@ -49,7 +49,8 @@ fn pair(view: &View) -> Pair {
     (view.post.clone(), view.viewer)
 }
 
-/// What must hold after the old primary has been replaced, while views go on. It has taken no view of `first` or a later viewer.
+/// What must hold after the old primary has been replaced, while views go on. It has taken no view of `first` or a
+/// later viewer.
 async fn recovers(site: &Site, traffic: Traffic, first: u64) {
     site.works_with_redis().await;
     traffic.goes_on(VIEWS).await;
@@ -174,7 +175,8 @@ async fn a_primary_that_must_not_write_alone_is_demoted_alive() {
     recovers(&site, traffic, first).await;
 }
 
-/// Entries get their names from the clock, so when the clocks differ, a new primary may give one that the old primary has given as well.
+/// Entries get their names from the clock, so when the clocks differ, a new primary may give one that the old primary
+/// has given as well.
 #[tokio::test]
 async fn an_entry_is_not_taken_for_the_old_primarys_entry_of_the_same_id() {
     let redis = ReplicatedRedis::start().await;

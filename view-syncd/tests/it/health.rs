@@ -179,7 +179,8 @@ async fn a_batch_that_waits_for_company_makes_nothing_well() {
     assert!(body.contains("oldest entry"), "{body}");
     postgres.resume();
     becomes_ready(&client, Duration::from_secs(30)).await;
-    // Until the server has noticed that the session is gone which decided who leads, this one is a standby, which is ready too.
+    // Until the server has noticed that the session is gone which decided who leads, this one is a standby, which is
+    // ready too.
     let acknowledged = async || world.outbox_length().await == 0;
     eventually("the view is stored and acknowledged", Duration::from_secs(30), acknowledged).await;
     assert_eq!(world.stored("7").await, 1);

@@ -1,4 +1,5 @@
-//! Batches as large as they are where the outbox is long: two statements work side by side, and the next batch is read meanwhile.
+//! Batches as large as they are where the outbox is long: two statements work side by side, and the next batch is read
+//! meanwhile.
 
 use testkit::posts::ledger_count;
 use view_syncd::drain::{Drained, Urgency};

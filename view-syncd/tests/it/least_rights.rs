@@ -1,4 +1,5 @@
-//! Both programs with the rights that the documents grant, and no other: a view travels all its ways, and nothing is ever forbidden.
+//! Both programs with the rights that the documents grant, and no other: a view travels all its ways, and nothing is
+//! ever forbidden.
 
 use fred::{
     clients::Client as Redis,
@@ -213,8 +214,8 @@ async fn a_view_travels_all_its_ways_with_the_documented_rights() {
     assert_eq!(message.value.as_string().unwrap(), r#"{"postId":"1","viewsCount":2}"#);
     subscriber.quit().await.unwrap();
 
-    // What only the scan sees: a set that others have written, without a time to live; a count that PostgreSQL has otherwise; a post that
-    // is gone; a drift.
+    // What only the scan sees: a set that others have written, without a time to live; a count that PostgreSQL has
+    // otherwise; a post that is gone; a drift.
     assert_eq!(world.verdict("6", "3").await, "counted 1");
     world.outbox_is_empty().await;
     let () = world.redis.sadd(world.key("2"), vec!["7", "8"]).await.unwrap();

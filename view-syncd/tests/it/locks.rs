@@ -11,7 +11,8 @@ use views_core::ids::PostId;
 
 use crate::support::World;
 
-/// What is stored although others hold locks is stored within this time, and what has waited for one within this time after its end.
+/// What is stored although others hold locks is stored within this time, and what has waited for one within this time
+/// after its end.
 const SECONDS: Duration = Duration::from_secs(15);
 /// Longer than this, nobody waits for view-syncd.
 const NOTICEABLE: Duration = Duration::from_millis(400);

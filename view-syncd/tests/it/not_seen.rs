@@ -1,4 +1,5 @@
-//! A post that is not seen is not one that was deleted: no acknowledged view is dropped for that, and none is gone without a trace.
+//! A post that is not seen is not one that was deleted: no acknowledged view is dropped for that, and none is gone
+//! without a trace.
 
 mod other_table;
 mod row_level_security;

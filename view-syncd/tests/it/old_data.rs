@@ -30,7 +30,8 @@ async fn what_the_previous_version_has_left_is_drained_and_scanned_exactly() {
     }
     let before = "insert into post_views values (7, 1), (7, 2), (8, 1), (10, 1); update posts set views_count = (select count(*) from post_views where post_id = id)";
     world.sql.batch_execute(before).await.unwrap();
-    // Drained to the end; in the middle of it; never; and with pairs that two processes have recorded at once, which `recorded` counts twice.
+    // Drained to the end; in the middle of it; never; and with pairs that two processes have recorded at once, which
+    // `recorded` counts twice.
     left_behind(&world, "7", &["1", "2", "3", "4"], [2, 4, 2]).await;
     left_behind(&world, "8", &["1"], [1, 1, 1]).await;
     left_behind(&world, "9", &["1", "2"], [0, 2, 0]).await;

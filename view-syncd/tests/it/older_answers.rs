@@ -1,5 +1,5 @@
-//! A count that Redis has is never set back by an older answer of PostgreSQL's, nor raised by what the outbox has as well: whoever writes
-//! counts, against each other, in every order.
+//! A count that Redis has is never set back by an older answer of PostgreSQL's, nor raised by what the outbox has as
+//! well: whoever writes counts, against each other, in every order.
 
 use std::time::Duration;
 
@@ -58,7 +58,8 @@ async fn adjust(world: &World, adjustment: Adjustment) -> i64 {
     all.iter().next().and_then(Reply::number).unwrap()
 }
 
-/// Acknowledges pairs, with the counts before and after them, and the count that Redis had when PostgreSQL was asked once more.
+/// Acknowledges pairs, with the counts before and after them, and the count that Redis had when PostgreSQL was asked
+/// once more.
 async fn settle(world: &World, entries: [&str; 2], pairs: u64, [before, views]: [i64; 2], seen: Option<&str>) -> Settled {
     let ([first, last], seen) = (entries.map(str::to_owned), seen.map(str::to_owned));
     let mut commands = Commands::default();
@@ -84,7 +85,8 @@ async fn what_the_outbox_has_is_not_counted_twice_after_views_past_redis() {
     // Repeating it changes nothing.
     assert!(refresh(&world, &known(10, &[]), "7", &["21", "22"]).await);
     assert_eq!(world.meta("7").await, [7, 5, 2]);
-    // Whoever acknowledges the three has read the count before the two were there. He asks again, and is not told that PostgreSQL has lost any.
+    // Whoever acknowledges the three has read the count before the two were there. He asks again, and is not told that
+    // PostgreSQL has lost any.
     assert_eq!(settle(&world, ["5-0", "5-0"], 3, [5, 8], None).await, Settled::Doubtful("7".to_owned()));
     assert_eq!(world.meta("7").await, [7, 5, 2]);
     assert_eq!(settle(&world, ["5-0", "5-0"], 3, [7, 10], Some("7")).await, Settled::Done);

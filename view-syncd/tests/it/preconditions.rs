@@ -1,4 +1,5 @@
-//! What the tables and the role's rights must be: whatever is not, both `migrate` and the start end with 78 and say what to do.
+//! What the tables and the role's rights must be: whatever is not, both `migrate` and the start end with 78 and say
+//! what to do.
 
 mod tables;
 

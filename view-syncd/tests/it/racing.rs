@@ -1,6 +1,6 @@
-//! Two view-ingest that are told of the same new viewer at the same moment: each of them may put the pair into the outbox. `recorded` counts the
-//! viewer twice for as long as it takes the slower one to hear of the other, so that a count is above what has been sent by what is under way at
-//! the very most; and when all is at rest, it is exact.
+//! Two view-ingest that are told of the same new viewer at the same moment: each of them may put the pair into the
+//! outbox. `recorded` counts the viewer twice for as long as it takes the slower one to hear of the other, so that a
+//! count is above what has been sent by what is under way at the very most; and when all is at rest, it is exact.
 
 use std::{
     sync::{

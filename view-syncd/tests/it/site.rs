@@ -69,8 +69,8 @@ impl Site {
         self.posts.insert_post(&self.sql, id, "999999999").await;
     }
 
-    /// Waits until both programs work with the primary again: view-syncd is ready, and no part of view-ingest writes past Redis. Views
-    /// have to go on meanwhile, for only who is asked looks.
+    /// Waits until both programs work with the primary again: view-syncd is ready, and no part of view-ingest writes
+    /// past Redis. Views have to go on meanwhile, for only who is asked looks.
     pub(crate) async fn works_with_redis(&self) {
         let recording = self.redis.primary().await.client().await;
         let before: i64 = entries_added(&recording).await;

@@ -1,5 +1,5 @@
-//! Ids that the database spells otherwise: UUIDs in columns of texts, in upper case or without hyphens. A post is found, a view travels all its
-//! ways, and an author is known, whichever store is away.
+//! Ids that the database spells otherwise: UUIDs in columns of texts, in upper case or without hyphens. A post is
+//! found, a view travels all its ways, and an author is known, whichever store is away.
 
 use fred::interfaces::ClientLike;
 use serde_json::json;

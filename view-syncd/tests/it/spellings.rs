@@ -1,4 +1,5 @@
-//! Posts and authors that the application spells otherwise than this project does: UUIDs in upper case or without hyphens, in columns of text.
+//! Posts and authors that the application spells otherwise than this project does: UUIDs in upper case or without
+//! hyphens, in columns of text.
 
 use fred::interfaces::{KeysInterface, SetsInterface};
 use serde_json::json;

@@ -1,7 +1,8 @@
-//! Keys of a pair and certificates, in whatever wrapping they come. Whoever may know such a thing could sign with it, if it were the secret.
+//! Keys of a pair and certificates, in whatever wrapping they come. Whoever may know such a thing could sign with it,
+//! if it were the secret.
 //!
-//! What an encoding hides is decoded and looked at again, and random bytes, their encodings and passphrases are left alone: each mark is one
-//! that they do not bear by chance.
+//! What an encoding hides is decoded and looked at again, and random bytes, their encodings and passphrases are left
+//! alone: each mark is one that they do not bear by chance.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 
@@ -10,7 +11,8 @@ use crate::der::{EXPLICIT_0, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE,
 
 /// How many encodings are taken off: base64 of a PEM block is two of them already.
 const MOST_WRAPPINGS: usize = 4;
-/// The shortest text that can be a key's encoding, in characters: an Ed25519 key without its algorithm cannot be told from random bytes.
+/// The shortest text that can be a key's encoding, in characters: an Ed25519 key without its algorithm cannot be told
+/// from random bytes.
 const LEAST_ENCODED: usize = 40;
 /// The shortest DER of a key, in bytes: an Ed25519 public key has 44, an elliptic curve's private one more than 38.
 const LEAST_DER: usize = 38;
@@ -78,7 +80,7 @@ fn contains(bytes: &[u8], mark: &[u8]) -> bool {
     bytes.windows(mark.len()).any(|window| window == mark)
 }
 
-/// Whether these bytes are one ASN.1 sequence with what keys and certificates have in it.
+/// Returns whether these bytes are one ASN.1 sequence with what keys and certificates have in it.
 fn is_der_key(bytes: &[u8]) -> bool {
     let Some((SEQUENCE, inner, [])) = element(bytes).filter(|_| bytes.len() >= LEAST_DER) else { return false };
     match element(inner) {
@@ -97,12 +99,12 @@ fn is_der_key(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether these bytes are a point on the curve P-256, uncompressed: a public key without its algorithm.
+/// Returns whether these bytes are a point on the curve P-256, uncompressed: a public key without its algorithm.
 fn is_point(bytes: &[u8]) -> bool {
     bytes.len() == 65 && bytes[0] == 4 && ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).is_ok()
 }
 
-/// Whether these bytes are OpenSSH's form of a key: its kind, behind the length of that.
+/// Returns whether these bytes are OpenSSH's form of a key: its kind, behind the length of that.
 fn is_ssh_key(bytes: &[u8]) -> bool {
     let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return false };
     let length = u32::from_be_bytes(*length);
@@ -110,14 +112,16 @@ fn is_ssh_key(bytes: &[u8]) -> bool {
         || bytes.starts_with(b"openssh-key-v1\0")
 }
 
-/// Whether a line is one of OpenSSH's (`authorized_keys`, `known_hosts`, `id_ed25519.pub`), with whatever stands before the kind.
+/// Returns whether a line is one of OpenSSH's (`authorized_keys`, `known_hosts`, `id_ed25519.pub`), with whatever
+/// stands before the kind.
 fn is_ssh_line(text: &str) -> bool {
     let words: Vec<_> = text.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
     words.windows(2).any(|pair| SSH_KINDS.iter().any(|kind| pair[0].starts_with(kind)) && pair[1].starts_with("AAAA"))
         || text.contains("PuTTY-User-Key-File")
 }
 
-/// Whether there is the first line of a PEM block (RFC 7468) or of its like (RFC 4716, OpenPGP), with as many dashes as were left of it.
+/// Returns whether there is the first line of a PEM block (RFC 7468) or of its like (RFC 4716, OpenPGP), with as many
+/// dashes as were left of it.
 fn is_pem(text: &str) -> bool {
     text.match_indices("BEGIN").any(|(place, _)| {
         let before = text[..place].trim_end();
@@ -127,7 +131,7 @@ fn is_pem(text: &str) -> bool {
     })
 }
 
-/// Whether it is what openssl prints of a key for people (`-text`, `-modulus`), or XML.
+/// Returns whether it is what openssl prints of a key for people (`-text`, `-modulus`), or XML.
 fn is_told_in_words(text: &str) -> bool {
     let is_key = text.contains("Public-Key:") || text.contains("Private-Key:");
     let has_numbers = ["pub:", "priv:", "odulus:", "Exponent:"].iter().any(|name| text.contains(name));
@@ -137,7 +141,7 @@ fn is_told_in_words(text: &str) -> bool {
         || (text.contains("<Modulus>") && text.contains("<Exponent>"))
 }
 
-/// Whether it is a JSON Web Key (RFC 7517), or a set of them, perhaps as text inside other text.
+/// Returns whether it is a JSON Web Key (RFC 7517), or a set of them, perhaps as text inside other text.
 fn is_jwk(text: &str) -> bool {
     let text = text.replace(['\\', ' ', '\t', '\r', '\n'], "").replace('\'', "\"");
     let has = |name: &str| text.contains(&format!("\"{name}\":"));
@@ -169,7 +173,7 @@ mod tests {
         [units.iter().flat_map(|unit| unit.to_le_bytes()).collect(), units.iter().flat_map(|unit| unit.to_be_bytes()).collect()]
     }
 
-    /// The encodings of some bytes.
+    /// Returns the encodings of some bytes.
     fn encodings(bytes: &[u8]) -> Vec<Vec<u8>> {
         let base64 = STANDARD.encode(bytes);
         let mut texts = vec![

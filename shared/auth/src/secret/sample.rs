@@ -2,8 +2,8 @@
 
 use super::{LEAST_BYTES, LEAST_DIFFERENT, different, from_base64};
 
-/// What this project's samples, demonstrations and tests have ever had for a secret or a password, in small letters and digits alone; what
-/// holds another of them comes first.
+/// What this project's samples, demonstrations and tests have ever had for a secret or a password, in small letters and
+/// digits alone; what holds another of them comes first.
 const SAMPLES: [&str; 6] = [
     "changemetowhattheapplicationsignswith",
     "changemetolettersanddigits",
@@ -13,8 +13,8 @@ const SAMPLES: [&str; 6] = [
     "asecretfortestsonly",
 ];
 
-/// Returns whether a secret is a sample's value, however it is written, or has one in it and too little beside: what was put around it may be as
-/// good as any other secret, where there is enough of it.
+/// Returns whether a secret is a sample's value, however it is written, or has one in it and too little beside: what
+/// was put around it may be as good as any other secret, where there is enough of it.
 pub(super) fn is_sample(secret: &[u8]) -> bool {
     let text: String = String::from_utf8_lossy(secret).split_whitespace().collect();
     is_written(secret) || from_base64(&text).is_some_and(|decoded| is_written(&decoded))

@@ -1,7 +1,7 @@
 //! The floor: what a server costs that takes the same requests over the same library and does nothing with them.
 //!
-//! It is built as view-ingest is: a thread and a single-threaded runtime for every other processor, all of them accepting from one listening
-//! socket, the same settings of hyper, the same allocator.
+//! It is built as view-ingest is: a thread and a single-threaded runtime for every other processor, all of them
+//! accepting from one listening socket, the same settings of hyper, the same allocator.
 
 use std::{convert::Infallible, net::TcpListener};
 

@@ -90,7 +90,7 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Part> {
     Ok(part(population.posts.len(), &rounds))
 }
 
-/// The rows in the order in which view-ingest was asked.
+/// Returns the rows in the order in which view-ingest was asked.
 fn pairs(population: &Population, asks: &[Ask]) -> anyhow::Result<Vec<Pair>> {
     let posts = population.posts.iter().map(|id| Uuid::parse_str(id)).collect::<Result<Vec<_>, _>>()?;
     let viewers = population.viewers.iter().map(|viewer| Uuid::parse_str(&viewer.id)).collect::<Result<Vec<_>, _>>()?;

@@ -85,7 +85,7 @@ async fn first_views(
     Ok(figures)
 }
 
-/// Views of one known post, alone and beside readers of known posts.
+/// Returns views of one known post, alone and beside readers of known posts.
 async fn known_posts(
     setting: &Setting,
     postgres: &PostgresServer,

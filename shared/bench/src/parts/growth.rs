@@ -53,7 +53,7 @@ impl Dimension {
         }
     }
 
-    /// How many posts, viewers and connections there are.
+    /// Returns how many posts, viewers and connections there are.
     fn sizes(self, factor: usize) -> [usize; 3] {
         match self {
             Self::Posts => [FIRST * factor, VIEWERS, CONNECTIONS],

@@ -26,7 +26,7 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// The word.
+    /// Returns the word.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Throughput => "throughput",
@@ -41,7 +41,7 @@ impl Name {
         }
     }
 
-    /// Where the part of that word stands among all.
+    /// Returns where the part of that word stands among all.
     pub(crate) fn place(word: &str) -> usize {
         let parts = Self::value_variants();
         parts.iter().position(|part| part.as_str() == word).unwrap_or(parts.len())

@@ -9,7 +9,8 @@ use crate::{
     servers::{Kind, Programs, Server},
 };
 
-/// Posts and viewers of the parts that do not say otherwise. So many viewers that no server lives off tokens that it has just seen.
+/// Posts and viewers of the parts that do not say otherwise. So many viewers that no server lives off tokens that it
+/// has just seen.
 pub(super) const POSTS: usize = 10_000;
 pub(super) const VIEWERS: usize = 20_000;
 
@@ -27,12 +28,12 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// One size for a real run, and a small one to see that it works.
+    /// Returns one size for a real run, and a small one to see that it works.
     pub(super) fn scale<T>(&self, real: T, quick: T) -> T {
         if self.quick { quick } else { real }
     }
 
-    /// How long one measurement takes.
+    /// Returns how long one measurement takes.
     pub(super) fn duration(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }

@@ -154,12 +154,12 @@ fn middle(rounds: &Rounds, (workload, connections): Key, kind: Kind) -> Option<M
     rounds.get(&(workload, connections, kind)).map(|rounds| Measured::median(rounds))
 }
 
-/// A number of a server against the floor's of the same round; the median of the rounds.
+/// Returns a number of a server against the floor's of the same round; the median of the rounds.
 fn against_floor(rounds: &Rounds, key: Key, kind: Kind, of: fn(&Measured) -> f64) -> Option<f64> {
     ratio(rounds, key, kind, Kind::Floor, of)
 }
 
-/// A number of view-ingest against another server's.
+/// Returns a number of view-ingest against another server's.
 fn against(rounds: &Rounds, key: Key, other: Kind, of: fn(&Measured) -> f64) -> Option<f64> {
     ratio(rounds, key, Kind::ViewIngest, other, of)
 }

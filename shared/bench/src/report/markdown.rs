@@ -2,7 +2,7 @@
 
 use super::{Figure, Goal, Part, Results, Table};
 
-/// The whole document.
+/// Returns the whole document.
 pub(crate) fn document(results: &Results) -> String {
     let mut text =
         "# Results\n\nWritten by `deploy/bench`; see [results.json](results.json) for every single measurement.\n".to_owned();
@@ -33,7 +33,7 @@ pub(crate) fn wrapped(paragraph: &str) -> String {
     text
 }
 
-/// A part without its head.
+/// Returns a part without its head.
 pub(crate) fn body(part: &Part) -> String {
     let mut text = String::new();
     if !part.figures.is_empty() {
@@ -48,7 +48,7 @@ pub(crate) fn body(part: &Part) -> String {
     text
 }
 
-/// A table of figures with their goals. Of a machine that had other work to do, no number is held against a goal.
+/// Returns a table of figures with their goals. Of a machine that had other work to do, no number is held against a goal.
 pub(crate) fn figures(figures: &[Figure], was_busy: bool) -> String {
     let rows = figures.iter().map(|figure| {
         let goal = match figure.goal {
@@ -68,7 +68,7 @@ pub(crate) fn figures(figures: &[Figure], was_busy: bool) -> String {
     table(&Table { title: String::new(), columns, rows: rows.collect() })
 }
 
-/// A table without its title. Columns of numbers are aligned to the right.
+/// Returns a table without its title. Columns of numbers are aligned to the right.
 pub(crate) fn table(table: &Table) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let is_number = |place: usize| {

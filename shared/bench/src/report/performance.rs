@@ -33,7 +33,7 @@ fn link(file: &Path, folder: &Path) -> String {
     beside.unwrap_or(folder).display().to_string()
 }
 
-/// The comparison, what has a goal, and the plots.
+/// Returns the comparison, what has a goal, and the plots.
 fn block(results: &Results, folder: &str) -> String {
     let mut text = String::new();
     if let Some(part) = results.parts.get(Name::Throughput.as_str()) {

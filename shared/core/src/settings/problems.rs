@@ -18,7 +18,8 @@ impl Problems {
         self.problems.push(format!("{name}: {}", without_credentials(&why.to_string())));
     }
 
-    /// Notes what is no mistake, but should not stay as it is. It is logged with the start. The text must not repeat a secret.
+    /// Notes what is no mistake, but should not stay as it is. It is logged with the start. The text must not repeat a
+    /// secret.
     pub fn warn(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());
     }

@@ -9,8 +9,8 @@ use clap::{
 
 /// One setting: its name, the text that it was given, and its default.
 ///
-/// It is the type of a field of clap's arguments: of its own where the field has a default value, in an `Option` where it has none. An empty
-/// text counts as not given, so `REDIS_PASSWORD=` in an environment file means no password.
+/// It is the type of a field of clap's arguments: of its own where the field has a default value, in an `Option` where
+/// it has none. An empty text counts as not given, so `REDIS_PASSWORD=` in an environment file means no password.
 #[derive(Clone)]
 pub struct Setting {
     name: String,

@@ -34,7 +34,8 @@ impl World {
         if dead.is_empty() { Task::Idle } else { Task::Offer(dead) }
     }
 
-    /// Whether no increment can be on its way for these entries: by their age, the pipelines of all that are as old have ended.
+    /// Returns whether no increment can be on its way for these entries: by their age, the pipelines of all that are as
+    /// old have ended.
     pub(super) fn is_final(&self, entries: &[Entry], setup: &Setup) -> bool {
         let youngest = match setup.variant {
             Variant::GraceOfFirst => entries.first(),
@@ -48,7 +49,7 @@ impl World {
         })
     }
 
-    /// The next step of a drain.
+    /// Returns the next step of a drain.
     pub(super) fn go_on_draining(&mut self, task: Task, place: usize, setup: &Setup) -> Task {
         let variant = setup.variant;
         match task {
@@ -130,7 +131,8 @@ impl World {
         Task::Settle(batch, counted(views, added, setup), 0)
     }
 
-    /// Finds the post's row locked: the post is held, nothing of it is stored, and its entries stay. Younger ones will wait with them.
+    /// Finds the post's row locked: the post is held, nothing of it is stored, and its entries stay. Younger ones will
+    /// wait with them.
     pub(super) fn find_locked(&self, task: Task, variant: Variant) -> Task {
         match task {
             Task::Begin(batch) if variant == Variant::HeldIsSettled => {

@@ -4,12 +4,12 @@ use super::state::{Drifted, Expected, Look, Next, Place, State, Task, Union};
 use crate::{postgres::Answer, redis::Redis, setup::Setup, variant::Variant, world::World};
 
 impl World {
-    /// Whether the scan comes across the post.
+    /// Returns whether the scan comes across the post.
     pub(crate) fn is_scanned(&self, setup: &Setup) -> bool {
         !self.redis.set.is_empty() || (setup.scan_finds_lone_hashes && self.redis.meta.is_some())
     }
 
-    /// The scan's first look.
+    /// Returns the scan's first look.
     pub(super) fn look(&self) -> Task {
         let Redis { set, meta, .. } = &self.redis;
         let state = match meta {
@@ -21,7 +21,7 @@ impl World {
         Task::Count(Look { state, known: meta.persisted, fallen: meta.fallen > 0 })
     }
 
-    /// The next step of a scan.
+    /// Returns the next step of a scan.
     pub(super) fn go_on_scanning(&mut self, task: &Task, place: usize, setup: &Setup) -> Task {
         let variant = setup.variant;
         let leads = place < setup.leaders;
@@ -170,7 +170,8 @@ impl World {
         self.write_count(Expected { known: union.known, views }, is_quiet, variant);
     }
 
-    /// By how much more is recorded than acknowledged or waiting. Where it is less, the increments of young entries may be on their way.
+    /// By how much more is recorded than acknowledged or waiting. Where it is less, the increments of young entries may
+    /// be on their way.
     pub(super) fn drift(&self, setup: &Setup) -> i8 {
         let drift = self.redis.drift(setup.variant);
         let is_young = drift < 0 && !self.is_final(&self.redis.outbox, setup);

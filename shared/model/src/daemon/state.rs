@@ -43,7 +43,8 @@ pub enum Task {
     Count(Look),
     /// Scan: to run `hydrate.lua`, having looked the post up because its hash had no author.
     Hydrate(Known),
-    /// Scan: to look a second time. What was known of the count, and what it is, unless the post has been looked up meanwhile.
+    /// Scan: to look a second time. What was known of the count, and what it is, unless the post has been looked up
+    /// meanwhile.
     LookAgain(Option<Expected>),
     /// Scan: to look whether the outbox has anything of the post, before the count is written. Only as a remedy.
     CheckWaiting(Expected, Next),
@@ -180,7 +181,7 @@ pub enum State {
 }
 
 impl Task {
-    /// The batch that it is about.
+    /// Returns the batch that it is about.
     fn batch_mut(&mut self) -> Option<&mut Batch> {
         match self {
             Self::Begin(batch)

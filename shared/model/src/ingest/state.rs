@@ -84,7 +84,7 @@ pub enum Command {
     Recorded,
 }
 
-/// The commands of the record pipelines, in their order.
+/// Returns the commands of the record pipelines, in their order.
 pub(crate) fn commands(variant: Variant) -> [Command; 3] {
     match variant {
         Variant::SetBeforeOutbox => [Command::Set, Command::Outbox, Command::Recorded],

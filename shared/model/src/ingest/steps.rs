@@ -131,7 +131,7 @@ impl World {
         self.attempted.add(viewer);
     }
 
-    /// What follows from a check: a duplicate is answered at once.
+    /// Returns what follows from a check: a duplicate is answered at once.
     fn verdict(&mut self, viewer: Viewer, setup: &Setup) -> Step {
         if self.redis.set.has(viewer) {
             self.acknowledged.add(viewer);

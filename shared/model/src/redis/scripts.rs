@@ -68,8 +68,8 @@ impl Redis {
             _ if refresh => Some(known.count),
             // A read has brought the count before, or a drain. The viewers may be in it, and what is waiting is not to be.
             _ if meta.author => (meta.recorded == meta.acked).then_some(known.count),
-            // The count may hold what is waiting, or be older than what is acknowledged. But all viewers are in the set now, so that those who
-            // are acknowledged are all of PostgreSQL's.
+            // The count may hold what is waiting, or be older than what is acknowledged. But all viewers are in the set
+            // now, so that those who are acknowledged are all of PostgreSQL's.
             _ => Some(meta.acked),
         };
         meta.persisted = meta.persisted.max(known);
@@ -140,7 +140,7 @@ impl Redis {
 }
 
 impl Meta {
-    /// How many of as many pairs, up to an entry, are repetitions that `recorded` does not count.
+    /// Returns how many of as many pairs, up to an entry, are repetitions that `recorded` does not count.
     fn repeated_among(&self, pairs: i8, last: Id, count: i8, variant: Variant) -> i8 {
         let by_count = self.persisted.map_or(0, |persisted| pairs - (count - persisted));
         let by_surplus = self.acked + pairs - self.recorded;

@@ -1,5 +1,5 @@
-//! States that mean the same in one form: the ids of entries matter only by their order, and it is all the same which process or viewer is
-//! called by which name.
+//! States that mean the same in one form: the ids of entries matter only by their order, and it is all the same which
+//! process or viewer is called by which name.
 
 use crate::{redis::Id, setup::Setup, world::World};
 

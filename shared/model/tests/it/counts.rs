@@ -1,6 +1,6 @@
-//! No answer is above the number of viewers who have sent a view, nor below the number of those acknowledged before it was asked: where
-//! that holds, and by how much counts are off where it does not. What is off is so for a while: at rest, a cycle puts it right, which these
-//! tests demand, too.
+//! No answer is above the number of viewers who have sent a view, nor below the number of those acknowledged before it
+//! was asked: where that holds, and by how much counts are off where it does not. What is off is so for a while: at
+//! rest, a cycle puts it right, which these tests demand, too.
 
 use model::{
     properties,
@@ -14,8 +14,8 @@ use crate::support::{breaks_anyway, holds};
 const EXACT: Setup =
     Setup { bounds: Some(Bounds::EXACT), ingests_die: false, ingests: 1, daemons: 1, leaders: 1, ..Setup::PLAIN };
 
-/// The same with two processes of view-ingest, one of whose viewers sends to both. Nobody is held up between the commands that record a view
-/// for so long that it is settled meanwhile.
+/// The same with two processes of view-ingest, one of whose viewers sends to both. Nobody is held up between the
+/// commands that record a view for so long that it is settled meanwhile.
 const RACE: Setup = Setup { ingests: 2, requests: [2, 1], torn_pipelines: false, overtaking: false, ..EXACT };
 
 const fn within(above: i8, below: i8) -> Option<Bounds> {
@@ -33,8 +33,8 @@ fn counts_are_exact_where_a_read_brings_the_count_before_a_view_brings_the_viewe
     holds(Setup { requests: [2, 1], expiries: 1, bounds: None, reads: 2, ..EXACT }, 159_000);
 }
 
-/// Nobody knows yet of a view that was accepted unseen, between the two pipelines that record it. Should it be stored in between, and a reader
-/// ask, then the count has it twice until it is settled.
+/// Nobody knows yet of a view that was accepted unseen, between the two pipelines that record it. Should it be stored
+/// in between, and a reader ask, then the count has it twice until it is settled.
 #[test]
 fn a_view_that_was_accepted_unseen_may_count_twice_for_a_reader_until_it_is_settled() {
     let read = Setup { reads: 1, requests: [2, 1], bounds: within(1, 0), ..EXACT };
@@ -68,7 +68,8 @@ fn counts_are_exact_while_the_leader_scans() {
     holds(Setup { ingests: 2, ..whole }, 1_600);
 }
 
-/// The scan looks twice at a set that differs, and may find a pipeline both times of which Redis has received only the first half.
+/// The scan looks twice at a set that differs, and may find a pipeline both times of which Redis has received only the
+/// first half.
 #[test]
 fn a_scan_that_meets_a_torn_pipeline_is_off_by_one() {
     let torn = Setup { scans: 1, ..EXACT };
@@ -76,8 +77,8 @@ fn a_scan_that_meets_a_torn_pipeline_is_off_by_one() {
     holds(Setup { requests: [2, 1], bounds: within(1, 0), ..torn }, 3_000);
 }
 
-/// Where another process drains, `recorded` = `acked` does not say that nothing is waiting: an entry may be stored whose increment is on its
-/// way. A look into the outbox would tell.
+/// Where another process drains, `recorded` = `acked` does not say that nothing is waiting: an entry may be stored
+/// whose increment is on its way. A look into the outbox would tell.
 #[test]
 fn a_scan_beside_another_leader_may_count_a_view_twice_that_is_being_recorded() {
     let standby = Setup { scans: 1, daemons: 2, torn_pipelines: false, ..EXACT };
@@ -86,7 +87,8 @@ fn a_scan_beside_another_leader_may_count_a_view_twice_that_is_being_recorded() 
     holds(Setup { variant: Variant::StandbyLooksIntoOutbox, requests: [2, 1], ..standby }, 4_100);
 }
 
-/// Two that believe to lead drain without harm to the counts, but neither knows what the other one has stored and not settled.
+/// Two that believe to lead drain without harm to the counts, but neither knows what the other one has stored and not
+/// settled.
 #[test]
 fn a_scan_of_a_second_leader_counts_twice_what_the_first_has_not_settled() {
     let leaders = Setup { scans: 1, daemons: 2, leaders: 2, torn_pipelines: false, ..EXACT };
@@ -104,8 +106,8 @@ fn a_viewer_whom_two_processes_record_at_once_counts_twice_until_one_of_them_has
     holds(Setup { bounds, daemons: 2, leaders: 2, ..RACE }, 50_000);
 }
 
-/// `recorded` is a number: the increment of one view may stand in for that of another one, which is on its way, so that this one is settled
-/// too early; and a viewer who is taken back later was taken for somebody else.
+/// `recorded` is a number: the increment of one view may stand in for that of another one, which is on its way, so that
+/// this one is settled too early; and a viewer who is taken back later was taken for somebody else.
 #[test]
 fn counts_are_off_by_one_when_a_race_is_torn_or_overtaken_by_the_drain() {
     for setup in [Setup { torn_pipelines: true, ..RACE }, Setup { overtaking: true, ..RACE }] {
@@ -115,8 +117,8 @@ fn counts_are_off_by_one_when_a_race_is_torn_or_overtaken_by_the_drain() {
     holds(Setup { bounds: within(1, 1), torn_pipelines: true, overtaking: true, ..RACE }, 21_000);
 }
 
-/// The view is in the outbox and not in the set, and the client sends it again. Whether the first entry is drained by then or not, one of the
-/// two is counted too often or too rarely until both are settled.
+/// The view is in the outbox and not in the set, and the client sends it again. Whether the first entry is drained by
+/// then or not, one of the two is counted too often or too rarely until both are settled.
 #[test]
 fn counts_are_off_by_one_when_view_ingest_dies_before_it_has_counted_and_the_client_sends_again() {
     let crash = Setup { ingests_die: true, torn_pipelines: false, requests: [2, 1], ..EXACT };

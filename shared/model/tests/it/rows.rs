@@ -1,4 +1,5 @@
-//! What befalls the post's row: it is not seen, it is deleted, it comes back with less; and pairs that PostgreSQL does not take.
+//! What befalls the post's row: it is not seen, it is deleted, it comes back with less; and pairs that PostgreSQL does
+//! not take.
 
 use model::{properties, setup::Setup, variant::Variant};
 

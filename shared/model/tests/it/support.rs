@@ -14,8 +14,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// What must be reachable: otherwise nothing of interest has happened in the states that were checked.
 const REACHABLE: [&str; 2] = [properties::ALL_DRAINED, properties::ALL_SENT];
 
-/// Checks every state that can be reached, and that they are at least as many as this: a model that has lost its steps by accident holds
-/// everything.
+/// Checks every state that can be reached, and that they are at least as many as this: a model that has lost its steps
+/// by accident holds everything.
 pub(crate) fn holds(setup: Setup, least_states: usize) {
     let started = Instant::now();
     let checker = setup.checker().timeout(LIMIT).spawn_bfs().join();
@@ -37,8 +37,8 @@ pub(crate) fn holds(setup: Setup, least_states: usize) {
     assert!(states >= least_states, "only {states} states, but there were {least_states} once");
 }
 
-/// Checks until a property is found not to hold, and prints how that happens. What is broken must be to blame for it: in the same world the
-/// protocol as it is built holds the property.
+/// Checks until a property is found not to hold, and prints how that happens. What is broken must be to blame for it:
+/// in the same world the protocol as it is built holds the property.
 pub(crate) fn breaks(setup: Setup, property: &'static str) {
     breaks_anyway(setup, property);
     let as_built = Setup { variant: Variant::AsBuilt, ..setup };

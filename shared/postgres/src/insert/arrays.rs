@@ -28,7 +28,8 @@ impl<'a> Arrays<'a> {
     /// Takes the pairs, or those of certain posts only, with the posts' ids in a spelling.
     ///
     /// # Errors
-    /// [`DatabaseError::Setup`] for an id that is none for the column, which may be another one since the ids were found acceptable.
+    /// [`DatabaseError::Setup`] for an id that is none for the column, which may be another one since the ids were
+    /// found acceptable.
     pub(super) fn new(
         schema: &Schema,
         pairs: impl Iterator<Item = Sent<'a>> + Clone,
@@ -64,7 +65,7 @@ impl<'a> Arrays<'a> {
         Ok(Self { posts, pair_places, viewers, times, places, ids, numbers })
     }
 
-    /// The parameters, in their order.
+    /// Returns the parameters, in their order.
     pub(super) fn params<'b>(&'b self, names_new: &'b bool) -> [&'b (dyn ToSql + Sync); 7] {
         [&self.pair_places, self.viewers.param(), &self.times, &self.places, self.ids.param(), &self.numbers, names_new]
     }

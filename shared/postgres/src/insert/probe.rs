@@ -1,4 +1,5 @@
-//! Whether the table takes pairs at all: asked when the server has refused a statement, lest a fault of the table be taken for one of pairs.
+//! Whether the table takes pairs at all: asked when the server has refused a statement, lest a fault of the table be
+//! taken for one of pairs.
 
 use std::{
     collections::HashSet,
@@ -19,7 +20,8 @@ const AT_ONCE: &str = " SET CONSTRAINTS ALL IMMEDIATE";
 const ROLLBACK: &str = "ROLLBACK";
 
 impl<P: PairList> Insert<'_, P> {
-    /// Looks for a pair that the table takes: among the refused ones, which are stored by that, and then among those of others.
+    /// Looks for a pair that the table takes: among the refused ones, which are stored by that, and then among those of
+    /// others.
     ///
     /// # Errors
     /// The refusal itself, where no pair goes in: it is one of the table.
@@ -45,7 +47,7 @@ impl<P: PairList> Insert<'_, P> {
     }
 }
 
-/// Some places of a range, others each time: what was looked at in vain must not be all that is ever looked at.
+/// Returns some places of a range, others each time: what was looked at in vain must not be all that is ever looked at.
 fn some_places(range: &Range<usize>) -> HashSet<usize> {
     let (random, length) = (RandomState::new(), range.len() as u64);
     (0..OWN_PAIRS)
@@ -63,8 +65,8 @@ impl Database {
         Ok(self.refuses_all().await?.is_none())
     }
 
-    /// Returns why the ledger takes no pair at all, if that is so: some that it lacks are offered, in transactions that are rolled back. Where
-    /// there is no post, there is nothing to be taken, and nothing in the way.
+    /// Returns why the ledger takes no pair at all, if that is so: some that it lacks are offered, in transactions that
+    /// are rolled back. Where there is no post, there is nothing to be taken, and nothing in the way.
     ///
     /// # Errors
     /// [`DatabaseError`] when the server is away.

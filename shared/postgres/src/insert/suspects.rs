@@ -1,5 +1,6 @@
-//! Viewers and posts with whom a lock goes: somebody has locked the row that a foreign key of the application's leads to, or one that a trigger
-//! writes to. Where such a viewer has viewed a thousand posts, or a thousand viewers such a post, it is not tried a thousand times.
+//! Viewers and posts with whom a lock goes: somebody has locked the row that a foreign key of the application's leads
+//! to, or one that a trigger writes to. Where such a viewer has viewed a thousand posts, or a thousand viewers such a
+//! post, it is not tried a thousand times.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,12 +28,13 @@ impl Suspects {
         self.viewers.note(viewer, ENOUGH)
     }
 
-    /// Notes that a pair of this post was refused for a lock. Returns whether all of its pairs are taken for such from now on.
+    /// Notes that a pair of this post was refused for a lock. Returns whether all of its pairs are taken for such from
+    /// now on.
     pub(super) fn note_post(&mut self, post: &str) -> bool {
         self.posts.note(post, ENOUGH_OF_POST)
     }
 
-    /// Whether the pairs of this post, or of this viewer, are not tried.
+    /// Returns whether the pairs of this post, or of this viewer, are not tried.
     pub(super) fn has(&self, post: &str, viewer: &str) -> bool {
         self.viewers.has(viewer) || self.posts.has(post)
     }

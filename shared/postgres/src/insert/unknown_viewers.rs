@@ -12,8 +12,9 @@ use super::{Insert, PairList, Refusal, Refused, SEARCH_LOCK_TIMEOUT};
 use crate::{COMMIT, DatabaseError, spelling::SentIds};
 
 impl<P: PairList> Insert<'_, P> {
-    /// Leaves out the pairs of a refused range whose viewers are missing where a foreign key leads to. Returns whether that is of any use: there
-    /// are some, and others. Where all are missing, it is the other table that something is wrong with, perhaps, and not the pairs.
+    /// Leaves out the pairs of a refused range whose viewers are missing where a foreign key leads to. Returns whether
+    /// that is of any use: there are some, and others. Where all are missing, it is the other table that something is
+    /// wrong with, perhaps, and not the pairs.
     ///
     /// # Errors
     /// [`DatabaseError`] when the server is away.

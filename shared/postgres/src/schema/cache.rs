@@ -1,5 +1,5 @@
-//! The schema as it was last read, and when it is read anew. The application changes its tables while this program runs: ids become
-//! longer, an index is dropped, a policy is switched on.
+//! The schema as it was last read, and when it is read anew. The application changes its tables while this program
+//! runs: ids become longer, an index is dropped, a policy is switched on.
 
 use std::{
     future::Future,
@@ -33,16 +33,17 @@ pub(crate) struct SchemaCache {
 }
 
 impl Database {
-    /// What the application's tables look like, read anew where that is old, or where connections were lost or opened since.
+    /// Returns what the application's tables look like, read anew where that is old, or where connections were lost or
+    /// opened since.
     ///
     /// # Errors
-    /// [`DatabaseError::Setup`] when the tables or the role's rights are not as they are needed, with what to do; `Unavailable` when nobody
-    /// answers.
+    /// [`DatabaseError::Setup`] when the tables or the role's rights are not as they are needed, with what to do;
+    /// `Unavailable` when nobody answers.
     pub async fn schema(&self) -> Result<Arc<Schema>, DatabaseError> {
         self.schema_no_older_than(LONGEST_AGE).await
     }
 
-    /// The same, read anew where it is older than `age`.
+    /// Returns the same, read anew where it is older than `age`.
     ///
     /// # Errors
     /// As of [`schema`](Self::schema).
@@ -51,8 +52,8 @@ impl Database {
         self.schema.no_older_than(age, || self.load_schema(Purpose::Work)).await
     }
 
-    /// The same, to refuse an id by its type: read anew where it is older than a second, as the type may have become another one. Where
-    /// PostgreSQL has not answered within that second, it is not asked again.
+    /// Returns the same, to refuse an id by its type: read anew where it is older than a second, as the type may have
+    /// become another one. Where PostgreSQL has not answered within that second, it is not asked again.
     ///
     /// # Errors
     /// As of [`schema`](Self::schema).
@@ -61,7 +62,8 @@ impl Database {
         self.schema.for_refusal(|| self.load_schema(Purpose::Work)).await
     }
 
-    /// The same, to give up for good what does not fit: read anew in any case, as the type may have become another one this very moment.
+    /// Returns the same, to give up for good what does not fit: read anew in any case, as the type may have become
+    /// another one this very moment.
     ///
     /// # Errors
     /// As of [`schema`](Self::schema).
@@ -77,7 +79,8 @@ impl Database {
         }
     }
 
-    /// The schema if it is known and `fits` says so, and otherwise the one by which [something may be refused](Self::schema_for_refusal).
+    /// Returns the schema if it is known and `fits` says so, and otherwise the one by which [something may be
+    /// refused](Self::schema_for_refusal).
     ///
     /// # Errors
     /// As of [`schema`](Self::schema).
@@ -86,8 +89,8 @@ impl Database {
         if fits(&schema) { Ok(schema) } else { self.schema_for_refusal().await }
     }
 
-    /// The schema as it was last read, however long ago; nothing where it never was, or has been found unfit since. Costs no more than a
-    /// look at a pointer.
+    /// Returns the schema as it was last read, however long ago; nothing where it never was, or has been found unfit
+    /// since. Costs no more than a look at a pointer.
     #[must_use]
     pub fn last_known_schema(&self) -> Guard<Option<Arc<Schema>>> {
         self.schema.current.load()
@@ -112,7 +115,7 @@ impl SchemaCache {
         self.invalidate.store(true, SeqCst);
     }
 
-    /// A way to call [`invalidate`](Self::suspect) that may be given away.
+    /// Returns a way to call [`invalidate`](Self::invalidate) that may be given away.
     pub(crate) fn invalidator(&self) -> impl Fn() + Send + Sync + 'static {
         let invalidate = Arc::clone(&self.invalidate);
         move || invalidate.store(true, SeqCst)
@@ -141,8 +144,8 @@ impl SchemaCache {
             Ok(schema) => {
                 let schema = Arc::new(schema);
                 self.current.store(Some(Arc::clone(&schema)));
-                // Whatever was suspected before the catalogue answered, this is the answer. That the reading itself may have opened a
-                // connection is no reason to read again.
+                // Whatever was suspected before the catalogue answered, this is the answer. That the reading itself may
+                // have opened a connection is no reason to read again.
                 self.invalidate.store(false, SeqCst);
                 Ok(schema)
             }

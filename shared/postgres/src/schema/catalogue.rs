@@ -81,17 +81,17 @@ impl Table {
         rows.first().map(|row| serde_json::from_str(row.get(0)).map_err(SchemaError::Unreadable)).transpose()
     }
 
-    /// The name with its schema.
+    /// Returns the name with its schema.
     pub(super) fn name(&self) -> TableName {
         TableName { schema: Some(self.schema.clone()), table: self.table.clone() }
     }
 
-    /// The role, quoted.
+    /// Returns the role, quoted.
     pub(super) fn role(&self) -> String {
         quote(&self.role)
     }
 
-    /// Whether rows are kept here, and not in what a view shows or another server has.
+    /// Returns whether rows are kept here, and not in what a view shows or another server has.
     pub(super) fn is_table(&self) -> bool {
         matches!(self.kind.as_str(), "r" | "p")
     }
@@ -112,7 +112,7 @@ impl Column {
 }
 
 impl Index {
-    /// Whether its key is these columns, in any order, and nothing else.
+    /// Returns whether its key is these columns, in any order, and nothing else.
     pub(super) fn is_on(&self, columns: &[&str]) -> bool {
         self.columns.len() == columns.len() && columns.iter().all(|column| self.has(column))
     }
@@ -121,31 +121,31 @@ impl Index {
         self.columns.iter().any(|own| own.as_deref() == Some(column))
     }
 
-    /// Whether no two rows ever have the same values: nothing that is committed breaks it.
+    /// Returns whether no two rows ever have the same values: nothing that is committed breaks it.
     pub(super) fn holds_for_all(&self) -> bool {
         self.is_unique && self.is_valid && !self.is_partial
     }
 }
 
 impl ForeignKey {
-    /// What a column refers to by this key.
+    /// Returns what a column refers to by this key.
     pub(super) fn target_of(&self, column: &str) -> Option<&str> {
         self.columns.iter().find(|(own, _)| own == column).map(|(_, theirs)| theirs.as_str())
     }
 
-    /// What a column alone refers to by this key, where the role may read that.
+    /// Returns what a column alone refers to by this key, where the role may read that.
     pub(super) fn readable_target_of(&self, column: &str) -> Option<&str> {
         self.target_of(column).filter(|_| self.is_readable && self.columns.len() == 1)
     }
 
-    /// The table that it leads to.
+    /// Returns the table that it leads to.
     pub(super) fn table(&self) -> TableName {
         TableName { schema: Some(self.schema.clone()), table: self.table.clone() }
     }
 }
 
-/// Finds a table of this name that the search path leaves out, because the role may not look into its schema: the schema and the role, both
-/// quoted.
+/// Finds a table of this name that the search path leaves out, because the role may not look into its schema: the
+/// schema and the role, both quoted.
 pub(super) async fn find_hidden(client: &Client, table: &str) -> Result<Option<(String, String)>, SchemaError> {
     let rows = client.query(catalogue::HIDDEN_TABLE, &[&table]).await?;
     Ok(rows.first().map(|row| (quote(row.get(0)), quote(row.get(1)))))

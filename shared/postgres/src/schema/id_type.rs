@@ -25,7 +25,7 @@ pub enum IdType {
 }
 
 impl IdType {
-    /// The type of a column; none where ids cannot be kept in it.
+    /// Returns the type of a column; none where ids cannot be kept in it.
     pub(super) fn of(column: &Column) -> Option<Self> {
         Some(match column.type_name.as_str() {
             "uuid" => Self::Uuid,
@@ -39,7 +39,8 @@ impl IdType {
         })
     }
 
-    /// Whether a canonical id can be a value of this type. A number counts only in its shortest spelling: `007` is no post's id.
+    /// Returns whether a canonical id can be a value of this type. A number counts only in its shortest spelling: `007`
+    /// is no post's id.
     ///
     /// This is asked for every view, so it takes no memory.
     #[must_use]
@@ -53,12 +54,12 @@ impl IdType {
         }
     }
 
-    /// The greatest number that a column of this type holds.
+    /// Returns the greatest number that a column of this type holds.
     pub(super) fn greatest(self) -> i64 {
         if let Self::Integer { greatest } = self { greatest } else { i64::MAX }
     }
 
-    /// A value that hardly exists, as an SQL expression.
+    /// Returns a value that hardly exists, as an SQL expression.
     pub(super) fn made_up(self) -> &'static str {
         match self {
             Self::Uuid => "gen_random_uuid()",
@@ -74,7 +75,7 @@ impl IdType {
         if self == Self::Uuid { "uuid" } else { "text" }
     }
 
-    /// The type's name for a cast, without a length limit.
+    /// Returns the type's name for a cast, without a length limit.
     pub(super) fn cast(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",
@@ -85,7 +86,7 @@ impl IdType {
         }
     }
 
-    /// Whether it can hold every id of another column, none of which is longer than `longest`.
+    /// Returns whether it can hold every id of another column, none of which is longer than `longest`.
     pub(super) fn holds_all_of(self, other: Self, longest: usize) -> bool {
         match (self, other) {
             (Self::Text { longest: Some(own) }, Self::Text { longest: theirs }) => own >= theirs.unwrap_or(longest).min(longest),
@@ -94,7 +95,7 @@ impl IdType {
     }
 }
 
-/// Whether a text is a number as PostgreSQL itself would write it.
+/// Returns whether a text is a number as PostgreSQL itself would write it.
 fn is_shortest_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
     let begins_well = match digits {

@@ -70,7 +70,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Gives the type of the ledger's viewers.
+/// Returns the type of the ledger's viewers.
 fn read_ledger(ledger: &Table, id: Option<&Column>, post_type: Option<IdType>, problems: &mut Problems) -> Option<IdType> {
     let [post, viewer, viewed_at] = ["post_id", "user_id", "viewed_at"].map(|name| {
         let column = ledger.column(name);

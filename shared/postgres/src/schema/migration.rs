@@ -25,11 +25,12 @@ pub struct Migrated {
 }
 
 impl Database {
-    /// Creates the ledger, unless it is there, and demands that the tables are what they have to be. The role needs no right but to create a
-    /// table that refers to the posts.
+    /// Creates the ledger, unless it is there, and demands that the tables are what they have to be. The role needs no
+    /// right but to create a table that refers to the posts.
     ///
     /// # Errors
-    /// [`DatabaseError::Setup`] when the tables cannot be used or the ledger may not be created; `Unavailable` when nobody answers.
+    /// [`DatabaseError::Setup`] when the tables cannot be used or the ledger may not be created; `Unavailable` when
+    /// nobody answers.
     pub async fn migrate(&self) -> Result<Migrated, DatabaseError> {
         let schema = self.load_schema(Purpose::Migrate).await?;
         if schema.has_ledger() {
@@ -41,8 +42,9 @@ impl Database {
         Ok(Migrated { ledger: schema.ledger, created: true })
     }
 
-    /// Creates the ledger. Its foreign key takes a lock on the posts that waits for everybody who writes there, and while it waits, everybody else
-    /// waits behind it. So it waits for no more than a second at a time, and lets others pass in between.
+    /// Creates the ledger. Its foreign key takes a lock on the posts that waits for everybody who writes there, and
+    /// while it waits, everybody else waits behind it. So it waits for no more than a second at a time, and lets others
+    /// pass in between.
     async fn create_ledger(&self, schema: &Schema) -> Result<(), DatabaseError> {
         let mut tries = 1;
         loop {

@@ -1,5 +1,5 @@
-//! What the tables and the role's rights must be, so that every view is stored once and none is lost. Each finding is a line that says what
-//! is wrong and what to do; a missing right is the very `GRANT` that gives it.
+//! What the tables and the role's rights must be, so that every view is stored once and none is lost. Each finding is a
+//! line that says what is wrong and what to do; a missing right is the very `GRANT` that gives it.
 
 use super::{
     catalogue::{Column, Index, Table},

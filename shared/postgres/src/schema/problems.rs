@@ -14,7 +14,7 @@ impl Problems {
         }
     }
 
-    /// Whether all is well.
+    /// Returns whether all is well.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,11 +1,11 @@
-//! The statements that ask PostgreSQL's catalogue what the application's tables look like and what this role may do with them. The
-//! catalogue may be read by everybody, so none of them needs a right of its own.
+//! The statements that ask PostgreSQL's catalogue what the application's tables look like and what this role may do
+//! with them. The catalogue may be read by everybody, so none of them needs a right of its own.
 
 /// Describes the table `$2` of the schema `$1`, or of the search path where that is NULL, as one JSON object: what
 /// `postgres::schema::catalogue::Table` reads. No row where there is no such table.
 ///
-/// One statement, so that what it tells is of one moment. An index on an expression has a NULL among its columns. A foreign key to a
-/// partitioned table has a constraint for each partition too, which are left out.
+/// One statement, so that what it tells is of one moment. An index on an expression has a NULL among its columns. A
+/// foreign key to a partitioned table has a constraint for each partition too, which are left out.
 pub const TABLE: &str = "\
 -- catalogue
 SELECT jsonb_build_object(
@@ -60,8 +60,8 @@ WHERE c.oid = (
       WHERE owning.nspname = $1::text::name AND named.relname = $2::text::name) END
 )";
 
-/// Finds a schema that has a table named `$1` and that this role may not look into, so that the search path leaves it out: its name, and
-/// the role's.
+/// Finds a schema that has a table named `$1` and that this role may not look into, so that the search path leaves it
+/// out: its name, and the role's.
 pub const HIDDEN_TABLE: &str = "\
 -- catalogue: hidden table
 SELECT n.nspname::text, current_user::text

@@ -45,13 +45,13 @@ impl TableName {
         }
     }
 
-    /// A table of the search path.
+    /// Returns a table of the search path.
     #[must_use]
     pub fn literal(table: &str) -> Self {
         Self { schema: None, table: table.to_owned() }
     }
 
-    /// The name as SQL has it, with quotes only where it needs them: no two tables are spelled alike.
+    /// Returns the name as SQL has it, with quotes only where it needs them: no two tables are spelled alike.
     #[must_use]
     pub fn spelled(&self) -> String {
         let spelled = |name: &str| {
@@ -76,13 +76,13 @@ impl ColumnName {
         }
     }
 
-    /// A name that is known to be one.
+    /// Returns a name that is known to be one.
     #[must_use]
     pub fn literal(column: &str) -> Self {
         Self(column.to_owned())
     }
 
-    /// The name without quotes, as the catalogue has it.
+    /// Returns the name without quotes, as the catalogue has it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

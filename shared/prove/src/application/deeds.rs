@@ -78,7 +78,7 @@ pub(crate) struct Event {
     pub(crate) deed: Deed,
 }
 
-/// The deeds of a lane in their order. None begins before the one before it is to have ended.
+/// Returns the deeds of a lane in their order. None begins before the one before it is to have ended.
 pub(crate) fn deeds(seed: u64, lane: Lane, duration: Duration, world: &World) -> Vec<Event> {
     let (purpose, gap_ms) = match lane {
         Lane::Rows(first) => (11 + first as u64, (20, 300)),
@@ -147,7 +147,8 @@ fn rows(random: &mut Random, world: &World, first: usize) -> (Deed, u64) {
     (deed, lasts_ms)
 }
 
-/// A view of a viewer who may be refused anyway. It is committed only where the application changes the count, too: no count has it.
+/// Returns a view of a viewer who may be refused anyway. It is committed only where the application changes the count,
+/// too: no count has it.
 fn view(random: &mut Random, world: &World, first: usize, commits: bool) -> Deed {
     let viewers: Vec<usize> = (0..world.viewers.len()).filter(|viewer| may_be_refused(&world.viewers[*viewer].id)).collect();
     let viewer = viewers[random.place(viewers.len())];

@@ -37,7 +37,7 @@ impl<'a> Session<'a> {
         Self { cluster, history, client: None }
     }
 
-    /// The connection, as soon as PostgreSQL lets it in.
+    /// Returns the connection, as soon as PostgreSQL lets it in.
     pub(crate) async fn client(&mut self) -> &Client {
         while self.client.as_ref().is_none_or(Client::is_closed) {
             self.client = connect(self.cluster, APPLICATION).await;
@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A connection past all proxies, if PostgreSQL lets it in.
+/// Returns a connection past all proxies, if PostgreSQL lets it in.
 pub(crate) async fn connect(cluster: &Cluster, name: &str) -> Option<Client> {
     let mut config: Config = cluster.database.url().parse().expect("the URL is ours");
     let (client, connection) = config.application_name(name).connect(NoTls).await.ok()?;

@@ -1,5 +1,5 @@
-//! Deadlocks, and how long the application waits for the programs: looked at again and again from within the server, as its own clock would count pauses of
-//! the whole server, and waits for its own other transactions, too.
+//! Deadlocks, and how long the application waits for the programs: looked at again and again from within the server, as
+//! its own clock would count pauses of the whole server, and waits for its own other transactions, too.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,8 @@ use crate::{
 
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
-/// A look that comes later than this was itself held up, by a pause of the whole server or of this machine: no wait is known for the rest.
+/// A look that comes later than this was itself held up, by a pause of the whole server or of this machine: no wait is
+/// known for the rest.
 const LONGEST_STEP: Duration = Duration::from_millis(150);
 /// After so many looks the server's log is looked at, too.
 const LOOKS_PER_LOG: u32 = 40;

@@ -42,8 +42,8 @@ const SYNCD: [Point; 13] = [
     ("adjust::after", 4),
 ];
 
-/// The hand-over that a mistake has spoilt, for the program that makes it. A correct program dies there now and then, too; a wrong one
-/// does so all the time, so that a short run is enough to find it out.
+/// Returns the hand-over that a mistake has spoilt, for the program that makes it. A correct program dies there now and
+/// then, too; a wrong one does so all the time, so that a short run is enough to find it out.
 fn spoilt_by(mistake: &str, program: Program) -> Option<Point> {
     match (mistake, program) {
         (ACK_BEFORE_COMMIT, Program::Syncd(_)) => Some(("drain::too_early", 6)),
@@ -52,7 +52,8 @@ fn spoilt_by(mistake: &str, program: Program) -> Option<Point> {
     }
 }
 
-/// Where a program dies by itself: at the so-manieth hit of a point. Follows from the seed, the program, and how often it was started.
+/// Returns where a program dies by itself: at the so-manieth hit of a point. Follows from the seed, the program, and
+/// how often it was started.
 pub(crate) fn failpoint(seed: u64, program: Program, start: u64, mistake: Option<&str>) -> Option<Point> {
     let (points, number): (&[Point], usize) = match program {
         Program::Ingest(number) => (&INGEST, number),

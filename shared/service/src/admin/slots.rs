@@ -8,7 +8,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Operators are few. Where this many connections are open, the one that has asked for nothing for the longest time gives way to a new one,
+/// Operators are few. Where this many connections are open, the one that has asked for nothing for the longest time
+/// gives way to a new one,
 const MAX_PLACES: usize = 64;
 /// but not before it has had time to ask,
 const TIME_TO_ASK: Duration = Duration::from_secs(1);
@@ -52,7 +53,8 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// Takes a place for a new connection, and has those leave that have been idle or incomplete for longest and are too many.
+    /// Takes a place for a new connection, and has those leave that have been idle or incomplete for longest and are
+    /// too many.
     pub(super) fn take(self: &Arc<Self>) -> Slot {
         let leave = Arc::new(Notify::new());
         let mut holders = self.holders();

@@ -36,7 +36,7 @@ impl Binaries {
         self.folder.join(name)
     }
 
-    /// The words that start a program, and become it, in a shell line.
+    /// Returns the words that start a program, and become it, in a shell line.
     pub(super) fn command(&self, program: &str) -> String {
         let program = quoted(self.program(program));
         match &self.user {

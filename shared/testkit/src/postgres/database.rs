@@ -16,17 +16,17 @@ impl Database {
         Self { endpoint, name }
     }
 
-    /// The database's name.
+    /// Returns the database's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The URL for a client, over TCP.
+    /// Returns the URL for a client, over TCP.
     pub fn url(&self) -> String {
         self.endpoint.url(&self.name)
     }
 
-    /// A superuser's connection, whose task belongs to the current runtime.
+    /// Returns a superuser's connection, whose task belongs to the current runtime.
     pub async fn client(&self) -> Client {
         let connected = self.endpoint.connect(&self.name).await;
         connected.unwrap_or_else(|error| panic!("cannot connect to PostgreSQL: {error}"))
@@ -38,7 +38,8 @@ impl Database {
         self.client().await.batch_execute(&statement).await.expect("cannot set log_statement");
     }
 
-    /// The statements that this database has been sent since [`Self::log_statements`], oldest first, comments included.
+    /// Returns the statements that this database has been sent since [`Self::log_statements`], oldest first, comments
+    /// included.
     ///
     /// The server writes a statement down before it executes it, so one that has been answered is in the list.
     pub fn statements(&self) -> Vec<String> {

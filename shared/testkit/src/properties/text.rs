@@ -2,7 +2,8 @@
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
-/// Anything at all, what ids are made of with something else in between, UUIDs in any spelling, and texts around the limits of length.
+/// Anything at all, what ids are made of with something else in between, UUIDs in any spelling, and texts around the
+/// limits of length.
 pub fn of_an_id() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -15,7 +16,7 @@ pub fn of_an_id() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A UUID: hyphens or none, upper case here and there.
+/// Returns a UUID: hyphens or none, upper case here and there.
 pub fn uuid_spelled_somehow() -> impl Strategy<Value = String> {
     (any::<u128>(), any::<u64>(), prop_oneof![Just(true), Just(false)]).prop_map(|(number, upper, hyphens)| {
         let digits = format!("{number:032x}");

@@ -10,7 +10,7 @@ pub fn scheme() -> impl Strategy<Value = String> {
     "(redis|rediss|redis-sentinel|redis-cluster|postgres|postgresql|http|mysql|valkey|)(://|:/|:|//|)"
 }
 
-/// One to three characters that mean something in a URL or to its reader.
+/// Returns one to three characters that mean something in a URL or to its reader.
 pub fn middle() -> impl Strategy<Value = String> {
     prop_oneof!["[@:/?#&=%+ ,;\\[\\]\\\\'\"-]{1,3}", "%[0-9a-fA-F]{0,2}", "\\PC"]
 }

@@ -5,8 +5,8 @@ use crate::stores::Stores;
 /// The viewer of all requests.
 pub(super) const VIEWER: &str = "viewer-of-everything";
 
-/// Creates a post for every single character, which is what made-up ids mostly come down to, and those of the document's examples. Where
-/// the id is an upper-case letter, the viewer is the author.
+/// Creates a post for every single character, which is what made-up ids mostly come down to, and those of the
+/// document's examples. Where the id is an upper-case letter, the viewer is the author.
 pub(super) async fn create(stores: &Stores) {
     let statements = format!(
         "CREATE TABLE posts (id text PRIMARY KEY, author_id text, views_count bigint NOT NULL DEFAULT 0);

@@ -30,7 +30,7 @@ impl Target {
         Self { report, stores, ingest, syncd }
     }
 
-    /// All that both daemons have logged.
+    /// Returns all that both daemons have logged.
     pub(super) fn log_lines(&self) -> Vec<String> {
         [self.ingest.daemon.output(), self.syncd.daemon.output()].concat()
     }

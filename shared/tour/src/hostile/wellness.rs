@@ -39,7 +39,7 @@ pub(super) async fn check(target: &mut Target) {
     target.report.check("posts whose count is not that of the ledger", 0, different);
 }
 
-/// One of view-ingest's metrics, as it is written; nothing where there is none.
+/// Returns one of view-ingest's metrics, as it is written; nothing where there is none.
 async fn metric(target: &Target, name: &str) -> String {
     let metrics = Client::new(target.ingest.admin).get("/metrics").await.body;
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -42,17 +42,17 @@ impl Exports {
         Self { variables, lines, file }
     }
 
-    /// The variables, for a command that is run here.
+    /// Returns the variables, for a command that is run here.
     pub(super) fn variables(&self) -> &Environment {
         &self.variables
     }
 
-    /// The lines that set them in a shell.
+    /// Returns the lines that set them in a shell.
     pub(super) fn lines(&self) -> &str {
         &self.lines
     }
 
-    /// The command that reads these lines.
+    /// Returns the command that reads these lines.
     pub(super) fn source(&self) -> String {
         format!(". {}", quoted(&self.file))
     }

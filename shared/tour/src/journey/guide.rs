@@ -124,7 +124,7 @@ impl Guide {
         self.report.holds("the outbox empties", emptied);
     }
 
-    /// The fields of the post's hash, with spaces between. A count that has not begun is missing, and means none.
+    /// Returns the fields of the post's hash, with spaces between. A count that has not begun is missing, and means none.
     pub(super) async fn meta(&self, fields: &[&str]) -> String {
         let mut values = Vec::new();
         for field in fields {
@@ -134,36 +134,36 @@ impl Guide {
         values.join(" ")
     }
 
-    /// A post's count in PostgreSQL.
+    /// Returns a post's count in PostgreSQL.
     pub(super) async fn count(&self, post: &str) -> String {
         self.stores.sql(&format!("SELECT views_count FROM posts WHERE id = '{post}'")).await
     }
 
-    /// A post's count as clients see it.
+    /// Returns a post's count as clients see it.
     pub(super) async fn live_count(&self, post: &str) -> String {
         let answer = Client::new(self.ingest().public).get(&format!("/posts/{post}/views")).await;
         field(&answer.json(), "viewsCount")
     }
 
-    /// The command that sends a view of one post, with a token's variable if there is one.
+    /// Returns the command that sends a view of one post, with a token's variable if there is one.
     pub(super) fn view_command(&self, token: &str, post: &str) -> String {
         let authorization = authorization(token);
         let url = self.url("/posts/view");
         format!("curl -s {url}{authorization} -H 'Content-Type: application/json' -d '{{\"postId\":\"{post}\"}}'")
     }
 
-    /// An URL of view-ingest's public listener.
+    /// Returns a URL of view-ingest's public listener.
     pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.ingest().public)
     }
 
-    /// The command that runs a statement.
+    /// Returns the command that runs a statement.
     pub(super) fn psql(&self, statement: &str) -> String {
         let url = format!("postgres://postgres@127.0.0.1:{}/{}", self.stores.postgres.port(), self.stores.database.name());
         format!("psql {url} -c \"{statement}\"")
     }
 
-    /// The command that asks Redis.
+    /// Returns the command that asks Redis.
     pub(super) fn redis_cli(&self, words: &str) -> String {
         format!("redis-cli -p {} {words}", self.stores.redis.port())
     }
@@ -178,12 +178,12 @@ impl Guide {
         self.syncd.as_ref().expect("view-syncd has been started")
     }
 
-    /// The file with the output of a daemon.
+    /// Returns the file with the output of a daemon.
     pub(super) fn log_file(&self, name: &str) -> PathBuf {
         self.stores.path().join(format!("{name}.log"))
     }
 
-    /// The command that reads the variables of all commands.
+    /// Returns the command that reads the variables of all commands.
     pub(super) fn source(&self) -> String {
         self.exports.source()
     }
@@ -203,7 +203,8 @@ impl Guide {
         self.report.show_logs(daemons.map(|(name, daemon)| (name.to_owned(), daemon.output().join("\n"))));
     }
 
-    /// Stops both daemons, if they run, so that neither loses its stores before it has written everything into them. The stores follow.
+    /// Stops both daemons, if they run, so that neither loses its stores before it has written everything into them.
+    /// The stores follow.
     pub(super) async fn end(self) {
         if let Some(syncd) = &self.syncd {
             daemons::stop(&syncd.daemon).await;
@@ -220,7 +221,7 @@ impl Guide {
     }
 }
 
-/// The header with a token's variable; nothing for an anonymous request.
+/// Returns the header with a token's variable; nothing for an anonymous request.
 pub(super) fn authorization(token: &str) -> String {
     if token.is_empty() { String::new() } else { format!(" -H \"Authorization: Bearer ${token}\"") }
 }

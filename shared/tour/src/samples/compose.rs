@@ -83,7 +83,7 @@ async fn is_installed() -> bool {
     version.is_ok_and(|output| output.status.success())
 }
 
-/// The word that follows at the beginning of each line that begins so.
+/// Returns the word that follows at the beginning of each line that begins so.
 fn first_words<'a>(text: &'a str, beginning: &'a str) -> impl Iterator<Item = &'a str> {
     text.lines().filter_map(move |line| line.strip_prefix(beginning)?.split(' ').next())
 }
@@ -96,7 +96,8 @@ fn exact(image: &str) -> Result<(), String> {
     holds(has_exact_version(image), || "it is not".to_owned())
 }
 
-/// Whether an image's tag begins with at least two numbers, and has at most one word after them: `redis:7.4.5-bookworm`.
+/// Returns whether an image's tag begins with at least two numbers, and has at most one word after them:
+/// `redis:7.4.5-bookworm`.
 fn has_exact_version(image: &str) -> bool {
     let Some((_, tag)) = image.rsplit_once(':') else { return false };
     let (version, system) = tag.split_once('-').unwrap_or((tag, "word"));
@@ -107,7 +108,7 @@ fn has_exact_version(image: &str) -> bool {
         && system.bytes().all(|letter| letter.is_ascii_lowercase())
 }
 
-/// A line of the variables with a secret where it has none.
+/// Returns a line of the variables with a secret where it has none.
 fn fill(line: &str) -> String {
     if line.ends_with('=') && !line.starts_with('#') { format!("{line}{}", random_word()) } else { line.to_owned() }
 }

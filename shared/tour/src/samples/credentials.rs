@@ -42,20 +42,20 @@ pub(super) async fn check(subject: &mut Subject, units: &[PathBuf]) {
     }
 }
 
-/// A unit with the lines that are comments in it.
+/// Returns a unit with the lines that are comments in it.
 fn with_credentials(unit: &str) -> String {
     ["LoadCredential=", "Environment="]
         .iter()
         .fold(unit.to_owned(), |text, setting| text.replace(&format!("\n#{setting}"), &format!("\n{setting}")))
 }
 
-/// The name of a credential that comes from the file of the same name.
+/// Returns the name of a credential that comes from the file of the same name.
 fn loaded(line: &str) -> Option<&str> {
     let (name, file) = line.strip_prefix("LoadCredential=")?.split_once(':')?;
     (file.strip_prefix("/etc/view-counter/") == Some(name)).then_some(name)
 }
 
-/// A variable's name and value.
+/// Returns a variable's name and value.
 fn variable(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("Environment=")?.split_once('=')
 }

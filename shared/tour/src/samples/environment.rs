@@ -1,4 +1,5 @@
-//! The environment files of the units: whether their daemons know every setting, and complain of nothing but what is left to the reader.
+//! The environment files of the units: whether their daemons know every setting, and complain of nothing but what is
+//! left to the reader.
 
 use tokio::process::Command;
 
@@ -29,7 +30,8 @@ pub(super) async fn check(subject: &mut Subject) {
     }
 }
 
-/// The names of all settings in a file. Those that are named with their defaults, in comments, have to exist as well.
+/// Returns the names of all settings in a file. Those that are named with their defaults, in comments, have to exist as
+/// well.
 fn settings(file: &str) -> Vec<String> {
     let name = |line: &str| {
         let line = line.strip_prefix('#').unwrap_or(line);

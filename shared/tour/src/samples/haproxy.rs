@@ -1,4 +1,5 @@
-//! HAProxy for real: two view-ingest servers and view-syncd behind the sample configuration, and one of the servers goes away.
+//! HAProxy for real: two view-ingest servers and view-syncd behind the sample configuration, and one of the servers
+//! goes away.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -67,7 +68,8 @@ pub(super) async fn check(subject: &mut Subject, stores: &Stores, role_url: &str
     }
 }
 
-/// Whether HAProxy accepts the sample, also with what stands there for a proxy in front, which has to be right when it is needed.
+/// Whether HAProxy accepts the sample, also with what stands there for a proxy in front, which has to be right when it
+/// is needed.
 async fn check_syntax(subject: &mut Subject) {
     let accepted = succeeds(Command::new(haproxy::program()).args(["-c", "-f"]).arg(repository::path(SAMPLE))).await;
     subject.report.holds("haproxy -c", accepted);
@@ -81,7 +83,7 @@ async fn check_syntax(subject: &mut Subject) {
     subject.report.holds("haproxy -c behind a proxy", accepted);
 }
 
-/// The sample with the lines for a proxy in front, and for IPv6.
+/// Returns the sample with the lines for a proxy in front, and for IPv6.
 fn behind_a_proxy(sample: &str) -> String {
     let uncommented = ["acl from_cdn", "http-request set-src"]
         .iter()

@@ -1,5 +1,5 @@
-//! What one address may do: one that floods, from which somebody views as well, and its neighbours. Each part has an address of its own, all
-//! of which are this machine's. Of IPv6 there is one.
+//! What one address may do: one that floods, from which somebody views as well, and its neighbours. Each part has an
+//! address of its own, all of which are this machine's. Of IPv6 there is one.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -13,7 +13,8 @@ const ROLES: &str = "deploy/docker/roles.sql";
 const RIGHTS: &str =
     "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = 'views'";
 
-/// Creates the role, and returns the URL with which it reaches the database. The daemons that start after this have no other.
+/// Creates the role, and returns the URL with which it reaches the database. The daemons that start after this have no
+/// other.
 pub(super) async fn check(subject: &mut Subject, stores: &Stores) -> String {
     subject.report.headline(ROLES);
     let roles = repository::text(ROLES);

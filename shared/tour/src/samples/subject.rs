@@ -20,7 +20,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// The samples of this repository, and the programs in a folder.
+    /// Returns the samples of this repository, and the programs in a folder.
     ///
     /// # Panics
     /// When there is no such folder.
@@ -29,7 +29,7 @@ impl Subject {
         Self { report: Report::new("samples"), binaries, folder: Scratch::new() }
     }
 
-    /// Whether a program's help names an environment variable.
+    /// Returns whether a program's help names an environment variable.
     ///
     /// # Errors
     /// That it does not.
@@ -41,7 +41,7 @@ impl Subject {
     }
 }
 
-/// The outcome of a check that holds or does not.
+/// Returns the outcome of a check that holds or does not.
 ///
 /// # Errors
 /// The reason, when it does not hold.

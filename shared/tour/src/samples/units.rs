@@ -47,7 +47,7 @@ fn copies(subject: &Subject) -> Vec<PathBuf> {
     units.map(copy).collect()
 }
 
-/// Whether a line is like `MemoryMax=512M`.
+/// Returns whether a line is like `MemoryMax=512M`.
 fn is_bound_of_memory(line: &str) -> bool {
     let number = line.strip_prefix("MemoryMax=").and_then(|value| value.strip_suffix(['M', 'G']));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))

@@ -1,4 +1,5 @@
-//! A client's socket under hyper: it tells the connection's phase timer what comes and goes, and closes without harm to the last answer.
+//! A client's socket under hyper: it tells the connection's phase timer what comes and goes, and closes without harm to
+//! the last answer.
 
 use std::{
     io,
@@ -17,9 +18,11 @@ use tokio::{
 use super::turns::Turns;
 use crate::http::phase_timer::PhaseTimer;
 
-/// From this size on, in bytes, a request takes turns whoever sends it: reading a head of 30 KB costs as much as many views. A hundred posts are less.
+/// From this size on, in bytes, a request takes turns whoever sends it: reading a head of 30 KB costs as much as many
+/// views. A hundred posts are less.
 const LARGE: usize = 6 * 1024;
-/// How much of what a client sends behind its last answer is thrown away, in bytes: a picture that was sent to the wrong address.
+/// How much of what a client sends behind its last answer is thrown away, in bytes: a picture that was sent to the
+/// wrong address.
 const MAX_REST: usize = 8 * 1024 * 1024;
 
 /// A stream that tells its timer when a request begins to arrive, and whether an answer is yet to be taken.
@@ -85,8 +88,9 @@ impl AsyncWrite for TimedStream {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    // A socket that is closed with unread bytes, or that gets some afterwards, is reset, and the client's system then throws away an answer
-    // that the client has not read yet. So only the writing side is closed, and what still comes is read until the client closes, too.
+    // A socket that is closed with unread bytes, or that gets some afterwards, is reset, and the client's system then
+    // throws away an answer that the client has not read yet. So only the writing side is closed, and what still comes
+    // is read until the client closes, too.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.rest.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;

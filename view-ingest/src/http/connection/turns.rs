@@ -1,8 +1,9 @@
 //! Turns of connections at being read: strangers, and whoever sends much, get only a share of each round of the worker.
 //!
-//! A view goes through several tasks of its worker (the connection, the recorder, the connection again), and each of them waits for a round of
-//! everything else that is ready. What a request is worth is known only when its head has been parsed, so a connection whose last request had no
-//! good token is a stranger's, and so many reads of such connections are all that there is in a round. The others wait in line.
+//! A view goes through several tasks of its worker (the connection, the recorder, the connection again), and each of
+//! them waits for a round of everything else that is ready. What a request is worth is known only when its head has
+//! been parsed, so a connection whose last request had no good token is a stranger's, and so many reads of such
+//! connections are all that there is in a round. The others wait in line.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +19,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-/// How many reads of strangers a round has. Of those that cost the most of a worker's time, this many take less than a millisecond.
+/// How many reads of strangers a round has. Of those that cost the most of a worker's time, this many take less than a
+/// millisecond.
 const READS_PER_ROUND: i64 = 16;
 
 /// No turn is waited for.

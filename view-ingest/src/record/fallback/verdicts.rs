@@ -22,7 +22,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// The count; nothing where it is not known.
+    /// Returns the count; nothing where it is not known.
     pub(super) fn views(&self) -> Option<i64> {
         self.known.as_ref().map(|(views, _)| *views)
     }
@@ -37,8 +37,8 @@ impl Verdict {
         }
     }
 
-    /// The verdict on a viewer's view. `new` are those of the new viewers of whom no view has had its verdict: one counts, and the others are
-    /// its repetitions.
+    /// Returns the verdict on a viewer's view. `new` are those of the new viewers of whom no view has had its verdict:
+    /// one counts, and the others are its repetitions.
     pub(super) fn status(&self, viewer: &ViewerId, new: &mut Vec<ViewerId>) -> Result<Status, Unavailable> {
         if self.known.as_ref().is_some_and(|(_, author)| author == viewer.as_str()) {
             return Ok(Status::Own);
@@ -83,7 +83,8 @@ impl Verdicts {
         self.missing.extend(inserted.missing);
     }
 
-    /// Notes what was seen of posts and of viewers whose views were not taken. A post that was looked for and is not there is missing.
+    /// Notes what was seen of posts and of viewers whose views were not taken. A post that was looked for and is not
+    /// there is missing.
     pub(super) fn see(&mut self, wanted: impl IntoIterator<Item = PostId>, mut seen: HashMap<PostId, PostSnapshot>) {
         for post in wanted {
             let Some(PostSnapshot { views, author, viewers }) = seen.remove(&post) else {
@@ -96,13 +97,13 @@ impl Verdicts {
         }
     }
 
-    /// The posts of which some views were not taken, with their viewers; without those that are locked.
+    /// Returns the posts of which some views were not taken, with their viewers; without those that are locked.
     pub(super) fn refused(&self) -> HashMap<PostId, Vec<ViewerId>> {
         let refused = self.posts.iter().filter(|(post, verdict)| !verdict.refused.is_empty() && !self.locked.contains(post));
         refused.map(|(post, verdict)| (*post, verdict.refused.iter().copied().collect())).collect()
     }
 
-    /// The posts that somebody has locked. They are not so from now on.
+    /// Returns the posts that somebody has locked. They are not so from now on.
     pub(super) fn take_locked(&mut self) -> HashSet<PostId> {
         std::mem::take(&mut self.locked)
     }
@@ -111,7 +112,7 @@ impl Verdicts {
         !self.locked.is_empty()
     }
 
-    /// Whether nothing more is to be said of a post for now.
+    /// Returns whether nothing more is to be said of a post for now.
     pub(super) fn is_decided(&self, post: &PostId) -> bool {
         !self.locked.contains(post)
     }
@@ -124,13 +125,13 @@ impl Verdicts {
         self.missing.contains(post)
     }
 
-    /// All posts of which views were stored, with the viewers.
+    /// Returns all posts of which views were stored, with the viewers.
     pub(super) fn stored(&self) -> impl Iterator<Item = (&PostId, &[ViewerId])> {
         self.posts.iter().map(|(post, verdict)| (post, verdict.new_viewers())).filter(|(_, new)| !new.is_empty())
     }
 }
 
-/// The places of a post's pairs among prepared ones.
+/// Returns the places of a post's pairs among prepared ones.
 pub(super) fn places_of(pairs: &[Pair], post: &PostId) -> std::ops::Range<usize> {
     let start = pairs.partition_point(|pair| pair.post < *post);
     start..pairs.partition_point(|pair| pair.post <= *post)

@@ -5,7 +5,8 @@ use views_core::failpoints;
 use super::{send_outbox, send_posts};
 use crate::record::{context::Context, group::Checked, pipeline::Pipeline};
 
-/// Dies on the way, or sends things in the wrong order, if either is wanted. Returns nothing where all is to be as it should.
+/// Dies on the way, or sends things in the wrong order, if either is wanted. Returns nothing where all is to be as it
+/// should.
 pub(super) async fn exchange(context: &Context, pipeline: &mut Pipeline, groups: &[Checked], pairs: usize) -> Option<bool> {
     if failpoints::is_broken(failpoints::SET_BEFORE_OUTBOX) {
         let sent = send_posts(context, pipeline, groups).await;

@@ -10,7 +10,7 @@ use views_redis::resp::{Replies, Reply};
 
 use super::Batch;
 
-/// A field as Redis keeps it: any bytes, but mostly an id or almost one.
+/// Returns a field as Redis keeps it: any bytes, but mostly an id or almost one.
 fn field() -> impl Strategy<Value = Vec<u8>> {
     let texts = prop_oneof![
         "[A-Za-z0-9_-]{1,3}",
@@ -63,7 +63,7 @@ fn read(reply: Vec<u8>) -> Batch {
     batch
 }
 
-/// A post id in the only spelling under which views are counted.
+/// Returns a post id in the only spelling under which views are counted.
 fn post(bytes: &[u8]) -> Option<PostId> {
     let text = std::str::from_utf8(bytes).ok()?;
     PostId::parse(text).ok().filter(|post| post.as_str() == text)

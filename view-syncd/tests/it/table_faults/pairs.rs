@@ -87,7 +87,8 @@ async fn a_trigger_that_raises_for_one_viewer_or_post_keeps_only_those_out() {
 
 #[tokio::test]
 async fn a_trigger_may_name_any_state_for_one_viewer() {
-    // Those of a missing right, a serialization failure, a cancelled statement, a missing feature, and a server that shuts down.
+    // Those of a missing right, a serialization failure, a cancelled statement, a missing feature, and a server that
+    // shuts down.
     for state in ["42501", "40001", "57014", "0A000", "57P01"] {
         let world = world(1..=5, &trigger("before insert on post_views", state, "new.user_id = 66")).await;
         let (_daemon, client) = daemon(&world).await;

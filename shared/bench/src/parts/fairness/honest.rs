@@ -28,7 +28,8 @@ pub(super) struct Seen {
     pub(super) good: f64,
 }
 
-/// Views one post after the other while neighbours are at work. `view` gives the place of the post and of the viewer of each view.
+/// Views one post after the other while neighbours are at work. `view` gives the place of the post and of the viewer of
+/// each view.
 pub(super) async fn honest(
     address: SocketAddr,
     setting: &Setting,
@@ -57,7 +58,7 @@ pub(super) async fn honest(
     Ok(Seen { times: Times::new(times), good })
 }
 
-/// A row of the table: the median, the 99th percentile, and what the neighbours had answered.
+/// Returns a row of the table: the median, the 99th percentile, and what the neighbours had answered.
 pub(super) fn row(what: &str, seen: &Seen) -> Vec<String> {
     let times = &seen.times;
     let numbers = [times.percentile(50.0), times.percentile(99.0), seen.good];

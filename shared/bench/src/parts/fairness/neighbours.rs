@@ -87,7 +87,7 @@ impl Neighbours {
         }
     }
 
-    /// How many answers were a 200, or how often a place was taken.
+    /// Returns how many answers were a 200, or how often a place was taken.
     pub(super) fn end(self) -> anyhow::Result<usize> {
         self.is_over.store(true, Relaxed);
         match self.thread.join() {

@@ -20,7 +20,7 @@ use crate::{
 /// How many connections view-ingest keeps, and how many neighbours want a place.
 const PLACES: usize = 200;
 
-/// Views of one known post, each over a connection of its own, alone and beside as many others as there are places.
+/// Returns views of one known post, each over a connection of its own, alone and beside as many others as there are places.
 pub(super) async fn run(
     setting: &Setting,
     postgres: &PostgresServer,
