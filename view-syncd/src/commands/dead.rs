@@ -1,6 +1,10 @@
 //! `view-syncd dead`: shows the pairs that could not be stored, offers them again, or removes them.
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{
+    io::Write,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -20,9 +24,14 @@ use crate::{
     owned_session::OwnedSession,
     reconcile::{
         reconciler::Reconciler,
-        retry_dead_letters::{Selection, drop_selected, retry_selected},
+        retry_dead_letters::{Retried, Selection, drop_selected, retry_selected},
     },
 };
+
+/// How long dead letters are retried again that locks were in the way of.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// The pause in between.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -60,7 +69,7 @@ pub async fn run(settings: SyncSettings, action: Action) -> anyhow::Result<ExitC
     match action {
         Action::List(filter) => list(&mut reconciler.session, &filter).await,
         Action::Retry(filter) => {
-            let retried = retry_selected(&mut reconciler, &selection(&filter)).await?;
+            let retried = retry_until_unlocked(&mut reconciler, &selection(&filter)).await?;
             print(&filter, &Result { stored: retried.stored, removed: retried.stored, left: retried.left })?;
             Ok(if retried.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -69,6 +78,20 @@ pub async fn run(settings: SyncSettings, action: Action) -> anyhow::Result<ExitC
             print(&filter, &Result { stored: 0, removed, left: 0 })?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Retries dead letters, and for a while those again that locks were in the way of: most are gone in a moment.
+async fn retry_until_unlocked(reconciler: &mut Reconciler, selection: &Selection) -> anyhow::Result<Retried> {
+    let started = Instant::now();
+    let mut stored = 0;
+    loop {
+        let retried = retry_selected(reconciler, selection).await?;
+        stored += retried.stored;
+        if retried.locked == 0 || started.elapsed() >= LOCK_PATIENCE {
+            return Ok(Retried { stored, ..retried });
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Retried {
     pub(crate) stored: usize,
     /// Those that stay.
     pub(crate) left: usize,
+    /// Those of them that stay only because locks were in the way.
+    pub(crate) locked: usize,
 }
 
 /// Retries some of the dead letters whose reason may have passed.
@@ -104,7 +106,9 @@ pub(crate) async fn retry_selected(reconciler: &mut Reconciler, selection: &Sele
         let Some(last) = page.last().map(|dead_letter| dead_letter.id) else { return Ok(total) };
         let selected = page.into_iter().filter(|dead_letter| selection.has(dead_letter)).collect();
         let retried = retry_page(reconciler, selected).await?;
-        total = Retried { stored: total.stored + retried.stored, left: total.left + retried.left };
+        total.stored += retried.stored;
+        total.left += retried.left;
+        total.locked += retried.locked;
         after = Some(last);
     }
 }
@@ -149,7 +153,12 @@ async fn retry_page(reconciler: &mut Reconciler, dead_letters: Vec<StoredDeadLet
     let known: HashMap<PostId, Option<i64>> = states.into_iter().map(|(post, state)| (post, state.persisted)).collect();
     let outcome = reconciler.shared.inserter.run(&pairs).await?;
     failpoints::at("offer::after_commit");
-    if outcome.refused.iter().any(|refused| refused.refusal.is_lock()) || !outcome.deferred.is_empty() {
+    let locked_pairs = outcome.refused.iter().filter(|refused| refused.refusal.is_lock());
+    let locked_pairs: HashSet<(PostId, ViewerId)> = locked_pairs.filter_map(|refused| pairs.ids(refused.place)).collect();
+    let is_locked =
+        |post: &PostId, viewer: &ViewerId| outcome.deferred.contains_key(post) || locked_pairs.contains(&(*post, *viewer));
+    let locked = offered.iter().filter(|(_, post, viewer)| is_locked(post, viewer)).count();
+    if locked > 0 {
         reconciler.shared.dead_letter_timer.start();
     }
     let refused: HashSet<(PostId, ViewerId)> = outcome.refused.iter().filter_map(|refused| pairs.ids(refused.place)).collect();
@@ -164,7 +173,7 @@ async fn retry_page(reconciler: &mut Reconciler, dead_letters: Vec<StoredDeadLet
     let stored: Vec<EntryId> = offered.iter().filter(|(_, post, viewer)| !stays(post, viewer)).map(|(id, ..)| *id).collect();
     dead_letters::delete(&mut reconciler.session, &stored).await?;
     reconciler.context().metrics.retried.inc_by(stored.len() as u64);
-    Ok(Retried { stored: stored.len(), left: dead_letters.len() - stored.len() })
+    Ok(Retried { stored: stored.len(), left: dead_letters.len() - stored.len(), locked })
 }
 
 /// Brings the counts into Redis of posts of which pairs were stored that had been acknowledged before.
