@@ -2,8 +2,7 @@
 
 pub(crate) mod app;
 mod get_counts;
-mod ids;
-mod json;
+mod input;
 mod messages;
 mod post_view;
 mod post_views_batch;

@@ -26,7 +26,9 @@ use crate::{
         context::Context,
         health::{self, Health},
         not_found::NotFoundPosts,
-        read_limit, request,
+        read_limit,
+        reporter::Reporter,
+        request,
         unverified::UnverifiedPosts,
     },
     worker::Worker,
@@ -71,10 +73,12 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         tracing::warn!("no --database-url: authors and unknown posts are told apart only by view-syncd, after the answer");
     }
     let notices = Arc::new(Notices::default());
+    let reporter = Arc::new(Reporter::default());
     let requirements = Requirements {
         allow_eviction: settings.redis.allow_eviction,
         database: database.clone(),
         keys: settings.redis.keys.clone(),
+        reporter: Arc::clone(&reporter),
         notices: Arc::clone(&notices),
         misconfigured: metrics.redis_misconfigured.clone(),
     };
@@ -111,6 +115,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             unverified: unverified.clone(),
             read_queries: Arc::clone(&read_queries),
             view_ttl: settings.redis.view_ttl,
+            reporter: Arc::clone(&reporter),
             health: Arc::clone(&health),
             metrics: metrics.clone(),
             worker_id,

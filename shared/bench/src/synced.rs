@@ -1,13 +1,15 @@
 //! A history that is over: every post viewed once, and every view in PostgreSQL. A million of them through HTTP and the
 //! outbox would take minutes, and what is measured is what comes after.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use views_core::{
     ids::PostId,
     keys::{Keys, field},
 };
 use views_redis::{
-    Connection,
+    Epoch, Session,
     resp::{Commands, Replies, Reply},
 };
 
@@ -22,6 +24,9 @@ const CHUNK: usize = 1_000;
 /// What both programs give a set and a hash of time to live, in seconds.
 const TTL: i64 = 86_400;
 
+/// How long Redis may take for a chunk.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Leaves behind what view-ingest and view-syncd leave behind when one viewer has viewed every post: in PostgreSQL a
 /// row of the ledger and a count, in Redis a set and a hash with both their times to live, and nothing in the outbox.
 pub(crate) async fn fill(stores: &Stores, population: &Population) -> anyhow::Result<()> {
@@ -30,14 +35,14 @@ pub(crate) async fn fill(stores: &Stores, population: &Population) -> anyhow::Re
     stores.sql.batch_execute(sql::COUNT_EVERYTHING_ONCE).await?;
     stores.sql.batch_execute(sql::ANALYZE).await?;
     stores.sql.batch_execute(sql::CHECKPOINT).await?;
-    let mut connection = Connection::open(&stores.redis).await?;
+    let mut session = Session::new(stores.redis.clone(), TIMEOUT, Epoch::default());
     let (keys, mut commands, mut replies) = (Keys::default(), Commands::default(), Replies::default());
     for posts in population.posts.chunks(CHUNK) {
         commands.clear();
         for post in posts {
             view(&mut commands, &keys, &PostId::parse(post)?, viewer);
         }
-        connection.exchange(&commands, &mut replies).await?;
+        session.exchange(&commands, &mut replies).await?;
         ensure!(replies.iter().all(|reply| matches!(reply, Reply::Integer(_))), "Redis did not take a post");
     }
     Ok(())

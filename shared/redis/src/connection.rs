@@ -1,96 +1,42 @@
-//! A connection that takes whole pipelines: one write, and reads until the last reply is there.
+//! Connections to the server that the client library is connected to.
 //!
-//! It follows the client library, which finds the server (with Sentinel, the primary), knows the passwords and the
-//! certificates, and decides when a server is to be given up. A connection that fails in any way is thrown away, so a
-//! reply can never be taken for another's.
+//! They follow the client library, which finds the server (with Sentinel, the primary), knows the passwords and the
+//! certificates, and decides when a server is to be given up.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use fred::{
     clients::Client,
     interfaces::ClientLike,
     types::config::{Config, Server, ServerConfig, TlsConnector},
 };
-use futures_util::FutureExt;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
-use crate::{
-    RedisError,
-    resp::{Commands, Replies, Reply},
-};
+use crate::RedisError;
 
 /// After how long without traffic the system asks whether the other end is still there, lest something between forgets
 /// the connection.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How much is read at once, in bytes: most batches' replies as a whole.
-const READ_SIZE: usize = 32 * 1024;
-
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// A connection to the server that the client library is connected to.
-pub struct Connection {
-    stream: Box<dyn Duplex>,
-}
+/// A connection, as a session reads and writes it.
+pub(crate) type Stream = Box<dyn Duplex>;
 
-impl Connection {
-    /// Opens a connection to the client library's server and logs in. The caller sets the deadline.
-    ///
-    /// # Errors
-    /// [`RedisError`].
-    pub async fn open(client: &Client) -> Result<Self, RedisError> {
-        let config = client.client_config();
-        let server = server_of(client, &config).ok_or(RedisError::NotConnected)?;
-        let mut connection = Self { stream: connect(&config, &server).await? };
-        connection.log_in(&config).await?;
-        Ok(connection)
-    }
-
-    async fn log_in(&mut self, config: &Config) -> Result<(), RedisError> {
-        let mut commands = Commands::default();
-        match (&config.username, &config.password) {
-            (Some(user), Some(password)) => drop(commands.command("AUTH", 2).text(user).text(password)),
-            (None, Some(password)) => drop(commands.command("AUTH", 1).text(password)),
-            (_, None) => {}
-        }
-        if let Some(database) = config.database.filter(|database| *database != 0) {
-            commands.command("SELECT", 1).number(i64::from(database));
-        }
-        let mut replies = Replies::default();
-        self.exchange(&commands, &mut replies).await?;
-        replies.iter().find_map(Reply::error).map_or(Ok(()), |error| Err(error.into()))
-    }
-
-    /// Returns whether the other end has not closed the connection, as far as this end has heard.
-    pub fn is_open(&mut self) -> bool {
-        // Nothing is ever sent unasked, so whatever there is to read is the end, or nonsense.
-        self.stream.read(&mut [0]).now_or_never().is_none()
-    }
-
-    /// Sends commands and waits for all replies. After an error, or when the future is dropped, the connection is of no
-    /// more use. The caller sets the deadline.
-    ///
-    /// # Errors
-    /// [`RedisError`]; a command that fails is no error here, but a reply.
-    pub async fn exchange(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
-        replies.clear();
-        self.stream.write_all(commands.bytes()).await?;
-        self.stream.flush().await?;
-        while !replies.parse(commands.len())? {
-            replies.bytes.reserve(READ_SIZE);
-            if self.stream.read_buf(&mut replies.bytes).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-        }
-        if replies.has_more_than_asked_for() { Err(RedisError::Unasked) } else { Ok(()) }
-    }
+/// Opens a connection to the client library's server, which is not logged in yet. The caller sets the deadline.
+///
+/// # Errors
+/// [`RedisError`].
+pub(crate) async fn open(client: &Client, config: &Config) -> Result<Stream, RedisError> {
+    let server = server_of(client, config).ok_or(RedisError::NotConnected)?;
+    connect(config, &server).await
 }
 
 /// Returns the server that the client library is connected to. It lists its connections by the ids that it has asked
@@ -109,7 +55,7 @@ fn host(server: &Server) -> &str {
     server.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&server.host)
 }
 
-async fn connect(config: &Config, server: &Server) -> Result<Box<dyn Duplex>, RedisError> {
+async fn connect(config: &Config, server: &Server) -> Result<Stream, RedisError> {
     let stream = TcpStream::connect((host(server), server.port)).await?;
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;

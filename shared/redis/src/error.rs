@@ -118,6 +118,9 @@ pub enum RedisError {
     /// The client library has no connection, so nobody knows where the server is.
     #[error("not connected")]
     NotConnected,
+    /// The circuit breaker is open, so nothing was tried.
+    #[error("the circuit breaker is open")]
+    BreakerOpen,
     /// The connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),

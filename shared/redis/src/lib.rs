@@ -2,7 +2,7 @@
 //! comes and goes.
 
 pub mod config;
-pub mod connection;
+mod connection;
 mod error;
 pub mod ownership;
 pub mod post_meta;
@@ -32,9 +32,8 @@ use fred::{
 };
 
 pub use self::{
-    connection::Connection,
     error::{Code, RedisError, ServerError},
-    session::{Epoch, Session},
+    session::{Breaker, Epoch, Pipeline, Session},
 };
 use crate::config::RedisSettings;
 

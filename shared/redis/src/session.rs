@@ -1,8 +1,9 @@
 //! A session: pipelines to the server that the client library is connected to, over a connection that is opened when it
-//! is needed and thrown away as soon as anything is wrong with it.
+//! is needed. A pipeline is one write, and reads until the last reply is there. As soon as anything is wrong with a
+//! connection it is thrown away, so a reply can never be taken for another's.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -10,24 +11,39 @@ use std::{
     time::Duration,
 };
 
-use fred::{clients::Client, interfaces::ClientLike};
+use fred::{clients::Client, interfaces::ClientLike, types::config::Config};
+use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    Code, Connection, RedisError,
+    Code, RedisError,
+    connection::{self, Stream},
     resp::{Commands, Replies, Reply},
 };
+
+/// How much is read at once, in bytes: most batches' replies as a whole.
+const READ_SIZE: usize = 32 * 1024;
 
 /// How often something has happened to the client library's connection. A connection of a session that was opened
 /// before may lead to another server than the library's.
 pub type Epoch = Arc<AtomicU64>;
 
+/// A circuit breaker before a session.
+pub trait Breaker: Send + Sync {
+    /// Returns whether exchanges may be tried.
+    fn is_closed(&self) -> bool;
+
+    /// Notes that an exchange has failed.
+    fn failed(self: Arc<Self>, error: &RedisError);
+}
+
 /// Pipelines, one after the other.
 pub struct Session {
     redis: Client,
     timeout: Duration,
-    has_breaker: bool,
+    breaker: Option<Arc<dyn Breaker>>,
     epoch: Epoch,
-    connection: Option<Connection>,
+    connection: Option<Stream>,
     /// The epoch in which the connection was opened.
     opened_in: u64,
     /// How many connections there have been.
@@ -36,17 +52,19 @@ pub struct Session {
 
 impl Session {
     /// Returns a session without a connection yet, whose exchanges take at most `timeout`.
+    ///
+    /// Without a [circuit breaker](Self::with_breaker), an exchange that fails has the client library connect anew, for
+    /// it may be connected to a server that is no longer the primary and would never notice. A primary that its
+    /// replicas have left, perhaps for another one, makes an exchange fail, too.
     #[must_use]
     pub fn new(redis: Client, timeout: Duration, epoch: Epoch) -> Self {
-        Self { redis, timeout, has_breaker: true, epoch, connection: None, opened_in: 0, number: 0 }
+        Self { redis, timeout, breaker: None, epoch, connection: None, opened_in: 0, number: 0 }
     }
 
-    /// For who has no circuit breaker that looks after the client library's connection: an exchange that fails has the
-    /// library connect anew, for it may be connected to a server that is no longer the primary and would never notice.
-    /// A primary that its replicas have left, perhaps for another one, makes an exchange fail, too.
+    /// Puts a circuit breaker before the session, which decides what follows a failure.
     #[must_use]
-    pub fn without_breaker(mut self) -> Self {
-        self.has_breaker = false;
+    pub fn with_breaker(mut self, breaker: Arc<dyn Breaker>) -> Self {
+        self.breaker = Some(breaker);
         self
     }
 
@@ -66,6 +84,9 @@ impl Session {
             replies.clear();
             return Ok(());
         }
+        if self.breaker.as_ref().is_some_and(|breaker| !breaker.is_closed()) {
+            return Err(RedisError::BreakerOpen);
+        }
         let sent = tokio::time::timeout(self.timeout, self.send(commands, replies)).await;
         let result = match sent {
             Ok(Ok(())) => match replies.iter().filter_map(Reply::error).find(|error| self.is_fatal(error.code)) {
@@ -77,14 +98,16 @@ impl Session {
         };
         if let Err(error) = &result {
             self.connection = None;
-            if !self.has_breaker && !matches!(error, RedisError::NotConnected) {
-                self.reconnect();
+            match &self.breaker {
+                Some(breaker) => Arc::clone(breaker).failed(error),
+                None if matches!(error, RedisError::NotConnected) => {}
+                None => self.reconnect(),
             }
         }
         result
     }
 
-    /// Returns the same, over the connection of that number or not at all.
+    /// Does the same, over the connection of that number or not at all.
     ///
     /// # Errors
     /// [`RedisError::OtherConnection`], and those of [`exchange`](Self::exchange).
@@ -104,12 +127,12 @@ impl Session {
     }
 
     fn is_fatal(&self, code: Code) -> bool {
-        code.is_not_primary() || (!self.has_breaker && code == Code::NoReplicas)
+        code.is_not_primary() || (self.breaker.is_none() && code == Code::NoReplicas)
     }
 
     fn is_current(&mut self) -> bool {
         let is_current = self.opened_in == self.epoch.load(SeqCst);
-        self.connection.as_mut().is_some_and(|connection| is_current && connection.is_open())
+        self.connection.as_mut().is_some_and(|connection| is_current && is_open(connection))
     }
 
     /// Whoever gives up waiting takes the connection along: only an exchange that was completed leaves it behind.
@@ -120,12 +143,78 @@ impl Session {
             _ => {
                 self.number += 1;
                 self.opened_in = self.epoch.load(SeqCst);
-                Connection::open(&self.redis).await?
+                let config = self.redis.client_config();
+                let mut connection = connection::open(&self.redis, &config).await?;
+                log_in(&mut connection, &config).await?;
+                connection
             }
         };
-        connection.exchange(commands, replies).await?;
+        transmit(&mut connection, commands, replies).await?;
         self.connection = Some(connection);
         Ok(())
+    }
+}
+
+async fn log_in(connection: &mut Stream, config: &Config) -> Result<(), RedisError> {
+    let mut commands = Commands::default();
+    match (&config.username, &config.password) {
+        (Some(user), Some(password)) => drop(commands.command("AUTH", 2).text(user).text(password)),
+        (None, Some(password)) => drop(commands.command("AUTH", 1).text(password)),
+        (_, None) => {}
+    }
+    if let Some(database) = config.database.filter(|database| *database != 0) {
+        commands.command("SELECT", 1).number(i64::from(database));
+    }
+    let mut replies = Replies::default();
+    transmit(connection, &commands, &mut replies).await?;
+    replies.iter().find_map(Reply::error).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Sends commands and waits for all replies. After an error, or when the future is dropped, the connection is of no more
+/// use.
+async fn transmit(connection: &mut Stream, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
+    replies.clear();
+    connection.write_all(commands.bytes()).await?;
+    connection.flush().await?;
+    while !replies.parse(commands.len())? {
+        replies.bytes.reserve(READ_SIZE);
+        if connection.read_buf(&mut replies.bytes).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+    if replies.has_more_than_asked_for() { Err(RedisError::Unasked) } else { Ok(()) }
+}
+
+/// Returns whether the other end has not closed the connection, as far as this end has heard.
+fn is_open(connection: &mut Stream) -> bool {
+    // Nothing is ever sent unasked, so whatever there is to read is the end, or nonsense.
+    connection.read(&mut [0]).now_or_never().is_none()
+}
+
+/// A session, and the memory that one pipeline leaves to the next.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The session.
+    pub session: Session,
+    /// What is to be sent.
+    pub commands: Commands,
+    /// What has come back.
+    pub replies: Replies,
+}
+
+impl Pipeline {
+    /// Returns an empty pipeline.
+    #[must_use]
+    pub fn new(session: Session) -> Self {
+        Self { session, commands: Commands::default(), replies: Replies::default() }
+    }
+
+    /// Sends the commands and waits for their replies.
+    ///
+    /// # Errors
+    /// Those of [`Session::exchange`].
+    pub async fn exchange(&mut self) -> Result<(), RedisError> {
+        self.session.exchange(&self.commands, &mut self.replies).await
     }
 }
 

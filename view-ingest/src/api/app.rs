@@ -14,7 +14,7 @@ use views_service::{
 };
 
 use crate::{
-    api::{ids::unavailable, messages, viewer_rate::ViewerRate},
+    api::{messages, viewer_rate::ViewerRate},
     cli::Limits,
     metrics::Metrics,
     record::{
@@ -76,14 +76,15 @@ impl App {
         })
     }
 
-    /// Turns away a viewer whose views could never be stored; the error is the answer to give.
-    pub(crate) async fn admit(&self, viewer: &ViewerId) -> Result<(), Answer> {
+    /// Asks who sends views, and turns away a viewer whose views could never be stored; the error is the answer to give.
+    pub(crate) async fn viewer(&self, authorization: Option<&[u8]>) -> Result<ViewerId, Answer> {
+        let Identity { viewer, .. } = self.identify(authorization)?;
         match &self.database {
-            Some(database) if ledger::refuses(database, viewer).await => {
+            Some(database) if ledger::refuses(database, &viewer).await => {
                 self.verifier.refuse(Reason::UnfitViewer);
                 Err(respond::unauthorized(messages::VIEWER_UNFIT, true))
             }
-            _ => Ok(()),
+            _ => Ok(viewer),
         }
     }
 
@@ -185,4 +186,9 @@ impl App {
         })?;
         Ok(answer)
     }
+}
+
+/// Returns the answer to what no store took, or told.
+pub(super) fn unavailable(_: Unavailable) -> Answer {
+    respond::unavailable(messages::UNAVAILABLE)
 }

@@ -1,35 +1,18 @@
 //! `POST /posts/view`: one view of one post.
 
-use std::borrow::Cow;
-
 use hyper::{Request, StatusCode};
-use serde::Deserialize;
 use views_core::ids::ViewerId;
 use views_service::respond::{self, Answer};
 
 use crate::{
-    api::{
-        app::App,
-        ids::{post_id, spelled},
-        json, messages,
-    },
+    api::{app::App, input, messages},
     http::body::Upload,
     record::request::Status,
 };
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    // An id without escapes is read where it stands.
-    #[serde(rename = "postId", borrow)]
-    post_id: Option<Cow<'a, str>>,
-}
-
-pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
-    let body = json::read(app, request).await?;
-    let Body { post_id: Some(id) } = json::parse(&body)? else {
-        return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_ID_MISSING));
-    };
-    let post = post_id(&id)?;
+/// Records a view and answers with its verdict.
+pub(super) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
+    let post = input::viewed_post(app, request).await?;
     let outcome = app.view_one(viewer, post).await?;
     let message = match outcome.status {
         Status::Counted | Status::Read => messages::COUNTED,
@@ -40,6 +23,6 @@ pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Uplo
     let mut number = itoa::Buffer::new();
     let views = number.format(outcome.views);
     // None of the parts has a character that JSON would escape.
-    let parts = [r#"{"message":""#, message, r#"","viewsCount":"#, views, r#","status":""#, spelled(outcome.status), r#""}"#];
+    let parts = [r#"{"message":""#, message, r#"","viewsCount":"#, views, r#","status":""#, outcome.status.as_str(), r#""}"#];
     Ok(respond::json(StatusCode::OK, parts.concat()))
 }

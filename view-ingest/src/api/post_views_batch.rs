@@ -1,18 +1,11 @@
 //! `POST /posts/views-batch`: one viewer's views of many posts, with a verdict on each.
 
-use std::borrow::Cow;
-
 use hyper::{Request, StatusCode};
-use serde::Deserialize;
 use views_core::ids::{PostId, ViewerId};
 use views_service::respond::{self, Answer};
 
 use crate::{
-    api::{
-        app::App,
-        ids::{post_ids, spelled},
-        json, messages,
-    },
+    api::{app::App, input, messages},
     http::body::Upload,
     record::request::{Outcome, Status},
 };
@@ -20,22 +13,9 @@ use crate::{
 /// What a post takes of an answer, about.
 const BYTES_PER_POST: usize = 128;
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(rename = "postIds", borrow)]
-    post_ids: Option<Vec<Text<'a>>>,
-}
-
-/// A text that is read where it stands, unless it has escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-pub(crate) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
-    let body = json::read(app, request).await?;
-    let Body { post_ids: Some(ids) } = json::parse(&body)? else {
-        return Err(respond::error(StatusCode::BAD_REQUEST, messages::POST_IDS_MISSING));
-    };
-    let posts = post_ids(ids.iter().map(|id| &*id.0), app.limits.max_batch)?;
+/// Records views and answers with their verdicts.
+pub(super) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
+    let posts = input::viewed_posts(app, request).await?;
     let outcomes = app.view(viewer, &posts).await?;
 
     Ok(respond::json(StatusCode::OK, written(&posts, &outcomes)))
@@ -61,7 +41,7 @@ fn written(posts: &[PostId], outcomes: &[Outcome]) -> String {
     body.push_str(r#"],"results":["#);
     comma = "";
     for (post, outcome) in posts.iter().zip(outcomes) {
-        let (status, views) = (spelled(outcome.status), number.format(outcome.views));
+        let (status, views) = (outcome.status.as_str(), number.format(outcome.views));
         for part in [comma, r#"{"postId":""#, post.as_str(), r#"","status":""#, status, r#"","viewsCount":"#, views, "}"] {
             body.push_str(part);
         }

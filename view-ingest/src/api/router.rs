@@ -1,7 +1,10 @@
 //! The routes of the public listener, on one screen.
 
-use hyper::{HeaderMap, Method, Request, StatusCode, header::AUTHORIZATION};
-use views_auth::Identity;
+use hyper::{
+    HeaderMap, Method, Request, StatusCode,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use views_core::ids::ViewerId;
 use views_service::{
     admin, request,
     respond::{self, Answer},
@@ -89,14 +92,12 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
     }
     match route {
         Route::View => {
-            let identity = identify(app, &request)?;
-            app.admit(&identity.viewer).await?;
-            post_view::post(app, identity.viewer, request).await
+            let viewer = viewer(app, &request).await?;
+            post_view::post(app, viewer, request).await
         }
         Route::Batch => {
-            let identity = identify(app, &request)?;
-            app.admit(&identity.viewer).await?;
-            post_views_batch::post(app, identity.viewer, request).await
+            let viewer = viewer(app, &request).await?;
+            post_views_batch::post(app, viewer, request).await
         }
         Route::Counts => {
             may_read(app, &request)?;
@@ -111,13 +112,22 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
     }
 }
 
-fn identify(app: &App, request: &Request<&mut Upload<'_>>) -> Result<Identity, Answer> {
-    let authorization = request.headers().get(AUTHORIZATION).map(hyper::header::HeaderValue::as_bytes);
-    app.identify(authorization).inspect(|_| request.body().timer().trust())
+async fn viewer(app: &App, request: &Request<&mut Upload<'_>>) -> Result<ViewerId, Answer> {
+    let viewer = app.viewer(authorization(request)).await?;
+    request.body().timer().trust();
+    Ok(viewer)
+}
+
+fn authorization<'r>(request: &'r Request<&mut Upload<'_>>) -> Option<&'r [u8]> {
+    request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes)
 }
 
 fn may_read(app: &App, request: &Request<&mut Upload<'_>>) -> Result<(), Answer> {
-    if app.limits.reads_require_token { identify(app, request).map(|_| ()) } else { Ok(()) }
+    if app.limits.reads_require_token {
+        app.identify(authorization(request))?;
+        request.body().timer().trust();
+    }
+    Ok(())
 }
 
 fn size(headers: &HeaderMap) -> usize {

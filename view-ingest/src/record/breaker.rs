@@ -26,11 +26,13 @@ use tokio::sync::{Notify, watch};
 use views_core::{keys::Keys, owner::Owner};
 use views_postgres::Database;
 use views_redis::{
-    Code, Connection, Epoch, ownership,
+    Breaker, Code, Epoch, RedisError, Session, ownership,
     requirements::{self, Notices, Report},
     resp::{Commands, Replies, Reply},
     scripts,
 };
+
+use crate::record::reporter::Reporter;
 
 /// The longest that a command of the hot path may take. One without an answer in this time has failed.
 pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -56,6 +58,8 @@ pub(crate) struct Requirements {
     pub(crate) database: Option<Arc<Database>>,
     /// The names of all keys.
     pub(crate) keys: Keys,
+    /// Logs what Redis did not do.
+    pub(crate) reporter: Arc<Reporter>,
     /// What has been said about it.
     pub(crate) notices: Arc<Notices>,
     /// Whether it is not as it is needed, for operators.
@@ -130,6 +134,18 @@ pub(crate) struct CircuitBreaker {
     inspected: watch::Sender<bool>,
 }
 
+impl Breaker for CircuitBreaker {
+    /// Returns whether Redis takes views, as far as anybody knows.
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) && self.redis.is_connected()
+    }
+
+    fn failed(self: Arc<Self>, error: &RedisError) {
+        self.requirements.reporter.report("Redis does not take a batch", error);
+        self.reconnect();
+    }
+}
+
 impl CircuitBreaker {
     pub(crate) fn new(redis: Client, requirements: Requirements) -> Self {
         Self {
@@ -142,11 +158,6 @@ impl CircuitBreaker {
             reconnected: Mutex::new(None),
             inspected: watch::Sender::new(false),
         }
-    }
-
-    /// Returns whether Redis takes views, as far as anybody knows.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed) && self.redis.is_connected()
     }
 
     /// Waits until it is known what Redis is, but no longer than for an answer.
@@ -215,10 +226,10 @@ impl CircuitBreaker {
     /// the proof takes is believed.
     pub(crate) async fn takes_writes(&self) -> bool {
         let prove = async {
-            let mut connection = Connection::open(&self.redis).await.ok()?;
+            let mut session = Session::new(self.redis.clone(), REDIS_TIMEOUT, Epoch::default());
             let (mut commands, mut replies) = (Commands::default(), Replies::default());
             scripts::prove_writable(&mut commands, &self.requirements.keys);
-            connection.exchange(&commands, &mut replies).await.ok()?;
+            session.exchange(&commands, &mut replies).await.ok()?;
             let refusal = replies.iter().find_map(Reply::error);
             Some(refusal.is_none_or(|error| error.code == Code::NoPermission))
         };

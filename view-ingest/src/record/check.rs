@@ -1,7 +1,7 @@
 //! The check, one pipeline for the whole batch: who is in the sets already, and what the meta hashes say.
 
 use views_redis::{
-    RedisError,
+    Pipeline, RedisError,
     post_meta::{self, Field, PostMeta},
     resp::{List, Reply},
 };
@@ -9,7 +9,6 @@ use views_redis::{
 use crate::record::{
     context::Context,
     group::{Checked, Grouped, Known, Membership},
-    pipeline::Pipeline,
 };
 
 const FIELDS: [Field; 5] = [Field::Author, Field::Persisted, Field::Recorded, Field::Acked, Field::Loaded];
@@ -20,7 +19,7 @@ pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<
     for group in &groups {
         ask(context, pipeline, group);
     }
-    if !pipeline.exchange(context).await {
+    if pipeline.exchange().await.is_err() {
         return (Vec::new(), groups);
     }
     let (mut checked, mut unavailable) = (Vec::with_capacity(groups.len()), Vec::new());
@@ -30,7 +29,7 @@ pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<
         match read(&mut group, members, replies.next()) {
             Ok(known) => checked.push(group.with(known)),
             Err(error) => {
-                context.health.report("Redis did not check a post", &format_args!("{error}, post {}", group.post));
+                context.reporter.report("Redis did not check a post", &format_args!("{error}, post {}", group.post));
                 unavailable.push(group);
             }
         }

@@ -15,7 +15,8 @@ use views_redis::scripts::Depth;
 use crate::{
     metrics::Metrics,
     record::{
-        breaker::CircuitBreaker, health::Health, not_found::NotFoundPosts, request::ReplyBatch, unverified::UnverifiedPosts,
+        breaker::CircuitBreaker, health::Health, not_found::NotFoundPosts, reporter::Reporter, request::ReplyBatch,
+        unverified::UnverifiedPosts,
     },
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) read_queries: Arc<Semaphore>,
     /// How long Redis keeps a post that nobody views.
     pub(crate) view_ttl: Ttl,
+    /// Logs what a store did not do, for all recorders together.
+    pub(crate) reporter: Arc<Reporter>,
     /// Which store takes the process's views.
     pub(crate) health: Arc<Health>,
     /// The process's numbers.

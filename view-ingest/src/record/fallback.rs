@@ -64,7 +64,7 @@ impl<'a> Fallback<'a> {
         for (post, new) in self.verdicts.stored().filter(|(post, _)| self.verdicts.is_decided(post)) {
             missed.add(*post, new);
         }
-        result.inspect_err(|error| self.context.health.report("neither Redis nor PostgreSQL takes views", error))
+        result.inspect_err(|error| self.context.reporter.report("neither Redis nor PostgreSQL takes views", error))
     }
 
     async fn try_store(&mut self) -> Result<(), DatabaseError> {
@@ -146,7 +146,7 @@ impl<'a> Fallback<'a> {
         wanted.retain(|post, _| posts.contains(post));
         let result = result.and(self.look(wanted).await);
         if let Err(error) = result {
-            self.context.health.report("PostgreSQL does not take the views of posts that others have locked", &error);
+            self.context.reporter.report("PostgreSQL does not take the views of posts that others have locked", &error);
         }
         for (post, new) in self.verdicts.stored().filter(|(post, _)| posts.contains(post)) {
             missed.add(*post, new);

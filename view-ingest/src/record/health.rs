@@ -1,7 +1,6 @@
 //! Which store takes views, as `/readyz`, the log and a gauge tell it.
 
 use std::{
-    fmt::Display,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -13,6 +12,7 @@ use futures_util::future::join_all;
 use prometheus_client::metrics::gauge::Gauge;
 use views_core::ticks;
 use views_postgres::{Database, DatabaseError};
+use views_redis::Breaker;
 use views_service::readiness::Readiness;
 
 use crate::{
@@ -31,9 +31,6 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// after the stores. To open one takes several times as long as a look-up.
 const OPEN_CONNECTIONS: usize = READ_QUERIES + 2;
 
-/// Reports that follow the last one within this time are logged for those who look closely only.
-const REPORT_INTERVAL_MS: u64 = 1_000;
-
 /// The stores of one process.
 pub(crate) struct Health {
     breakers: Vec<Arc<CircuitBreaker>>,
@@ -46,8 +43,6 @@ pub(crate) struct Health {
     /// When both stores last refused views, in milliseconds since the start; zero where one has taken some since, or
     /// has proven that it would. Nothing is known of either at the start.
     refused_ms: AtomicU64,
-    /// When a report was last logged, in milliseconds since the start.
-    reported_ms: AtomicU64,
 }
 
 impl Health {
@@ -59,7 +54,6 @@ impl Health {
             in_fallback: AtomicUsize::new(0),
             started: Instant::now(),
             refused_ms: AtomicU64::new(1),
-            reported_ms: AtomicU64::new(0),
         }
     }
 
@@ -113,19 +107,6 @@ impl Health {
             if self.in_fallback.fetch_sub(1, Relaxed) == 1 {
                 tracing::info!(store = "redis", "Redis takes the views again");
             }
-        }
-    }
-
-    /// Logs what a store did not do. An outage makes every batch fail, many times a second, so only one report in a
-    /// while is a warning.
-    pub(super) fn report(&self, what: &str, error: &dyn Display) {
-        let now_ms = self.now_ms();
-        let last_ms = self.reported_ms.load(Relaxed);
-        if last_ms == 0 || now_ms.saturating_sub(last_ms) >= REPORT_INTERVAL_MS {
-            self.reported_ms.store(now_ms.max(1), Relaxed);
-            tracing::warn!(%error, "{what}");
-        } else {
-            tracing::debug!(%error, "{what}");
         }
     }
 

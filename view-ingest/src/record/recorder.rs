@@ -2,14 +2,18 @@
 //!
 //! Each worker has one. While a batch is with Redis, the next one gathers: what has come by then is one pipeline.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
 use views_core::{failpoints, ids::PostId, ticks};
 use views_postgres::Database;
-use views_redis::scripts::Depth;
+use views_redis::{Breaker, Pipeline, Session, scripts::Depth};
 
 use crate::record::{
+    breaker::REDIS_TIMEOUT,
     check,
     context::Context,
     fallback::Fallback,
@@ -19,7 +23,6 @@ use crate::record::{
     mode::{Cause, Mode},
     parked::{Parked, ParkedItems},
     pending::{Item, Items, Lookup, LookupResult, PendingRequests},
-    pipeline::Pipeline,
     read_limit::ReadPermit,
     request::{Request, RequestReceiver},
     verdict, write,
@@ -64,8 +67,10 @@ struct Batch {
 /// Runs until nobody can send requests any more.
 pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
     let (lookups, mut finished) = Lookups::new(context.clone());
+    let breaker = Arc::clone(&context.breaker);
+    let session = Session::new(context.redis.clone(), REDIS_TIMEOUT, breaker.epoch()).with_breaker(breaker);
     let mut recorder = Recorder {
-        pipeline: Pipeline::new(&context),
+        pipeline: Pipeline::new(session),
         pending: PendingRequests::new(context.worker_id, context.mailboxes.clone()),
         lookups,
         parked: ParkedItems::default(),

@@ -68,6 +68,19 @@ pub(crate) enum Status {
     Read,
 }
 
+impl Status {
+    /// Returns the status as the API spells it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counted => "counted",
+            Self::Duplicate => "duplicate",
+            Self::Own => "own",
+            Self::NotFound => "not_found",
+            Self::Read => "read",
+        }
+    }
+}
+
 /// The verdict on a view, and the post's count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outcome {

@@ -13,7 +13,7 @@ mod partial_write;
 use smallvec::SmallVec;
 use views_core::{failpoints, ids::PostId, keys::field};
 use views_redis::{
-    Code, RedisError,
+    Code, Pipeline, RedisError,
     post_meta::live,
     resp::{Commands, Reply},
     scripts,
@@ -22,7 +22,6 @@ use views_redis::{
 use crate::record::{
     context::Context,
     group::{Checked, Count, Grouped, Known, Written},
-    pipeline::Pipeline,
 };
 
 /// Pairs in one outbox entry at most, so that whoever reads the outbox can bound what it reads at once.
@@ -97,7 +96,7 @@ pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<
             }
             Err(error) => {
                 if let Some(error) = error {
-                    context.health.report("Redis did not record a post", &format_args!("{error}, post {}", group.post));
+                    context.reporter.report("Redis did not record a post", &format_args!("{error}, post {}", group.post));
                 }
                 refused.push(group.with(()));
             }
@@ -136,7 +135,7 @@ async fn correct_raced(context: &Context, pipeline: &mut Pipeline, raced: &[Race
     if !pipeline.commands.is_empty() {
         failpoints::at("raced::before");
         // The views are recorded either way. Should this be lost, the live count is too high until they are drained.
-        pipeline.exchange(context).await;
+        let _ = pipeline.exchange().await;
     }
 }
 
@@ -160,13 +159,13 @@ async fn send_outbox(context: &Context, pipeline: &mut Pipeline, groups: &[Check
     }
     pipeline.commands.clear();
     queue_outbox(&mut pipeline.commands, context.keys.outbox(), groups, pairs);
-    if !pipeline.exchange(context).await {
+    if pipeline.exchange().await.is_err() {
         return false;
     }
     let refusal = pipeline.replies.iter().find(|reply| !matches!(reply, Reply::Text(_)));
     if let Some(reply) = refusal {
         let error = reply.error().map_or(RedisError::UnexpectedReply, RedisError::from);
-        context.health.report("Redis did not record a batch", &error);
+        context.reporter.report("Redis did not record a batch", &error);
         // A primary that its replicas have left, perhaps for another one.
         if error.code() == Some(Code::NoReplicas) {
             context.breaker.find_primary();
@@ -189,7 +188,7 @@ fn queue_outbox(commands: &mut Commands, outbox: &str, groups: &[Checked], pairs
 async fn send_posts(context: &Context, pipeline: &mut Pipeline, groups: &[Checked]) -> bool {
     pipeline.commands.clear();
     queue_posts(context, &mut pipeline.commands, groups);
-    pipeline.exchange(context).await
+    pipeline.exchange().await.is_ok()
 }
 
 fn queue_posts(context: &Context, commands: &mut Commands, groups: &[Checked]) {

@@ -1,7 +1,7 @@
 use fred::interfaces::{HashesInterface, KeysInterface};
 use views_core::ids::PostId;
 use views_redis::{
-    Connection,
+    Epoch, Session,
     resp::{Commands, Replies, Reply},
     scripts::{self, Settled, Settlement},
 };
@@ -10,6 +10,11 @@ use crate::support::World;
 
 fn post() -> PostId {
     PostId::parse("7").unwrap()
+}
+
+/// A session of a test's own.
+fn session(world: &World) -> Session {
+    Session::new(world.redis.clone(), std::time::Duration::from_secs(5), Epoch::default())
 }
 
 /// Acknowledges pairs of the post that are in the entries from `first` to `last`, and gives what Redis replies.
@@ -36,7 +41,7 @@ async fn settle_once(
     let settlement = Settlement { post: post(), first: first.to_owned(), last: last.to_owned(), pairs, views, before, seen };
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     scripts::settle(&mut commands, &world.keys, &[settlement], is_final);
-    Connection::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
+    session(world).exchange(&commands, &mut replies).await.unwrap();
     let Some(Reply::List(all)) = replies.iter().next() else { panic!("{replies:?}") };
     all.iter().next().and_then(scripts::settled).unwrap()
 }
@@ -109,7 +114,7 @@ async fn pairs_that_are_refused_are_not_taken_for_such_that_are_recorded_twice_l
     set_meta(&world, &[("author", "50"), ("recorded", "5"), ("persisted", "0")]).await;
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     scripts::raced(&mut commands, &world.keys, &post(), "9-0", 1);
-    Connection::open(&world.redis).await.unwrap().exchange(&commands, &mut replies).await.unwrap();
+    session(&world).exchange(&commands, &mut replies).await.unwrap();
     // Two of three are stored. The fourth is in a later entry, and once more in the one behind it.
     assert_eq!(settle_after(&world, "5-1", "5-3", 3, 0, 2, false).await, Settled::Done);
     assert_eq!((world.meta("7").await, world.live("7").await), ([2, 4, 3], 3));

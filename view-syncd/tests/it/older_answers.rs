@@ -10,7 +10,7 @@ use views_core::{
     ttl::Ttl,
 };
 use views_redis::{
-    Connection,
+    Epoch, Session,
     resp::{Commands, Replies, Reply},
     scripts::{self, Adjustment, Depth, Settled, Settlement},
 };
@@ -31,6 +31,11 @@ fn known(views: i64, viewers: &[&str]) -> KnownPost {
     KnownPost { author: "50".to_owned(), views, viewers: viewers.iter().map(|viewer| (*viewer).to_owned()).collect() }
 }
 
+/// A session of a test's own.
+fn session(world: &World) -> Session {
+    Session::new(world.redis.clone(), std::time::Duration::from_secs(5), Epoch::default())
+}
+
 /// Brings the post up to date after views past Redis, where Redis still has the count `seen`.
 async fn refresh(world: &World, known: &KnownPost, seen: &str, missed: &[&str]) -> bool {
     scripts::refresh(&world.redis, &world.keys, &post(), known, Some(seen), &viewers(missed), TTL).await.unwrap()
@@ -46,7 +51,7 @@ fn authors(known: &str, author: &str) -> Option<[String; 2]> {
 
 async fn replies(world: &World, commands: &Commands) -> Replies {
     let mut replies = Replies::default();
-    Connection::open(&world.redis).await.unwrap().exchange(commands, &mut replies).await.unwrap();
+    session(world).exchange(commands, &mut replies).await.unwrap();
     replies
 }
 

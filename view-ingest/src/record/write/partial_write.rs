@@ -1,9 +1,10 @@
 //! Writing cut short, and writing done wrong: only for proofs (see [`views_core::failpoints`]).
 
 use views_core::failpoints;
+use views_redis::{Pipeline, Session};
 
 use super::{send_outbox, send_posts};
-use crate::record::{context::Context, group::Checked, pipeline::Pipeline};
+use crate::record::{breaker::REDIS_TIMEOUT, context::Context, group::Checked};
 
 /// Dies on the way, or sends things in the wrong order, if either is wanted. Returns nothing where all is to be as it
 /// should.
@@ -12,7 +13,15 @@ pub(super) async fn exchange(context: &Context, pipeline: &mut Pipeline, groups:
         let sent = send_posts(context, pipeline, groups).await;
         failpoints::at("record::between");
         // The replies of the sets are what is read, so the outbox has a pipeline of its own.
-        return Some(sent && send_outbox(context, &mut Pipeline::new(context), groups, pairs).await);
+        return Some(
+            sent && send_outbox(
+                context,
+                &mut Pipeline::new(Session::new(context.redis.clone(), REDIS_TIMEOUT, context.breaker.epoch())),
+                groups,
+                pairs,
+            )
+            .await,
+        );
     }
     if failpoints::hit("record::between") {
         send_outbox(context, pipeline, groups, pairs).await;
@@ -28,7 +37,7 @@ pub(super) async fn exchange(context: &Context, pipeline: &mut Pipeline, groups:
                 pipeline.commands.command("SADD", 2).parts(&context.keys.views_parts(&group.post)).text(viewer.as_str());
             }
         }
-        pipeline.exchange(context).await;
+        let _ = pipeline.exchange().await;
         failpoints::abort("record::before_count");
     }
     None

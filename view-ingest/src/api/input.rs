@@ -1,0 +1,147 @@
+//! What clients send: the posts that they name, in a body or in a query. The error of all of these is the answer to give.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hyper::{
+    Request, StatusCode,
+    header::{ACCEPT_ENCODING, HeaderValue},
+};
+use serde::Deserialize;
+use smallvec::SmallVec;
+use views_core::ids::{MAX_POST_ID, PostId};
+use views_service::respond::{self, Answer};
+
+use crate::{
+    api::{app::App, messages},
+    http::body::{self, BodyError, Upload},
+};
+
+/// What an id takes of a query at most, in bytes: every byte encoded, and a parameter of its own.
+const BYTES_PER_ID: usize = 3 * MAX_POST_ID + "&ids=".len();
+/// How many parameters a query may have beside one for each id.
+const OTHER_PARAMETERS: usize = 16;
+
+#[derive(Deserialize)]
+struct One<'a> {
+    #[serde(rename = "postId", borrow)]
+    post_id: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Many<'a> {
+    #[serde(rename = "postIds", borrow)]
+    post_ids: Option<Vec<Text<'a>>>,
+}
+
+/// A text that is read where it stands, unless it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Returns the post that a body names.
+pub(super) async fn viewed_post(app: &App, request: Request<&mut Upload<'_>>) -> Result<PostId, Answer> {
+    let body = read(app, request).await?;
+    let One { post_id: Some(id) } = parse(&body)? else { return Err(bad_request(messages::POST_ID_MISSING)) };
+    post_id(&id.0)
+}
+
+/// Returns the posts that a body names.
+pub(super) async fn viewed_posts(app: &App, request: Request<&mut Upload<'_>>) -> Result<Vec<PostId>, Answer> {
+    let body = read(app, request).await?;
+    let Many { post_ids: Some(ids) } = parse(&body)? else { return Err(bad_request(messages::POST_IDS_MISSING)) };
+    post_ids(ids.iter().map(|id| &*id.0), app.limits.max_batch)
+}
+
+/// Returns how many posts a query names at most.
+pub(super) fn weight(query: &str, limit: usize) -> Result<usize, Answer> {
+    if query.len() > limit * BYTES_PER_ID {
+        return Err(too_many_ids(limit));
+    }
+    // Each id has one of these before it, however the list is written, but for the first one.
+    let ids = 1 + query.bytes().filter(|byte| b",&%".contains(byte)).count();
+    Ok(ids.min(limit))
+}
+
+/// Reads the posts of a query, and no more of it than so many can need.
+pub(super) fn queried_posts(query: &str, limit: usize) -> Result<Vec<PostId>, Answer> {
+    let mut lists: SmallVec<[Cow<'_, str>; 1]> = SmallVec::new();
+    for (number, (name, list)) in form_urlencoded::parse(query.as_bytes()).enumerate() {
+        if number >= limit + OTHER_PARAMETERS {
+            return Err(too_many_ids(limit));
+        }
+        if name == "ids" {
+            lists.push(list);
+        }
+    }
+    if lists.is_empty() {
+        return Err(bad_request(messages::POST_IDS_MISSING));
+    }
+    // A list of no ids would split into one empty id.
+    let texts = lists.iter().filter(|list| !list.is_empty()).flat_map(|list| list.split(','));
+    let texts: Vec<&str> = texts.take(limit + 1).collect();
+    post_ids(texts.into_iter(), limit)
+}
+
+/// Returns the post of an id.
+pub(super) fn post_id(text: &str) -> Result<PostId, Answer> {
+    PostId::parse(text).map_err(|_| bad_request(messages::POST_ID_BAD))
+}
+
+/// Returns the posts of a list of ids: at least one, at most `limit`, each kept once, in the order of their first
+/// appearance.
+fn post_ids<'a>(texts: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> Result<Vec<PostId>, Answer> {
+    match texts.len() {
+        0 => return Err(bad_request(messages::BATCH_EMPTY)),
+        number if number > limit => return Err(too_many_ids(limit)),
+        _ => {}
+    }
+    let mut seen = HashSet::with_capacity_and_hasher(texts.len(), RandomState::default());
+    let mut posts = Vec::with_capacity(texts.len());
+    for text in texts {
+        let post = post_id(text)?;
+        if seen.insert(post) {
+            posts.push(post);
+        }
+    }
+    Ok(posts)
+}
+
+fn too_many_ids(limit: usize) -> Answer {
+    bad_request(&format!("{}{limit}", messages::BATCH_LONG))
+}
+
+fn bad_request(message: &str) -> Answer {
+    respond::error(StatusCode::BAD_REQUEST, message)
+}
+
+async fn read(app: &App, request: Request<&mut Upload<'_>>) -> Result<Bytes, Answer> {
+    body::read_json(request, app.limits.body_timeout).await.map_err(refusal)
+}
+
+fn refusal(error: BodyError) -> Answer {
+    // What is left of the body is not read, so the connection is of no more use.
+    let last = |status, message| respond::closing(respond::error(status, message));
+    match error {
+        BodyError::NotJson => respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::CONTENT_TYPE),
+        BodyError::Encoded => {
+            let mut answer = respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::ENCODING);
+            // What would be taken instead (RFC 9110, section 12.5.3).
+            answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            answer
+        }
+        BodyError::TooLarge => last(StatusCode::PAYLOAD_TOO_LARGE, messages::TOO_LARGE),
+        BodyError::Lost => last(StatusCode::BAD_REQUEST, messages::BODY_BROKEN),
+        BodyError::TooSlow => last(StatusCode::REQUEST_TIMEOUT, messages::TOO_SLOW),
+    }
+}
+
+/// Reads a JSON object of the form `T`. A missing field is for the caller to notice: it has its own message.
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Answer> {
+    let bad = || bad_request(messages::BAD_JSON);
+    // The library would read an array's elements as a struct's fields.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(bad());
+    }
+    serde_json::from_slice(body).map_err(|_| bad())
+}
