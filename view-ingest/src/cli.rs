@@ -5,8 +5,8 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser};
 use views_auth::{Verifier, config::KeyArgs};
 use views_core::{
-    command_line,
-    settings::{Problems, Setting, parse, parse_args},
+    command_line::{self, parse_args},
+    settings::{Problems, Setting, parse},
 };
 use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};
 use views_redis::config::{RedisArgs, RedisSettings};

@@ -5,8 +5,8 @@ use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser, Subcommand};
 use views_auth::{Verifier, config::KeyArgs};
 use views_core::{
-    command_line,
-    settings::{Problems, Setting, parse_args},
+    command_line::{self, parse_args},
+    settings::{Problems, Setting},
     ttl::Ttl,
 };
 use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};

@@ -3,7 +3,7 @@
 use std::{env, ffi::OsString, process::ExitCode};
 
 use clap::{
-    Command, Error,
+    Command, Error, FromArgMatches,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -16,9 +16,17 @@ const SECRETS: [(&str, &str); 2] = [("--jwt-secret", "JWT_SECRET"), ("--redis-pa
 /// Flags whose values may hold a password.
 const URLS: [(&str, &str); 2] = [("--database-url", "DATABASE_URL"), ("--redis-url", "REDIS_URL")];
 
+/// Parses the command line and the environment.
+///
+/// # Errors
+/// The exit status to end with, after the help text (0) or the complaint (64) has been printed.
+pub fn parse_args<A: FromArgMatches>(command: &Command, args: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
+    let matches = command.clone().try_get_matches_from(args);
+    matches.and_then(|matches| A::from_arg_matches(&matches)).map_err(|error| tell(command, error))
+}
+
 /// Prints the help text, or what is wrong with the command line or the environment. Returns the exit status to end with.
-#[must_use]
-pub fn tell(command: &Command, error: Error) -> ExitCode {
+fn tell(command: &Command, error: Error) -> ExitCode {
     if !error.use_stderr() {
         // Nothing is left to do when standard output is closed.
         let _ = error.print();
