@@ -212,7 +212,7 @@ mod tests {
         let settings = resolve(&["--jwt-secret", testkit::tokens::SECRET]).map_err(|problems| problems.all().join("\n")).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:3001");
         assert_eq!(settings.admin_listen.to_string(), "127.0.0.1:3003");
-        assert_eq!(settings.redis.view_ttl.seconds(), 86_400);
+        assert_eq!(settings.redis.keys.ttl().seconds(), 86_400);
         assert_eq!(settings.limits.max_batch, 100);
         assert!(settings.limits.viewer_rate.is_none());
         assert!(settings.database.is_none());

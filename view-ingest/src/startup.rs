@@ -114,7 +114,6 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             not_found: not_found.clone(),
             unverified: unverified.clone(),
             read_queries: Arc::clone(&read_queries),
-            view_ttl: settings.redis.view_ttl,
             reporter: Arc::clone(&reporter),
             health: Arc::clone(&health),
             metrics: metrics.clone(),

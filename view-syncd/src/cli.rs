@@ -7,7 +7,6 @@ use views_auth::{Verifier, config::KeyArgs};
 use views_core::{
     command_line::{self, parse_args},
     settings::{Problems, Setting},
-    ttl::Ttl,
 };
 use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSettings};
 use views_redis::config::{RedisArgs, RedisSettings};
@@ -114,8 +113,6 @@ pub struct WorkSettings {
     pub linger: Duration,
     /// How many pairs are gathered at most, but for the rest of a page.
     pub batch_size: usize,
-    /// How long Redis keeps a post that nobody views.
-    pub view_ttl: Ttl,
 }
 
 /// All settings, checked.
@@ -164,7 +161,7 @@ impl Args {
         let batch_size = p.number(&self.batch_size, 1..=500_000);
         let command = self.resolve_command(p);
         let redis = self.redis.resolve(p);
-        let work = WorkSettings { linger, batch_size, view_ttl: redis.view_ttl };
+        let work = WorkSettings { linger, batch_size };
         let before = p.all().len();
         let database = self.postgres.resolve(STATEMENT_TIMEOUT, p);
         if database.is_none() && p.all().len() == before {
@@ -249,7 +246,7 @@ mod tests {
         ] {
             let args = [args, vec!["--database-url", DATABASE]].concat();
             let (_, common) = resolve(&args).unwrap().into_parts();
-            assert_eq!(common.sync.work.view_ttl.seconds(), seconds, "{args:?}");
+            assert_eq!(common.sync.redis.keys.ttl().seconds(), seconds, "{args:?}");
         }
     }
 

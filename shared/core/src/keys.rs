@@ -2,9 +2,9 @@
 //!
 //! All of them begin with the prefix of the installation, so that several installations can share one Redis database.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::ids::PostId;
+use crate::{ids::PostId, ttl::Ttl};
 
 /// What a key is that [`Keys::scan_pattern`] has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,9 @@ pub mod field {
 const PREFIX: &str = "post:";
 const SUFFIX: &str = ":views";
 
+/// How long keys live where no setting says otherwise, as in tests.
+const DEFAULT_TTL: Ttl = Ttl::new(Duration::from_secs(24 * 3600));
+
 /// The longest prefix.
 const LONGEST_PREFIX: usize = 64;
 
@@ -58,7 +61,10 @@ pub struct InvalidPrefix;
 
 /// The names of one installation. Clones share their memory, and no view costs an allocation for its keys.
 #[derive(Clone)]
-pub struct Keys(Arc<Names>);
+pub struct Keys {
+    names: Arc<Names>,
+    ttl: Ttl,
+}
 
 struct Names {
     prefix: String,
@@ -82,7 +88,7 @@ impl Default for Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Keys").field(&self.0.prefix).finish()
+        f.debug_tuple("Keys").field(&self.names.prefix).finish()
     }
 }
 
@@ -102,7 +108,7 @@ impl Keys {
 
     fn of(prefix: &str) -> Self {
         let behind = |name: &str| format!("{prefix}{name}");
-        Self(Arc::new(Names {
+        let names = Arc::new(Names {
             prefix: prefix.to_owned(),
             views: behind(PREFIX),
             meta: behind("{post:"),
@@ -111,44 +117,57 @@ impl Keys {
             updates: behind("views:updates"),
             owner: behind("views:owner"),
             scan_pattern: behind("*post:*:views*"),
-        }))
+        });
+        Self { names, ttl: DEFAULT_TTL }
     }
 
     /// Returns what all of them begin with.
     #[must_use]
     pub fn prefix(&self) -> &str {
-        &self.0.prefix
+        &self.names.prefix
+    }
+
+    /// Returns the same names, where Redis keeps a post that nobody views for so long.
+    #[must_use]
+    pub fn with_ttl(self, ttl: Ttl) -> Self {
+        Self { ttl, ..self }
+    }
+
+    /// Returns how long Redis keeps the keys of a post that nobody views.
+    #[must_use]
+    pub fn ttl(&self) -> Ttl {
+        self.ttl
     }
 
     /// Returns the stream of what has been recorded in Redis and is not yet in PostgreSQL: post id and viewer id in turn.
     #[must_use]
     pub fn outbox(&self) -> &str {
-        &self.0.outbox
+        &self.names.outbox
     }
 
     /// Returns the stream of pairs that PostgreSQL can never take, with the reason.
     #[must_use]
     pub fn dead(&self) -> &str {
-        &self.0.dead
+        &self.names.dead
     }
 
     /// The Pub/Sub channel of counts that a sync has changed.
     #[must_use]
     pub fn updates(&self) -> &str {
-        &self.0.updates
+        &self.names.updates
     }
 
     /// Returns the text that says which ledger all these keys belong to.
     #[must_use]
     pub fn owner(&self) -> &str {
-        &self.0.owner
+        &self.names.owner
     }
 
     /// Returns the `SCAN` pattern of all viewer sets and meta hashes, and of some keys that are neither:
     /// [`Self::scanned`] tells them apart.
     #[must_use]
     pub fn scan_pattern(&self) -> &str {
-        &self.0.scan_pattern
+        &self.names.scan_pattern
     }
 
     /// Returns the set of a post's viewers.
@@ -160,7 +179,7 @@ impl Keys {
     /// Returns the pieces of [`Self::views`], for whoever writes them one after the other.
     #[must_use]
     pub fn views_parts<'a>(&'a self, post: &'a PostId) -> [&'a str; 3] {
-        [&self.0.views, post.as_str(), SUFFIX]
+        [&self.names.views, post.as_str(), SUFFIX]
     }
 
     /// The hash with a post's author and counts. Without a prefix, its hash tag is the whole key of the set, so both
@@ -173,7 +192,7 @@ impl Keys {
     /// Returns the pieces of [`Self::meta`], for whoever writes them one after the other.
     #[must_use]
     pub fn meta_parts<'a>(&'a self, post: &'a PostId) -> [&'a str; 3] {
-        [&self.0.meta, post.as_str(), ":views}:meta"]
+        [&self.names.meta, post.as_str(), ":views}:meta"]
     }
 
     /// Returns the post id inside the key of a viewer set, if the key is one and the id is spelled canonically.

@@ -73,8 +73,6 @@ pub struct RedisSettings {
     pub config: Config,
     /// The names of this installation's keys.
     pub keys: Keys,
-    /// How long it keeps a post that nobody views.
-    pub view_ttl: Ttl,
     /// Whether a Redis that may evict the outbox is good enough.
     pub allow_eviction: bool,
 }
@@ -115,7 +113,7 @@ impl RedisArgs {
         let keys = problems.optional(self.redis_prefix.as_ref(), Keys::with_prefix).unwrap_or_default();
         let view_ttl = Ttl::new(problems.duration(&self.view_ttl, Ttl::LEAST));
         let allow_eviction = problems.switch(&self.allow_eviction);
-        RedisSettings { config, keys, view_ttl, allow_eviction }
+        RedisSettings { config, keys: keys.with_ttl(view_ttl), allow_eviction }
     }
 
     fn parts(&self, problems: &mut Problems) -> Config {

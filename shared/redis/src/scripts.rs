@@ -14,7 +14,6 @@ use views_core::{
     ids::{PostId, ViewerId},
     keys::{Keys, field},
     post::KnownPost,
-    ttl::Ttl,
 };
 
 use crate::resp::{Commands, Reply};
@@ -44,20 +43,13 @@ pub enum Depth {
 ///
 /// # Errors
 /// Redis's error.
-pub async fn hydrate(
-    redis: &Client,
-    keys: &Keys,
-    post: &PostId,
-    known: &KnownPost,
-    depth: Depth,
-    ttl: Ttl,
-) -> Result<bool, Error> {
+pub async fn hydrate(redis: &Client, keys: &Keys, post: &PostId, known: &KnownPost, depth: Depth) -> Result<bool, Error> {
     let mode = match depth {
         Depth::Read => "read",
         Depth::View => "view",
     };
     let args = [known.author.as_str().into(), known.views.into(), mode.into(), "".into()];
-    Ok(put(redis, keys, post, args, &[], &known.viewers, ttl).await? != LEFT)
+    Ok(put(redis, keys, post, args, &[], &known.viewers).await? != LEFT)
 }
 
 /// Brings a post up to date of which PostgreSQL has taken the views of `viewers` past Redis. `seen` is the count that
@@ -73,10 +65,9 @@ pub async fn refresh(
     known: &KnownPost,
     seen: Option<&str>,
     viewers: &[ViewerId],
-    ttl: Ttl,
 ) -> Result<bool, Error> {
     let args = [known.author.as_str().into(), known.views.into(), "refresh".into(), seen.unwrap_or_default().into()];
-    Ok(put(redis, keys, post, args, viewers, &known.viewers, ttl).await? == HYDRATED)
+    Ok(put(redis, keys, post, args, viewers, &known.viewers).await? == HYDRATED)
 }
 
 /// Returns the count that Redis has of a post, in its own words.
@@ -95,10 +86,9 @@ async fn put(
     first: [Value; 4],
     past: &[ViewerId],
     viewers: &[String],
-    ttl: Ttl,
 ) -> Result<i64, Error> {
     let mut args: Vec<Value> = Vec::with_capacity(1 + first.len() + past.len() + viewers.len());
-    args.push(ttl.seconds().into());
+    args.push(keys.ttl().seconds().into());
     args.extend(first);
     args.extend(past.iter().map(|viewer| Value::from(viewer.as_str())));
     args.extend(viewers.iter().map(|viewer| Value::from(viewer.as_str())));
@@ -206,12 +196,12 @@ impl Adjustment {
 
 /// Writes the command that brings posts into order. The reply has for each of them 1 when it was done, 0 when Redis
 /// knows more by now, or an error.
-pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment], ttl: Ttl) {
+pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment]) {
     commands.command("EVAL", 3 + 10 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
     for Adjustment { post, .. } in adjustments {
         commands.parts(&keys.meta_parts(post)).parts(&keys.views_parts(post));
     }
-    commands.number(ttl.seconds());
+    commands.number(keys.ttl().seconds());
     for adjustment in adjustments {
         let Adjustment { known, views, is_quiet, author, recorded, acked, .. } = adjustment;
         for number in [known, views] {

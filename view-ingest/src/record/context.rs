@@ -7,7 +7,6 @@ use tokio::sync::{Semaphore, mpsc};
 use views_core::{
     ids::{PostId, ViewerId},
     keys::Keys,
-    ttl::Ttl,
 };
 use views_postgres::{Database, ledger};
 use views_redis::scripts::Depth;
@@ -37,8 +36,6 @@ pub(crate) struct Context {
     pub(crate) unverified: UnverifiedPosts,
     /// The share that reads have of the connections to PostgreSQL, for all recorders together.
     pub(crate) read_queries: Arc<Semaphore>,
-    /// How long Redis keeps a post that nobody views.
-    pub(crate) view_ttl: Ttl,
     /// Logs what a store did not do, for all recorders together.
     pub(crate) reporter: Arc<Reporter>,
     /// Which store takes the process's views.

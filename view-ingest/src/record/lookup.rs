@@ -226,10 +226,10 @@ async fn put(
     count: CountInRedis,
     known: &KnownPost,
 ) -> Found {
-    let (redis, keys, post, ttl) = (&context.redis, &context.keys, &wanted.post, context.view_ttl);
+    let (redis, keys, post) = (&context.redis, &context.keys, &wanted.post);
     failpoints::at(if wanted.missed.is_none() { "hydrate::before" } else { "refresh::before" });
     let result = match &wanted.missed {
-        None => scripts::hydrate(redis, keys, post, known, depth, ttl).await,
+        None => scripts::hydrate(redis, keys, post, known, depth).await,
         Some(missed) => refresh(context, database, post, &missed.viewers, count, known).await.map(|()| true),
     };
     failpoints::at(if wanted.missed.is_none() { "hydrate::after" } else { "refresh::after" });
@@ -253,10 +253,10 @@ async fn refresh(
     count: CountInRedis,
     known: &KnownPost,
 ) -> Result<(), Error> {
-    let (redis, keys, ttl) = (&context.redis, &context.keys, context.view_ttl);
+    let (redis, keys) = (&context.redis, &context.keys);
     let (mut count, mut known) = (count?, Cow::Borrowed(known));
     for _ in 0..REFRESH_TRIES {
-        if scripts::refresh(redis, keys, post, &known, count.as_deref(), viewers, ttl).await? {
+        if scripts::refresh(redis, keys, post, &known, count.as_deref(), viewers).await? {
             return Ok(());
         }
         count = scripts::persisted(redis, keys, post).await?;

@@ -193,7 +193,7 @@ async fn send_posts(context: &Context, pipeline: &mut Pipeline, groups: &[Checke
 
 fn queue_posts(context: &Context, commands: &mut Commands, groups: &[Checked]) {
     let mut buffer = itoa::Buffer::new();
-    let ttl = buffer.format(context.view_ttl.seconds());
+    let ttl = buffer.format(context.keys.ttl().seconds());
     for group in groups {
         let (views, meta) = (context.keys.views_parts(&group.post), context.keys.meta_parts(&group.post));
         let new = group.new_count();

@@ -28,7 +28,7 @@ pub(crate) async fn adjust(
     let mut failed = HashSet::new();
     for chunk in adjustments.chunks(SCRIPT_POSTS) {
         commands.clear();
-        scripts::adjust(&mut commands, &session.context.keys, chunk, session.context.settings.view_ttl);
+        scripts::adjust(&mut commands, &session.context.keys, chunk);
         session.exchange_owned(&commands, &mut replies).await?;
         failpoints::at("adjust::after");
         let reply = replies.iter().next();

@@ -22,8 +22,7 @@ const FEW_VIEWERS: i64 = 1_000;
 pub(crate) async fn hydrate(context: &Context, posts: &[PostId]) -> Result<(), Failure> {
     for chunk in posts.chunks(LOOK_UP_POSTS) {
         let known = ledger::look_up(&context.database, chunk, FEW_VIEWERS).await?;
-        let ttl = context.settings.view_ttl;
-        let hydrate = |(post, known)| scripts::hydrate(&context.redis, &context.keys, post, known, Depth::View, ttl);
+        let hydrate = |(post, known)| scripts::hydrate(&context.redis, &context.keys, post, known, Depth::View);
         let hydrations = known.iter().map(hydrate);
         for (result, post) in join_all(hydrations).await.into_iter().zip(known.keys()) {
             match result.map_err(RedisError::from) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fred::interfaces::{HashesInterface, KeysInterface, SetsInterface};
 use views_core::{
     ids::{PostId, ViewerId},
+    keys::Keys,
     post::KnownPost,
     ttl::Ttl,
 };
@@ -31,6 +32,11 @@ fn known(views: i64, viewers: &[&str]) -> KnownPost {
     KnownPost { author: "50".to_owned(), views, viewers: viewers.iter().map(|viewer| (*viewer).to_owned()).collect() }
 }
 
+/// The keys with a time to live that no default is.
+fn keys(world: &World) -> Keys {
+    world.keys.clone().with_ttl(TTL)
+}
+
 /// A session of a test's own.
 fn session(world: &World) -> Session {
     Session::new(world.redis.clone(), std::time::Duration::from_secs(5), Epoch::default())
@@ -38,7 +44,7 @@ fn session(world: &World) -> Session {
 
 /// Brings the post up to date after views past Redis, where Redis still has the count `seen`.
 async fn refresh(world: &World, known: &KnownPost, seen: &str, missed: &[&str]) -> bool {
-    scripts::refresh(&world.redis, &world.keys, &post(), known, Some(seen), &viewers(missed), TTL).await.unwrap()
+    scripts::refresh(&world.redis, &keys(world), &post(), known, Some(seen), &viewers(missed)).await.unwrap()
 }
 
 async fn set_meta(world: &World, fields: &[(&str, &str)]) {
@@ -57,7 +63,7 @@ async fn replies(world: &World, commands: &Commands) -> Replies {
 
 async fn adjust(world: &World, adjustment: Adjustment) -> i64 {
     let mut commands = Commands::default();
-    scripts::adjust(&mut commands, &world.keys, &[adjustment], TTL);
+    scripts::adjust(&mut commands, &keys(world), &[adjustment]);
     let replies = replies(world, &commands).await;
     let Some(Reply::List(all)) = replies.iter().next() else { panic!("{replies:?}") };
     all.iter().next().and_then(Reply::number).unwrap()
@@ -126,7 +132,7 @@ async fn whom_the_ledger_brings_along_is_counted_with_those_who_are_named() {
 async fn who_was_stored_before_the_post_was_looked_up_anew_counts_once() {
     let world = World::new().await;
     // Redis has forgotten everything, and somebody has looked the post up since: the count has everybody in it.
-    scripts::hydrate(&world.redis, &world.keys, &post(), &known(2_000, &[]), Depth::View, TTL).await.unwrap();
+    scripts::hydrate(&world.redis, &keys(&world), &post(), &known(2_000, &[]), Depth::View).await.unwrap();
     assert!(refresh(&world, &known(2_000, &[]), "2000", &["21", "22"]).await);
     assert_eq!((world.live("7").await, world.meta("7").await), (2_000, [2_000, 2, 2]));
     // Whom one process cannot name any more is in the count.
@@ -137,7 +143,7 @@ async fn who_was_stored_before_the_post_was_looked_up_anew_counts_once() {
 #[tokio::test]
 async fn a_post_that_is_viewed_past_redis_and_unknown_to_it_gets_everything() {
     let world = World::new().await;
-    let done = scripts::refresh(&world.redis, &world.keys, &post(), &known(2, &["21", "22"]), None, &viewers(&["21"]), TTL).await;
+    let done = scripts::refresh(&world.redis, &keys(&world), &post(), &known(2, &["21", "22"]), None, &viewers(&["21"])).await;
     assert!(done.unwrap());
     assert_eq!(world.meta("7").await, [2, 2, 2]);
     assert_eq!(world.author("7").await.as_deref(), Some("50"));
@@ -198,12 +204,12 @@ async fn an_older_look_up_neither_lowers_nor_raises_what_is_known() {
     let world = World::new().await;
     three_wait(&world).await;
     for views in [8, 0, 4, 100] {
-        scripts::hydrate(&world.redis, &world.keys, &post(), &known(views, &["1", "2"]), Depth::Read, TTL).await.unwrap();
+        scripts::hydrate(&world.redis, &keys(&world), &post(), &known(views, &["1", "2"]), Depth::Read).await.unwrap();
         assert_eq!(world.meta("7").await, [5, 3, 0], "a reader brings nobody");
     }
     for views in [8, 0, 4, 100] {
         // The two are among the five.
-        scripts::hydrate(&world.redis, &world.keys, &post(), &known(views, &["1", "2"]), Depth::View, TTL).await.unwrap();
+        scripts::hydrate(&world.redis, &keys(&world), &post(), &known(views, &["1", "2"]), Depth::View).await.unwrap();
         assert_eq!(world.meta("7").await, [5, 5, 2]);
     }
     for views in [0, 4, 8] {
@@ -222,7 +228,7 @@ async fn a_reader_puts_nothing_beside_what_is_no_set() {
     let world = World::new().await;
     let key = world.keys.views(&post());
     let () = world.redis.set(&key, "somebody else's", None, None, false).await.unwrap();
-    let read = scripts::hydrate(&world.redis, &world.keys, &post(), &known(8, &[]), Depth::Read, TTL).await.unwrap();
+    let read = scripts::hydrate(&world.redis, &keys(&world), &post(), &known(8, &[]), Depth::Read).await.unwrap();
     assert!(!read, "it is left to a view's look-up");
     assert_eq!(world.redis.exists::<i64, _>(world.keys.meta(&post())).await.unwrap(), 0);
 }
