@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn the_leeway_is_whole_seconds_up_to_an_hour() {
-        let complaints = |leeway: &str| complaints(&["--jwt-secret", "n0t guessed by anybody, we hope", "--jwt-leeway", leeway]);
+        let complaints =
+            |leeway: &str| complaints(&["--jwt-secret", "n0t guessed by anybody, as far as we know", "--jwt-leeway", leeway]);
         for good in ["0", "0s", "1s", "1000ms", "1h"] {
             assert_eq!(complaints(good), Vec::<String>::new(), "{good}");
         }

@@ -20,6 +20,8 @@ use crate::{
 
 /// What an id takes of a query at most, in bytes: every byte encoded, and a parameter of its own.
 const BYTES_PER_ID: usize = 3 * MAX_POST_ID + "&ids=".len();
+/// What everything else may take of it, in bytes.
+const OTHER_BYTES: usize = 4 * 1024;
 /// How many parameters a query may have beside one for each id.
 const OTHER_PARAMETERS: usize = 16;
 
@@ -55,7 +57,7 @@ pub(super) async fn viewed_posts(app: &App, request: Request<&mut Upload<'_>>) -
 
 /// Returns how many posts a query names at most.
 pub(super) fn weight(query: &str, limit: usize) -> Result<usize, Answer> {
-    if query.len() > limit * BYTES_PER_ID {
+    if query.len() > limit * BYTES_PER_ID + OTHER_BYTES {
         return Err(too_many_ids(limit));
     }
     // Each id has one of these before it, however the list is written, but for the first one.
