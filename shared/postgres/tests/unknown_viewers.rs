@@ -127,7 +127,7 @@ async fn they_are_found_with_one_query_and_without_the_right_to_it_by_halves() {
             let post = id(id_type, post);
             assert_eq!(ledger_count(&world.client, &post).await, world.posts.views_count(&world.client, &post).await);
         }
-        let statements = (world.statements("strangers"), world.statements("insert"));
+        let statements = (world.statements("unknown_viewers"), world.statements("insert"));
         if may_read_users {
             assert_eq!(statements, (1, 2), "{id_type:?}");
         } else {
