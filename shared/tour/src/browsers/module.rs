@@ -1,0 +1,51 @@
+//! The module for pages, in a page.
+
+use serde_json::json;
+
+use super::stage::Stage;
+
+const SITE: &str = "app.site.test";
+/// How often a page looks whether something has come, and for how long.
+const WAIT_FOR: &str = "
+    const until = async (holds) => {
+      for (const end = performance.now() + 15000; performance.now() < end && !holds();) {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    };
+    const text = (id) => document.getElementById(id).textContent;";
+
+pub(super) async fn check(stage: &mut Stage) {
+    stage.report.headline("The module sees what is seen");
+    stage.open(SITE, "/posts").await;
+    let token = stage.stores.token("mia");
+    stage.browser.run(&format!("start('{token}');")).await;
+    let script = format!("{WAIT_FOR} await until(() => text('short') && text('tall')); return [text('short'), text('tall')];");
+    stage.check_script("a short post and one that is taller than the screen", &json!(["1", "1"]), &script).await;
+    stage.check_count("what is below the screen is not counted", "below", 0).await;
+    let script = format!("scrollTo(0, 10000); {WAIT_FOR} await until(() => text('below')); return text('below');");
+    stage.check_script("until it is scrolled to", &json!("1"), &script).await;
+    stage
+        .check_script("who has seen it", &json!({ "below": true, "hidden": false }), "return views.viewed(['below', 'hidden']);")
+        .await;
+    while_closing(stage).await;
+    with_a_cookie(stage).await;
+}
+
+async fn while_closing(stage: &mut Stage) {
+    let script = format!(
+        "const views = createViews({{ url: VIEWS, token: '{}', flushMs: 1e9 }});
+        ['module-closing-1', 'module-closing-2'].forEach(views.seen);",
+        stage.stores.token("mia")
+    );
+    stage.browser.run_and_close(&stage.url(SITE, "/"), &script).await;
+    for post in ["module-closing-1", "module-closing-2"] {
+        stage.check_count(&format!("{post} is counted when the page is closed"), post, 1).await;
+    }
+}
+
+async fn with_a_cookie(stage: &mut Stage) {
+    stage.set_cookie("mia").await;
+    let script = "createViews({ url: VIEWS, cookies: true, flushMs: 1e9 }).seen('module-cookie');";
+    stage.browser.run_and_close(&stage.url(SITE, "/"), script).await;
+    stage.check_count("the same with a cookie", "module-cookie", 1).await;
+}
