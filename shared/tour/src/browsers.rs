@@ -3,6 +3,7 @@
 
 mod cases;
 mod chromium;
+mod demo;
 mod forged;
 mod module;
 mod pages;
@@ -26,5 +27,6 @@ pub(crate) async fn run(options: &Options) -> u8 {
     cases::check(&mut stage).await;
     module::check(&mut stage).await;
     forged::check(&mut stage).await;
+    demo::check(&mut stage).await;
     stage.end().await
 }

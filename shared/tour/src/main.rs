@@ -3,6 +3,7 @@
 
 mod browsers;
 mod daemons;
+mod demo_page;
 mod hostile;
 mod journey;
 mod report;

@@ -26,8 +26,8 @@ const POSTS: [&str; 16] = [
 /// Creates the posts.
 pub(super) async fn create_posts(stores: &Stores) {
     let statements = format!(
-        "CREATE TABLE posts (id text PRIMARY KEY, author_id text, views_count bigint NOT NULL DEFAULT 0);
-        INSERT INTO posts (id, author_id) SELECT unnest('{{{}}}'::text[]), 'somebody-else'",
+        "CREATE TABLE posts (id text PRIMARY KEY, author_id text, title text, views_count bigint NOT NULL DEFAULT 0);
+        INSERT INTO posts (id, author_id, title) SELECT id, 'somebody-else', id FROM unnest('{{{}}}'::text[]) AS id",
         POSTS.join(",")
     );
     stores.database.client().await.batch_execute(&statements).await.expect("the posts can be created");

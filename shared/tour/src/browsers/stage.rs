@@ -10,6 +10,7 @@ use testkit::within;
 use super::chromium::Chromium;
 use super::pages;
 use crate::daemons::{self, ANY_PORT, Ingest, migrate, program};
+use crate::demo_page;
 use crate::report::Report;
 use crate::site::{Port, Site};
 use crate::stores::Stores;
@@ -28,6 +29,7 @@ pub(super) struct Stage {
     pub(super) stores: Stores,
     ingest: Ingest,
     site: Site,
+    pub(super) demo: Site,
 }
 
 impl Stage {
@@ -35,17 +37,20 @@ impl Stage {
     pub(super) async fn start(binaries: &Path) -> Self {
         let report = Report::in_full("browsers");
         report.headline("Starting private stores, view-ingest, a web site and Chromium");
-        let (stores, browser, port) = tokio::join!(Stores::start(), Chromium::start(), Port::take(ANY_PORT));
+        let (stores, browser) = tokio::join!(Stores::start(), Chromium::start());
+        let (port, demo) = tokio::join!(Port::take(ANY_PORT), Port::take(ANY_PORT));
         pages::create_posts(&stores).await;
         let environment = stores.environment(&stores.database.url());
         migrate(binaries, &environment).await.unwrap_or_else(|reason| panic!("view-syncd migrate: {reason}"));
         let ingest = program(binaries, "view-ingest", &environment)
             .args(["--cors-origin", &origin("app.site.test", port.address().port())])
+            .args(["--cors-origin", &demo_page::origins(demo.address())])
             .args(["--jwt-cookie", COOKIE, "--viewer-rate", VIEWER_RATE]);
         let ingest = Ingest::start(ingest, ANY_PORT, ANY_PORT).await;
         let views = origin("views.site.test", ingest.public.port());
         let site = port.show(move |path| pages::of(path, &views));
-        Self { report, browser, stores, ingest, site }
+        let demo = demo_page::show(demo, &stores, ingest.public).await;
+        Self { report, browser, stores, ingest, site, demo }
     }
 
     /// Returns the address of a page by the name of its site. All sites show the same pages, but only `app.site.test`
