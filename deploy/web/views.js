@@ -1,58 +1,55 @@
-// Tells view-ingest which posts were seen: half of one, or of the screen where it is taller, for a second.
-// views.d.ts describes the options.
-const MAX_BATCH = 100, SECOND = 1000, MAX_WAIT = 60 * SECOND;
-// Of a tall post only a small part is ever visible: one of these is just below.
-const THRESHOLDS = [0, ...Array.from({ length: 18 }, (_, step) => 0.5 ** (1 + step / 2))];
+// Tells view-ingest which posts were seen: half of one, or of the screen, for a second. See views.d.ts.
+const SECOND = 1000, MINUTE = 60 * SECOND;
 
 export function createViews({ url, token, cookies, flushMs = 3 * SECOND, onCounts, onError }) {
   const posts = new Map(), known = new Set(), queue = [];
-  let limit = MAX_BATCH, failures = 0, busy, timer, held;
+  let limit = 100, failures = 0, busy, timer, held;
   // What a callback throws is not ours.
   const tell = (callback, value, more) => setTimeout(() => callback?.(value, more));
 
-  // A refused token is asked for again.
+  const bearer = () => held ??= (async () => typeof token === 'function' ? token() : token)()
+    .catch((error) => { held = null; throw error; });
+
+  // Asks again for a refused token.
   async function call(path, authorized, init) {
-    for (let renewed; ;) {
-      const headers = {}, signal = AbortSignal.timeout(MAX_WAIT), credentials = cookies ? 'include' : 'omit';
-      if (authorized) held ??= typeof token === 'function' ? await token() : token;
-      if (authorized && held) headers.authorization = `Bearer ${held}`;
+    for (let renewed; ; renewed = authorized, authorized = true) {
+      const headers = {}, used = authorized && bearer(), value = await used;
+      if (value) headers.authorization = `Bearer ${value}`;
+      const signal = AbortSignal.timeout(MINUTE), credentials = cookies ? 'include' : 'omit';
       const answer = await fetch(url.replace(/\/+$/, '') + path, { ...init, headers, credentials, signal });
-      if (answer.status !== 401 || !token || renewed) return answer;
-      if (authorized) [renewed, held] = [true];
-      authorized = true;
+      const { ok, status } = answer, pause = SECOND * answer.headers.get('retry-after');
+      if (ok) return answer.json();
+      if (status !== 401 || !token || renewed) throw Object.assign(new Error(`views: ${status}`), { status, pause });
+      if (held === used) held = null;
     }
   }
 
   // Puts back what was not taken, and returns how long to wait.
   async function send(ids) {
-    let status, pause, error;
     try {
-      // Plain text, which needs no preflight where the token is a cookie.
+      // Plain text: with a cookie, it needs no preflight.
       const body = JSON.stringify({ postIds: ids });
-      const answer = await call('/posts/views-batch', true, { method: 'POST', keepalive: true, body });
-      [status, pause] = [answer.status, SECOND * answer.headers.get('retry-after')];
-      if (!answer.ok) throw new Error(`views: ${status}`);
-      const { results } = await answer.json();
+      const { results } = await call('/posts/views-batch', true, { method: 'POST', keepalive: true, body });
       tell(onCounts, Object.fromEntries(results.map((one) => [one.postId, one.viewsCount])));
-      [limit, failures] = [MAX_BATCH, 0];
-      return 0;
-    } catch (caught) {
-      error = caught;
+      return failures = 0;
+    } catch (error) {
+      tell(onError, error, []);
+      queue.unshift(...ids);
+      if (error?.status === 400 && ids.length > 1) {
+        // It may take fewer at once.
+        limit = ids.length >> 1;
+        return 0;
+      }
+      const wait = Math.min(MINUTE, SECOND * 2 ** failures++) * (1 + Math.random()) / 2;
+      return Math.max(wait, Math.min(error?.pause || 0, 1e9));
     }
-    // One id is wrong, or these are too many: halves tell which.
-    const isUnfit = status === 400 || status === 413, lost = isUnfit && ids.length === 1;
-    tell(onError, error, lost ? ids : []);
-    if (!lost) queue.unshift(...ids);
-    if (isUnfit) limit = Math.ceil(ids.length / 2);
-    if (isUnfit) return 0;
-    return Math.max(Math.min(MAX_WAIT, SECOND * 2 ** failures++) * (1 + Math.random()) / 2, pause || 0);
   }
 
   const schedule = (wait) => queue.length && (timer ??= setTimeout(flush, wait));
 
   async function flush() {
     clearTimeout(timer);
-    timer = undefined;
+    timer = null;
     if (busy) return;
     busy = true;
     let wait = 0;
@@ -61,7 +58,7 @@ export function createViews({ url, token, cookies, flushMs = 3 * SECOND, onCount
     schedule(wait);
   }
 
-  // The page may be closed at any moment now. What browsers do not keep alive (64 KiB) comes back.
+  // The page may be closed now. What browsers do not keep alive (64 KiB) comes back.
   function leave() {
     for (const all = queue.splice(0); all.length;) send(all.splice(0, limit)).then(schedule);
   }
@@ -70,8 +67,11 @@ export function createViews({ url, token, cookies, flushMs = 3 * SECOND, onCount
     id += '';
     if (known.has(id)) return;
     known.add(id);
+    if (!/^[\w-]{1,64}$/.test(id)) return tell(onError, new Error(`no id: ${id}`), [id]);
     queue.push(id);
     schedule(flushMs);
+    // A page that is closed cannot wait for it.
+    bearer().catch(() => {});
   }
 
   function wind(post, element) {
@@ -83,14 +83,16 @@ export function createViews({ url, token, cookies, flushMs = 3 * SECOND, onCount
   }
 
   const observer = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting, boundingClientRect: all, intersectionRect: part, rootBounds } of entries) {
+    for (const { target, boundingClientRect: all, intersectionRect: part, rootBounds } of entries) {
       const post = posts.get(target), screen = rootBounds ?? { width: innerWidth, height: innerHeight };
       if (!post) continue;
       const most = Math.min(all.width, screen.width) * Math.min(all.height, screen.height);
-      post.visible = isIntersecting && part.width * part.height >= most * 0.499;
+      // Of what is empty still, nothing is visible.
+      post.visible = part.width * part.height >= Math.max(1, most * 0.499);
       wind(post, target);
     }
-  }, { threshold: THRESHOLDS });
+    // Of a tall post only a small part is ever visible: one of these is just below.
+  }, { threshold: [...Array(19)].map((_, step) => step && 0.5 ** ((step + 1) / 2)) });
 
   function observe(element, id) {
     unobserve(element);
@@ -107,9 +109,8 @@ export function createViews({ url, token, cookies, flushMs = 3 * SECOND, onCount
   async function read(name, authorized, ids, callback) {
     const all = {}, rest = [...new Set(ids)];
     while (rest.length) {
-      const answer = await call(`/posts/${name}?ids=${rest.splice(0, MAX_BATCH)}`, authorized);
-      if (!answer.ok) throw new Error(`views: ${answer.status}`);
-      Object.assign(all, (await answer.json())[name]);
+      const answer = await call(`/posts/${name}?ids=${encodeURIComponent(rest.splice(0, limit))}`, authorized);
+      Object.assign(all, answer[name]);
     }
     tell(callback, all);
     return all;
@@ -120,6 +121,9 @@ export function createViews({ url, token, cookies, flushMs = 3 * SECOND, onCount
     posts.forEach(wind);
     if (document.hidden) leave();
   });
-  const counts = (ids) => read('views', false, ids, onCounts);
-  return { observe, unobserve, seen, flush, counts, viewed: (ids) => read('viewed', true, ids) };
+  return {
+    observe, unobserve, seen, flush,
+    counts: (ids) => read('views', false, ids, onCounts),
+    viewed: (ids) => read('viewed', true, ids),
+  };
 }

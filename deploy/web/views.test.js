@@ -19,6 +19,8 @@ async function page(options = {}) {
   let observer;
 
   globalThis.setTimeout = (run, ms) => {
+    // Browsers would not wait at all.
+    assert.ok(!(ms >= 2 ** 31), `${ms}`);
     clock.timers.set(clock.next, { run, due: clock.now + (ms ?? 0) });
     return clock.next++;
   };
@@ -46,7 +48,7 @@ async function page(options = {}) {
   const { createViews } = await import(MODULE);
   const views = createViews({
     url: 'https://views.example/', token: 't', onCounts: (counts) => told.push(counts),
-    onError: (error, lost) => errors.push([error.message, ...lost]), ...options,
+    onError: (error, lost) => errors.push([error?.message, ...lost]), ...options,
   });
 
   /** Lets everything that needs no time happen. */
@@ -56,7 +58,7 @@ async function page(options = {}) {
     /** Shows a part of an element: how many pixels of its height, from its upper end. */
     show(element, height, visible, width = SCREEN.width) {
       observer.callback([{
-        target: element, isIntersecting: visible > 0, rootBounds: SCREEN,
+        target: element, rootBounds: SCREEN,
         boundingClientRect: { width, height }, intersectionRect: { width: visible > 0 ? width : 0, height: visible },
       }]);
     },
@@ -224,22 +226,77 @@ test('what was not taken is sent again, later each time, and not before the serv
   assert.deepEqual(errors[0], ['views: 503']);
 });
 
-test('one wrong id is found among others, and only that one is given up', async () => {
+test('an id that is none is told at once and costs the others nothing', async () => {
   const { views, wait, requests, errors } = await page();
-  for (const id of ['a', 'b', 'c', 'wrong one', 'd', 'e', 'f']) views.seen(id);
+  for (const id of ['a', 'wrong one', 7, 'x'.repeat(64), 'x'.repeat(65), '', 'a,b', 1.5, 'я']) views.seen(id);
   await wait(3000);
-  for (let number = 0; number < requests.length; number++) {
-    const { ids, take, answer } = requests[number];
-    if (ids.includes('wrong one')) answer(400, {});
-    else take();
-    await wait(0);
-  }
-  const taken = requests.filter(({ ids }) => !ids.includes('wrong one')).flatMap(({ ids }) => ids);
-  assert.deepEqual(taken, ['a', 'b', 'c', 'd', 'e', 'f']);
-  assert.deepEqual(errors.filter(([, ...lost]) => lost.length), [['views: 400', 'wrong one']]);
+  assert.deepEqual(requests[0].ids, ['a', '7', 'x'.repeat(64)]);
+  assert.deepEqual(errors.map(([, lost]) => lost), ['wrong one', 'x'.repeat(65), '', 'a,b', '1.5', 'я']);
+  requests[0].take();
   views.seen('wrong one');
   await wait(100_000);
-  assert.equal(requests.at(-1).ids.includes('wrong one'), false);
+  assert.deepEqual([requests.length, errors.length], [1, 6]);
+});
+
+test('a server that takes fewer at once is sent fewer, and one that takes nothing for now is left alone', async () => {
+  const { views, wait, settle, requests, errors } = await page();
+  const ids = Array.from({ length: 100 }, (_, number) => `${number}`);
+  ids.forEach(views.seen);
+  await wait(3000);
+  requests[0].answer(400, {});
+  await wait(0);
+  requests[1].take();
+  await wait(0);
+  requests[2].take();
+  await wait(0);
+  assert.deepEqual(requests.map(({ ids }) => ids.length), [100, 50, 50]);
+  const counts = views.counts(ids);
+  for (const half of [3, 4]) {
+    await settle();
+    requests[half].answer(200, { views: {} });
+  }
+  assert.deepEqual(await counts, {});
+  // As it is where the browser has two cookies of one name.
+  ['a', 'b', 'c'].forEach(views.seen);
+  await wait(3000);
+  for (const number of [5, 6, 7, 8]) {
+    requests[number].answer(400, {});
+    await wait(2000);
+  }
+  assert.deepEqual(requests.slice(5, 9).map(({ ids }) => ids), [['a', 'b', 'c'], ['a'], ['a'], ['a']]);
+  for (const number of [9, 10, 11]) {
+    await wait(10_000);
+    requests[number].take();
+  }
+  assert.deepEqual(requests.slice(9).map(({ ids }) => ids), [['a'], ['b'], ['c']]);
+  assert.ok(errors.every((error) => error.length === 1), 'nothing is lost');
+});
+
+test('what a browser counts its time with has room for every wait', async () => {
+  for (const pause of ['99999999999', '1e400', '-5', 'soon']) {
+    const { views, wait, requests } = await page();
+    views.seen('a');
+    await wait(3000);
+    requests[0].answer(503, {}, { 'retry-after': pause });
+    await wait(499);
+    assert.equal(requests.length, 1, pause);
+    await wait(1e9);
+    assert.equal(requests.length, 2, pause);
+  }
+});
+
+test('what is empty still is not seen until it is filled', async () => {
+  const { views, show, wait, requests } = await page();
+  const [empty, narrow] = [{}, {}];
+  views.observe(empty, 'empty');
+  views.observe(narrow, 'narrow');
+  show(empty, 0, 0);
+  show(narrow, 100, 100, 0);
+  await wait(10_000);
+  assert.equal(requests.length, 0);
+  show(empty, 300, 200);
+  await wait(5000);
+  assert.deepEqual(requests[0].ids, ['empty']);
 });
 
 test('when the page goes, everything is sent at once', async () => {
@@ -291,14 +348,15 @@ test('a token that cannot be had loses nothing', async () => {
   let asked = 0;
   const { views, wait, requests, errors } = await page({
     token: () => {
-      if (asked++ < 2) throw new Error('logged out');
-      return asked > 3 ? 't' : null;
+      if (asked++ < 3) return Promise.reject(asked === 3 ? undefined : new Error('logged out'));
+      return asked > 4 ? 't' : null;
     },
   });
   views.seen('a');
   await wait(3000);
   await wait(5000);
-  assert.deepEqual(errors, [['logged out'], ['logged out']]);
+  // It was asked for as soon as there was something to send, too.
+  assert.deepEqual(errors, [['logged out'], [undefined]]);
   assert.deepEqual([requests[0].ids, requests[0].init.headers], [['a'], {}]);
   requests[0].answer(401, {});
   await wait(0);
@@ -331,7 +389,7 @@ test('counts of many posts come together, with a token only where reads need one
   await wait(0);
   assert.deepEqual(told, [{ 0: 5, 149: 6 }]);
   const [first, second, again] = requests;
-  assert.equal(first.url, `https://views.example/posts/views?ids=${ids.slice(0, 100)}`);
+  assert.equal(first.url, `https://views.example/posts/views?ids=${ids.slice(0, 100).join('%2C')}`);
   assert.deepEqual([first.init.headers, second.init.headers], [{}, {}]);
   assert.deepEqual([again.url, again.init.headers], [second.url, { authorization: 'Bearer t' }]);
   const failing = views.counts([1]);
@@ -345,7 +403,7 @@ test('what was seen before is asked for with the token', async () => {
   const viewed = views.viewed(['a', 'b']);
   await settle();
   const { url, init } = requests[0];
-  assert.deepEqual([url, init.headers], ['https://views.example/posts/viewed?ids=a,b', { authorization: 'Bearer t' }]);
+  assert.deepEqual([url, init.headers], ['https://views.example/posts/viewed?ids=a%2Cb', { authorization: 'Bearer t' }]);
   requests[0].answer(200, { viewed: { a: true, b: false } });
   assert.deepEqual(await viewed, { a: true, b: false });
 });
@@ -362,4 +420,23 @@ test('a callback that throws stops nothing', async () => {
   requests[1].take();
   await wait(0);
   assert.deepEqual(thrown, ['from the page', 'from the page']);
+});
+
+test('a token is there when the page goes at once, and is asked for once by all that need it', async () => {
+  let asked = 0;
+  const { views, wait, hide, settle, requests } = await page({
+    token: async () => {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return `t${++asked}`;
+    },
+  });
+  for (let number = 0; number < 250; number++) views.seen(number);
+  await wait(200);
+  await hide();
+  assert.deepEqual(requests.map(({ init }) => init.headers.authorization), ['Bearer t1', 'Bearer t1', 'Bearer t1']);
+  requests.forEach(({ answer }) => answer(401, {}));
+  await settle();
+  await wait(200);
+  assert.deepEqual(requests.slice(3).map(({ init }) => init.headers.authorization), ['Bearer t2', 'Bearer t2', 'Bearer t2']);
+  assert.equal(new Set(requests.slice(3).flatMap(({ ids }) => ids)).size, 250);
 });

@@ -56,7 +56,7 @@ fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
 
-/// Returns whether a page that may send views has made the request. A request that only reads need not say so: surface
+/// Returns whether a page that may send views has made the request. A request that only reads need not say so: browsers
 /// send no `Origin` with what a page reads from its own host, and show no other page an answer.
 fn is_from_own_page<B>(surface: &Surface, request: &Request<B>) -> bool {
     let headers = request.headers();

@@ -73,6 +73,13 @@ impl Chromium {
         self.command("/window", json!({ "handle": first })).await;
     }
 
+    /// Takes the network away, or gives it back.
+    pub(super) async fn set_offline(&self, is_offline: bool) {
+        // No limits of speed, which have to be named.
+        let conditions = json!({ "offline": is_offline, "latency": 0, "download_throughput": -1, "upload_throughput": -1 });
+        self.command("/chromium/network_conditions", json!({ "network_conditions": conditions })).await;
+    }
+
     /// Ends it.
     pub(super) async fn quit(self) {
         self.http.request("DELETE", &self.session, &[], "").await;

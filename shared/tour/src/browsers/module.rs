@@ -29,12 +29,16 @@ pub(super) async fn check(stage: &mut Stage) {
         .await;
     while_closing(stage).await;
     with_a_cookie(stage).await;
+    through_an_outage(stage).await;
 }
 
 async fn while_closing(stage: &mut Stage) {
+    // The token takes its time, and is there when the page has none left.
     let script = format!(
-        "const views = createViews({{ url: VIEWS, token: '{}', flushMs: 1e9 }});
-        ['module-closing-1', 'module-closing-2'].forEach(views.seen);",
+        "const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+        const views = createViews({{ url: VIEWS, token: async () => {{ await wait(100); return '{}'; }}, flushMs: 1e9 }});
+        ['module-closing-1', 'module-closing-2'].forEach(views.seen);
+        await wait(200);",
         stage.stores.token("mia")
     );
     stage.browser.run_and_close(&stage.url(SITE, "/"), &script).await;
@@ -48,4 +52,20 @@ async fn with_a_cookie(stage: &mut Stage) {
     let script = "createViews({ url: VIEWS, cookies: true, flushMs: 1e9 }).seen('module-cookie');";
     stage.browser.run_and_close(&stage.url(SITE, "/"), script).await;
     stage.check_count("the same with a cookie", "module-cookie", 1).await;
+}
+
+async fn through_an_outage(stage: &mut Stage) {
+    stage.open(SITE, "/").await;
+    let script = format!(
+        "window.errors = [];
+        window.views = createViews({{ url: VIEWS, token: '{}', flushMs: 0, onError: (error) => errors.push(error.message) }});",
+        stage.stores.token("mia")
+    );
+    stage.browser.run(&script).await;
+    stage.browser.set_offline(true).await;
+    let script = format!("{WAIT_FOR} views.seen('module-offline'); await until(() => errors.length); return errors.length > 0;");
+    stage.check_script("a page that is offline notices", &json!(true), &script).await;
+    stage.check_count("and is not counted", "module-offline", 0).await;
+    stage.browser.set_offline(false).await;
+    stage.check_count("until it is back", "module-offline", 1).await;
 }

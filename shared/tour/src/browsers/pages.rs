@@ -4,7 +4,7 @@ use crate::site::{Page, html, module};
 use crate::stores::Stores;
 
 /// All posts.
-const POSTS: [&str; 16] = [
+const POSTS: [&str; 17] = [
     "single",
     "closing-1",
     "closing-2",
@@ -17,6 +17,7 @@ const POSTS: [&str; 16] = [
     "module-closing-1",
     "module-closing-2",
     "module-cookie",
+    "module-offline",
     "forged-fetch",
     "forged-beacon",
     "forged-form",
