@@ -6,12 +6,15 @@
 
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
-    header::{AUTHORIZATION, COOKIE, HOST, HeaderValue, ORIGIN},
+    header::{AUTHORIZATION, COOKIE, HOST, HeaderName, HeaderValue, ORIGIN},
 };
 use views_auth::{Reason, Verifier, bearer};
 use views_service::respond::{self, Answer};
 
 use crate::api::{messages, surface::Surface};
+
+/// Where a request comes from, by the word of browsers that know this header.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Returns the token of a request, or nothing where there is none; the error is the answer to give.
 pub(super) fn token<'r, B>(surface: &Surface, verifier: &Verifier, request: &'r Request<B>) -> Result<Option<&'r [u8]>, Answer> {
@@ -56,8 +59,9 @@ fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
 }
 
-/// Returns whether a page that may send views has made the request. A request that only reads need not say so: browsers
-/// send no `Origin` with what a page reads from its own host, and show no other page an answer.
+/// Returns whether a page that may send views has made the request. Browsers send no `Origin` with what a page reads from
+/// its own host, nor with images and scripts of any page. They show no page of another site the answer to those, but such
+/// a page can see how long it took.
 fn is_from_own_page<B>(surface: &Surface, request: &Request<B>) -> bool {
     let headers = request.headers();
     let mut origins = headers.get_all(ORIGIN).iter();
@@ -66,9 +70,14 @@ fn is_from_own_page<B>(surface: &Surface, request: &Request<B>) -> bool {
             surface.cors.as_ref().is_some_and(|cors| cors.allows_credentials(origin))
                 || headers.get(HOST).is_some_and(|host| is_of_host(origin, host))
         }
-        (None, _) => matches!(*request.method(), Method::GET | Method::HEAD),
+        (None, _) => matches!(*request.method(), Method::GET | Method::HEAD) && !is_from_elsewhere(headers),
         _ => false,
     }
+}
+
+/// Returns whether a browser says that the page of another origin has made the request.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "same-origin" && site != "none")
 }
 
 /// Returns whether an origin has this host and port. The schemes are not compared: whoever ends TLS before this process

@@ -1,6 +1,9 @@
 //! `GET /posts/viewed?ids=a,b,c`: which of the posts the token's user has seen.
 
-use hyper::StatusCode;
+use hyper::{
+    StatusCode,
+    header::{CACHE_CONTROL, HeaderValue},
+};
 use views_core::ids::ViewerId;
 use views_service::respond::{self, Answer};
 
@@ -22,5 +25,8 @@ pub(super) async fn many(app: &App, timer: &PhaseTimer, viewer: ViewerId, query:
     let seen = app.viewed(viewer, &posts, permit).await.map_err(unavailable)?;
     let known = posts.iter().zip(seen).filter_map(|(post, seen)| Some(format!(r#""{post}":{}"#, seen?)));
     let viewed = known.collect::<Vec<_>>().join(",");
-    Ok(respond::json(StatusCode::OK, format!(r#"{{"viewed":{{{viewed}}}}}"#)))
+    let mut answer = respond::json(StatusCode::OK, format!(r#"{{"viewed":{{{viewed}}}}}"#));
+    // A cache that knows nothing of the cookie would show it to everybody.
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
 }

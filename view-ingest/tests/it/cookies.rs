@@ -136,6 +136,10 @@ async fn what_only_reads_needs_no_origin_but_no_wrong_one() {
             assert_eq!(get(vec![("origin", SITE)]).await, 200, "{method} {path}");
             assert_eq!(get(vec![("origin", "https://evil.example")]).await, 403, "{method} {path}");
             assert_eq!(get(vec![("origin", "null")]).await, 403, "{method} {path}");
+            for (site, status) in [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)] {
+                assert_eq!(get(vec![("sec-fetch-site", site)]).await, status, "{method} {path} {site}");
+            }
+            assert_eq!(get(vec![("origin", SITE), ("sec-fetch-site", "cross-site")]).await, 200, "{method} {path}");
         }
         assert_error(&app.http.get(path).await, 401, "Требуется авторизация");
     }

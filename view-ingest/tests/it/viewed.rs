@@ -18,7 +18,7 @@ async fn ask(app: &Ingest, viewer: &str, query: &str) -> Response {
 
 async fn viewed(app: &Ingest, viewer: &str, ids: &str) -> String {
     let answer = ask(app, viewer, &format!("ids={ids}")).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"), "{answer:?}");
     answer.body.strip_prefix(r#"{"viewed":"#).unwrap().strip_suffix('}').unwrap().to_owned()
 }
 
