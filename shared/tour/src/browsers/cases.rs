@@ -8,8 +8,9 @@ const SITE: &str = "app.site.test";
 
 pub(super) async fn check(stage: &mut Stage) {
     with_a_token(stage).await;
-    refusals(stage).await;
+    // Nobody has asked yet whether batches may be sent, so the browser does so now, and is answered when the page is gone.
     while_closing(stage).await;
+    refusals(stage).await;
     with_a_cookie(stage).await;
     of_another_site(stage).await;
 }
@@ -75,7 +76,9 @@ async fn while_closing(stage: &mut Stage) {
           body: JSON.stringify({{ postIds: ['closing-1', 'closing-2'] }}),
         }}));"
     );
+    stage.pause(true);
     stage.browser.run_and_close(&stage.url(SITE, "/"), &script).await;
+    stage.pause(false);
     for post in ["closing-1", "closing-2"] {
         stage.check_count(&format!("{post} is counted"), post, 1).await;
     }

@@ -45,6 +45,15 @@ async fn while_closing(stage: &mut Stage) {
     for post in ["module-closing-1", "module-closing-2"] {
         stage.check_count(&format!("{post} is counted when the page is closed"), post, 1).await;
     }
+    let script = format!(
+        "createViews({{ url: VIEWS, token: '{}', flushMs: 0 }}).seen('module-under-way');
+        await new Promise((resolve) => setTimeout(resolve, 200));",
+        stage.stores.token("mia")
+    );
+    stage.pause(true);
+    stage.browser.run_and_close(&stage.url(SITE, "/"), &script).await;
+    stage.pause(false);
+    stage.check_count("a batch that is under way then is counted, too", "module-under-way", 1).await;
 }
 
 async fn with_a_cookie(stage: &mut Stage) {

@@ -4,7 +4,7 @@ use crate::site::{Page, html, module};
 use crate::stores::Stores;
 
 /// All posts.
-const POSTS: [&str; 17] = [
+const POSTS: [&str; 18] = [
     "single",
     "closing-1",
     "closing-2",
@@ -18,6 +18,7 @@ const POSTS: [&str; 17] = [
     "module-closing-2",
     "module-cookie",
     "module-offline",
+    "module-under-way",
     "forged-fetch",
     "forged-beacon",
     "forged-form",

@@ -77,6 +77,11 @@ impl Stage {
         self.browser.run(&format!("document.cookie = '{COOKIE}={token}; domain=site.test; path=/'")).await;
     }
 
+    /// Has view-ingest answer nobody, or go on.
+    pub(super) fn pause(&self, is_paused: bool) {
+        self.ingest.daemon.signal(if is_paused { "STOP" } else { "CONT" });
+    }
+
     /// Checks what a script of the page that is open returns.
     pub(super) async fn check_script(&mut self, what: &str, expected: &Value, script: &str) {
         let found = self.browser.run(script).await;
