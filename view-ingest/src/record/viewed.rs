@@ -3,17 +3,25 @@
 //! Each worker answers such questions beside its recorder, so that no view waits for one. All that has come meanwhile
 //! is asked together: Redis with one exchange and, for viewers that are not in its sets, PostgreSQL with one statement,
 //! as a set may have expired or never have held all viewers of the post. Where a store is away, the other one's word
-//! has to do.
+//! has to do, and nobody waits for it: PostgreSQL is asked beside until it answers again.
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Display,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use views_core::ids::{PostId, ViewerId};
-use views_postgres::ledger::{self, PostSnapshot};
+use views_postgres::{
+    Database, DatabaseError,
+    ledger::{self, PostSnapshot},
+};
 use views_redis::{Pipeline, RedisError, Session, resp::Reply, scripts::Depth};
 
 use crate::record::{
@@ -24,22 +32,24 @@ use crate::record::{
 
 /// How many pairs are asked for together at most, about.
 const MAX_PAIRS: usize = 256;
-/// How long PostgreSQL is left alone after it has failed.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long PostgreSQL is waited for: less than reads wait for their permits, which those behind this one hold.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often PostgreSQL is asked while it does not answer.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Answers the questions of one worker's requests.
 struct ViewedPosts {
     context: Context,
     pipeline: Pipeline,
-    /// When PostgreSQL last did not answer, unless it has answered since.
-    failed: Option<Instant>,
+    /// Ends when PostgreSQL answers again; there since it did not.
+    probe: Option<JoinHandle<()>>,
 }
 
 /// Runs until nobody can ask any more.
 pub(crate) async fn run(context: Context, mut requests: mpsc::Receiver<ViewedRequest>) {
     let breaker = Arc::clone(&context.breaker);
     let session = Session::new(context.redis.clone(), REDIS_TIMEOUT, breaker.epoch()).with_breaker(breaker);
-    let mut viewed = ViewedPosts { context, pipeline: Pipeline::new(session), failed: None };
+    let mut viewed = ViewedPosts { context, pipeline: Pipeline::new(session), probe: None };
     while let Some(request) = requests.recv().await {
         let mut batch = vec![request];
         let mut pairs = batch[0].posts.len();
@@ -112,25 +122,23 @@ impl ViewedPosts {
             return Some(HashMap::new());
         }
         let database = self.context.database.clone()?;
-        if self.failed.is_some_and(|failed| failed.elapsed() < PAUSE_AFTER_FAILURE) {
+        if self.probe.as_ref().is_some_and(|probe| !probe.is_finished()) {
             return None;
         }
-        // The semaphore is never closed.
-        let _permit = self.context.read_queries.acquire().await;
-        match ledger::look(&database, &wanted).await {
-            Ok(rows) => {
-                self.failed = None;
+        self.probe = None;
+        let failure: &dyn Display = match timeout(PATIENCE, query(&self.context, &database, &wanted)).await {
+            Ok(Ok(rows)) => {
                 for post in wanted.into_keys().filter(|post| !rows.contains_key(post)) {
                     self.context.remember_not_found(post, Depth::Read);
                 }
-                Some(rows)
+                return Some(rows);
             }
-            Err(error) => {
-                self.failed = Some(Instant::now());
-                self.context.reporter.report("cannot look up whether posts were viewed", &error);
-                None
-            }
-        }
+            Ok(Err(error)) => &error.to_string(),
+            Err(_) => &"no answer in time",
+        };
+        self.context.reporter.report("cannot look up whether posts were viewed", failure);
+        self.probe = Some(tokio::spawn(wait_for(self.context.clone(), database, wanted)));
+        None
     }
 
     /// Returns whether the viewer has seen the post, as far as either store knows.
@@ -148,6 +156,27 @@ impl ViewedPosts {
             // Whether the post exists is unknown, as it is to whoever views it now.
             (Some(false), None) => Ok(Some(false)),
             (None, None) => Err(Unavailable),
+        }
+    }
+}
+
+/// Asks PostgreSQL for pairs, within the share that reads have of the connections.
+async fn query(
+    context: &Context,
+    database: &Database,
+    wanted: &HashMap<PostId, Vec<ViewerId>>,
+) -> Result<HashMap<PostId, PostSnapshot>, DatabaseError> {
+    // The semaphore is never closed.
+    let _permit = context.read_queries.acquire().await;
+    ledger::look(database, wanted).await
+}
+
+/// Returns when PostgreSQL answers what it did not answer.
+async fn wait_for(context: Context, database: Arc<Database>, wanted: HashMap<PostId, Vec<ViewerId>>) {
+    loop {
+        sleep(PROBE_INTERVAL).await;
+        if query(&context, &database, &wanted).await.is_ok() {
+            return;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `GET /posts/viewed?ids=…`: which posts the token's user has seen, whatever store is away.
 
+use std::time::{Duration, Instant};
+
 use fred::interfaces::KeysInterface;
 use testkit::{
     SOON, eventually,
@@ -102,6 +104,35 @@ async fn one_store_is_enough() {
     eventually("PostgreSQL answers", SOON, by_postgres).await;
     assert_eq!(app.verdict("ann", "b").await.split(' ').next(), Some("counted"), "past Redis");
     assert_eq!(viewed(&app, "ann", "b").await, r#"{"b":true}"#);
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_is_waited_for_once() {
+    let server = PostgresServer::start().await;
+    let posts = PostsTable::with_ids(IdType::Text);
+    let world = World::with_stores(RedisServer::start().await, server.database().await, posts).await;
+    for post in ["a", "stored"] {
+        world.post(post).await;
+    }
+    world.store("stored", &["ann".to_owned()]).await;
+    // Each worker finds it out for itself.
+    let app = world.ingest_with(&[("VIEW_INGEST_WORKERS", "1")]).await;
+    app.view("ann", "a").await;
+    assert_eq!(viewed(&app, "ann", "stored").await, r#"{"stored":true}"#);
+
+    server.pause();
+    let redis_alone = r#"{"a":true,"stored":false}"#;
+    let began = Instant::now();
+    assert_eq!(viewed(&app, "ann", "a,stored").await, redis_alone);
+    // Longer than until PostgreSQL is asked again.
+    while began.elapsed() < Duration::from_secs(4) {
+        let asked = Instant::now();
+        assert_eq!(viewed(&app, "ann", "a,stored").await, redis_alone);
+        assert!(asked.elapsed() < Duration::from_millis(800), "{:?}", asked.elapsed());
+    }
+
+    server.resume();
+    eventually("PostgreSQL is asked again", SOON, || async { viewed(&app, "ann", "stored").await == r#"{"stored":true}"# }).await;
 }
 
 #[tokio::test]
