@@ -31,17 +31,15 @@ enum Route<'a> {
 }
 
 fn route<'a>(prefix: &PathPrefix, path: &'a str) -> Option<Route<'a>> {
-    // A load balancer that asks for these knows nothing of the application's paths.
-    Some(match prefix.strip(path).unwrap_or(path) {
-        "/livez" => Route::Live,
-        "/readyz" => Route::Ready,
-        _ => match prefix.strip(path)? {
-            "/posts/view" => Route::View,
-            "/posts/views-batch" => Route::Batch,
-            "/posts/views" => Route::Counts,
-            "/posts/viewed" => Route::Viewed,
-            other => Route::Count(other.strip_prefix("/posts/")?.strip_suffix("/views").filter(|id| !id.contains('/'))?),
-        },
+    Some(match (path, prefix.strip(path)) {
+        // A load balancer that asks for these knows nothing of the application's paths.
+        ("/livez", _) | (_, Some("/livez")) => Route::Live,
+        ("/readyz", _) | (_, Some("/readyz")) => Route::Ready,
+        (_, Some("/posts/view")) => Route::View,
+        (_, Some("/posts/views-batch")) => Route::Batch,
+        (_, Some("/posts/views")) => Route::Counts,
+        (_, Some("/posts/viewed")) => Route::Viewed,
+        (_, other) => Route::Count(other?.strip_prefix("/posts/")?.strip_suffix("/views").filter(|id| !id.contains('/'))?),
     })
 }
 
@@ -176,6 +174,11 @@ mod tests {
         for path in ["/livez", "/posts/livez"] {
             assert!(matches!(route(&prefix, path), Some(Route::Live)), "{path}");
         }
+        let probe = PathPrefix::parse("/livez").unwrap();
+        for path in ["/livez", "/livez/livez"] {
+            assert!(matches!(route(&probe, path), Some(Route::Live)), "{path}");
+        }
+        assert!(matches!(route(&probe, "/livez/posts/view"), Some(Route::View)));
     }
 
     #[test]
