@@ -9,7 +9,7 @@ use crate::api::path_prefix::PathPrefix;
 /// The flags of the HTTP surface.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SurfaceArgs {
-    /// An origin whose pages may call view-ingest, such as https://site.example, or `*`; repeatable, or with commas
+    /// An origin whose pages may call view-ingest, such as `https://site.example`, or `*`; repeatable, or with commas
     /// [default: none]
     ///
     /// Preflights are answered, and all answers to such a page can be read by it, errors too. Pages of a named origin
