@@ -54,9 +54,10 @@ need_checkers() {
     python3_with_yaml || MISSING+=(python3-yaml)
 }
 
-# The browser, what drives it, and what runs the tests of the module for pages.
+# The browser, what drives it, and what runs the tests of the module for pages. A Chrome that is there will do: Ubuntu has Chromium as a snap
+# only.
 need_browser() {
-    need chromium chromium
+    type -P google-chrome >/dev/null || type -P chromium-browser >/dev/null || need chromium chromium
     need chromedriver chromium-driver
     need node nodejs
 }
