@@ -16,6 +16,8 @@ pub(crate) mod deferred;
 pub(crate) mod entries;
 pub(crate) mod insert;
 pub(crate) mod missing_posts;
+#[cfg(feature = "failpoints")]
+mod mistakes;
 pub(crate) mod outbox;
 pub(crate) mod pairs;
 pub(crate) mod probe;
@@ -264,10 +266,8 @@ impl Drain {
         // now what is locked.
         let locked: HashSet<PostId> = self.deferred().posts().chain(before.iter().flat_map(Committed::locked)).copied().collect();
         let (mut committed, pairs) = Committed::new(batch, &locked);
-        if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
-            self.outbox.delete(&committed.entries.ids(), committed.connection).await?;
-            failpoints::at("drain::too_early");
-        }
+        #[cfg(feature = "failpoints")]
+        mistakes::before_commit(&mut self.outbox, &committed).await?;
         let inserter = self.outbox.shared.inserter.clone();
         let mut insertion = inserter.begin(&pairs, false, None);
         let ((mut outcome, mut is_done), beside) = tokio::join!(insertion.run(), self.work_beside(before, goes_on, schema));

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use views_core::{failpoints, ids::PostId, keys::field};
+use views_core::{failpoints, ids::PostId};
 use views_postgres::ledger;
 use views_redis::{
     resp::{Commands, Replies, Reply},
@@ -116,14 +116,8 @@ async fn acknowledge_posts(
 ) -> Result<(), Failure> {
     let since = Instant::now();
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
-    if failpoints::is_broken(failpoints::COUNT_BEFORE_ACK) && !posts.is_empty() {
-        for acked in &posts {
-            let meta = session.context.keys.meta_parts(&acked.post);
-            commands.command("HSET", 3).parts(&meta).text(field::PERSISTED).number(acked.views);
-        }
-        session.redis.exchange_over(connection, &commands, &mut replies).await?;
-        tokio::time::sleep(SHORT_PAUSE).await;
-    }
+    #[cfg(feature = "failpoints")]
+    super::mistakes::before_acknowledging(session, &posts, connection).await?;
     let mut is_final = false;
     while !posts.is_empty() {
         let (mut again, mut unexpected) = (Vec::new(), Vec::new());
