@@ -3,7 +3,6 @@
 
 pub(crate) mod admission;
 pub(crate) mod body;
-mod clock;
 pub(crate) mod connection;
 pub(crate) mod listener;
 pub(crate) mod phase_timer;

@@ -86,15 +86,15 @@ impl Metrics {
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
 
         let views = Family::<StatusLabel, Counter>::default();
-        registry.register("views", "Views, by what became of them", views.clone());
+        registry.register("views", "Views by verdict; failed: no store took them", views.clone());
         let view = |status| views.get_or_create_owned(&StatusLabel { status });
 
         let answers = Family::<ClassLabel, Counter>::default();
-        registry.register("http_responses", "HTTP answers, by the class of their status", answers.clone());
+        registry.register("http_responses", "HTTP responses by the class of their status", answers.clone());
         let answer = |class| answers.get_or_create_owned(&ClassLabel { class });
 
         let lookups = Family::<OutcomeLabel, Counter>::default();
-        registry.register("first_touches", "Posts looked up in PostgreSQL, by outcome", lookups.clone());
+        registry.register("first_touches", "Look-ups of posts in PostgreSQL by outcome", lookups.clone());
         let lookup = |outcome| lookups.get_or_create_owned(&OutcomeLabel { outcome });
 
         let metrics = Self {
@@ -120,25 +120,36 @@ impl Metrics {
             rate_limited: Counter::default(),
             turned_away: Counter::default(),
         };
-        let help = "Views refused because their account had sent more than --viewer-rate allows";
+        let help = "Views refused because their viewer had sent more than --viewer-rate allows";
         registry.register("views_rate_limited", help, metrics.rate_limited.clone());
-        registry.register("count_reads", "Counts that were read", metrics.reads.clone());
-        registry.register("batch_size", "Views and reads that were recorded together", metrics.batch_size.clone());
-        registry.register("batch_seconds", "Time that Redis took for one batch", metrics.batch_seconds.clone());
-        registry.register("bypassed_views", "Views stored in PostgreSQL while Redis was away", metrics.bypassed.clone());
-        let help = "Recorders that write to PostgreSQL because Redis is away; 0 when Redis takes all views";
+        registry.register("count_reads", "Live counts read", metrics.reads.clone());
+        registry.register("batch_size", "Views and reads in a batch", metrics.batch_size.clone());
+        registry.register(
+            "batch_seconds",
+            "Seconds from the first command of a batch to its last reply",
+            metrics.batch_seconds.clone(),
+        );
+        registry.register(
+            "bypassed_views",
+            "Views that the fallback stored in PostgreSQL while Redis was away",
+            metrics.bypassed.clone(),
+        );
+        let help = "Recorders in fallback: they store views in PostgreSQL because Redis is away";
         registry.register("recorders_in_fallback", help, metrics.in_fallback.clone());
-        let help =
-            "1 where views are not safe in Redis, it is too old or its keys are another database's, as the log says; else 0";
+        let help = "1 where Redis does not meet the requirements or its keys have another owner, as the log says; else 0";
         registry.register("redis_unfit", help, metrics.redis_misconfigured.clone());
-        let help = "1 where PostgreSQL's tables are not as they are needed, as the log says; else 0";
+        let help = "1 where the tables in PostgreSQL do not meet the requirements, as the log says; else 0";
         registry.register("postgres_unfit", help, metrics.postgres_misconfigured.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
-        let help = "Idle or incomplete connections closed to make room for new ones";
+        let help = "Idle or incomplete connections closed to admit new ones";
         registry.register("connections_evicted", help, metrics.evicted.clone());
-        let help = "Connections closed because the client did not take an answer in time";
+        let help = "Connections closed because the client did not read a response in time";
         registry.register("answers_not_taken", help, metrics.not_taken.clone());
-        registry.register("turned_away", "Connections and requests refused for want of room", metrics.turned_away.clone());
+        registry.register(
+            "turned_away",
+            "Connections and requests refused because a limit was reached",
+            metrics.turned_away.clone(),
+        );
         metrics
     }
 

@@ -1,8 +1,9 @@
 //! From requests to verdicts: the stages that a batch of views and reads goes through, and what they work with.
 //!
-//! `recorder` makes batches of [`request`]s and takes them through `group`, `check`, `write` and `verdict`; what Redis
-//! does not take goes through `fallback`, what Redis does not know of a post through `lookup`. No stage knows the
-//! recorder. [`viewed`] answers beside it who has seen what.
+//! `recorder` makes batches of [`request`]s. A batch begins in [`pending`], as items grouped by post (`group`), goes
+//! through `check` and `write`, and ends in [`pending`], with a verdict for each item. What Redis does not take goes
+//! through `fallback`, what Redis does not know of a post through `lookup`. No stage knows the recorder. [`viewed`]
+//! answers beside it who has seen what.
 
 pub(crate) mod breaker;
 mod check;
@@ -21,6 +22,5 @@ pub(crate) mod recorder;
 pub(crate) mod reporter;
 pub(crate) mod request;
 pub(crate) mod unverified;
-mod verdict;
 pub(crate) mod viewed;
 mod write;

@@ -13,6 +13,7 @@ use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
 
 pub mod dead;
+pub mod warm;
 
 /// A statement that takes longer than this is given up; the drain then tries with fewer pairs.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,6 +42,8 @@ struct Args {
     #[arg(long, env = "SYNC_SHUTDOWN_TIMEOUT", default_value = "60s", value_name = "TIME")]
     shutdown_timeout: Setting,
     #[command(flatten)]
+    warm_up: warm::WarmUpArgs,
+    #[command(flatten)]
     keys: KeyArgs,
     #[command(flatten)]
     redis: RedisArgs,
@@ -63,6 +66,8 @@ enum Subcommands {
     /// Show, offer again or remove the views that could not be stored
     #[command(subcommand)]
     Dead(dead::Action),
+    /// Load the posts that are asked for most into Redis and exit
+    Warm(warm::WarmArgs),
 }
 
 /// What is to be done.
@@ -78,6 +83,8 @@ pub enum Command {
     Claim,
     /// See to the views that could not be stored.
     Dead(dead::Action),
+    /// Load posts into Redis.
+    Warm(warm::WarmCommand),
 }
 
 /// What only the daemon needs.
@@ -89,6 +96,8 @@ pub struct DaemonSettings {
     pub interval: Duration,
     /// How long the last drain may take.
     pub shutdown_timeout: Duration,
+    /// Which posts are loaded into Redis at the start.
+    pub warm_up: warm::WarmSettings,
     /// Who may ask for a cycle.
     pub verifier: Verifier,
 }
@@ -185,14 +194,16 @@ impl Args {
         let admin_listen = p.address(&self.admin_listen);
         let interval = p.duration(&self.interval, SECOND);
         let shutdown_timeout = p.duration(&self.shutdown_timeout, SECOND);
+        let warm_up = self.warm_up.resolve(p);
         match &self.command {
             Some(Subcommands::Dead(action)) => Some(Command::Dead(action.clone())),
             Some(Subcommands::Sync) => Some(Command::Sync),
             Some(Subcommands::Migrate) => Some(Command::Migrate),
             Some(Subcommands::Claim) => Some(Command::Claim),
+            Some(Subcommands::Warm(args)) => Some(Command::Warm(args.resolve(&warm_up, p))),
             None => {
                 let verifier = self.keys.resolve(p)?;
-                let daemon = DaemonSettings { admin_listen, interval, shutdown_timeout, verifier };
+                let daemon = DaemonSettings { admin_listen, interval, shutdown_timeout, warm_up, verifier };
                 Some(Command::Daemon(Box::new(daemon)))
             }
         }

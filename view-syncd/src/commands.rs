@@ -3,7 +3,9 @@
 pub mod claim;
 pub mod dead;
 pub mod migrate;
+mod progress_bar;
 pub mod sync;
+pub mod warm;
 
 use std::{sync::Arc, time::Duration};
 

@@ -29,7 +29,8 @@ use crate::{
 
 /// The longest that a command in Redis may take. None of ours takes the server more than a few milliseconds.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
-/// One task does all the work; a second connection serves while a broken one is being given up.
+/// The drain stores a batch by two statements side by side. The third is for the warm-up, and for when a broken one is
+/// being given up.
 const CONNECTIONS: usize = 3;
 /// A full batch is sorted and joined in memory. Nothing is compiled: the planner takes a statement for so costly that
 /// it has the server spend four tenths of a second on compiling what then runs for as long.

@@ -1,6 +1,7 @@
 //! The daemon: waits for the stores, then drains and scans until it is told to stop, then drains a last time.
 //!
-//! One task does all the work, one step after the other, so that no step needs to think of another one beside it.
+//! One task does all the work, one step after the other, so that no step needs to think of another one beside it. Only
+//! the warm-up is a task of its own: to Redis it is one more first view, of which there may be any at any time.
 
 pub mod admin_api;
 pub mod cycle;
@@ -15,4 +16,5 @@ mod readiness;
 mod schedule;
 mod serve;
 mod signals;
+mod warm_up;
 mod watchdog;

@@ -16,6 +16,8 @@ pub(crate) mod deferred;
 pub(crate) mod entries;
 pub(crate) mod insert;
 pub(crate) mod missing_posts;
+#[cfg(feature = "failpoints")]
+mod mistakes;
 pub(crate) mod outbox;
 pub(crate) mod pairs;
 pub(crate) mod probe;
@@ -33,12 +35,7 @@ use views_core::{failpoints, ids::PostId};
 use views_postgres::schema::Schema;
 
 use self::{
-    acknowledge::{acknowledge, delete_entries},
-    batch::Batch,
-    committed::Committed,
-    outbox::Outbox,
-    retry_deferred::retry_deferred,
-    shared::Shared,
+    acknowledge::acknowledge, batch::Batch, committed::Committed, outbox::Outbox, retry_deferred::retry_deferred, shared::Shared,
 };
 use crate::{
     context::{Context, health::Health},
@@ -178,7 +175,7 @@ impl Drain {
         if !self.outbox.deferred.is_full() {
             self.batch.read_on(&mut self.outbox.session, limit).await?;
         }
-        let (Some(since), Some(last)) = (self.batch.since, self.batch.entries.last()) else {
+        let (Some(since), Some(last)) = (self.batch.since, self.batch.read_to) else {
             return self.without_batch(retried).await;
         };
         let until = since + self.context.settings.linger;
@@ -231,7 +228,7 @@ impl Drain {
             }
             let mut batch = std::mem::take(&mut self.batch);
             let schema = batch.prepare_for(&self.context.database).await?;
-            last = batch.entries.last().unwrap_or(last);
+            last = batch.read_to.unwrap_or(last);
             let is_stopped_now = self.context.stop.is_cancelled() != was_stopping;
             let may_go_on = batches_left > 0 && !is_stopped_now && !self.deferred().is_overdue();
             let goes_on = may_go_on && batch.size >= limit;
@@ -269,11 +266,8 @@ impl Drain {
         // now what is locked.
         let locked: HashSet<PostId> = self.deferred().posts().chain(before.iter().flat_map(Committed::locked)).copied().collect();
         let (mut committed, pairs) = Committed::new(batch, &locked);
-        if failpoints::is_broken(failpoints::ACK_BEFORE_COMMIT) {
-            let entries = committed.entry_ids();
-            delete_entries(&mut self.outbox, &entries, committed.connection).await?;
-            failpoints::at("drain::too_early");
-        }
+        #[cfg(feature = "failpoints")]
+        mistakes::before_commit(&mut self.outbox, &committed).await?;
         let inserter = self.outbox.shared.inserter.clone();
         let mut insertion = inserter.begin(&pairs, false, None);
         let ((mut outcome, mut is_done), beside) = tokio::join!(insertion.run(), self.work_beside(before, goes_on, schema));

@@ -73,7 +73,7 @@ pub struct Metrics {
 
 /// Registers the gauge of a Redis that is not as it is needed.
 pub(crate) fn register_misconfigured(registry: &mut Registry, misconfigured: &Gauge) {
-    let help = "1 where views are not safe in Redis, it is too old or its keys are another database's, as the log says; else 0";
+    let help = "1 where Redis does not meet the requirements or its keys have another owner, as the log says; else 0";
     registry.sub_registry_with_prefix("view_syncd").register("redis_unfit", help, misconfigured.clone());
 }
 
@@ -84,11 +84,11 @@ impl Metrics {
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
 
         let pairs = Family::<OutcomeLabel, Counter>::default();
-        registry.register("pairs", "Views taken out of the outbox or a set, by what became of them", pairs.clone());
+        registry.register("pairs", "Pairs drained from the outbox or imported from a set, by outcome", pairs.clone());
         let pair = |outcome| pairs.get_or_create_owned(&OutcomeLabel { outcome });
 
         let up = Family::<StoreLabel, Gauge>::default();
-        registry.register("store_up", "Whether a store answered when it was last asked", up.clone());
+        registry.register("store_up", "1 where the store answered when it was last asked, else 0", up.clone());
         let up = |store| up.get_or_create_owned(&StoreLabel { store });
 
         let metrics = Self {
@@ -115,25 +115,25 @@ impl Metrics {
             postgres_up: up("postgresql"),
         };
         registry.register("batches", "Batches stored and acknowledged", metrics.batches.clone());
-        registry.register("drain_failures", "Drain steps that failed", metrics.drain_failures.clone());
-        registry.register("batch_seconds", "Time that a batch took", metrics.batch_seconds.clone());
-        registry.register("leader", "1 where this daemon leads, 0 where it stands by", metrics.leader.clone());
+        registry.register("drain_failures", "Steps of the drain that failed", metrics.drain_failures.clone());
+        registry.register("batch_seconds", "Seconds to store a batch", metrics.batch_seconds.clone());
+        registry.register("leader", "1 where this daemon is the leader, 0 where it is a standby", metrics.leader.clone());
         registry.register("outbox_entries", "Entries in the outbox, as last seen", metrics.outbox_entries.clone());
-        let help = "Posts whose views wait in the outbox for locks that others hold in PostgreSQL";
+        let help = "Deferred posts: their pairs wait in the outbox for locks that others hold in PostgreSQL";
         registry.register("held_posts", help, metrics.deferred_posts.clone());
-        registry.register("scans", "Scans that came to their end", metrics.scans.clone());
-        registry.register("cycle_failures", "Synchronizations that failed", metrics.cycle_failures.clone());
-        registry.register("scan_seconds", "Time that a scan took", metrics.scan_seconds.clone());
-        registry.register("posts_scanned", "Posts that scans have looked at", metrics.posts_scanned.clone());
+        registry.register("scans", "Completed scans", metrics.scans.clone());
+        registry.register("cycle_failures", "Cycles that failed", metrics.cycle_failures.clone());
+        registry.register("scan_seconds", "Seconds a scan took", metrics.scan_seconds.clone());
+        registry.register("posts_scanned", "Posts scanned", metrics.posts_scanned.clone());
         registry.register(
             "unions",
-            "Sets united with the ledger because somebody else had written them",
+            "Sets imported into the ledger because somebody else had written them",
             metrics.imported_sets.clone(),
         );
-        registry.register("drifts_repaired", "Posts whose acknowledged number was corrected", metrics.drifts.clone());
+        registry.register("drifts_repaired", "Posts whose drift was corrected", metrics.drifts.clone());
         registry.register(
             "last_sync_timestamp_seconds",
-            "When the last synchronization succeeded, in seconds since 1970",
+            "When the last cycle succeeded, in seconds since 1970",
             metrics.last_sync.clone(),
         );
         metrics

@@ -21,3 +21,4 @@ pub(crate) mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod throttle;
 pub(crate) mod turn;
+pub(crate) mod warm;

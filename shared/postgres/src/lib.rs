@@ -16,6 +16,7 @@ pub mod schema;
 mod spelling;
 pub mod sql;
 mod tls;
+pub mod top_posts;
 mod unprotected;
 mod words;
 

@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod identifier;
+pub mod warm;
 
 use std::time::Duration;
 

@@ -21,7 +21,7 @@ use views_core::ticks;
 
 use crate::{
     cli::Limits,
-    http::{clock::Clock, phase_timer::PhaseTimer},
+    http::phase_timer::{Clock, PhaseTimer},
     metrics::Metrics,
 };
 

@@ -6,12 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
-use crate::{cli::Limits, http::clock::Clock};
+use crate::cli::Limits;
 
 /// What hyper's buffers begin with, in bytes.
 const SMALL_BUFFER: usize = 8 * 1024;
@@ -40,6 +40,13 @@ const TIME_TO_ASK: Duration = Duration::from_millis(250);
 
 /// What a timer says of nothing that is to be taken.
 const TAKEN: u64 = u64::MAX;
+
+/// The clock of all timers, which is read without asking the system, and is as exact as it is swept.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    now_ms: AtomicU64,
+}
 
 /// In which phase a connection is, and since when.
 #[derive(Debug)]
@@ -88,6 +95,24 @@ pub(crate) struct WaitingGuard<'a>(&'a PhaseTimer);
 impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.enter(BUSY);
+    }
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), now_ms: AtomicU64::new(0) }
+    }
+
+    /// Brings the clock up to date.
+    pub(crate) fn tick(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Two threads may do this at once, and time goes only forwards.
+        self.now_ms.fetch_max(now, Relaxed);
+    }
+
+    /// Returns the milliseconds since the start, as of the last tick.
+    fn now_ms(&self) -> u64 {
+        self.now_ms.load(Relaxed)
     }
 }
 

@@ -1,17 +1,106 @@
-//! The check, one pipeline for the whole batch: who is in the sets already, and what the meta hashes say.
+//! The check, one pipeline for the whole batch: who is in the sets already, what the meta hashes say, and what follows
+//! from that.
 
+use views_core::ids::ViewerId;
 use views_redis::{
     Pipeline, RedisError,
     post_meta::{self, Field, PostMeta},
     resp::{List, Reply},
+    scripts::Depth,
 };
 
 use crate::record::{
     context::Context,
-    group::{Checked, Group, Known, Membership},
+    group::{Group, LookupResult, Membership},
 };
 
 const FIELDS: [Field; 5] = [Field::Author, Field::Persisted, Field::Recorded, Field::Acked, Field::Loaded];
+
+/// A group of which Redis has told what it knows.
+#[derive(Debug)]
+pub(super) struct Checked<'b> {
+    pub(super) group: &'b mut Group,
+    pub(super) known: Known,
+}
+
+/// What Redis knows of a post: the fields of its meta hash.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Whether the author is known, so that somebody has looked the post up.
+    pub(super) has_author: bool,
+    /// Whether the set has the viewers that the ledger has, as far as they were few enough.
+    pub(super) is_loaded: bool,
+    /// The count in PostgreSQL, where it is known.
+    pub(super) persisted: Option<i64>,
+    pub(super) recorded: i64,
+    pub(super) acked: i64,
+}
+
+/// What is to be done with a group next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It can be written as it is.
+    Write,
+    /// It can be written where there is room for posts that nobody could look up: this one would take memory that Redis
+    /// does not spend on it yet.
+    WriteUnverified,
+    /// Its post has to be looked up.
+    LookUp,
+    /// Redis did not take what PostgreSQL knows of the post, so it cannot be written.
+    Refuse,
+}
+
+impl Checked<'_> {
+    /// Returns what is to be done with the group. `has_missed` says that the post has been viewed past Redis: then
+    /// somebody has to look it up, whatever Redis knows. Without a database nobody can.
+    pub(super) fn next(&self, has_missed: bool, has_database: bool) -> Next {
+        let is_stale = has_missed && !self.was_looked_up(Depth::View);
+        if self.has_lookup(LookupResult::Refused) {
+            Next::Refuse
+        } else if has_database && (is_stale || self.needs_lookup()) {
+            Next::LookUp
+        } else if self.is_unverified() {
+            Next::WriteUnverified
+        } else {
+            Next::Write
+        }
+    }
+
+    /// Returns how many viewers the set does not have yet.
+    pub(super) fn new_count(&self) -> usize {
+        self.group.viewers.iter().filter(|viewer| viewer.membership == Membership::New).count()
+    }
+
+    /// Returns the viewers that the set does not have yet.
+    pub(super) fn new_viewers(&self) -> impl Iterator<Item = &ViewerId> {
+        self.group.viewers.iter().filter(|viewer| viewer.membership == Membership::New).map(|viewer| &viewer.id)
+    }
+
+    /// Returns whether Redis does not know of the post what the items need, and PostgreSQL has not been asked for it
+    /// this moment. Whoever only reads needs no viewers, nor does one whom the set has, or the author.
+    pub(super) fn needs_lookup(&self) -> bool {
+        let Known { has_author, is_loaded, .. } = self.known;
+        let lacks_viewers = !is_loaded && self.new_count() > 0;
+        (!has_author || lacks_viewers) && !self.was_looked_up(self.group.depth())
+    }
+
+    /// Returns whether the post, which could not be looked up, would take memory that Redis does not spend on it yet.
+    fn is_unverified(&self) -> bool {
+        let Known { has_author, recorded, .. } = self.known;
+        self.has_lookup(LookupResult::Unavailable) && !has_author && recorded == 0 && self.new_count() > 0
+    }
+
+    /// Returns whether an item has been looked up with that result.
+    fn has_lookup(&self, result: LookupResult) -> bool {
+        self.group.items.iter().any(|item| item.lookup.is_some_and(|lookup| lookup.result == result))
+    }
+
+    /// Returns whether the post has been looked up a moment ago as deep as that, or deeper. What a reader has had
+    /// looked up does not excuse a view.
+    fn was_looked_up(&self, depth: Depth) -> bool {
+        self.group.items.iter().any(|item| item.lookup.is_some_and(|lookup| lookup.depth >= depth))
+    }
+}
 
 /// Asks Redis for what it knows of the groups. Returns those of which it has told, and the others.
 pub(super) async fn run<'b>(

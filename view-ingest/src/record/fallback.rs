@@ -29,7 +29,6 @@ use crate::record::{
     missed::MissedViews,
     pending::PendingRequests,
     request::{Outcome, Status, Unavailable},
-    verdict::{respond_not_found, respond_unavailable},
 };
 
 /// How long views may be searched for that PostgreSQL refuses. Whoever is not done by then is told to come again.
@@ -168,11 +167,11 @@ impl<'a> Fallback<'a> {
             respond(group, verdict, views, context, pending);
         } else if verdicts.is_missing(&group.post) {
             context.remember_not_found(group.post, group.depth());
-            respond_not_found(&group.items, pending, context);
+            pending.respond_not_found(&group.items, &context.metrics);
         } else if context.not_found.has(&group.post, group.depth()) {
-            respond_not_found(&group.items, pending, context);
+            pending.respond_not_found(&group.items, &context.metrics);
         } else {
-            respond_unavailable(group, pending, &context.metrics);
+            pending.respond_unavailable(&group.items, &context.metrics);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use views_core::ids::PostId;
 use views_redis::scripts::Depth;
 
-use crate::record::pending::Items;
+use crate::record::group::Items;
 
 /// How many views may wait at most, per recorder: some 50 MB where each is for another post.
 const MAX_VIEWS: usize = 100_000;
@@ -95,7 +95,7 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::record::pending::Item;
+    use crate::record::group::Item;
 
     fn post(id: &str) -> PostId {
         PostId::parse(id).unwrap()

@@ -14,18 +14,18 @@ use views_redis::{Breaker, Pipeline, Session, scripts::Depth};
 
 use crate::record::{
     breaker::REDIS_TIMEOUT,
-    check,
+    check::{self, Checked, Next},
     context::Context,
     fallback::Fallback,
-    group::{self, Checked, Group},
+    group::{Group, Item, Items, Lookup, LookupResult},
     lookup::{FinishedLookup, Found, Lookups, Wanted},
     missed::{Missed, MissedViews},
     mode::{Cause, Mode},
     parked::{Parked, ParkedItems},
-    pending::{Item, Items, Lookup, LookupResult, PendingRequests},
+    pending::PendingRequests,
     read_limit::ReadPermit,
     request::{Request, RequestReceiver},
-    verdict, write,
+    write,
 };
 
 /// How many views and reads make up a batch at most. More would make the first of them wait for the last.
@@ -136,7 +136,7 @@ impl Recorder {
     async fn process_all(&mut self, batch: &mut Batch) {
         let mut rest = batch.items.drain(..);
         while rest.len() > 0 {
-            let groups = group::group(rest.by_ref().take(MAX_BATCH), &self.pending);
+            let groups = self.pending.group(rest.by_ref().take(MAX_BATCH));
             self.process(groups).await;
         }
         drop(rest);
@@ -153,19 +153,19 @@ impl Recorder {
         if is_open && self.mode.is_fallback() {
             self.mode = Mode::Fallback(Cause::BreakerOpen);
         }
-        let cause = if is_open || self.mode.is_for_breaker() { Cause::BreakerOpen } else { Cause::Refused };
 
         let (checked, mut refused) = check::run(&self.context, &mut self.pipeline, &mut groups).await;
         let checked = self.admit(checked, &mut refused);
         let outcome = write::run(&self.context, &mut self.pipeline, checked).await;
         refused.extend(outcome.refused);
         failpoints::at("answer::before");
-        verdict::respond(outcome.written, &mut self.pending, &self.context.metrics);
+        self.pending.respond_written(outcome.written, &self.context.metrics);
         // Whoever has an outcome does not wait for what PostgreSQL is to do for the others.
         self.pending.flush();
         failpoints::at("answer::after");
 
         if !refused.is_empty() {
+            let cause = if is_open || self.mode.is_for_breaker() { Cause::BreakerOpen } else { Cause::Refused };
             self.fall_back(refused, cause).await;
         } else if outcome.has_stored {
             self.context.health.redis_has_stored();
@@ -180,52 +180,47 @@ impl Recorder {
     /// of which Redis did not take what PostgreSQL knows are added to `refused`.
     fn admit<'b>(&mut self, checked: Vec<Checked<'b>>, refused: &mut Vec<&'b mut Group>) -> Vec<Checked<'b>> {
         let mut admitted = Vec::with_capacity(checked.len());
+        let has_database = self.context.database.is_some();
         for checked in checked {
-            if checked.group.has_lookup(LookupResult::Refused) {
-                refused.push(checked.group);
-            } else if let Some(checked) = self.park(checked) {
-                // A post that could not be looked up and that Redis does not know.
-                if checked.is_unverified() && !self.context.unverified.take() {
-                    self.refuse(&checked.group.items);
-                } else {
-                    admitted.push(checked);
+            let has_missed = self.missed.get(&checked.group.post).is_some();
+            match checked.next(has_missed, has_database) {
+                Next::Refuse => refused.push(checked.group),
+                Next::LookUp => self.park(checked.group),
+                Next::WriteUnverified => {
+                    if self.context.unverified.take() {
+                        admitted.push(checked);
+                    } else {
+                        self.refuse(&checked.group.items);
+                    }
                 }
+                Next::Write => admitted.push(checked),
             }
         }
         admitted
     }
 
     /// Parks the items of a post that has to be looked up: nobody has done so yet, or it has been viewed past Redis.
-    /// Returns the group where there is no need.
-    fn park<'b>(&mut self, checked: Checked<'b>) -> Option<Checked<'b>> {
-        let group = &*checked.group;
-        let missed = self.missed.get(&group.post);
-        let is_stale = missed.is_some() && !group.was_looked_up(Depth::View);
-        if !(is_stale || checked.needs_lookup()) || self.context.database.is_none() {
-            return Some(checked);
-        }
+    fn park(&mut self, group: &mut Group) {
         let depth = group.depth();
         if self.context.not_found.has(&group.post, depth) {
-            verdict::respond_not_found(&group.items, &mut self.pending, &self.context);
-            return None;
+            self.pending.respond_not_found(&group.items, &self.context.metrics);
+            return;
         }
         // What Redis has missed, only one look-up tells it, whoever asks.
+        let missed = self.missed.get(&group.post).cloned();
         let depth = if missed.is_some() { Depth::View } else { depth };
-        let missed = missed.cloned();
         let room = self.parked.read_room();
-        let post = group.post;
-        let mut items = std::mem::take(&mut checked.group.items);
+        let mut items = std::mem::take(&mut group.items);
         items.retain(|item| {
             let has_room = self.pending.viewer(item).is_some() || self.pending.may_park(item, room);
             if !has_room {
-                verdict::refuse(&[*item], &mut self.pending, &self.context.metrics);
+                self.pending.respond_unavailable(&[*item], &self.context.metrics);
             }
             has_room
         });
         if !items.is_empty() {
-            self.look_up(post, depth, missed, items);
+            self.look_up(group.post, depth, missed, items);
         }
-        None
     }
 
     /// Has items wait until a post is looked up.
@@ -240,7 +235,7 @@ impl Recorder {
 
     /// Has the clients come again.
     fn refuse(&mut self, items: &[Item]) {
-        verdict::refuse(items, &mut self.pending, &self.context.metrics);
+        self.pending.respond_unavailable(items, &self.context.metrics);
     }
 
     /// Has PostgreSQL take what Redis did not. Whoever views does not wait for what others read.
@@ -255,7 +250,7 @@ impl Recorder {
                 None => {
                     self.context.health.database_has_failed(groups.iter().any(|group| group.depth() == Depth::View));
                     for group in groups {
-                        verdict::respond_unavailable(group, &mut self.pending, &self.context.metrics);
+                        self.refuse(&group.items);
                     }
                 }
             }
@@ -340,7 +335,7 @@ impl Recorder {
                 }
                 Found::No => {
                     self.context.remember_not_found(post, depth);
-                    verdict::respond_not_found(&parked, &mut self.pending, &self.context);
+                    self.pending.respond_not_found(&parked, &self.context.metrics);
                     continue;
                 }
             };

@@ -20,8 +20,9 @@ use views_redis::{
 };
 
 use crate::record::{
+    check::{Checked, Known},
     context::Context,
-    group::{Checked, Count, Group, Known, Written},
+    group::Group,
 };
 
 /// Pairs in one outbox entry at most, so that whoever reads the outbox can bound what it reads at once.
@@ -29,6 +30,21 @@ const MAX_PAIRS_PER_ENTRY: usize = 128;
 
 /// The ids of the entries that a batch has put into the outbox, mostly a single one.
 type EntryIds = SmallVec<[Box<str>; 1]>;
+
+/// A group whose part of the batch Redis has taken.
+#[derive(Debug)]
+pub(super) struct Written<'b> {
+    pub(super) group: &'b mut Group,
+    pub(super) count: Count,
+}
+
+/// The count of a post after its part of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Count {
+    pub(super) views: i64,
+    /// Whether another process was first with every new viewer: the set has gained none of them.
+    pub(super) was_raced: bool,
+}
 
 /// What became of a batch in Redis.
 pub(super) struct Outcome<'b> {
@@ -60,7 +76,7 @@ struct Raced {
 
 /// Writes the new viewers of a batch. Where nothing is new, nothing is sent.
 pub(super) async fn run<'b>(context: &Context, pipeline: &mut Pipeline, groups: Vec<Checked<'b>>) -> Outcome<'b> {
-    let pairs = groups.iter().map(|checked| checked.group.new_count()).sum();
+    let pairs = groups.iter().map(Checked::new_count).sum();
     let mut entries = EntryIds::new();
     let is_taken = if groups.iter().any(has_part) {
         failpoints::at("record::before");
@@ -76,7 +92,7 @@ pub(super) async fn run<'b>(context: &Context, pipeline: &mut Pipeline, groups: 
     let mut replies = pipeline.replies.iter();
     let mut pairs_before = 0;
     for checked in groups {
-        let new = checked.group.new_count();
+        let new = checked.new_count();
         pairs_before += new;
         if !has_part(&checked) {
             let Known { persisted, recorded, acked, .. } = checked.known;
@@ -107,16 +123,21 @@ pub(super) async fn run<'b>(context: &Context, pipeline: &mut Pipeline, groups: 
     Outcome { written, refused, has_stored: is_taken && pairs > 0 }
 }
 
-/// Returns whether the pipeline has commands about a group. Where neither PostgreSQL nor anybody else has told the
-/// count, the set itself is counted, also for a mere reader.
+/// Returns whether the pipeline has commands about a group.
 fn has_part(checked: &Checked<'_>) -> bool {
-    checked.counts_the_set() || checked.group.new_count() > 0
+    counts_the_set(checked) || checked.new_count() > 0
+}
+
+/// Returns whether nobody has told Redis the count in PostgreSQL, so that the set itself is counted, also for a mere
+/// reader.
+fn counts_the_set(checked: &Checked<'_>) -> bool {
+    checked.known.persisted.is_none()
 }
 
 /// Returns the live count of a post after the batch.
 fn count(checked: &Checked<'_>, recorded: &Recorded) -> Count {
     let Known { persisted, acked, .. } = checked.known;
-    let new = checked.group.new_count() as i64;
+    let new = checked.new_count() as i64;
     // Viewers that another process put into the set between check and write are in the outbox twice, and one view each.
     let raced = (new - recorded.added).max(0);
     let views = recorded.size.unwrap_or_else(|| live(persisted, recorded.recorded - raced, acked));
@@ -181,7 +202,7 @@ async fn send_outbox(context: &Context, pipeline: &mut Pipeline, groups: &[Check
 }
 
 fn queue_outbox(commands: &mut Commands, outbox: &str, groups: &[Checked<'_>], pairs: usize) {
-    let all = groups.iter().flat_map(|Checked { group, .. }| group.new_viewers().map(|viewer| (&group.post, viewer)));
+    let all = groups.iter().flat_map(|checked| checked.new_viewers().map(|viewer| (&checked.group.post, viewer)));
     for (place, (post, viewer)) in all.enumerate() {
         if place % MAX_PAIRS_PER_ENTRY == 0 {
             let fields = (pairs - place).min(MAX_PAIRS_PER_ENTRY);
@@ -201,19 +222,19 @@ fn queue_posts(context: &Context, commands: &mut Commands, groups: &[Checked<'_>
     let mut buffer = itoa::Buffer::new();
     let ttl = buffer.format(context.keys.ttl().seconds());
     for checked in groups {
-        let group = &*checked.group;
-        let (views, meta) = (context.keys.views_parts(&group.post), context.keys.meta_parts(&group.post));
-        let new = group.new_count();
+        let post = &checked.group.post;
+        let (views, meta) = (context.keys.views_parts(post), context.keys.meta_parts(post));
+        let new = checked.new_count();
         if new > 0 {
             commands.command("SADD", 1 + new).parts(&views);
-            for viewer in group.new_viewers() {
+            for viewer in checked.new_viewers() {
                 commands.text(viewer.as_str());
             }
             commands.command("EXPIRE", 2).parts(&views).text(ttl);
             commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(new as i64);
             commands.command("EXPIRE", 2).parts(&meta).text(ttl);
         }
-        if checked.counts_the_set() {
+        if counts_the_set(checked) {
             commands.command("SCARD", 1).parts(&views);
         }
     }
@@ -227,13 +248,13 @@ fn read<'a>(checked: &Checked<'_>, replies: &mut impl Iterator<Item = Reply<'a>>
         None => Err(RedisError::NoReply),
     };
     let (mut added, mut recorded) = (Ok(0), Ok(0));
-    if checked.group.new_count() > 0 {
+    if checked.new_count() > 0 {
         // All four replies are taken before the first error is looked at, so that the next post finds its own.
         added = number();
         let _ = number();
         recorded = number();
         let _ = number();
     }
-    let size = if checked.counts_the_set() { Some(number()) } else { None };
+    let size = if counts_the_set(checked) { Some(number()) } else { None };
     Ok(Recorded { added: added?, recorded: recorded?, size: size.transpose()? })
 }

@@ -149,7 +149,7 @@ struct OldestEntry(Health);
 impl Collector for OldestEntry {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let age = ConstGauge::new(self.0.oldest_age().as_secs_f64());
-        let help = "Age of the oldest entry in the outbox, of which it was last seen that it is there; 0 where it is empty";
+        let help = "Age of the oldest entry in the outbox, as last seen; 0 where the outbox is empty";
         age.encode(encoder.encode_descriptor("outbox_oldest_entry_age_seconds", help, None, age.metric_type())?)
     }
 }

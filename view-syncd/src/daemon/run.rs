@@ -18,7 +18,7 @@ use super::{
     signals::{self, Followers, MARGIN},
     synchronizer::Synchronizer,
     triggers::{self, TriggerReceiver},
-    watchdog,
+    warm_up, watchdog,
 };
 use crate::{
     cli::{DaemonSettings, SyncSettings},
@@ -68,6 +68,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
             leadership.decided().await;
             notify::ready();
             readiness.started();
+            warm_up::start(&context, &leadership, daemon.warm_up);
             serve::until_stopped(&mut synchronizer, &mut triggers, &mut leadership, &stop, daemon.interval).await;
         }
         // Whoever waits for a cycle learns now that there will be none.

@@ -6,10 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use views_core::{failpoints, ids::PostId, keys::field};
+use views_core::{failpoints, ids::PostId};
 use views_postgres::ledger;
 use views_redis::{
-    RedisError,
     resp::{Commands, Replies, Reply},
     scripts::{self, Settled, Settlement},
 };
@@ -36,8 +35,6 @@ const SCRIPT_POSTS: usize = 60;
 const GRACE: Duration = Duration::from_secs(2);
 /// How soon a post is asked for again whose increments were missing.
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
-/// Entries that are deleted with one command.
-const DELETED_ENTRIES: usize = 200;
 
 /// Acknowledges what is committed of a batch and, when that is the last of it, deletes its entries.
 pub(crate) async fn acknowledge(outbox: &mut Outbox, batch: &mut Committed, is_last: bool) -> Result<(), Failure> {
@@ -50,43 +47,38 @@ pub(crate) async fn acknowledge(outbox: &mut Outbox, batch: &mut Committed, is_l
         }
     }
     if is_last {
-        resolve_unknown(outbox.context(), batch, &mut verdicts).await?;
+        resolve_unknown(&outbox.context, batch, &mut verdicts).await?;
     }
     if !verdicts.missing.is_empty() {
         // Perhaps a new connection has led to another database, which has never had them.
         outbox.session.check_owner().await?;
     }
-    let missing: Vec<PostId> = verdicts.missing.iter().map(|place| batch.post(*place)).collect();
-    let spans = verdicts.missing.iter().filter_map(|place| batch.spans[*place as usize]);
-    let missing_pairs: u64 = spans.map(|span| span.pairs).sum();
-    let acknowledged_pairs = missing_pairs + verdicts.acked.iter().map(|acked| acked.span.pairs).sum::<u64>();
+    let done = batch.take_done(verdicts, is_last);
 
     // The dead before the deletion of their entries: none may be lost. The keys after it: what is deleted brings no key
     // back.
-    let dead_letters = if batch.has_dead_letters() { batch.take_dead_letters(&verdicts, is_last) } else { Vec::new() };
-    if batch.gives_up_locked_pairs(&verdicts) {
+    if done.gives_up_locked_pairs {
         outbox.shared.dead_letter_timer.start();
     }
-    let dead = dead_letters.iter().filter(|dead_letter| dead_letter.reason != NO_SUCH_POST).count() as u64;
-    if !dead_letters.is_empty() {
-        dead_letters::add(&mut outbox.session, dead_letters).await?;
+    let dead = done.dead_letters.iter().filter(|dead_letter| dead_letter.reason != NO_SUCH_POST).count() as u64;
+    if !done.dead_letters.is_empty() {
+        dead_letters::add(&mut outbox.session, done.dead_letters).await?;
     }
-    batch.note_acknowledged(&verdicts);
-    acknowledge_posts(&mut outbox.session, &batch.entries, verdicts.acked, batch.connection).await?;
+    acknowledge_posts(&mut outbox.session, &batch.entries, done.acked, batch.connection).await?;
     if is_last {
-        finish_entries(outbox, batch, &verdicts.deferred).await?;
+        finish_entries(outbox, batch, &done.deferred).await?;
     }
-    if !missing.is_empty() {
-        missing_posts::remove(&mut outbox.session, &missing).await?;
+    if !done.missing.is_empty() {
+        missing_posts::remove(&mut outbox.session, &done.missing).await?;
     }
     failpoints::at("publish::before");
     outbox.shared.publisher.publish(&mut outbox.session).await;
 
-    batch.acknowledged_pairs += usize::try_from(acknowledged_pairs).unwrap_or(usize::MAX);
-    let metrics = &outbox.context().metrics;
+    batch.acknowledged_pairs += usize::try_from(done.pairs).unwrap_or(usize::MAX);
+    let metrics = &outbox.context.metrics;
     metrics.new.inc_by(added);
-    metrics.unknown_post.inc_by(missing_pairs);
-    metrics.known.inc_by(acknowledged_pairs.saturating_sub(added + missing_pairs + dead));
+    metrics.unknown_post.inc_by(done.missing_pairs);
+    metrics.known.inc_by(done.pairs.saturating_sub(added + done.missing_pairs + dead));
     Ok(())
 }
 
@@ -124,14 +116,8 @@ async fn acknowledge_posts(
 ) -> Result<(), Failure> {
     let since = Instant::now();
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
-    if failpoints::is_broken(failpoints::COUNT_BEFORE_ACK) && !posts.is_empty() {
-        for acked in &posts {
-            let meta = session.context.keys.meta_parts(&acked.post);
-            commands.command("HSET", 3).parts(&meta).text(field::PERSISTED).number(acked.views);
-        }
-        session.redis.exchange_over(connection, &commands, &mut replies).await?;
-        tokio::time::sleep(SHORT_PAUSE).await;
-    }
+    #[cfg(feature = "failpoints")]
+    super::mistakes::before_acknowledging(session, &posts, connection).await?;
     let mut is_final = false;
     while !posts.is_empty() {
         let (mut again, mut unexpected) = (Vec::new(), Vec::new());
@@ -204,7 +190,7 @@ async fn finish_entries(outbox: &mut Outbox, batch: &mut Committed, deferred: &H
         }
     }
     let done: Vec<EntryId> = if deferred.is_empty() && !batch.is_retry {
-        batch.entry_ids()
+        batch.entries.ids()
     } else {
         let mut done = Vec::new();
         for (id, named) in batch.entries.iter() {
@@ -215,32 +201,12 @@ async fn finish_entries(outbox: &mut Outbox, batch: &mut Committed, deferred: &H
         done
     };
     if !batch.is_retry
-        && let Some(last) = batch.entries.last()
+        && let Some(last) = batch.read_to
     {
         outbox.deferred.read_up_to(last, batch.connection);
     }
-    delete_entries(outbox, &done, batch.connection).await?;
-    outbox.context().metrics.outbox_entries.dec_by(i64::try_from(done.len()).unwrap_or(i64::MAX));
-    Ok(())
-}
-
-/// Deletes entries of which every post is acknowledged, over the connection by which they were read.
-pub(crate) async fn delete_entries(outbox: &mut Outbox, entries: &[EntryId], connection: u64) -> Result<(), RedisError> {
-    let (mut commands, mut replies) = (Commands::default(), Replies::default());
-    for chunk in entries.chunks(DELETED_ENTRIES) {
-        failpoints::at("delete::before");
-        commands.clear();
-        commands.command("XDEL", 1 + chunk.len()).text(outbox.context().keys.outbox());
-        for entry in chunk {
-            commands.text(&entry.to_string());
-        }
-        outbox.session.redis.exchange_over(connection, &commands, &mut replies).await?;
-        outbox.context().progress.made();
-        let reply = replies.iter().next();
-        if !matches!(reply, Some(Reply::Integer(_))) {
-            return Err(refusal(reply));
-        }
-    }
+    outbox.delete(&done, batch.connection).await?;
+    outbox.context.metrics.outbox_entries.dec_by(i64::try_from(done.len()).unwrap_or(i64::MAX));
     Ok(())
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Batch {
     /// The number of the connection by which they were read or, while there are none, are to be read; zero for any.
     /// Another one may lead to another server, which has other entries of the same ids.
     pub(crate) connection: u64,
+    /// Whether it is of posts that were deferred: then it has no more than a part of its entries.
+    pub(crate) is_retry: bool,
     /// What is to be read.
     part: Part,
     /// The last entry that was read, also where nothing of it was wanted.
@@ -76,18 +78,13 @@ impl Batch {
     /// which these were read.
     pub(crate) fn of(posts: HashMap<PostId, EntryId>, until: EntryId, connection: u64) -> Self {
         let part = Part { after: None, from: posts.values().min().copied(), until: Some(until), posts: Some(posts) };
-        Self { part, connection, ..Self::default() }
+        Self { part, connection, is_retry: true, ..Self::default() }
     }
 
     /// Returns an empty batch that is to be read behind this one.
     pub(crate) fn behind(&self) -> Self {
         let part = Part { after: self.read_to.or(self.part.after), ..Part::default() };
         Self { part, connection: self.connection, pairs: Pairs::like(&self.pairs), ..Self::default() }
-    }
-
-    /// Returns whether it is of certain posts only.
-    pub(crate) fn is_of_some_posts(&self) -> bool {
-        self.part.posts.is_some()
     }
 
     /// Reads on, behind the last entry that was read, until the batch has about `limit` pairs or there is no more to be
@@ -116,9 +113,6 @@ impl Batch {
             };
             self.is_at_end = page.len() < PAGE_ENTRIES;
             self.take(page);
-            if !self.entries.is_empty() {
-                self.since.get_or_insert_with(Instant::now);
-            }
             if self.is_at_end {
                 break;
             }
@@ -161,18 +155,19 @@ impl Batch {
             let Some(id) = parts.next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None }) else {
                 continue;
             };
-            let before = self.entries.names();
-            if let Some(Reply::List(fields)) = parts.next() {
-                self.take_fields(fields, id, now_ms);
-            }
+            let fields = if let Some(Reply::List(fields)) = parts.next() { Some(fields) } else { None };
+            let names_posts = fields.is_some_and(|fields| self.take_fields(fields, id, now_ms));
             self.read_to = Some(id);
-            if self.part.posts.is_none() || self.entries.names() > before {
+            if !self.is_retry || names_posts {
+                self.since.get_or_insert_with(Instant::now);
                 self.entries.push(id);
             }
         }
     }
 
-    fn take_fields(&mut self, fields: List<'_>, id: EntryId, now_ms: i64) {
+    /// Adds the fields of an entry. Returns whether they name posts of which pairs are wanted.
+    fn take_fields(&mut self, fields: List<'_>, id: EntryId, now_ms: i64) -> bool {
+        let mut names_posts = false;
         // An id may be set by hand, but nobody has viewed anything in the future.
         let at_ms = i64::try_from(id.ms).unwrap_or(i64::MAX).min(now_ms);
         let mut fields = fields.iter();
@@ -202,7 +197,9 @@ impl Batch {
                 }
             };
             self.entries.name(place);
+            names_posts = true;
         }
+        names_posts
     }
 
     fn add_dead_letter(&mut self, place: Option<u32>, post: Reply<'_>, viewer: Reply<'_>, reason: &'static str, at_ms: i64) {

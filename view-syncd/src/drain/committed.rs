@@ -24,6 +24,8 @@ pub(crate) struct Committed {
     pub(crate) spans: Vec<Option<Span>>,
     /// The number of the connection by which the entries were read.
     pub(crate) connection: u64,
+    /// The last entry that was read.
+    pub(crate) read_to: Option<EntryId>,
     /// Whether it is of posts that were deferred: then it has no more than a part of its entries.
     pub(crate) is_retry: bool,
     /// The places of posts that were deferred before.
@@ -73,19 +75,29 @@ pub(crate) struct Verdicts {
     pub(crate) changes: Vec<(PostId, i64, i64)>,
 }
 
-impl Verdicts {
-    /// Returns the places of the posts that are done with.
-    pub(crate) fn done(&self) -> impl Iterator<Item = u32> {
-        self.acked.iter().map(|acked| acked.place).chain(self.missing.iter().copied())
-    }
+/// The posts of a batch that are done with, and what is to be done in Redis about them.
+pub(crate) struct DonePosts {
+    /// The posts of which count and acknowledged pairs are to be moved.
+    pub(crate) acked: Vec<AckedPost>,
+    /// The posts that do not exist.
+    pub(crate) missing: Vec<PostId>,
+    /// How many pairs these have.
+    pub(crate) missing_pairs: u64,
+    /// How many pairs all of them have.
+    pub(crate) pairs: u64,
+    /// Their pairs that can not be stored.
+    pub(crate) dead_letters: Vec<DeadLetter>,
+    /// Whether a pair that waits for a lock of its own is among the dead letters.
+    pub(crate) gives_up_locked_pairs: bool,
+    /// The posts that are not done with, by their places.
+    pub(crate) deferred: HashMap<u32, DeferReason>,
 }
 
 impl Committed {
     /// Takes a prepared batch apart: what is to be acknowledged, and the pairs that are to be stored. The posts that
     /// are `locked` stay deferred.
     pub(crate) fn new(batch: Batch, locked: &HashSet<PostId>) -> (Self, Pairs) {
-        let is_retry = batch.is_of_some_posts();
-        let Batch { entries, mut pairs, dead, connection, .. } = batch;
+        let Batch { entries, mut pairs, dead, connection, is_retry, read_to, .. } = batch;
         let places = locked.iter().filter_map(|post| pairs.posts().get_index_of(post));
         let left_out: HashSet<u32> = places.filter_map(|place| u32::try_from(place).ok()).collect();
         if !left_out.is_empty() {
@@ -96,6 +108,7 @@ impl Committed {
             entries,
             posts: pairs.posts().clone(),
             connection,
+            read_to,
             is_retry,
             left_out,
             acknowledged_pairs: 0,
@@ -131,11 +144,6 @@ impl Committed {
         let pair_locked = self.pair_locked.iter().filter_map(|place| self.posts.get_index(*place as usize));
         let left_out = self.left_out.iter().filter_map(|place| self.posts.get_index(*place as usize));
         self.outcome.deferred.keys().chain(pair_locked).chain(left_out)
-    }
-
-    /// Returns the ids of all entries.
-    pub(crate) fn entry_ids(&self) -> Vec<EntryId> {
-        self.entries.iter().map(|(id, _)| id).collect()
     }
 
     /// Returns the post at a place.
@@ -190,34 +198,34 @@ impl Committed {
         spans
     }
 
-    /// Returns whether there are dead letters that have not been taken.
-    pub(crate) fn has_dead_letters(&self) -> bool {
-        !self.dead.is_empty() || !self.refused.is_empty()
-    }
-
-    /// Returns whether a pair that waits for a lock of its own is to be a dead letter now.
-    pub(crate) fn gives_up_locked_pairs(&self, verdicts: &Verdicts) -> bool {
-        verdicts.acked.iter().any(|acked| self.pair_locked.contains(&acked.place))
+    /// Returns the posts that are done with, and counts them as acknowledged.
+    pub(crate) fn take_done(&mut self, verdicts: Verdicts, is_last: bool) -> DonePosts {
+        let Verdicts { acked, missing, deferred, .. } = verdicts;
+        self.acknowledged.extend(acked.iter().map(|acked| acked.place).chain(missing.iter().copied()));
+        let missing_pairs = missing.iter().filter_map(|place| self.spans[*place as usize]).map(|span| span.pairs).sum();
+        DonePosts {
+            missing: missing.iter().map(|place| self.post(*place)).collect(),
+            missing_pairs,
+            pairs: missing_pairs + acked.iter().map(|acked| acked.span.pairs).sum::<u64>(),
+            dead_letters: self.take_dead_letters(is_last),
+            gives_up_locked_pairs: acked.iter().any(|acked| self.pair_locked.contains(&acked.place)),
+            acked,
+            deferred,
+        }
     }
 
     /// Returns the dead letters of posts that are done with now, once. Those of a post that is deferred when the batch
     /// is done are forgotten: its pairs will be offered again.
-    pub(crate) fn take_dead_letters(&mut self, verdicts: &Verdicts, is_last: bool) -> Vec<DeadLetter> {
-        let done: HashSet<u32> = verdicts.done().collect();
+    fn take_dead_letters(&mut self, is_last: bool) -> Vec<DeadLetter> {
         let refused = std::mem::take(&mut self.refused).into_iter().map(|(place, dead_letter)| (Some(place), dead_letter));
         let mut dead_letters = Vec::new();
         for (place, dead_letter) in std::mem::take(&mut self.dead).into_iter().chain(refused) {
             match place {
-                Some(place) if !done.contains(&place) && !is_last => self.dead.push((Some(place), dead_letter)),
-                Some(place) if !done.contains(&place) => {}
+                Some(place) if !self.acknowledged.contains(&place) && !is_last => self.dead.push((Some(place), dead_letter)),
+                Some(place) if !self.acknowledged.contains(&place) => {}
                 _ => dead_letters.push(dead_letter),
             }
         }
         dead_letters
-    }
-
-    /// Notes that the posts are acknowledged that are done with.
-    pub(crate) fn note_acknowledged(&mut self, verdicts: &Verdicts) {
-        self.acknowledged.extend(verdicts.done());
     }
 }

@@ -33,7 +33,9 @@ pub(crate) struct StoredDeadLetter {
 /// Adds dead letters. Done before their entries are deleted from the outbox: a crash in between repeats dead letters
 /// and loses none.
 pub(crate) async fn add(session: &mut OwnedSession, mut dead_letters: Vec<DeadLetter>) -> Result<(), RedisError> {
-    if dead_letters.is_empty() || failpoints::is_broken(failpoints::FORGET_THE_DEAD) {
+    #[cfg(feature = "failpoints")]
+    super::mistakes::before_adding(&mut dead_letters);
+    if dead_letters.is_empty() {
         return Ok(());
     }
     let dropped = drop_surplus(session, &mut dead_letters).await?;

@@ -41,11 +41,6 @@ impl Entries {
         self.named.push(place);
     }
 
-    /// Returns how often posts are named.
-    pub(crate) fn names(&self) -> usize {
-        self.named.len()
-    }
-
     /// Returns the number of entries.
     pub(crate) fn len(&self) -> usize {
         self.marks.len()
@@ -55,9 +50,9 @@ impl Entries {
         self.marks.is_empty()
     }
 
-    /// Returns the last entry.
-    pub(crate) fn last(&self) -> Option<EntryId> {
-        self.marks.last().map(|mark| mark.id)
+    /// Returns the ids of all entries.
+    pub(crate) fn ids(&self) -> Vec<EntryId> {
+        self.marks.iter().map(|mark| mark.id).collect()
     }
 
     /// Returns how many pairs of the entries behind one name a post, and the first and the last of the entries that do.
@@ -80,6 +75,12 @@ impl Entries {
             *start = mark.end;
             Some((mark.id, named))
         })
+    }
+
+    /// Returns the last entry.
+    #[cfg(test)]
+    pub(crate) fn last(&self) -> Option<EntryId> {
+        self.marks.last().map(|mark| mark.id)
     }
 
     /// Returns the places of all named posts.

@@ -1,8 +1,9 @@
-//! One outbox as this process works on it, and how much there is in it.
+//! One outbox as this process works on it, how much there is in it, and the deletion of what is done.
 
 use std::sync::Arc;
 
 use fred::{interfaces::StreamsInterface, types::Value};
+use views_core::failpoints;
 use views_redis::{
     RedisError,
     resp::{Commands, Replies, Reply},
@@ -11,9 +12,14 @@ use views_redis::{
 use super::{deferred::DeferredPosts, shared::Shared};
 use crate::{context::Context, entry_id::EntryId, error::refusal, owned_session::OwnedSession};
 
+/// Entries that are deleted with one command.
+const DELETED_ENTRIES: usize = 200;
+
 /// One outbox: the session by which it is read and acknowledged, and the posts of which it keeps pairs for later.
 #[derive(Debug)]
 pub(crate) struct Outbox {
+    /// What belongs to the process.
+    pub(crate) context: Arc<Context>,
     pub(crate) session: OwnedSession,
     pub(crate) deferred: DeferredPosts,
     pub(crate) shared: Shared,
@@ -21,12 +27,32 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(context: &Arc<Context>, shared: &Shared) -> Self {
-        Self { session: OwnedSession::new(context), deferred: DeferredPosts::default(), shared: shared.clone() }
+        Self {
+            context: Arc::clone(context),
+            session: OwnedSession::new(context),
+            deferred: DeferredPosts::default(),
+            shared: shared.clone(),
+        }
     }
 
-    /// What belongs to the process.
-    pub(crate) fn context(&self) -> &Context {
-        &self.session.context
+    /// Deletes entries of which every post is acknowledged, over the connection by which they were read.
+    pub(crate) async fn delete(&mut self, entries: &[EntryId], connection: u64) -> Result<(), RedisError> {
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        for chunk in entries.chunks(DELETED_ENTRIES) {
+            failpoints::at("delete::before");
+            commands.clear();
+            commands.command("XDEL", 1 + chunk.len()).text(self.context.keys.outbox());
+            for entry in chunk {
+                commands.text(&entry.to_string());
+            }
+            self.session.redis.exchange_over(connection, &commands, &mut replies).await?;
+            self.context.progress.made();
+            let reply = replies.iter().next();
+            if !matches!(reply, Some(Reply::Integer(_))) {
+                return Err(refusal(reply));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -18,10 +18,10 @@ pub(crate) async fn retry_deferred(outbox: &mut Outbox) -> Result<usize, Failure
     }
     if outbox.deferred.any_is_full() {
         // The column may have been made a larger one.
-        outbox.context().database.schema_for_refusal().await?;
+        outbox.context.database.schema_for_refusal().await?;
     }
     let (posts, with_pairs) = outbox.deferred.due();
-    let free: HashSet<PostId> = ledger::unlocked(&outbox.context().database, &posts).await?;
+    let free: HashSet<PostId> = ledger::unlocked(&outbox.context.database, &posts).await?;
     let mut pairs = store(outbox, free, None).await?;
     if !with_pairs.is_empty() {
         let started = Instant::now();
@@ -47,9 +47,9 @@ async fn store(outbox: &mut Outbox, mut posts: HashSet<PostId>, patience: Option
         let position = outbox.deferred.position().filter(|_| !wanted.is_empty());
         let Some((until, connection)) = position else { return Ok(pairs) };
         let mut batch = Batch::of(wanted, until, connection);
-        let limit = outbox.context().settings.batch_size;
+        let limit = outbox.context.settings.batch_size;
         batch.read_on(&mut outbox.session, limit).await?;
-        batch.prepare_for(&outbox.context().database).await?;
+        batch.prepare_for(&outbox.context.database).await?;
         let read_to = (!batch.is_at_end).then_some(batch.read_to).flatten();
         let committed = store_batch(outbox, batch, patience).await?;
         pairs += committed.acknowledged_pairs;
@@ -60,7 +60,7 @@ async fn store(outbox: &mut Outbox, mut posts: HashSet<PostId>, patience: Option
         if read_to.is_none() {
             return Ok(pairs);
         }
-        outbox.context().checkpoint()?;
+        outbox.context.checkpoint()?;
     }
 }
 

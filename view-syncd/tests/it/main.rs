@@ -41,3 +41,4 @@ mod support;
 mod systemd;
 mod table_faults;
 mod tls;
+mod warm;

@@ -2,6 +2,12 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+impl Clock {
+    fn set_ms(&self, now_ms: u64) {
+        self.now_ms.store(now_ms, Relaxed);
+    }
+}
+
 fn limits() -> Limits {
     Limits {
         max_batch: 1,

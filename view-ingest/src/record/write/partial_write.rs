@@ -4,7 +4,7 @@ use views_core::failpoints;
 use views_redis::{Pipeline, Session};
 
 use super::{send_outbox, send_posts};
-use crate::record::{breaker::REDIS_TIMEOUT, context::Context, group::Checked};
+use crate::record::{breaker::REDIS_TIMEOUT, check::Checked, context::Context};
 
 /// Dies on the way, or sends things in the wrong order, if either is wanted. Returns nothing where all is to be as it
 /// should.
@@ -32,9 +32,10 @@ pub(super) async fn exchange(context: &Context, pipeline: &mut Pipeline, groups:
             return Some(false);
         }
         pipeline.commands.clear();
-        for Checked { group, .. } in groups {
-            for viewer in group.new_viewers() {
-                pipeline.commands.command("SADD", 2).parts(&context.keys.views_parts(&group.post)).text(viewer.as_str());
+        for checked in groups {
+            let views = context.keys.views_parts(&checked.group.post);
+            for viewer in checked.new_viewers() {
+                pipeline.commands.command("SADD", 2).parts(&views).text(viewer.as_str());
             }
         }
         let _ = pipeline.exchange().await;
