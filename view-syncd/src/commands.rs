@@ -3,6 +3,8 @@
 pub mod claim;
 pub mod dead;
 pub mod migrate;
+mod progress_bar;
+pub mod recount;
 pub mod sync;
 
 use std::{sync::Arc, time::Duration};
