@@ -17,6 +17,7 @@ mod health;
 mod http_api;
 mod keys;
 mod large;
+mod layouts;
 mod least_rights;
 mod locks;
 mod migrate;
