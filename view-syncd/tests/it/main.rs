@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 mod acknowledge;
+mod bases;
 mod beside;
 mod changed_posts;
+mod count_table;
 mod counts;
 mod crash;
 mod crowd;
