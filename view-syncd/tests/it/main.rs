@@ -18,6 +18,7 @@ mod failover;
 mod health;
 mod http_api;
 mod keys;
+mod kinds;
 mod large;
 mod layouts;
 mod least_rights;
