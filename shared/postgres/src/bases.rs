@@ -5,7 +5,7 @@
 //! one transaction, so every statement sees both as they were at one moment. No post is locked. The foreign key, which
 //! would lock every post whose base is stored, is added afterwards; what was deleted until then is swept out.
 
-use crate::{Database, DatabaseError, chunks::Chunks, schema::Schema};
+use crate::{Database, DatabaseError, chunks::Chunks, schema::Schema, sql::migration};
 
 /// What was remembered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Database {
         }
         let is_referring = schema.beside.base.as_ref().is_some_and(|base| base.is_referring);
         if let Some(key) = schema.creation.base_key.as_deref().filter(|_| !is_referring) {
-            self.execute_patiently(&[key]).await?;
+            self.execute_patiently_unless(Some(&migration::has_key(&schema.tables.base)), &[key]).await?;
             // Of a post that was deleted meanwhile, the base is there still.
             let mut chunks = Chunks::new(self, walks.sweep_bases.clone(), true);
             while chunks.next().await?.is_some() {}
