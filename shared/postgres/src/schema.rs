@@ -214,6 +214,12 @@ impl Schema {
         self.beside.base.is_some()
     }
 
+    /// Returns whether an index is known by which posts can be gone through in the order of their ids.
+    #[must_use]
+    pub fn has_index(&self) -> bool {
+        self.is_sorted && !self.is_view
+    }
+
     /// Returns whether it was read longer ago than this.
     fn is_older_than(&self, age: Duration) -> bool {
         self.loaded.elapsed() > age

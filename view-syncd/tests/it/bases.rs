@@ -69,6 +69,14 @@ async fn what_no_view_explains_is_remembered_once_and_counts_are_made_from_it_ag
     assert_eq!((world.count("2").await, world.live("2").await), (1, 1));
     world.recount(&[], 0, "posts 3 · changed 0 · locked 0").await;
 
+    // Counts come along to a table of their own.
+    for command in ["migrate", "recount"] {
+        let moved = world.command(command).args(["--count-table", "counts"]).start();
+        assert!(moved.wait_exit().await.success(), "{:?}", moved.output());
+    }
+    let counts = "select sum(views)::int8 from counts where (post_id, views) in ((1, 12347), (2, 1))";
+    assert_eq!(world.number(counts).await, 12_348);
+
     // A post that is there since: what it had when it was first met is its base; until then, nothing is taken from it.
     world.sql.batch_execute("insert into posts values (4, 99, 40)").await.unwrap();
     world.recount(&[], 0, "posts 4 · changed 0 · locked 0").await;
