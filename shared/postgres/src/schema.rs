@@ -236,7 +236,7 @@ impl TableBeside {
 /// Returns how to look for ids that stand twice, where nothing keeps them unique.
 fn repeatable(posts: &Table, tables: &Tables) -> Option<Repeatable> {
     let id = tables.id.as_str();
-    if posts.keys_on(id).next().is_some() {
+    if posts.keys_on(id).next().is_some() && !posts.has_heirs {
         return None;
     }
     let is_sorted = posts.is_sorted_by(id);

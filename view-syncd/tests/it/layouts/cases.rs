@@ -56,7 +56,7 @@ const POSTS: &str = "create table posts (id bigint primary key, author_id bigint
     insert into posts values (7, 1, 0)";
 
 /// All of them.
-pub(super) const LAYOUTS: [Layout; 20] = [
+pub(super) const LAYOUTS: [Layout; 21] = [
     // No count yet.
     Layout {
         setup: r#"create table "Post" (id text primary key, "authorId" text, views text[]); insert into "Post" values ('pOst-7', 'Ann')"#,
@@ -176,6 +176,14 @@ pub(super) const LAYOUTS: [Layout; 20] = [
     Layout {
         setup: "create table posts (id bigint unique deferrable, author_id bigint, views_count bigint); insert into posts values (7, 1, 0)",
         says: &["is deferrable"],
+        ..NUMBERS
+    },
+    Layout {
+        setup: "create table posts (id bigint primary key, author_id bigint, views_count bigint); create table articles () inherits (posts);
+            insert into posts values (8, 1, 0); insert into articles values (7, 1, 4)",
+        says: &["has no foreign key to the posts, because other tables inherit from"],
+        before: 4,
+        count: "select views_count from articles",
         ..NUMBERS
     },
     // Another server's table.
