@@ -153,13 +153,12 @@ impl Schema {
         };
         let refers =
             |table: Option<&Table>| table.is_some_and(|table| table.foreign_keys.iter().any(|key| key.table() == posts.name()));
+        // A right on any of the columns is one to lock rows.
+        let may_lock = posts.columns().any(|column| column.allows("UPDATE"));
         let counts = Counts {
             column: count_table.as_ref().map_or(settings.count.clone(), |_| ColumnName::literal(COUNT_TABLE_VIEWS)),
             is_numeric: layout.count_type.is_numeric,
-            // A right on any of the columns is one to lock rows.
-            locks_posts: count_table.is_some()
-                && (refers(found.ledger) || refers(found.counts))
-                && posts.columns().any(|column| column.allows("UPDATE")),
+            locks_posts: count_table.is_some() && (refers(found.ledger) || refers(found.counts)) && may_lock,
             table: count_table,
         };
         let tables = Tables {
@@ -170,6 +169,7 @@ impl Schema {
             counts,
             ledger,
             base,
+            bases_lock_posts: refers(found.base) && may_lock,
         };
         let unreferenced = preconditions::referenceable(&posts, layout.id).err();
         let declared = DeclaredTypes { post: &layout.id.declared, viewer: layout.viewer_declared() };

@@ -1,5 +1,7 @@
 //! Bases, which `migrate` remembers, and `recount`, which needs them.
 
+use std::time::{Duration, Instant};
+
 use testkit::{
     postgres,
     posts::{IdType, PostsTable},
@@ -119,6 +121,18 @@ async fn posts_that_somebody_has_locked_are_told_and_the_others_are_counted() {
     assert_eq!(world.number("select count(*) from posts where views_count = 6").await, 2);
     application.batch_execute("commit").await.unwrap();
     world.recount(&[], 0, "posts 2500 · changed 2 · locked 0").await;
+
+    // Bases of new posts, one of which is locked: a later run takes it.
+    world.sql.batch_execute("insert into posts select id, 99, 5 from generate_series(2501, 2600) id").await.unwrap();
+    application.batch_execute("begin; select from posts where id = 2550 for update").await.unwrap();
+    for (bases, end) in [(99, "commit"), (100, "")] {
+        let since = Instant::now();
+        let migrated = world.command("migrate").start();
+        assert!(migrated.wait_exit().await.success(), "{:?}", migrated.output());
+        assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+        assert_eq!(world.number("select count(*) from post_views_base where base = 5").await, bases);
+        application.batch_execute(end).await.unwrap();
+    }
 }
 
 #[tokio::test]
