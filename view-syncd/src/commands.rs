@@ -4,6 +4,7 @@ pub mod claim;
 pub mod dead;
 pub mod migrate;
 mod progress_bar;
+pub mod recount;
 pub mod sync;
 pub mod warm;
 

@@ -4,13 +4,17 @@
 //! may drop what a session was given at its start. Begin, statement and commit travel together, so that no transaction
 //! waits for its client.
 
+mod bases;
+mod chunks;
 pub mod config;
 mod error;
 pub mod insert;
 mod lease;
 pub mod ledger;
+mod occasional;
 mod owner;
 pub mod pair;
+pub mod recount;
 mod rows;
 pub mod schema;
 mod spelling;
@@ -20,7 +24,7 @@ pub mod top_posts;
 mod unprotected;
 mod words;
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use deadpool_postgres::{
     ClientWrapper, Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
@@ -29,14 +33,19 @@ use futures_util::future::{join, join_all};
 use tokio_postgres::{Row, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-pub use self::error::{DatabaseError, Refusal};
-use self::{lease::Lease, owner::KnownOwner, schema::cache::SchemaCache};
+pub use self::{
+    bases::TakenBases,
+    error::{DatabaseError, Refusal},
+};
+use self::{lease::Lease, occasional::Occasional, owner::KnownOwner, schema::cache::SchemaCache};
 use crate::config::{DatabaseSettings, PostsSettings};
 
 /// How long a statement that only reads waits for a lock, which only a change of the table itself holds against it.
 const READ_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The end of a transaction.
 pub(crate) const COMMIT: &str = "COMMIT";
+/// The end of one that is given up, or is only to show whether it could be done.
+pub(crate) const ROLLBACK: &str = "ROLLBACK";
 
 /// PostgreSQL, as far as this project uses it: a pool, and what is known of the application's tables.
 pub struct Database {
@@ -44,7 +53,11 @@ pub struct Database {
     tls: MakeRustlsConnect,
     posts: PostsSettings,
     schema: SchemaCache,
+    /// Whether it is known that no post is there twice, where nothing keeps ids unique.
+    ids_are_distinct: AtomicBool,
     owner: KnownOwner,
+    /// That the table of counts refuses rows.
+    told_of_counts: Occasional,
     statement_timeout: Duration,
 }
 
@@ -85,7 +98,16 @@ impl Database {
                 recycle: Some(statement_timeout),
             })
             .build()?;
-        Ok(Self { pool, tls, posts, schema, owner, statement_timeout })
+        Ok(Self {
+            pool,
+            tls,
+            posts,
+            schema,
+            ids_are_distinct: AtomicBool::new(false),
+            owner,
+            told_of_counts: Occasional::default(),
+            statement_timeout,
+        })
     }
 
     /// Takes a connection out of the pool, opening one where none is idle.

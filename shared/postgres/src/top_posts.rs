@@ -5,7 +5,7 @@ use views_core::ids::PostId;
 
 use crate::{
     Database, DatabaseError,
-    schema::IdType,
+    schema::{IdType, Schema},
     sql::{identifier::quote, warm},
 };
 
@@ -45,19 +45,23 @@ impl Iterator for TopPosts {
 /// # Errors
 /// [`DatabaseError`]; [`DatabaseError::Setup`] where the table does not tell which posts are the newest.
 pub async fn top_posts(database: &Database, order: &Order, number: usize) -> Result<TopPosts, DatabaseError> {
-    let column = match order {
-        Order::Newest(created) => created_column(database, created.as_deref()).await?,
-        Order::MostViewed => database.posts.count.to_string(),
+    let schema = database.schema().await?;
+    let tables = &schema.tables;
+    let statement = match order {
+        Order::Newest(created) => {
+            let column = created_column(database, &schema, created.as_deref()).await?;
+            warm::greatest(&tables.posts, &tables.id.to_string(), &column)
+        }
+        Order::MostViewed => warm::greatest(tables.counted(), &tables.counted_id(), &tables.counts.column.to_string()),
     };
     let number = i64::try_from(number).unwrap_or(i64::MAX);
-    let statement = warm::greatest(&database.posts.table.to_string(), &database.posts.id.to_string(), &column);
     let rows = database.query(&statement, &[&number, &CHUNK]).await?;
     Ok(TopPosts(rows.into_iter()))
 }
 
 /// Returns the column, quoted, by which posts are put in the order of their age.
-async fn created_column(database: &Database, named: Option<&str>) -> Result<String, DatabaseError> {
-    let table = database.posts.table.to_string();
+async fn created_column(database: &Database, schema: &Schema, named: Option<&str>) -> Result<String, DatabaseError> {
+    let table = schema.tables.posts.to_string();
     let names: Vec<&str> = named.map_or_else(|| CREATED_COLUMNS.to_vec(), |name| vec![name]);
     let rows = database.query(warm::COLUMNS, &[&table, &names]).await?;
     let setup = |text| Err(DatabaseError::Setup(text));
@@ -72,8 +76,8 @@ async fn created_column(database: &Database, named: Option<&str>) -> Result<Stri
     if let Some(row) = rows.iter().find(fits) {
         return Ok(quote(row.get(0)));
     }
-    match database.schema().await?.post_type {
-        IdType::Integer { .. } => Ok(database.posts.id.to_string()),
+    match schema.post_type {
+        IdType::Integer { .. } => Ok(schema.tables.id.to_string()),
         _ => setup(format!(
             "{table} does not tell which posts are the newest: name the column with the time of their creation with \
              --created-column (CREATED_COLUMN) and GRANT SELECT of it to this role, or choose the posts by their views"

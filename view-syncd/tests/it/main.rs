@@ -3,20 +3,25 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 mod acknowledge;
+mod bases;
 mod beside;
 mod changed_posts;
+mod count_table;
 mod counts;
 mod crash;
 mod crowd;
 mod daemon;
 mod dead_letters;
+mod documented_views;
 mod drain;
 mod end_to_end;
 mod failover;
 mod health;
 mod http_api;
 mod keys;
+mod kinds;
 mod large;
+mod layouts;
 mod least_rights;
 mod locks;
 mod migrate;

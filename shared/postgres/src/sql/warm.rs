@@ -1,5 +1,7 @@
 //! The statements that choose the posts which are loaded into Redis before anybody asks for them.
 
+use super::identifier::TableName;
+
 /// Gives those of the columns `$2` that the table `$1` (quoted) has, in that order, each with its type, and whether this
 /// role may read it.
 pub const COLUMNS: &str = "\
@@ -10,12 +12,12 @@ WHERE a.attrelid = to_regclass($1) AND a.attname = ANY($2::text[]) AND a.attnum 
 ORDER BY array_position($2::text[], a.attname::text)";
 
 /// Returns the statement that gives the ids of the `$1` posts with the greatest values of a column, the greatest first,
-/// in lists of up to `$2`. The table and its columns are quoted.
+/// in lists of up to `$2`. The columns are quoted.
 ///
 /// Where the column has an index, that is read backwards, as far as it is needed. Otherwise all of the table is read
 /// once, and no more than `$1` posts of it are kept.
 #[must_use]
-pub fn greatest(table: &str, id: &str, column: &str) -> String {
+pub fn greatest(table: &TableName, id: &str, column: &str) -> String {
     format!(
         "\
 -- warm: greatest
