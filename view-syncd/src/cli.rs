@@ -12,6 +12,7 @@ use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSet
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
 
+pub mod adopt;
 pub mod dead;
 
 /// A statement that takes longer than this is given up; the drain then tries with fewer pairs.
@@ -58,6 +59,8 @@ enum Subcommands {
     Sync,
     /// Create the ledger table in PostgreSQL and exit
     Migrate,
+    /// Bring existing views into the ledger and exit. Repeating it changes nothing. Exits 1 where some are left, as posts are locked
+    Adopt(adopt::AdoptArgs),
     /// Make this database the owner of the keys in Redis, whose they were before, and exit
     Claim,
     /// Show, offer again or remove the views that could not be stored
@@ -74,6 +77,8 @@ pub enum Command {
     Sync,
     /// Create the ledger.
     Migrate,
+    /// Bring existing views in.
+    Adopt(adopt::AdoptSettings),
     /// Become the owner of the keys.
     Claim,
     /// See to the views that could not be stored.
@@ -189,6 +194,7 @@ impl Args {
             Some(Subcommands::Dead(action)) => Some(Command::Dead(action.clone())),
             Some(Subcommands::Sync) => Some(Command::Sync),
             Some(Subcommands::Migrate) => Some(Command::Migrate),
+            Some(Subcommands::Adopt(args)) => args.resolve().map(Command::Adopt),
             Some(Subcommands::Claim) => Some(Command::Claim),
             None => {
                 let verifier = self.keys.resolve(p)?;

@@ -1,8 +1,10 @@
 //! What is done once.
 
+pub mod adopt;
 pub mod claim;
 pub mod dead;
 pub mod migrate;
+mod progress;
 pub mod sync;
 
 use std::{sync::Arc, time::Duration};

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     };
     let (command, settings) = settings.into_parts();
     match &command {
-        Command::Dead(_) => telemetry::start_aside(settings.logs),
+        Command::Dead(_) | Command::Adopt(_) => telemetry::start_aside(settings.logs),
         _ => telemetry::start(settings.logs),
     }
     // One thread: the work is one step after the other, and each step that wakes another thread costs more than most
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             Command::Daemon(daemon) => daemon::run::run(settings.sync, *daemon).await,
             Command::Sync => commands::sync::run(settings.sync).await,
             Command::Dead(action) => commands::dead::run(settings.sync, action).await,
+            Command::Adopt(adopt) => commands::adopt::run(settings.sync, adopt).await,
             Command::Claim => commands::claim::run(settings.sync).await,
             Command::Migrate => commands::migrate::run(settings.sync).await,
         }

@@ -5,6 +5,7 @@
 //! turn, by the trait `Drains` that the caller implements.
 
 pub(crate) mod adjust;
+pub(crate) mod adopted;
 pub(crate) mod drains;
 pub(crate) mod hydrate;
 pub(crate) mod import_set;

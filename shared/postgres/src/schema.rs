@@ -8,6 +8,7 @@ mod layout;
 mod migration;
 mod preconditions;
 mod problems;
+mod source_table;
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,14 @@ use tokio_postgres::Client;
 use views_core::ids::{PostId, ViewerId, is_canonical_uuid};
 
 use self::{catalogue::Table, layout::Layout};
+pub(crate) use self::source_table::{SourceColumn, SourceTable};
 pub use self::{id_type::IdType, migration::Migrated, preconditions::Purpose, problems::Problems};
 use crate::{
     config::PostsSettings,
     sql::{
         CastTypes, LEDGER_TABLE, Statements, UserKey,
+        adopt::Target,
+        canonical,
         identifier::{TableName, quote},
     },
 };
@@ -52,6 +56,12 @@ pub struct Schema {
     pub statements: Statements,
     /// The ledger, where it is or will be.
     pub ledger: TableName,
+    /// Where existing views go to.
+    pub(crate) target: Target,
+    /// The posts table.
+    pub(crate) posts: TableName,
+    /// The table of bases.
+    pub(crate) base: TableName,
     ledger_exists: bool,
     loaded: Instant,
 }
@@ -93,8 +103,29 @@ impl Schema {
             post_declared: &id.declared,
             viewer_declared: &author.declared,
         };
-        let statements = Statements::new(&posts.schema, settings, &types, &users.collect::<Vec<_>>());
-        Ok(Self { post_type, viewer_type, statements, ledger, ledger_exists: found.is_some(), loaded })
+        let users = users.collect::<Vec<_>>();
+        let statements = Statements::new(&posts.schema, settings, &types, &users);
+        let base = TableName { schema: ledger.schema.clone(), table: format!("{}_base", ledger.table) };
+        let target = Target {
+            posts: posts.name().to_string(),
+            id: settings.id.to_string(),
+            id_cast: post_type.cast().to_owned(),
+            author: match types.author_is_text {
+                true => canonical(&format!("p.{}::text", settings.author)),
+                false => format!("p.{}::text", settings.author),
+            },
+            counted: [posts.name().to_string(), settings.id.to_string()],
+            join_counts: String::new(),
+            views: format!("coalesce(p.{}, 0)::int8", settings.count),
+            count: settings.count.to_string(),
+            ledger: ledger.to_string(),
+            base: base.to_string(),
+            post: post_type,
+            viewer: viewer_type,
+            users: users.iter().map(|key| (key.table.to_string(), key.column.clone())).collect(),
+            most_views: types.most_views,
+        };
+        Ok(Self { post_type, viewer_type, statements, ledger, target, posts: posts.name(), base, ledger_exists: found.is_some(), loaded })
     }
 
     /// Returns whether there may be a post of this id. A UUID in a column of texts may be kept without its hyphens.

@@ -1,6 +1,7 @@
 //! Every SQL statement of the project. Each begins with its name in a comment, so that the database's log points at its
 //! caller.
 
+pub mod adopt;
 pub mod catalogue;
 pub mod identifier;
 
@@ -151,7 +152,7 @@ pub struct UserKey {
 }
 
 /// Returns the canonical spelling of an author: that of [`views_core::ids::ViewerId`], in SQL.
-fn canonical(author: &str) -> String {
+pub(crate) fn canonical(author: &str) -> String {
     let uuid = "'^([0-9a-fA-F]{32}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'";
     format!("CASE WHEN {author} ~ {uuid} THEN {author}::uuid::text ELSE {author} END")
 }

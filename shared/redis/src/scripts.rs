@@ -27,6 +27,7 @@ const SETTLE: &str = include_str!("scripts/settle.lua");
 const ADJUST: &str = include_str!("scripts/adjust.lua");
 const RACED: &str = include_str!("scripts/raced.lua");
 const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
+const ADOPT: &str = include_str!("scripts/adopt.lua");
 
 /// What of a post is put into Redis. A view needs all that a read needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -231,4 +232,54 @@ pub fn take_out(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[
     for viewer in viewers {
         commands.text(viewer.as_str());
     }
+}
+
+/// Viewers of a post whom PostgreSQL has got past Redis, or the last of several parts of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Adoption<'a> {
+    /// The post.
+    pub post: &'a PostId,
+    /// The count that Redis had before they were stored.
+    pub seen: Option<i64>,
+    /// By how much the count in PostgreSQL has changed with all of them; none where more are to follow.
+    pub change: Option<i64>,
+    /// How many of the viewers that were sent before were in the set already.
+    pub heard: i64,
+    /// The viewers.
+    pub viewers: &'a [ViewerId],
+}
+
+/// What became of an [`Adoption`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdoptedViewers {
+    /// How many of them were not in the set.
+    pub added: i64,
+    /// Whether the count is right; it is not where Redis has another one by now than was seen.
+    pub is_counted: bool,
+}
+
+/// Writes the command that puts adopted viewers into the set of a post.
+pub fn adopt(commands: &mut Commands, keys: &Keys, adoption: &Adoption<'_>) {
+    let Adoption { post, seen, change, heard, viewers } = *adoption;
+    commands.command("EVAL", 8 + viewers.len()).text(ADOPT).number(2);
+    commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post)).number(keys.ttl().seconds());
+    for number in [seen, change] {
+        match number {
+            Some(number) => commands.number(number),
+            None => commands.text(""),
+        };
+    }
+    commands.number(heard);
+    for viewer in viewers {
+        commands.text(viewer.as_str());
+    }
+}
+
+/// Reads the reply to [`adopt`]; none where the hash has expired, or the reply is none.
+#[must_use]
+pub fn adopted(reply: Reply<'_>) -> Option<AdoptedViewers> {
+    let Reply::List(list) = reply else { return None };
+    let mut numbers = list.iter().map(Reply::number);
+    let (added, is_counted) = (numbers.next()??, numbers.next()??);
+    (added >= 0).then_some(AdoptedViewers { added, is_counted: is_counted == 1 })
 }

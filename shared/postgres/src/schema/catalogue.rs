@@ -26,6 +26,10 @@ pub(super) struct Table {
     /// All indexes that keep rows out: unique ones, and those of exclusion constraints.
     pub(super) indexes: Vec<Index>,
     pub(super) foreign_keys: Vec<ForeignKey>,
+    /// The columns by which an index finds rows in their order.
+    pub(super) sorted_columns: Vec<String>,
+    /// About how many rows there are; zero where that is unknown.
+    pub(super) estimated_rows: i64,
 }
 
 /// A column, and what the role may do with it.

@@ -76,7 +76,7 @@ impl IdType {
     }
 
     /// Returns the type's name for a cast, without a length limit.
-    pub(super) fn cast(self) -> &'static str {
+    pub(crate) fn cast(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",
             Self::Text { .. } => "text",

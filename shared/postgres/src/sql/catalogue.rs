@@ -13,6 +13,12 @@ SELECT jsonb_build_object(
   'schema_rights', (SELECT coalesce(jsonb_agg(privilege), '[]') FROM unnest('{USAGE,CREATE}'::text[]) AS privilege
     WHERE has_schema_privilege(n.oid, privilege)),
   'hides_rows', row_security_active(c.oid),
+  'sorted_columns', (SELECT coalesce(jsonb_agg(DISTINCT a.attname), '[]') FROM pg_catalog.pg_index i
+    JOIN pg_catalog.pg_class index_class ON index_class.oid = i.indexrelid
+    JOIN pg_catalog.pg_am method ON method.oid = index_class.relam AND method.amname = 'btree'
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL),
+  'estimated_rows', greatest(c.reltuples, 0)::int8,
   'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'name', a.attname, 'type_name', t.typname, 'modifier', a.atttypmod, 'declared', format_type(a.atttypid, a.atttypmod),
       'is_required', (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL,

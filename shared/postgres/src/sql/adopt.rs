@@ -1,0 +1,456 @@
+//! The statements that bring existing views into the ledger, a chunk at a time.
+//!
+//! A chunk is a range of the source's keys (posts' ids, as the source has them), or a list of them, and of the viewers
+//! those whose hash falls into one of so many parts: so a post with a million viewers is cut, too.
+
+use super::identifier::{ColumnName, TableName};
+use crate::schema::IdType;
+
+/// Lets one adoption run at a time, over the ledger `$1`: two would take the same base for theirs. The number is the
+/// project's own.
+pub const TRY_TO_ADOPT: &str = "-- try to adopt\nSELECT pg_try_advisory_lock(722644, hashtext($1))";
+
+/// What each transaction of an adoption begins with as well. A plan that was made for the first chunk, when the ledger
+/// was empty, would not do for the last.
+pub const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; SET LOCAL plan_cache_mode = force_custom_plan";
+
+/// What is added where the source is to be copied, which may take longer than a statement may otherwise.
+pub const BEGIN_STAGING: &str = "SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '256MB'";
+
+/// The copy of a source that has no index on its posts.
+const STAGED: &str = "pg_temp.views_to_adopt";
+
+/// A UUID as ids may be given it, hyphenated or not.
+const UUID: &str = "'^([0-9a-fA-F]{32}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'";
+/// A number in its shortest spelling.
+const NUMBER: &str = "'^(0|-?[1-9][0-9]{0,18})$'";
+/// The id of a viewer, and of a post, by the rules of [`views_core::ids`].
+const VIEWER: &str = "'^[!-~]{1,128}$'";
+const POST: &str = "'^[A-Za-z0-9_-]{1,64}$'";
+
+/// What the values of a source are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Raw {
+    /// Any text.
+    Text,
+    /// UUIDs.
+    Uuid,
+    /// Numbers.
+    Number,
+    /// Elements of JSON arrays.
+    Json,
+}
+
+/// Where views come from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// An array in a column of the posts table.
+    Array {
+        /// The column.
+        column: ColumnName,
+    },
+    /// A table of posts and viewers.
+    Table {
+        /// The table.
+        table: TableName,
+        /// Its column of posts.
+        post: ColumnName,
+        /// The declared type of that.
+        post_type: String,
+        /// What the values of that are.
+        post_raw: Raw,
+        /// Its column of viewers.
+        viewer: ColumnName,
+        /// Its column of the time of the view.
+        at: Option<ColumnName>,
+        /// Whether it is copied before it is read, in the order of its posts.
+        is_staged: bool,
+    },
+}
+
+/// What the count of a post is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// What it is, as long as that is at least what the ledger explains.
+    Keep,
+    /// What the ledger explains.
+    Ledger,
+}
+
+/// Where views go to: the tables, quoted, and expressions over them.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The posts table, which is `p` in expressions.
+    pub posts: String,
+    /// The column of their ids.
+    pub id: String,
+    /// The type of that, for a cast.
+    pub id_cast: String,
+    /// The author in its canonical spelling, as a text.
+    pub author: String,
+    /// The table in which the counts stand, which is `n` in expressions, and its column of posts' ids.
+    pub counted: [String; 2],
+    /// Joins that table to the posts as `c`, where it is another one.
+    pub join_counts: String,
+    /// The count, over the posts and what is joined to them.
+    pub views: String,
+    /// The column of the count.
+    pub count: String,
+    /// The ledger.
+    pub ledger: String,
+    /// The table of bases.
+    pub base: String,
+    /// The type of posts' ids.
+    pub post: IdType,
+    /// The type of the ledger's viewers.
+    pub viewer: IdType,
+    /// The tables and columns that the ledger's viewers refer to, quoted.
+    pub users: Vec<(String, String)>,
+    /// The greatest count that there is room for.
+    pub most_views: i64,
+}
+
+/// The statements of one adoption.
+#[derive(Debug, Clone)]
+pub struct AdoptStatements {
+    /// Copies the source in the order of its posts, where it has no index for that.
+    pub stage: Option<String>,
+    /// Gives the next `$2` rows behind the key `$1`, as keys in their order and how many pairs each of them has. Of the
+    /// array of a posts table, a row is a post.
+    pub next: String,
+    /// Counts the pairs without a post: those without a viewer, and the others.
+    pub without_post: Option<String>,
+    /// Adopts the pairs of part `$2` of `$1`, with keys behind `$3` and up to `$4`.
+    pub range: String,
+    /// Tells the same numbers, and adopts nothing.
+    pub dry_range: String,
+    /// Adopts the pairs of part `$2` of `$1`, of the keys `$3`.
+    pub list: String,
+    /// Gives the adopted viewers of part `$2` of `$1`, of the keys `$3`, as post and viewer.
+    pub adopted: String,
+    /// Takes the base away from the posts `$2` and the next behind `$1`; gives the last of them.
+    pub clear_base: String,
+}
+
+/// Which keys a chunk has.
+#[derive(Debug, Clone, Copy)]
+enum Keys {
+    Range,
+    List,
+}
+
+impl AdoptStatements {
+    /// Writes the statements. `raw` says what the source's viewers are.
+    #[must_use]
+    pub fn new(target: &Target, origin: &Origin, raw: Raw, counting: Counting) -> Self {
+        let chunk = |keys, last: String| format!("-- adopt\nWITH {}{last}", pairs(target, origin, raw, keys));
+        Self {
+            stage: stage(origin),
+            next: next(target, origin, raw),
+            without_post: without_post(origin),
+            range: chunk(Keys::Range, adopt(target, counting)),
+            dry_range: chunk(Keys::Range, look(target)),
+            list: chunk(Keys::List, adopt(target, counting)),
+            adopted: chunk(Keys::List, adopted(target)),
+            clear_base: clear_base(target),
+        }
+    }
+}
+
+/// Returns the table that the pairs are read from, under the name `s`.
+fn table_of(table: &TableName, is_staged: bool) -> String {
+    if is_staged { STAGED.to_owned() } else { table.to_string() }
+}
+
+/// Returns the condition that a key is within a chunk.
+fn within(key: &str, key_type: &str, keys: Keys) -> String {
+    match keys {
+        Keys::Range => {
+            format!("($3::text IS NULL OR {key} > $3::text::{key_type}) AND {key} <= $4::text::{key_type}")
+        }
+        Keys::List => format!("{key} = ANY($3::text[]::{key_type}[])"),
+    }
+}
+
+/// Returns a value as what an id column holds, and NULL where it does not fit.
+fn value(value: &str, raw: Raw, id_type: IdType, is_viewer: bool) -> String {
+    let cast = id_type.cast();
+    let text = match raw {
+        Raw::Text | Raw::Number => format!("{value}::text"),
+        Raw::Uuid if id_type == IdType::Uuid => return value.to_owned(),
+        Raw::Uuid => format!("{value}::text"),
+        Raw::Json => {
+            let number = format!("CASE WHEN {value}::text ~ {NUMBER} THEN {value}::text END");
+            format!("(CASE jsonb_typeof({value}) WHEN 'string' THEN {value} #>> '{{}}' WHEN 'number' THEN {number} END)")
+        }
+    };
+    match id_type {
+        IdType::Uuid => format!("CASE WHEN {text} ~ {UUID} THEN {text}::uuid END"),
+        IdType::Integer { greatest } => {
+            let least = -i128::from(greatest) - 1;
+            format!("CASE WHEN {text} ~ {NUMBER} THEN CASE WHEN {text}::numeric BETWEEN {least} AND {greatest} THEN {text}::{cast} END END")
+        }
+        // A post is whatever the posts table says; a viewer has one spelling.
+        IdType::Text { .. } if !is_viewer => format!("{text}::{cast}"),
+        IdType::Text { longest } => {
+            let fits = longest.map_or_else(String::new, |longest| format!(" AND octet_length({text}) <= {longest}"));
+            let uuid = if longest.is_some_and(|longest| longest < 36) { "NULL".to_owned() } else { format!("{text}::uuid::text") };
+            format!(
+                "CASE WHEN octet_length({text}) IN (32, 36) AND {text} ~ {UUID} THEN {uuid} \
+                 WHEN {text} COLLATE \"C\" ~ {VIEWER}{fits} THEN {text} END"
+            )
+        }
+    }
+}
+
+/// Returns whether a post may have views at all, by the rules for ids.
+fn fits(target: &Target) -> String {
+    match target.post {
+        IdType::Text { .. } => format!("p.{}::text COLLATE \"C\" ~ {POST}", target.id),
+        _ => "true".to_owned(),
+    }
+}
+
+/// Returns an array as a set of rows, and its length.
+fn elements(column: &str, raw: Raw) -> [String; 2] {
+    if raw == Raw::Json {
+        // What is no array is one element that fits nowhere.
+        let array =
+            format!("CASE jsonb_typeof({column}) WHEN 'array' THEN {column} WHEN 'null' THEN '[]'::jsonb ELSE '[{{}}]'::jsonb END");
+        return [format!("jsonb_array_elements({array})"), format!("jsonb_array_length({array})")];
+    }
+    [format!("unnest({column})"), format!("cardinality({column})")]
+}
+
+/// Returns the common beginning of all that is done with a chunk: `sorted`, its pairs with what they are (0 to be
+/// adopted, 1 without viewer, 2 without post, 3 does not fit, 4 the author's own), and `pairs`, each of those that are
+/// to be adopted once, with its earliest time.
+fn pairs(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
+    let Target { posts, id, author, .. } = target;
+    let fits = fits(target);
+    let source = match origin {
+        Origin::Array { column } => format!(
+            "\
+keys AS MATERIALIZED (
+  SELECT p.{id} AS post, {author} AS author, {fits} AS fits, p.{column} AS elements FROM {posts} p WHERE {within}
+), source AS (
+  SELECT keys.post, keys.author, keys.fits, element.raw, NULL::timestamptz AS at
+  FROM keys CROSS JOIN LATERAL {elements} AS element(raw)
+)",
+            within = within(&format!("p.{id}"), &target.id_cast, keys),
+            elements = elements("keys.elements", raw)[0],
+        ),
+        Origin::Table { table, post, post_type, post_raw, viewer, at, is_staged } => format!(
+            "\
+found AS MATERIALIZED (
+  SELECT s.{post} AS key, s.{viewer} AS raw, {at} AS at FROM {table} s WHERE {within}
+), keys AS MATERIALIZED (
+  SELECT named.key, p.{id} AS post, {author} AS author, {fits} AS fits
+  FROM (SELECT DISTINCT found.key FROM found) named LEFT JOIN {posts} p ON p.{id} = {value}
+), source AS (
+  SELECT keys.post, keys.author, keys.fits, found.raw, found.at FROM found JOIN keys ON keys.key = found.key
+)",
+            at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz")),
+            table = table_of(table, *is_staged),
+            within = within(&format!("s.{post}"), post_type, keys),
+            value = value("named.key", *post_raw, target.post, false),
+        ),
+    };
+    let is_null = if raw == Raw::Json { "source.raw IS NULL OR jsonb_typeof(source.raw) = 'null'" } else { "source.raw IS NULL" };
+    let viewer = value("source.raw", raw, target.viewer, true);
+    let unknown_users: String = target
+        .users
+        .iter()
+        .map(|(users, column)| {
+            format!("\n      OR (SELECT true FROM {users} u WHERE u.{column} = valued.viewer LIMIT 1) IS NULL")
+        })
+        .collect();
+    format!(
+        "\
+{source}, valued AS (
+  SELECT read.* FROM (
+    SELECT source.post, source.author, source.fits, {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM source
+    OFFSET 0
+  ) read
+  WHERE $1::int4 = 1 OR (hashtext(coalesce(read.viewer::text, '')) & 2147483647) % $1::int4 = $2::int4
+), sorted AS MATERIALIZED (
+  SELECT valued.post, valued.viewer, valued.at, CASE
+    WHEN valued.is_nobody THEN 1
+    WHEN valued.post IS NULL THEN 2
+    WHEN valued.viewer IS NULL OR NOT valued.fits{unknown_users} THEN 3
+    WHEN valued.viewer::text = valued.author THEN 4
+    ELSE 0 END AS kind
+  FROM valued
+), pairs AS MATERIALIZED (
+  SELECT sorted.post, sorted.viewer, min(sorted.at) AS at FROM sorted WHERE sorted.kind = 0 GROUP BY sorted.post, sorted.viewer
+)"
+    )
+}
+
+/// Returns the pairs that the ledger lacks. Each is looked for by the index: no plan may read the ledger as a whole.
+fn fresh(target: &Target) -> String {
+    format!(
+        "\
+fresh AS MATERIALIZED (
+  SELECT pairs.post, pairs.viewer, pairs.at FROM pairs
+  WHERE (SELECT true FROM {ledger} v WHERE v.post_id = pairs.post AND v.user_id = pairs.viewer LIMIT 1) IS NULL
+)",
+        ledger = target.ledger
+    )
+}
+
+/// Returns the first columns of what a chunk tells: its pairs, those without viewer, without post, that do not fit, the
+/// authors' own, and the posts.
+const TALLY: &str = "\
+(SELECT count(*) FROM sorted), (SELECT count(*) FROM sorted WHERE kind = 1), (SELECT count(*) FROM sorted WHERE kind = 2),
+  (SELECT count(*) FROM sorted WHERE kind = 3), (SELECT count(*) FROM sorted WHERE kind = 4),
+  (SELECT count(*) FROM (SELECT DISTINCT sorted.post FROM sorted WHERE sorted.post IS NOT NULL) AS known)";
+
+/// Tells the numbers of a chunk, and how many pairs would be new.
+fn look(target: &Target) -> String {
+    format!(", {}\nSELECT {TALLY}, (SELECT count(*) FROM fresh), 0::int8", fresh(target))
+}
+
+/// Tells the numbers of a chunk and adopts what is new: of the posts whose rows nobody has locked, and whose counts have
+/// room. Gives how many pairs were new, how many those of other posts are, these posts, and of each changed post its id, its count now and
+/// by how much that has changed.
+///
+/// All that a count is made from (itself, its base, the rows of the ledger) is of the moment of the statement's
+/// snapshot; what is written is the difference, so that what others have written by the time of the lock stays.
+fn adopt(target: &Target, counting: Counting) -> String {
+    let Target { posts, id, counted: [counted, counted_id], count, join_counts, views, ledger, base, most_views, .. } = target;
+    let row = if join_counts.is_empty() { "p" } else { "c" };
+    let rows = format!("(SELECT count(*) FROM {ledger} v WHERE v.post_id = added.post)");
+    let change = match counting {
+        Counting::Keep => "old.n - least(old.n, old.base)",
+        Counting::Ledger => "old.rows + old.n - old.views",
+    };
+    let eaten = match counting {
+        Counting::Keep => "least(old.n, old.base)",
+        Counting::Ledger => "old.base",
+    };
+    format!(
+        "\
+, {fresh}, wanted AS MATERIALIZED (
+  SELECT of_post.post, of_post.n, {views} AS views
+  FROM (SELECT fresh.post, count(*) AS n FROM fresh GROUP BY fresh.post) of_post JOIN {posts} p ON p.{id} = of_post.post{join_counts}
+), locked AS MATERIALIZED (
+  SELECT wanted.post, {views} AS views FROM wanted JOIN {counted} {row} ON {row}.{counted_id} = wanted.post
+  FOR NO KEY UPDATE OF {row} SKIP LOCKED
+), open AS MATERIALIZED (
+  SELECT locked.post, wanted.views FROM locked JOIN wanted ON wanted.post = locked.post WHERE locked.views <= {most_views} - wanted.n
+), shut AS MATERIALIZED (
+  SELECT wanted.post, wanted.n FROM wanted WHERE NOT EXISTS (SELECT FROM open WHERE open.post = wanted.post)
+), inserted AS (
+  INSERT INTO {ledger} (post_id, user_id, viewed_at)
+  SELECT fresh.post, fresh.viewer, coalesce(fresh.at, now()) FROM fresh JOIN open ON open.post = fresh.post
+  ORDER BY fresh.post, fresh.viewer
+  ON CONFLICT DO NOTHING
+  RETURNING post_id
+), added AS MATERIALIZED (
+  SELECT inserted.post_id AS post, count(*) AS n FROM inserted GROUP BY inserted.post_id
+), old AS MATERIALIZED (
+  SELECT added.post, added.n, open.views, b.post_id IS NOT NULL AS has_base, {rows_if} AS rows,
+    coalesce(b.base, greatest(open.views - {rows}, 0)) AS base
+  FROM added JOIN open ON open.post = added.post LEFT JOIN {base} b ON b.post_id = added.post
+), changes AS MATERIALIZED (
+  SELECT old.post, old.has_base, old.base, {eaten} AS eaten, {change} AS change FROM old
+), counted AS (
+  UPDATE {counted} n SET {count} = coalesce(n.{count}, 0) + changes.change
+  FROM changes WHERE n.{counted_id} = changes.post AND changes.change <> 0
+  RETURNING n.{counted_id} AS post, n.{count}::int8 AS views, changes.change
+), eaten AS (
+  UPDATE {base} b SET base = greatest(b.base - changes.eaten, 0)
+  FROM changes WHERE b.post_id = changes.post AND changes.has_base AND changes.eaten <> 0
+), remembered AS (
+  INSERT INTO {base} (post_id, base) SELECT changes.post, changes.base - changes.eaten FROM changes
+  WHERE NOT changes.has_base AND changes.base > 0 ORDER BY changes.post
+  ON CONFLICT DO NOTHING
+)
+SELECT {TALLY}, (SELECT coalesce(sum(added.n), 0)::int8 FROM added),
+  (SELECT coalesce(sum(shut.n), 0)::int8 FROM shut), ARRAY(SELECT shut.post::text FROM shut),
+  (SELECT coalesce(array_agg(counted.post::text ORDER BY counted.post), '{{}}') FROM counted),
+  (SELECT coalesce(array_agg(counted.views ORDER BY counted.post), '{{}}') FROM counted),
+  (SELECT coalesce(array_agg(counted.change ORDER BY counted.post), '{{}}') FROM counted)",
+        fresh = fresh(target),
+        rows_if = if counting == Counting::Ledger { rows.as_str() } else { "0::int8" },
+    )
+}
+
+/// Gives the adopted pairs of a chunk.
+fn adopted(target: &Target) -> String {
+    format!(
+        "\nSELECT pairs.post::text, pairs.viewer::text FROM pairs
+WHERE (SELECT true FROM {ledger} v WHERE v.post_id = pairs.post AND v.user_id = pairs.viewer LIMIT 1)
+ORDER BY pairs.post",
+        ledger = target.ledger
+    )
+}
+
+/// Gives the next keys, and how many pairs each of them has.
+fn next(target: &Target, origin: &Origin, raw: Raw) -> String {
+    match origin {
+        Origin::Array { column } => format!(
+            "\
+-- adopt: next
+SELECT p.{id}::text, coalesce({length}, 0)::int8 FROM {posts} p
+WHERE $1::text IS NULL OR p.{id} > $1::text::{key_type} ORDER BY p.{id} LIMIT $2::int8",
+            id = target.id,
+            posts = target.posts,
+            key_type = target.id_cast,
+            length = elements(&format!("p.{column}"), raw)[1],
+        ),
+        // The last key may have more rows than were looked at.
+        Origin::Table { table, post, post_type, is_staged, .. } => format!(
+            "\
+-- adopt: next
+WITH few AS MATERIALIZED (
+  SELECT s.{post} AS key FROM {table} s
+  WHERE s.{post} IS NOT NULL AND ($1::text IS NULL OR s.{post} > $1::text::{post_type}) ORDER BY s.{post} LIMIT $2::int8
+), grouped AS MATERIALIZED (
+  SELECT few.key, count(*) AS n FROM few GROUP BY few.key
+), last AS MATERIALIZED (
+  SELECT grouped.key FROM grouped ORDER BY grouped.key DESC LIMIT 1
+)
+SELECT grouped.key::text, CASE WHEN grouped.key = (SELECT last.key FROM last)
+  THEN (SELECT count(*) FROM {table} s WHERE s.{post} = (SELECT last.key FROM last)) ELSE grouped.n END
+FROM grouped ORDER BY grouped.key",
+            table = table_of(table, *is_staged),
+        ),
+    }
+}
+
+fn without_post(origin: &Origin) -> Option<String> {
+    let Origin::Table { table, post, viewer, is_staged, .. } = origin else { return None };
+    let table = table_of(table, *is_staged);
+    Some(format!(
+        "-- adopt: without post\nSELECT count(*) FILTER (WHERE s.{viewer} IS NULL), count(s.{viewer}) FROM {table} s WHERE s.{post} IS NULL"
+    ))
+}
+
+fn stage(origin: &Origin) -> Option<String> {
+    let Origin::Table { table, post, viewer, at, is_staged: true, .. } = origin else { return None };
+    let at = at.as_ref().map(|at| format!(", s.{at} AS {at}")).unwrap_or_default();
+    Some(format!(
+        "\
+-- adopt: stage
+CREATE TEMPORARY TABLE views_to_adopt AS SELECT s.{post} AS {post}, s.{viewer} AS {viewer}{at} FROM {table} s ORDER BY s.{post};
+CREATE INDEX ON {STAGED} ({post});
+ANALYZE {STAGED}"
+    ))
+}
+
+/// Takes the base away from posts.
+fn clear_base(target: &Target) -> String {
+    let Target { base, id_cast, .. } = target;
+    format!(
+        "\
+-- adopt: clear base
+WITH few AS MATERIALIZED (
+  SELECT b.post_id FROM {base} b WHERE $1::text IS NULL OR b.post_id > $1::text::{id_cast} ORDER BY b.post_id LIMIT $2::int8
+), cleared AS (
+  UPDATE {base} b SET base = 0 FROM few WHERE b.post_id = few.post_id AND b.base <> 0
+)
+SELECT few.post_id::text FROM few ORDER BY few.post_id DESC LIMIT 1"
+    )
+}

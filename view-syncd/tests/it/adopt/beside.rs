@@ -1,0 +1,1 @@
+//! Adoption beside daemons, locks, and whatever else goes on.
