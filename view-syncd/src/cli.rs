@@ -14,6 +14,8 @@ use views_service::logs::{LogArgs, LogSettings};
 
 pub mod adopt;
 pub mod dead;
+pub mod migrate;
+pub mod recount;
 
 /// A statement that takes longer than this is given up; the drain then tries with fewer pairs.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,8 +59,10 @@ struct Args {
 enum Subcommands {
     /// Run one full synchronization and exit
     Sync,
-    /// Create the ledger table in PostgreSQL and exit
-    Migrate,
+    /// Create the ledger table and what else is missing beside the posts in PostgreSQL, and exit
+    Migrate(migrate::Options),
+    /// Set each post's count to its base and the views that the ledger has, and exit. Exits 1 where locks are in the way
+    Recount(recount::RecountArgs),
     /// Bring existing views into the ledger and exit. Repeating it changes nothing. Exits 1 where some are left, as posts are locked
     Adopt(adopt::AdoptArgs),
     /// Make this database the owner of the keys in Redis, whose they were before, and exit
@@ -75,8 +79,10 @@ pub enum Command {
     Daemon(Box<DaemonSettings>),
     /// One cycle.
     Sync,
-    /// Create the ledger.
-    Migrate,
+    /// Create what is missing beside the posts.
+    Migrate(migrate::Options),
+    /// Set counts to what they are to be.
+    Recount(recount::Options),
     /// Bring existing views in.
     Adopt(adopt::AdoptSettings),
     /// Become the owner of the keys.
@@ -173,6 +179,12 @@ impl Args {
             p.add("--database-url", "is required (DATABASE_URL)");
         }
         let posts = self.posts.resolve(p);
+        if matches!(command, Some(Command::Migrate(options)) if options.add_count_column) && posts.count_table.is_some() {
+            p.add(
+                "--add-count-column",
+                "adds to the posts table, which is only read with --count-table (COUNT_TABLE): give only one of both",
+            );
+        }
         command_line::warn_of_secrets(p, std::env::args_os());
         let logs = self.logs.resolve(p);
         match (command, database) {
@@ -193,7 +205,8 @@ impl Args {
         match &self.command {
             Some(Subcommands::Dead(action)) => Some(Command::Dead(action.clone())),
             Some(Subcommands::Sync) => Some(Command::Sync),
-            Some(Subcommands::Migrate) => Some(Command::Migrate),
+            Some(Subcommands::Migrate(options)) => Some(Command::Migrate(*options)),
+            Some(Subcommands::Recount(args)) => Some(Command::Recount(args.resolve(p))),
             Some(Subcommands::Adopt(args)) => args.resolve().map(Command::Adopt),
             Some(Subcommands::Claim) => Some(Command::Claim),
             None => {

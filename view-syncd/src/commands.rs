@@ -4,7 +4,8 @@ pub mod adopt;
 pub mod claim;
 pub mod dead;
 pub mod migrate;
-mod progress;
+mod progress_bar;
+pub mod recount;
 pub mod sync;
 
 use std::{sync::Arc, time::Duration};

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     };
     let (command, settings) = settings.into_parts();
     match &command {
-        Command::Dead(_) | Command::Adopt(_) => telemetry::start_aside(settings.logs),
+        Command::Dead(_) | Command::Adopt(_) | Command::Recount(_) => telemetry::start_aside(settings.logs),
         _ => telemetry::start(settings.logs),
     }
     // One thread: the work is one step after the other, and each step that wakes another thread costs more than most
@@ -35,7 +35,8 @@ fn main() -> ExitCode {
             Command::Dead(action) => commands::dead::run(settings.sync, action).await,
             Command::Adopt(adopt) => commands::adopt::run(settings.sync, adopt).await,
             Command::Claim => commands::claim::run(settings.sync).await,
-            Command::Migrate => commands::migrate::run(settings.sync).await,
+            Command::Migrate(options) => commands::migrate::run(settings.sync, options).await,
+            Command::Recount(options) => commands::recount::run(settings.sync, options).await,
         }
     });
     // What still runs is an operator's connection: nobody waits for it.

@@ -32,7 +32,7 @@ pub struct Adoption<'a> {
     client: ClientWrapper,
     statements: AdoptStatements,
     counts_posts: bool,
-    about: Option<i64>,
+    about: u64,
 }
 
 /// What pairs are.
@@ -106,7 +106,7 @@ impl Database {
         let counts_posts = matches!(source, Source::Array(_));
         let adoption = Adoption { database: self, client, statements, counts_posts, about: found.about };
         if !is_dry {
-            adoption.take_turn(&schema.ledger.spelled()).await?;
+            adoption.take_turn(&schema.tables.ledger.spelled()).await?;
         }
         Ok(adoption)
     }
@@ -146,10 +146,10 @@ impl Adoption<'_> {
         }
     }
 
-    /// Returns about how much there is to do, in what [`Self::progress`] counts, where that is known.
+    /// Returns about how much there is to do, in what [`Self::progress`] counts; zero where nobody knows.
     #[must_use]
-    pub fn about(&self) -> Option<u64> {
-        self.about.and_then(|rows| u64::try_from(rows).ok())
+    pub fn about(&self) -> u64 {
+        self.about
     }
 
     /// Returns how much of that a chunk was: posts of an array, rows of a table.
@@ -196,6 +196,9 @@ impl Adoption<'_> {
     /// [`DatabaseError`]. Nothing has been done then, or (when the connection broke) all of it.
     pub async fn adopt(&self, part: Part<'_>) -> Result<Adopted, DatabaseError> {
         let Part { after, upto, parts, part } = part;
+        if let Some(make_counts) = self.statements.make_counts.as_ref().filter(|_| part == 0) {
+            self.run(make_counts, &[&parts, &part, &after, &upto]).await?;
+        }
         Ok(read(&self.run(&self.statements.range, &[&parts, &part, &after, &upto]).await?))
     }
 
@@ -225,15 +228,6 @@ impl Adoption<'_> {
         let rows = self.run(&self.statements.adopted, &[&parts, &part, &keys]).await?;
         let pair = |row: &Row| Some((PostId::parse(row.get(0)).ok()?, ViewerId::parse(row.get(1)).ok()?));
         Ok(rows.iter().filter_map(pair).collect())
-    }
-
-    /// Takes the bases away from some posts behind a key. Returns the last of them; none at the end.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn clear_bases(&self, after: Option<&str>, limit: i64) -> Result<Option<String>, DatabaseError> {
-        let rows = self.run(&self.statements.clear_base, &[&after, &limit]).await?;
-        Ok(rows.first().map(|row| row.get(0)))
     }
 
     /// Runs a statement in a transaction of its own, within the deadlines.

@@ -1,12 +1,14 @@
 //! Where PostgreSQL is, and which of its tables and columns hold the posts.
 
+mod posts;
+
 use std::time::Duration;
 
 use clap::Args;
 use tokio_postgres::config::{Config, Host, SslMode};
 use views_core::settings::{Problems, Setting};
 
-use crate::sql::identifier::{ColumnName, TableName};
+pub use self::posts::{PostsArgs, PostsSettings};
 use crate::{unprotected, words};
 
 /// The flags of PostgreSQL.
@@ -33,26 +35,6 @@ pub struct PostgresArgs {
     database_url_file: Option<Setting>,
 }
 
-/// The flags of the application's posts table.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "The application's posts table")]
-pub struct PostsArgs {
-    /// The table of posts, with its schema if need be; upper case and odd characters are kept: `Post`, `blog.Post`
-    ///
-    /// Names in double quotes work, too: `"blog"."Post"`. The ledger, `post_views`, stands in the same schema.
-    #[arg(long, env = "POSTS_TABLE", default_value = "posts", value_name = "TABLE")]
-    posts_table: Setting,
-    /// The column with a post's id
-    #[arg(long, env = "POST_ID_COLUMN", default_value = "id", value_name = "COLUMN")]
-    post_id_column: Setting,
-    /// The column with a post's author
-    #[arg(long, env = "AUTHOR_COLUMN", default_value = "author_id", value_name = "COLUMN")]
-    author_column: Setting,
-    /// The column with a post's count of views
-    #[arg(long, env = "COUNT_COLUMN", default_value = "views_count", value_name = "COLUMN")]
-    count_column: Setting,
-}
-
 /// Where PostgreSQL is.
 #[derive(Clone)]
 pub struct DatabaseSettings {
@@ -67,19 +49,6 @@ impl std::fmt::Debug for DatabaseSettings {
         // The library's own Debug redacts the password.
         f.debug_struct("DatabaseSettings").field("config", &self.config).field("verify", &self.verify).finish()
     }
-}
-
-/// The names of the application's posts table and of its columns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PostsSettings {
-    /// The table.
-    pub table: TableName,
-    /// The column with a post's id.
-    pub id: ColumnName,
-    /// The column with a post's author.
-    pub author: ColumnName,
-    /// The column with a post's count of views.
-    pub count: ColumnName,
 }
 
 impl PostgresArgs {
@@ -135,18 +104,6 @@ impl PostgresArgs {
             problems.warn(warning);
         }
         Some(DatabaseSettings { config, verify: ssl.verify })
-    }
-}
-
-impl PostsArgs {
-    /// Returns the settings and notes what is wrong with them.
-    pub fn resolve(&self, problems: &mut Problems) -> PostsSettings {
-        PostsSettings {
-            id: problems.resolve(&self.post_id_column, ColumnName::parse),
-            author: problems.resolve(&self.author_column, ColumnName::parse),
-            count: problems.resolve(&self.count_column, ColumnName::parse),
-            table: problems.resolve(&self.posts_table, TableName::parse),
-        }
     }
 }
 
@@ -236,8 +193,6 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         postgres: PostgresArgs,
-        #[command(flatten)]
-        posts: PostsArgs,
     }
 
     fn read(url: &str) -> Result<DatabaseSettings, Problems> {
@@ -327,14 +282,5 @@ mod tests {
             assert!(!format!("{:?}", problems.all()).contains("u:hidden"), "{:?}", problems.all());
         }
         assert!(!format!("{:?}", read("postgres://u:hidden@db/app").unwrap()).contains("hidden"));
-    }
-
-    #[test]
-    fn the_tables_defaults_are_those_of_the_documentation() {
-        let mut problems = Problems::default();
-        let posts = Cli::parse_from(["test"]).posts.resolve(&mut problems);
-        assert!(problems.is_empty());
-        assert_eq!(posts.table.to_string(), "\"posts\"");
-        assert_eq!(posts.count.to_string(), "\"views_count\"");
     }
 }

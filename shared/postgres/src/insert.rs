@@ -7,6 +7,7 @@
 //! goes in is it the pair that is bad.
 
 mod arrays;
+pub(crate) mod count_rows;
 mod probe;
 mod suspects;
 mod unknown_viewers;
@@ -337,7 +338,15 @@ impl<'a, P: PairList> Insert<'a, P> {
             if arrays.posts.is_empty() {
                 return Ok(());
             }
-            let mut missing = self.send(&arrays, &schema).await?;
+            let Sending { mut missing, rowless } = self.send(&arrays, &schema, false).await?;
+            if !rowless.is_empty() {
+                let ids: Vec<_> = rowless.iter().map(|post| spelling.of(post.as_str())).collect();
+                count_rows::make(self.database, &schema, &ids).await?;
+                let rest = self.rest(&range).map(|(_, pair)| pair);
+                let pairs = rest.filter(|(post, viewer, _)| !self.suspects.has(post, viewer));
+                let arrays = Arrays::new(&schema, pairs, spelling, Some(&rowless))?;
+                missing.extend(self.send(&arrays, &schema, true).await?.missing);
+            }
             let next = spelling.next();
             let may_differ = |post: &PostId| next.is_some() && Spelling::may_differ(&schema, post);
             let others: HashSet<PostId> = missing.extract_if(may_differ).collect();
@@ -347,8 +356,8 @@ impl<'a, P: PairList> Insert<'a, P> {
         }
     }
 
-    /// Sends one statement. Returns the posts that were not found.
-    async fn send(&mut self, arrays: &Arrays<'_>, schema: &Schema) -> Result<HashSet<PostId>, DatabaseError> {
+    /// Sends one statement. Posts that lack a row in the table of counts are locked ones once that was to be made.
+    async fn send(&mut self, arrays: &Arrays<'_>, schema: &Schema, is_made: bool) -> Result<Sending, DatabaseError> {
         let lock_timeout = if self.has_met_lock { SEARCH_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
         let statements = &schema.statements;
         let wrong = failpoints::is_broken(failpoints::WAIT_FOR_LOCKS).then_some(WRONG_LOCK_TIMEOUT);
@@ -363,14 +372,19 @@ impl<'a, P: PairList> Insert<'a, P> {
         let params = arrays.params(&self.options.names_new);
         let rows = self.database.transact(&begin, &statements.insert, &params, COMMIT).await?;
         let mut missing: HashSet<PostId> = arrays.posts.iter().copied().collect();
+        let mut rowless = HashSet::new();
         for row in &rows {
             let Some(post) = usize::try_from(row.get::<_, i32>(0)).ok().and_then(|place| arrays.posts.get(place)) else {
                 continue;
             };
             missing.remove(post);
-            self.note(*post, row);
+            if row.get(7) && !is_made {
+                rowless.insert(*post);
+            } else {
+                self.note(*post, row);
+            }
         }
-        Ok(missing)
+        Ok(Sending { missing, rowless })
     }
 
     /// Notes what a statement says of a post.
@@ -391,6 +405,14 @@ impl<'a, P: PairList> Insert<'a, P> {
         stored.author = row.get::<_, Option<&str>>(5).map(canonical_author).unwrap_or_default();
         stored.new.extend(row.get::<_, Vec<&str>>(6).into_iter().filter_map(|viewer| ViewerId::parse(viewer).ok()));
     }
+}
+
+/// What a statement says of posts of which it has stored nothing.
+struct Sending {
+    /// Posts that were not found.
+    missing: HashSet<PostId>,
+    /// Posts that lack a row in the table of counts.
+    rowless: HashSet<PostId>,
 }
 
 /// Returns the second half first: work is taken from the end.

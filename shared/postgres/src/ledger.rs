@@ -18,6 +18,7 @@ pub use self::snapshot::{PostSnapshot, look};
 pub use crate::pair::{Pair, Sent, prepare};
 use crate::{
     Database, DatabaseError,
+    insert::count_rows,
     rows::{at_place, author_of, places},
     schema::Schema,
     spelling::{SentIds, Spelling},
@@ -100,6 +101,10 @@ pub async fn viewers_among(database: &Database, post: &PostId, viewers: &[Viewer
 /// [`DatabaseError`].
 pub async fn unlocked(database: &Database, posts: &[PostId]) -> Result<HashSet<PostId>, DatabaseError> {
     let schema = database.schema().await?;
+    // Where that cannot be done, somebody has to be waited for.
+    let accepted: Vec<PostId> = posts.iter().filter(|post| schema.accepts_post(post)).copied().collect();
+    let ids: Vec<_> = Spelling::all(&schema, &accepted).into_iter().map(Cow::Owned).collect();
+    count_rows::make(database, &schema, &ids).await?;
     let rows = find(database, &schema, posts, &schema.statements.unlocked, &[]).await?;
     let mut unlocked: HashSet<PostId> = rows.into_iter().map(|(post, _)| post).collect();
     let others: Vec<PostId> = posts.iter().filter(|post| !unlocked.contains(*post)).copied().collect();

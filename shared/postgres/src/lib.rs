@@ -5,6 +5,8 @@
 //! waits for its client.
 
 pub mod adopt;
+mod bases;
+mod chunks;
 pub mod config;
 mod error;
 pub mod insert;
@@ -12,6 +14,7 @@ mod lease;
 pub mod ledger;
 mod owner;
 pub mod pair;
+pub mod recount;
 mod rows;
 pub mod schema;
 mod spelling;
@@ -20,7 +23,7 @@ mod tls;
 mod unprotected;
 mod words;
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use deadpool_postgres::{
     ClientWrapper, Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
@@ -29,7 +32,10 @@ use futures_util::future::{join, join_all};
 use tokio_postgres::{Row, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-pub use self::error::{DatabaseError, Refusal};
+pub use self::{
+    bases::TakenBases,
+    error::{DatabaseError, Refusal},
+};
 use self::{lease::Lease, owner::KnownOwner, schema::cache::SchemaCache};
 use crate::config::{DatabaseSettings, PostsSettings};
 
@@ -37,6 +43,8 @@ use crate::config::{DatabaseSettings, PostsSettings};
 const READ_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The end of a transaction.
 pub(crate) const COMMIT: &str = "COMMIT";
+/// The end of one that is given up, or is only to show whether it could be done.
+pub(crate) const ROLLBACK: &str = "ROLLBACK";
 
 /// PostgreSQL, as far as this project uses it: a pool, and what is known of the application's tables.
 pub struct Database {
@@ -44,6 +52,8 @@ pub struct Database {
     tls: MakeRustlsConnect,
     posts: PostsSettings,
     schema: SchemaCache,
+    /// Whether it is known that no post is there twice, where nothing keeps ids unique.
+    ids_are_distinct: AtomicBool,
     owner: KnownOwner,
     statement_timeout: Duration,
 }
@@ -85,7 +95,7 @@ impl Database {
                 recycle: Some(statement_timeout),
             })
             .build()?;
-        Ok(Self { pool, tls, posts, schema, owner, statement_timeout })
+        Ok(Self { pool, tls, posts, schema, ids_are_distinct: AtomicBool::new(false), owner, statement_timeout })
     }
 
     /// Takes a connection out of the pool, opening one where none is idle.

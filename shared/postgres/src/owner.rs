@@ -43,7 +43,7 @@ impl Database {
             return Ok(owner);
         }
         let schema = self.schema().await?;
-        let posts = TableName { schema: schema.ledger.schema.clone(), table: self.posts.table.table.clone() };
+        let posts = schema.tables.posts.clone();
         let ask = async |connection: &Object| {
             // First: a connection that is opened meanwhile has the name asked for again.
             self.owner.is_stale.store(false, SeqCst);
@@ -51,7 +51,7 @@ impl Database {
         };
         match self.lease(ask).await {
             Ok(server) => {
-                let owner = Owner::new(&server, &posts.spelled(), &schema.ledger.spelled());
+                let owner = Owner::new(&server, &posts.spelled(), &schema.tables.ledger.spelled());
                 self.owner.last.store(Some(Arc::new(owner.clone())));
                 Ok(owner)
             }

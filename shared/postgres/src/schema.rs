@@ -3,6 +3,8 @@
 
 pub(super) mod cache;
 mod catalogue;
+mod count_type;
+mod distinct_ids;
 mod id_type;
 mod layout;
 mod migration;
@@ -15,16 +17,22 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use views_core::ids::{PostId, ViewerId, is_canonical_uuid};
 
-use self::{catalogue::Table, layout::Layout};
+use self::{
+    catalogue::Table,
+    layout::{Found, Layout},
+};
 pub(crate) use self::source_table::{SourceColumn, SourceTable};
 pub use self::{id_type::IdType, migration::Migrated, preconditions::Purpose, problems::Problems};
 use crate::{
     config::PostsSettings,
     sql::{
-        CastTypes, LEDGER_TABLE, Statements, UserKey,
+        Statements,
         adopt::Target,
-        canonical,
-        identifier::{TableName, quote},
+        duplicates,
+        identifier::{ColumnName, TableName, quote},
+        migration::{Creation, DeclaredTypes},
+        tables::{Author, COUNT_TABLE_VIEWS, Counts, Tables},
+        types::{CastTypes, UserKey},
     },
 };
 
@@ -52,18 +60,56 @@ pub struct Schema {
     pub post_type: IdType,
     /// The type of viewer ids.
     pub viewer_type: IdType,
+    /// The names of the tables, and of the columns of the posts table.
+    pub tables: Tables,
     /// The statements that name these tables.
     pub statements: Statements,
-    /// The ledger, where it is or will be.
-    pub ledger: TableName,
     /// Where existing views go to.
     pub(crate) target: Target,
-    /// The posts table.
-    pub(crate) posts: TableName,
-    /// The table of bases.
-    pub(crate) base: TableName,
-    ledger_exists: bool,
+    /// The statements that create what is missing.
+    pub(crate) creation: Creation,
+    /// Which tables are there, and who else may do anything with them.
+    pub(crate) beside: Beside,
+    /// Whether the column of counts is missing, and to be added.
+    pub(crate) lacks_count: bool,
+    /// Why no foreign key can lead to the posts; empty where one can.
+    pub(crate) unreferenced: String,
+    /// Where nothing keeps the posts' ids unique: how to look for one that stands twice, and what is to be done.
+    pub(crate) repeatable: Option<Repeatable>,
+    /// About how many posts there are; zero where nobody knows.
+    pub estimated_posts: u64,
+    /// Whether posts can be gone through in the order of their ids.
+    pub(crate) is_sorted: bool,
     loaded: Instant,
+}
+
+/// A table beside the posts.
+#[derive(Debug, Clone)]
+pub(crate) struct TableBeside {
+    pub(crate) name: TableName,
+    /// Whether the role may close it to others.
+    pub(crate) is_owned: bool,
+    /// Those who have rights on it and may be anybody.
+    pub(crate) open_to: Vec<String>,
+    /// Whether it has a foreign key.
+    pub(crate) is_referring: bool,
+}
+
+/// The tables beside the posts, where they are there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beside {
+    pub(crate) ledger: Option<TableBeside>,
+    pub(crate) counts: Option<TableBeside>,
+    pub(crate) base: Option<TableBeside>,
+}
+
+/// Posts whose ids nothing keeps unique.
+#[derive(Debug, Clone)]
+pub(crate) struct Repeatable {
+    /// Each finds an id that stands twice, if it finds any.
+    pub(crate) statements: [String; 2],
+    /// What is told of it where there is none.
+    pub(crate) warning: String,
 }
 
 impl Schema {
@@ -78,54 +124,85 @@ impl Schema {
             problems.add(explain_absence(client, &settings.table).await?);
             return Err(SchemaError::Unfit(problems));
         };
-        let ledger = TableName { schema: Some(posts.schema.clone()), table: LEDGER_TABLE.to_owned() };
-        let found = Table::find(client, &ledger).await?;
-        let layout = Layout::read(&posts, found.as_ref(), settings, &mut problems);
+        let ledger = PostsSettings::beside(&settings.ledger, &posts.schema);
+        let base = PostsSettings::base_of(&ledger);
+        let count_table = settings.count_table.as_ref().map(|table| PostsSettings::beside(table, &posts.schema));
+        let found_ledger = Table::find(client, &ledger).await?;
+        let found_counts = match &count_table {
+            Some(table) => Table::find(client, table).await?,
+            None => None,
+        };
+        let found = Found { posts: &posts, ledger: found_ledger.as_ref(), counts: found_counts.as_ref() };
+        let layout = Layout::read(found, settings, purpose, &mut problems);
         if let Some(layout) = &layout {
-            preconditions::check(&posts, found.as_ref(), layout, purpose, &mut problems);
+            preconditions::check(found, &ledger, settings, layout, purpose, &mut problems);
         }
         let Some(layout) = layout.filter(|_| problems.is_empty()) else { return Err(SchemaError::Unfit(problems)) };
 
-        let Layout { id, author, count, post_type, author_type, viewer_type, .. } = layout;
-        let users = found.iter().flat_map(|ledger| &ledger.foreign_keys).filter_map(|key| {
+        let users = found.ledger.iter().flat_map(|ledger| &ledger.foreign_keys).filter_map(|key| {
             let column = key.readable_target_of("user_id")?;
             Some(UserKey { name: key.name.clone(), table: key.table(), column: quote(column) })
         });
         let types = CastTypes {
-            post: post_type.cast(),
-            viewer: viewer_type.cast(),
-            post_sent: post_type.sent(),
-            viewer_sent: viewer_type.sent(),
-            author_is_text: matches!(author_type, IdType::Text { .. }),
-            authors_are_viewers: author_type.cast() == viewer_type.cast(),
-            made_up_viewer: viewer_type.made_up(),
-            most_views: IdType::of(count).map_or(i64::MAX, IdType::greatest),
-            post_declared: &id.declared,
-            viewer_declared: &author.declared,
+            post: layout.post_cast(),
+            viewer: layout.viewer_cast(),
+            post_sent: layout.post_type.sent(),
+            viewer_sent: layout.viewer_type.sent(),
+            authors_are_viewers: layout.authors_are_viewers(),
+            made_up_viewer: layout.viewer_type.made_up(),
+            most_views: layout.count_type.greatest,
         };
-        let users = users.collect::<Vec<_>>();
-        let statements = Statements::new(&posts.schema, settings, &types, &users);
-        let base = TableName { schema: ledger.schema.clone(), table: format!("{}_base", ledger.table) };
-        let target = Target {
-            posts: posts.name().to_string(),
-            id: settings.id.to_string(),
-            id_cast: post_type.cast().to_owned(),
-            author: match types.author_is_text {
-                true => canonical(&format!("p.{}::text", settings.author)),
-                false => format!("p.{}::text", settings.author),
+        let refers =
+            |table: Option<&Table>| table.is_some_and(|table| table.foreign_keys.iter().any(|key| key.table() == posts.name()));
+        let counts = Counts {
+            column: count_table.as_ref().map_or(settings.count.clone(), |_| ColumnName::literal(COUNT_TABLE_VIEWS)),
+            is_numeric: layout.count_type.is_numeric,
+            // A right on any of the columns is one to lock rows.
+            locks_posts: count_table.is_some()
+                && (refers(found.ledger) || refers(found.counts))
+                && posts.columns().any(|column| column.allows("UPDATE")),
+            table: count_table,
+        };
+        let tables = Tables {
+            posts: posts.name(),
+            id: settings.id.clone(),
+            ids_ignore_case: layout.post_type == IdType::CaseInsensitive,
+            author: settings.author.clone().map(|column| Author { column, is_text: layout.author_is_text() }),
+            counts,
+            ledger,
+            base,
+        };
+        let users: Vec<UserKey> = users.collect();
+        let unreferenced = preconditions::referenceable(&posts, layout.id).err();
+        let declared = DeclaredTypes { post: &layout.id.declared, viewer: layout.viewer_declared() };
+        let found_base = if purpose == Purpose::Work { None } else { Table::find(client, &tables.base).await? };
+        Ok(Self {
+            post_type: layout.post_type,
+            viewer_type: layout.viewer_type,
+            statements: Statements::new(&tables, &types, &users),
+            creation: Creation::new(&tables, &declared, unreferenced.is_none()),
+            beside: Beside {
+                ledger: found.ledger.map(TableBeside::of),
+                counts: found.counts.map(TableBeside::of),
+                base: found_base.as_ref().map(TableBeside::of),
             },
-            counted: [posts.name().to_string(), settings.id.to_string()],
-            join_counts: String::new(),
-            views: format!("coalesce(p.{}, 0)::int8", settings.count),
-            count: settings.count.to_string(),
-            ledger: ledger.to_string(),
-            base: base.to_string(),
-            post: post_type,
-            viewer: viewer_type,
-            users: users.iter().map(|key| (key.table.to_string(), key.column.clone())).collect(),
-            most_views: types.most_views,
-        };
-        Ok(Self { post_type, viewer_type, statements, ledger, target, posts: posts.name(), base, ledger_exists: found.is_some(), loaded })
+            lacks_count: layout.count.is_none() && tables.counts.table.is_none(),
+            unreferenced: unreferenced.unwrap_or_default(),
+            repeatable: repeatable(&posts, &tables),
+            estimated_posts: posts.estimated_rows.unsigned_abs(),
+            is_sorted: posts.is_view() || posts.is_sorted_by(tables.id.as_str()),
+            target: Target {
+                tables: tables.clone(),
+                post: layout.post_type,
+                viewer: layout.viewer_type,
+                post_cast: types.post.to_owned(),
+                viewer_cast: types.viewer.to_owned(),
+                most_views: types.most_views,
+                users,
+            },
+            tables,
+            loaded,
+        })
     }
 
     /// Returns whether there may be a post of this id. A UUID in a column of texts may be kept without its hyphens.
@@ -133,7 +210,7 @@ impl Schema {
     pub fn accepts_post(&self, post: &PostId) -> bool {
         let id = post.as_str();
         let is_compact = |longest| longest >= COMPACT_UUID && is_canonical_uuid(id.as_bytes());
-        self.post_type.accepts(id) || matches!(self.post_type, IdType::Text { longest: Some(longest) } if is_compact(longest))
+        self.post_type.accepts(id) || self.post_type.longest().is_some_and(is_compact)
     }
 
     /// Returns whether the ledger can hold this viewer.
@@ -142,16 +219,44 @@ impl Schema {
         self.viewer_type.accepts(viewer.as_str())
     }
 
-    /// Returns whether the ledger is there.
+    /// Returns whether the table of bases is there, as far as that was looked at.
     #[must_use]
-    pub fn has_ledger(&self) -> bool {
-        self.ledger_exists
+    pub fn has_base(&self) -> bool {
+        self.beside.base.is_some()
     }
 
     /// Returns whether it was read longer ago than this.
     fn is_older_than(&self, age: Duration) -> bool {
         self.loaded.elapsed() > age
     }
+}
+
+impl TableBeside {
+    fn of(table: &Table) -> Self {
+        let is_referring = !table.foreign_keys.is_empty();
+        Self { name: table.name(), is_owned: table.is_owned, open_to: table.open_to.clone(), is_referring }
+    }
+}
+
+/// Returns how to look for ids that stand twice, where nothing keeps them unique.
+fn repeatable(posts: &Table, tables: &Tables) -> Option<Repeatable> {
+    let id = tables.id.as_str();
+    if posts.keys_on(id).next().is_some() {
+        return None;
+    }
+    let is_sorted = posts.is_sorted_by(id);
+    let (name, column) = (&tables.posts, quote(id));
+    let advice = match (posts.is_table(), is_sorted) {
+        (true, true) => String::new(),
+        (true, false) => format!(
+            "; and no index finds one by its id, so that each look-up reads the whole table: run CREATE INDEX ON \
+                                  {name} ({column})"
+        ),
+        (false, _) => ", as that is no table of this database's own".to_owned(),
+    };
+    let warning =
+        format!("nothing keeps the column {column} of {name} unique; a post that is there twice would be counted twice{advice}");
+    Some(Repeatable { statements: duplicates::statements(tables, is_sorted, posts.is_table()), warning })
 }
 
 /// Why the table of posts is not to be found, and what to do.

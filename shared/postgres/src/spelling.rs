@@ -37,15 +37,15 @@ impl Spelling {
 
     /// Returns whether a post that is not found may be there in another spelling.
     pub(crate) fn may_differ(schema: &Schema, post: &PostId) -> bool {
-        matches!(schema.post_type, IdType::Text { .. }) && post.as_str().len() == 36 && Uuid::try_parse(post.as_str()).is_ok()
+        schema.post_type.is_text() && post.as_str().len() == 36 && Uuid::try_parse(post.as_str()).is_ok()
     }
 
     /// Returns the ids of posts in all spellings that the database may have.
     pub(crate) fn all(schema: &Schema, posts: &[PostId]) -> Vec<String> {
         let spellings = |post: &PostId| {
             let next = |spelling: &Self| spelling.next().filter(|_| Self::may_differ(schema, post));
-            let id = post.as_str();
-            std::iter::successors(Some(Self::Canonical), next).map(|spelling| spelling.of(id).into_owned()).collect::<Vec<_>>()
+            let all = std::iter::successors(Some(Self::Canonical), next);
+            all.map(|spelling| spelling.of(post.as_str()).into_owned()).collect::<Vec<_>>()
         };
         posts.iter().flat_map(spellings).collect()
     }

@@ -47,7 +47,7 @@ impl World {
             posts.insert_post(&client, post, None).await;
         }
         let database = connect(&application, statement_timeout);
-        database.migrate().await.unwrap();
+        database.migrate(false).await.unwrap();
         Self { application, client, database }
     }
 

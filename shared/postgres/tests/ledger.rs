@@ -41,7 +41,7 @@ async fn an_id_that_is_no_uuid_is_refused_and_not_stored_as_another() {
     let mut problems = Problems::default();
     let settings = args.postgres.resolve(TIMEOUT, &mut problems).unwrap();
     let database = Database::new(&settings, args.posts.resolve(&mut problems), 1, TIMEOUT).unwrap();
-    database.migrate().await.unwrap();
+    database.migrate(false).await.unwrap();
 
     for pair in [(POST, "42"), ("42", POST)] {
         let pairs = vec![Pair { post: PostId::parse(pair.0).unwrap(), viewer: ViewerId::parse(pair.1).unwrap(), at_ms: 0 }];

@@ -42,7 +42,7 @@ async fn owner(url: &str) -> String {
 async fn installed(server: &PostgresServer) -> testkit::postgres::Database {
     let installed = server.database().await;
     PostsTable::default().create(&installed.client().await).await;
-    database(&installed.url(), "posts").migrate().await.unwrap();
+    database(&installed.url(), "posts").migrate(false).await.unwrap();
     installed
 }
 
@@ -68,7 +68,7 @@ async fn databases_of_one_server_differ_even_a_copy_from_its_template() {
 async fn a_failover_to_a_standby_changes_nothing() {
     let primary = PostgresServer::start().await;
     PostsTable::default().create(&primary.client().await).await;
-    database(&primary.url(), "posts").migrate().await.unwrap();
+    database(&primary.url(), "posts").migrate(false).await.unwrap();
     let own = owner(&primary.url()).await;
     let standby = primary.standby().await;
     assert_eq!(owner(&standby.url()).await, own);
@@ -129,7 +129,7 @@ async fn an_address_that_leads_to_another_server_is_noticed() {
     let (one, other) = tokio::join!(PostgresServer::start(), PostgresServer::start());
     for server in [&one, &other] {
         PostsTable::default().create(&server.client().await).await;
-        database(&server.url(), "posts").migrate().await.unwrap();
+        database(&server.url(), "posts").migrate(false).await.unwrap();
     }
     let proxy = Proxy::to_port(one.port()).await;
     let database = database(&format!("postgres://postgres@{}/postgres", proxy.address()), "posts");

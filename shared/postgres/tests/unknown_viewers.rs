@@ -39,7 +39,7 @@ impl World {
         for post in [1, 2] {
             posts.insert_post(&client, &id(id_type, post), None).await;
         }
-        connect(&application, "postgres").migrate().await.unwrap();
+        connect(&application, "postgres").migrate(false).await.unwrap();
         let role = format!("views_of_{}", application.name());
         let rights = format!(
             "create table users (id {id_type} primary key);

@@ -13,10 +13,7 @@ use testkit::{
     tokens::{self, SECRET},
 };
 use tokio::runtime::Runtime;
-use views_postgres::{
-    config::{DatabaseSettings, PostsSettings},
-    sql::identifier::{ColumnName, TableName},
-};
+use views_postgres::config::{DatabaseSettings, PostsSettings};
 
 /// Long enough for a migration.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,11 +86,9 @@ impl World {
 /// Creates the ledger, as `view-syncd migrate` does.
 async fn migrate(database: &Database) {
     let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false };
-    let posts = PostsSettings {
-        table: TableName::literal("posts"),
-        id: ColumnName::literal("id"),
-        author: ColumnName::literal("author_id"),
-        count: ColumnName::literal("views_count"),
-    };
-    views_postgres::Database::new(&settings, posts, 1, MIGRATION_TIMEOUT).unwrap().migrate().await.unwrap();
+    views_postgres::Database::new(&settings, PostsSettings::default(), 1, MIGRATION_TIMEOUT)
+        .unwrap()
+        .migrate(false)
+        .await
+        .unwrap();
 }

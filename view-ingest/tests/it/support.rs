@@ -263,7 +263,7 @@ pub(crate) fn viewers(number: usize) -> Vec<String> {
 
 /// Creates the ledger, as `view-syncd migrate` does.
 pub(crate) async fn migrate(database: &Database, posts: &PostsTable) {
-    as_the_programs_know_it(database, posts).migrate().await.unwrap();
+    as_the_programs_know_it(database, posts).migrate(false).await.unwrap();
 }
 
 /// The database with its posts table, as both programs know it.
@@ -273,8 +273,9 @@ pub(crate) fn as_the_programs_know_it(database: &Database, posts: &PostsTable) -
     let posts = PostsSettings {
         table: TableName::parse(&posts.table).unwrap(),
         id: column(&posts.id_column),
-        author: column(&posts.author_column),
+        author: Some(column(&posts.author_column)),
         count: column(&posts.count_column),
+        ..PostsSettings::default()
     };
     views_postgres::Database::new(&settings, posts, 1, MIGRATION_TIMEOUT).unwrap()
 }

@@ -15,7 +15,7 @@ use views_postgres::{
 };
 
 use self::{redis::Told, walk::Walk};
-use super::{PATIENCE, open};
+use super::{PATIENCE, open, recount};
 use crate::{
     cli::{STATEMENT_TIMEOUT, SyncSettings, adopt::AdoptSettings},
     context::startup,
@@ -80,7 +80,10 @@ async fn try_run(settings: SyncSettings, adopt: &AdoptSettings) -> anyhow::Resul
     let adoption = context.database.adopt(&adopt.source, adopt.counting, false).await.map_err(Failure::from)?;
     let mut summary = Walk::new(&adoption, Some(Told::new(&context))).run().await?;
     if adopt.counting == Counting::Ledger {
-        summary.posts_left += walk::count_by_ledger(&adoption, &context).await?;
+        // Also the counts of posts that the source does not name.
+        drop(adoption);
+        context.database.clear_bases().await.map_err(Failure::from)?;
+        summary.posts_left += recount::all(&context).await?;
     }
     Ok(summary)
 }

@@ -1,29 +1,67 @@
-//! `view-syncd migrate`: creates the ledger, or says that it is there. Either way the tables are what they have to be
-//! afterwards.
+//! `view-syncd migrate`: creates what is missing beside the posts, or says that it is there, and remembers how much of
+//! each count no view explains. Either way the tables are what they have to be afterwards.
 
 use std::process::ExitCode;
 
 use views_core::settings::EXIT_CONFIG;
-use views_postgres::{Database, DatabaseError, schema::Migrated};
+use views_postgres::{
+    Database, DatabaseError,
+    schema::{Migrated, Schema},
+};
 
-use crate::cli::{STATEMENT_TIMEOUT, SyncSettings};
+use super::progress_bar::ProgressBar;
+use crate::cli::{STATEMENT_TIMEOUT, SyncSettings, migrate::Options};
 
-/// Creates the ledger.
+/// Creates what is missing.
 ///
 /// # Errors
 /// When PostgreSQL is away.
-pub async fn run(settings: SyncSettings) -> anyhow::Result<ExitCode> {
+pub async fn run(settings: SyncSettings, options: Options) -> anyhow::Result<ExitCode> {
     let database = Database::new(&settings.database, settings.posts, 1, STATEMENT_TIMEOUT)?;
-    match database.migrate().await {
-        Ok(Migrated { ledger, created }) => {
-            let what = if created { "created the ledger" } else { "the ledger is there already, as it has to be: nothing to do" };
-            tracing::info!(table = %ledger, "{what}");
-            Ok(ExitCode::SUCCESS)
-        }
+    let Migrated { ledger, created, done, warnings, schema } = match database.migrate(options.add_count_column).await {
+        Ok(migrated) => migrated,
         Err(DatabaseError::Setup(text)) => {
             tracing::error!("{text}");
-            Ok(ExitCode::from(EXIT_CONFIG))
+            return Ok(ExitCode::from(EXIT_CONFIG));
         }
-        Err(error) => Err(error.into()),
+        Err(error) => return Err(error.into()),
+    };
+    let what = if created { "created the ledger" } else { "the ledger is there already, as it has to be: nothing to do" };
+    tracing::info!(table = %ledger, "{what}");
+    for text in done {
+        tracing::info!("{text}");
     }
+    for text in warnings {
+        tracing::warn!("{text}");
+    }
+    take_bases(&database, &schema).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Remembers the bases of posts that have none.
+async fn take_bases(database: &Database, schema: &Schema) -> Result<(), DatabaseError> {
+    if !schema.has_base() {
+        return Ok(());
+    }
+    let bar = ProgressBar::new("posts", schema.estimated_posts);
+    let bases = database.take_bases(schema, |posts| bar.add(posts)).await;
+    drop(bar);
+    match bases {
+        Ok(bases) if bases.taken > 0 => {
+            tracing::info!(posts = bases.taken, sum = %bases.sum, "remembered how much of each post's count no view explains");
+        }
+        Ok(_) => {}
+        // The programs do without them.
+        Err(DatabaseError::Setup(text)) => {
+            let tables = &schema.tables;
+            tracing::warn!(
+                "how much of each post's count no view explains is not remembered, without which counts cannot be made anew: {text}; the role \
+                 needs SELECT on the ids and counts of {} and on {}: grant them, and run this again",
+                tables.posts,
+                tables.ledger
+            );
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }

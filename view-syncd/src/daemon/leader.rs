@@ -151,7 +151,7 @@ impl Candidate {
 
     /// Tries for the lock until it is held, then keeps the connection, for the lock ends with it.
     async fn hold_a_session(&self) -> Result<(), DatabaseError> {
-        let ledger = self.database.schema().await?.ledger.to_string();
+        let ledger = self.database.schema().await?.tables.ledger.to_string();
         let session = self.database.dedicated().await?;
         in_time(session.batch_execute(sql::LEADER_SESSION)).await?;
         let mut leads = false;

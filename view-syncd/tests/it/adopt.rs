@@ -17,15 +17,7 @@ async fn origin() -> World {
     let posts = PostsTable { table: "Post".to_owned(), author_column: "authorId".to_owned(), ..PostsTable::with_ids(IdType::Text) };
     let world = World::with_stores(RedisServer::start().await, postgres::shared().await.database().await, posts).await;
     world.sql.batch_execute("alter table \"Post\" add column views text[]").await.unwrap();
-    bases(&world).await;
     world
-}
-
-/// The table of bases.
-async fn bases(world: &World) {
-    let id_type = world.posts.id_type.sql();
-    let statement = format!("create table if not exists post_views_base (post_id {id_type} primary key, base bigint not null)");
-    world.sql.batch_execute(&statement).await.unwrap();
 }
 
 /// Runs `adopt`, and returns its exit status and its last line.

@@ -44,6 +44,13 @@ impl Setting {
         Some(self.text()).filter(|text| !text.is_empty())
     }
 
+    /// Returns whether it was given an empty text in the place of its default. For a setting of which that means
+    /// something else than the default.
+    #[must_use]
+    pub fn is_given_empty(&self) -> bool {
+        self.text.trim().is_empty() && !self.default.is_empty()
+    }
+
     /// Returns the text with the spaces around it, which belong to a secret, or `None` where it is empty.
     #[must_use]
     pub fn secret(&self) -> Option<&str> {
@@ -122,7 +129,7 @@ mod tests {
         let args = parse(&[]);
         assert_eq!((args.view_ttl.name(), args.view_ttl.text()), ("--view-ttl", "24h"));
         assert_eq!((args.port.name(), args.port.text()), ("SETTING_PORT_OF_TESTS", "6379"));
-        assert!(args.secret.is_none());
+        assert!(args.secret.is_none() && !args.view_ttl.is_given_empty());
     }
 
     #[test]
@@ -130,6 +137,7 @@ mod tests {
         for empty in ["", "  "] {
             let args = parse(&["--view-ttl", empty, "--secret", empty]);
             assert_eq!((args.view_ttl.text(), args.view_ttl.non_empty()), ("24h", Some("24h")));
+            assert!(args.view_ttl.is_given_empty());
             assert_eq!(args.secret.unwrap().non_empty(), None);
         }
     }

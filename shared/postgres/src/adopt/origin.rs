@@ -18,8 +18,8 @@ pub(super) struct Found {
     pub(super) origin: Origin,
     /// What its viewers are.
     pub(super) raw: Raw,
-    /// About how many posts or pairs it has.
-    pub(super) about: Option<i64>,
+    /// About how many posts or pairs it has; zero where nobody knows.
+    pub(super) about: u64,
 }
 
 /// Finds a source.
@@ -65,7 +65,7 @@ pub(super) async fn find(client: &Client, schema: &Schema, source: &Source) -> R
 /// # Errors
 /// [`DatabaseError::Setup`] where it is not.
 pub(super) async fn demand_bases(client: &Client, schema: &Schema) -> Result<(), DatabaseError> {
-    let base = &schema.base;
+    let base = &schema.tables.base;
     match SourceTable::exists(client, base).await? {
         true => Ok(()),
         false => Err(DatabaseError::Setup(format!("there is no table of bases {base}: run `view-syncd migrate`"))),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Insert, PairList, SEARCH_LOCK_TIMEOUT, Spelling};
-use crate::{Database, DatabaseError, Refusal};
+use crate::{Database, DatabaseError, ROLLBACK, Refusal};
 
 /// How many of one's own pairs are tried alone. Where half of them are bad, that all of these are is one case in 256.
 const OWN_PAIRS: usize = 8;
@@ -16,8 +16,6 @@ const OWN_PAIRS: usize = 8;
 const KNOWN_PAIRS: usize = 3;
 /// What would be looked at only at the end, which never comes.
 const AT_ONCE: &str = " SET CONSTRAINTS ALL IMMEDIATE";
-/// The end of a transaction that is only to show whether it could be done.
-const ROLLBACK: &str = "ROLLBACK";
 
 impl<P: PairList> Insert<'_, P> {
     /// Looks for a pair that the table takes: among the refused ones, which are stored by that, and then among those of

@@ -97,7 +97,7 @@ impl Database {
     }
 
     /// Reads the catalogue.
-    pub(super) async fn load_schema(&self, purpose: Purpose) -> Result<Schema, DatabaseError> {
+    pub(crate) async fn load_schema(&self, purpose: Purpose) -> Result<Schema, DatabaseError> {
         let begin = self.begin(READ_LOCK_TIMEOUT, "");
         let load = async |connection: &Object| {
             connection.batch_execute(&begin).await?;
@@ -105,7 +105,9 @@ impl Database {
             connection.batch_execute(COMMIT).await?;
             Ok(schema)
         };
-        Ok(self.lease(load).await??)
+        let schema = self.lease(load).await??;
+        self.demand_distinct_ids(&schema).await?;
+        Ok(schema)
     }
 }
 

@@ -22,21 +22,28 @@ pub(super) struct Table {
     pub(super) schema_rights: Vec<String>,
     /// Whether row level security applies to the role, so that rows may be invisible to it.
     pub(super) hides_rows: bool,
+    /// Whether the role is the owner, or may act as it.
+    pub(super) is_owned: bool,
+    /// Those who have rights on it and may be anybody: `PUBLIC`, `anon` and `authenticated`, quoted.
+    pub(super) open_to: Vec<String>,
+    /// The columns by which an index sorts all rows.
+    sorted_columns: Vec<String>,
+    /// About how many rows it has, as last counted; zero where nobody has.
+    pub(super) estimated_rows: i64,
     columns: Vec<Column>,
     /// All indexes that keep rows out: unique ones, and those of exclusion constraints.
     pub(super) indexes: Vec<Index>,
     pub(super) foreign_keys: Vec<ForeignKey>,
-    /// The columns by which an index finds rows in their order.
-    pub(super) sorted_columns: Vec<String>,
-    /// About how many rows there are; zero where that is unknown.
-    pub(super) estimated_rows: i64,
 }
 
 /// A column, and what the role may do with it.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Column {
     pub(super) name: String,
+    /// The type, or the one that its domain is made from.
     pub(super) type_name: String,
+    /// The same with its schema, quoted, for a cast without a length limit.
+    pub(super) cast_name: String,
     /// For a `varchar` its limit plus four, or -1.
     pub(super) modifier: i32,
     /// The type as it is declared.
@@ -45,6 +52,8 @@ pub(super) struct Column {
     pub(super) is_required: bool,
     /// Whether no value can be given to it.
     pub(super) is_generated: bool,
+    /// Whether it can be updated in a table, or through a view.
+    pub(super) is_updatable: bool,
     rights: Vec<String>,
     /// The sequence that its default takes numbers from, where the role may not use that.
     pub(super) forbidden_sequence: Option<String>,
@@ -98,6 +107,21 @@ impl Table {
     /// Returns whether rows are kept here, and not in what a view shows or another server has.
     pub(super) fn is_table(&self) -> bool {
         matches!(self.kind.as_str(), "r" | "p")
+    }
+
+    /// Returns whether it is a view, whose rows are those of other tables.
+    pub(super) fn is_view(&self) -> bool {
+        self.kind == "v"
+    }
+
+    /// Returns whether an index sorts all rows by a column.
+    pub(super) fn is_sorted_by(&self, column: &str) -> bool {
+        self.sorted_columns.iter().any(|sorted| sorted == column)
+    }
+
+    /// Returns the unique indexes on a column alone that hold for all rows.
+    pub(super) fn keys_on<'a>(&'a self, column: &'a str) -> impl Iterator<Item = &'a Index> {
+        self.indexes.iter().filter(move |index| index.holds_for_all() && index.is_on(&[column]))
     }
 
     pub(super) fn column(&self, name: &str) -> Option<&Column> {

@@ -5,7 +5,7 @@ use views_core::ids::is_canonical_uuid;
 use super::catalogue::Column;
 
 /// What an id column may be, for messages.
-pub(super) const ID_TYPES: &str = "uuid, text, varchar, bigint, integer or smallint";
+pub(super) const ID_TYPES: &str = "uuid, text, varchar, char, citext, bigint, integer or smallint";
 
 /// The type of an id column, as far as it decides which ids can be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,13 @@ pub enum IdType {
         /// The limit, if there is one.
         longest: Option<usize>,
     },
+    /// `char`, which is padded with blanks to its length. They are no part of the id.
+    Padded {
+        /// The length in characters.
+        longest: Option<usize>,
+    },
+    /// `citext`, to which two ids are one that differ by their case. They are told apart all the same.
+    CaseInsensitive,
     /// `smallint`, `integer` or `bigint`, with the greatest number that it holds.
     Integer {
         /// The greatest number; the least is its negative less one.
@@ -32,6 +39,8 @@ impl IdType {
             "text" => Self::Text { longest: None },
             // The catalogue keeps the limit plus the four bytes of a length word.
             "varchar" => Self::Text { longest: usize::try_from(column.modifier - 4).ok() },
+            "bpchar" => Self::Padded { longest: usize::try_from(column.modifier - 4).ok() },
+            "citext" => Self::CaseInsensitive,
             "int8" => Self::Integer { greatest: i64::MAX },
             "int4" => Self::Integer { greatest: i32::MAX.into() },
             "int2" => Self::Integer { greatest: i16::MAX.into() },
@@ -47,26 +56,34 @@ impl IdType {
     pub fn accepts(self, id: &str) -> bool {
         match self {
             Self::Uuid => is_canonical_uuid(id.as_bytes()),
-            Self::Text { longest } => longest.is_none_or(|longest| id.len() <= longest),
+            Self::Text { longest } | Self::Padded { longest } => longest.is_none_or(|longest| id.len() <= longest),
+            Self::CaseInsensitive => true,
             Self::Integer { greatest } => {
                 is_shortest_number(id) && id.parse::<i64>().is_ok_and(|number| (-greatest - 1..=greatest).contains(&number))
             }
         }
     }
 
-    /// Returns the greatest number that a column of this type holds.
-    pub(super) fn greatest(self) -> i64 {
-        if let Self::Integer { greatest } = self { greatest } else { i64::MAX }
+    /// Returns whether ids are texts, which may spell a UUID in any way.
+    #[must_use]
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Text { .. } | Self::Padded { .. } | Self::CaseInsensitive)
     }
 
-    /// Returns a value that hardly exists, as an SQL expression.
+    /// Returns how many characters a text may have, where that is limited.
+    pub(crate) fn longest(self) -> Option<usize> {
+        match self {
+            Self::Text { longest } | Self::Padded { longest } => longest,
+            Self::Uuid | Self::CaseInsensitive | Self::Integer { .. } => None,
+        }
+    }
+
+    /// Returns a value that hardly exists, as an SQL expression that can be cast to the type.
     pub(super) fn made_up(self) -> &'static str {
         match self {
             Self::Uuid => "gen_random_uuid()",
-            Self::Text { .. } => "'nobody'::text",
-            Self::Integer { greatest } if greatest == i64::MAX => "1::int8",
-            Self::Integer { greatest } if greatest == i64::from(i32::MAX) => "1::int4",
-            Self::Integer { .. } => "1::int2",
+            Self::Text { .. } | Self::Padded { .. } | Self::CaseInsensitive => "'nobody'",
+            Self::Integer { .. } => "1",
         }
     }
 
@@ -75,22 +92,15 @@ impl IdType {
         if self == Self::Uuid { "uuid" } else { "text" }
     }
 
-    /// Returns the type's name for a cast, without a length limit.
-    pub(crate) fn cast(self) -> &'static str {
-        match self {
-            Self::Uuid => "uuid",
-            Self::Text { .. } => "text",
-            Self::Integer { greatest } if greatest == i64::MAX => "int8",
-            Self::Integer { greatest } if greatest == i64::from(i32::MAX) => "int4",
-            Self::Integer { .. } => "int2",
-        }
-    }
-
-    /// Returns whether it can hold every id of another column, none of which is longer than `longest`.
+    /// Returns whether it can hold every id of another column, none of which is longer than `longest`, and both are
+    /// compared by an index on this one.
     pub(super) fn holds_all_of(self, other: Self, longest: usize) -> bool {
+        let is_long_enough = self.longest().is_none_or(|own| own >= other.longest().unwrap_or(longest).min(longest));
         match (self, other) {
-            (Self::Text { longest: Some(own) }, Self::Text { longest: theirs }) => own >= theirs.unwrap_or(longest).min(longest),
-            _ => self.cast() == other.cast(),
+            (Self::Text { .. }, other) => other.is_text() && is_long_enough,
+            (Self::Padded { .. }, Self::Padded { .. }) => is_long_enough,
+            (Self::Integer { greatest: own }, Self::Integer { greatest: theirs }) => own == theirs,
+            _ => self == other,
         }
     }
 }
@@ -140,5 +150,9 @@ mod tests {
         assert!(text(Some(36)).holds_all_of(text(Some(36)), 64) && text(Some(80)).holds_all_of(text(Some(200)), 64));
         assert!(!text(Some(36)).holds_all_of(text(None), 64) && !text(Some(36)).holds_all_of(text(Some(40)), 64));
         assert!(!IdType::Uuid.holds_all_of(text(None), 64));
+        let padded = |longest| IdType::Padded { longest: Some(longest) };
+        assert!(padded(36).holds_all_of(padded(36), 64) && text(None).holds_all_of(padded(36), 64));
+        assert!(!padded(64).holds_all_of(text(None), 64) && !padded(36).holds_all_of(padded(40), 64));
+        assert!(text(None).holds_all_of(IdType::CaseInsensitive, 64) && !IdType::CaseInsensitive.holds_all_of(text(None), 64));
     }
 }

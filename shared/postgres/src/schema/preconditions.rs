@@ -3,81 +3,144 @@
 
 use super::{
     catalogue::{Column, Index, Table},
-    layout::Layout,
+    layout::{Found, Layout},
     problems::Problems,
 };
-use crate::sql::{LEDGER_TABLE, identifier::quote};
+use crate::{
+    config::PostsSettings,
+    sql::{
+        identifier::{TableName, quote},
+        tables::{COUNT_TABLE_VIEWS, POST_ID},
+    },
+};
 
 /// What the tables are loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// To store views: the ledger is there, and the role may read and write what it has to.
     Work,
-    /// To create the ledger. Where it is there already, it is what it has to be, and the role needs no right on it.
-    Migrate,
+    /// To create what stands beside the posts. What is there already is what it has to be, and the role needs no right
+    /// on it.
+    Migrate {
+        /// Whether a column of counts is added to the posts table where it is missing.
+        adds_count: bool,
+    },
+}
+
+impl Purpose {
+    /// Returns whether a column of counts may be missing, and is added then.
+    pub(super) fn adds_count(self) -> bool {
+        matches!(self, Self::Migrate { adds_count: true })
+    }
 }
 
 /// Looks at everything but the columns themselves, which [`Layout::read`] finds.
-pub(super) fn check(posts: &Table, ledger: Option<&Table>, layout: &Layout<'_>, purpose: Purpose, problems: &mut Problems) {
-    let is_created = purpose == Purpose::Migrate && ledger.is_none();
-    check_key_of_posts(posts, layout.id, is_created, problems);
+pub(super) fn check(
+    found: Found<'_>,
+    ledger_name: &TableName,
+    settings: &PostsSettings,
+    layout: &Layout<'_>,
+    purpose: Purpose,
+    problems: &mut Problems,
+) {
+    let Found { posts, ledger, counts } = found;
     check_visible(posts, problems);
-    match ledger {
-        Some(ledger) => {
-            check_once(ledger, problems);
-            check_foreign_keys(ledger, posts, layout.id, problems);
-            check_insertable(ledger, problems);
-            check_visible(ledger, problems);
-        }
-        None if purpose == Purpose::Work => {
-            let name = format!("{}.{}", quote(&posts.schema), quote(LEDGER_TABLE));
-            problems.add(format!("there is no ledger table {name}: run `view-syncd migrate`"));
-        }
-        None => {}
-    }
-    if is_created {
-        check_schema_rights(posts, &["USAGE", "CREATE"], problems);
-        check_rights(posts, &[("REFERENCES", &[&layout.id.name])], problems);
+    if let Some(ledger) = ledger {
+        check_once(ledger, problems);
+        check_foreign_keys("ledger", ledger, posts, layout.id, problems);
+        check_insertable("ledger", ledger, &LEDGER_COLUMNS, problems);
+        check_visible(ledger, problems);
     } else if purpose == Purpose::Work {
+        problems.add(format!("there is no ledger table {ledger_name}: run `view-syncd migrate`"));
+    }
+    let counts_name = settings.count_table.as_ref().map(|table| PostsSettings::beside(table, &posts.schema));
+    if let Some(counts) = counts {
+        check_once_counted(counts, problems);
+        check_foreign_keys("table of counts", counts, posts, layout.id, problems);
+        check_insertable("table of counts", counts, &[POST_ID, COUNT_TABLE_VIEWS], problems);
+        check_visible(counts, problems);
+    } else if let Some(name) = counts_name.as_ref().filter(|_| purpose == Purpose::Work) {
+        problems.add(format!("there is no table of counts {name}: run `view-syncd migrate`"));
+    }
+    if purpose == Purpose::Work {
         check_schema_rights(posts, &["USAGE"], problems);
-        let [id, author, count] = [layout.id, layout.author, layout.count].map(|column| column.name.as_str());
-        check_rights(posts, &[("SELECT", &[id, author, count]), ("UPDATE", &[count])], problems);
+        let author = layout.author.map(|author| author.name.as_str());
+        let count = layout.count.map(|count| count.name.as_str());
+        let read: Vec<&str> = [Some(layout.id.name.as_str()), author, count].into_iter().flatten().collect();
+        let written: Vec<&str> = count.into_iter().collect();
+        check_rights(posts, &[("SELECT", &read), ("UPDATE", &written)], problems);
         if let Some(ledger) = ledger {
-            let needed: [(&str, &[&str]); 2] =
-                [("SELECT", &["post_id", "user_id"]), ("INSERT", &["post_id", "user_id", "viewed_at"])];
-            check_rights(ledger, &needed, problems);
+            check_schema_rights(ledger, &["USAGE"], problems);
+            check_rights(ledger, &[("SELECT", &[POST_ID, "user_id"]), ("INSERT", &LEDGER_COLUMNS)], problems);
             check_sequences(ledger, problems);
         }
+        if let Some(counts) = counts {
+            check_schema_rights(counts, &["USAGE"], problems);
+            let both = [POST_ID, COUNT_TABLE_VIEWS];
+            check_rights(counts, &[("SELECT", &both), ("INSERT", &both), ("UPDATE", &[COUNT_TABLE_VIEWS])], problems);
+        }
+        return;
+    }
+    let created = [(ledger.is_none(), Some(ledger_name)), (counts.is_none(), counts_name.as_ref())];
+    let created = created.into_iter().filter_map(|(is_created, name)| name.filter(|_| is_created));
+    check_creatable(posts, layout, created, problems);
+}
+
+const LEDGER_COLUMNS: [&str; 3] = [POST_ID, "user_id", "viewed_at"];
+
+/// Looks whether the role may create tables that are missing, and have them refer to the posts where that can be.
+fn check_creatable<'a>(
+    posts: &Table,
+    layout: &Layout<'_>,
+    created: impl Iterator<Item = &'a TableName>,
+    problems: &mut Problems,
+) {
+    let mut is_any = false;
+    for name in created {
+        is_any = true;
+        // The rights on another schema are told by PostgreSQL itself.
+        if name.schema.as_ref() == Some(&posts.schema) {
+            check_schema_rights(posts, &["USAGE", "CREATE"], problems);
+        }
+    }
+    if is_any && referenceable(posts, layout.id).is_ok() {
+        check_rights(posts, &[("REFERENCES", &[&layout.id.name])], problems);
     }
 }
 
-/// Of two posts with one id, each would be counted. A foreign key, besides, leads to nothing that is checked later.
-fn check_key_of_posts(posts: &Table, id: &Column, is_referenced: bool, problems: &mut Problems) {
-    let (name, id) = (posts.name(), id.name.as_str());
+/// Returns whether a foreign key can lead to the posts' ids.
+///
+/// # Errors
+/// Why not.
+pub(super) fn referenceable(posts: &Table, id: &Column) -> Result<(), String> {
+    let name = posts.name();
     if !posts.is_table() {
-        let advice = "name the table that it shows with --posts-table (POSTS_TABLE)";
-        problems.add(format!("{name} is no table of this database's own, so that nothing keeps its ids unique: {advice}"));
-        return;
+        return Err(format!("{name} is no table of this database's own"));
     }
-    let keys = || posts.indexes.iter().filter(|index| index.holds_for_all() && index.is_on(&[id]));
-    if keys().next().is_none() {
-        let id = quote(id);
+    let mut keys = posts.keys_on(&id.name).peekable();
+    if keys.peek().is_none() {
+        return Err(format!("{name} has no unique index on exactly ({})", quote(&id.name)));
+    }
+    if !keys.any(|index| index.is_immediate) {
+        return Err(format!("the unique constraint of {name} ({}) is deferrable", quote(&id.name)));
+    }
+    Ok(())
+}
+
+/// A post has one count.
+fn check_once_counted(counts: &Table, problems: &mut Problems) {
+    if !counts.keys_on(POST_ID).any(|index| index.is_immediate) {
+        let name = counts.name();
         problems.add(format!(
-            "nothing keeps the column {id} of {name} unique, so that a view could count for several rows: run CREATE UNIQUE INDEX ON \
-             {name} ({id}), or name the key with --post-id-column (POST_ID_COLUMN)"
-        ));
-    } else if is_referenced && !keys().any(|index| index.is_immediate) {
-        let id = quote(id);
-        problems.add(format!(
-            "the unique constraint on {name} ({id}) is deferrable, and no foreign key can lead to it: run CREATE UNIQUE INDEX ON {name} \
-             ({id})"
+            "the table of counts {name} has no unique index on exactly (post_id) that holds for all rows at once: remove repeated posts \
+             and run CREATE UNIQUE INDEX ON {name} (post_id)"
         ));
     }
 }
 
 /// A viewer counts once because the ledger has room for one row, and for no fewer.
 fn check_once(ledger: &Table, problems: &mut Problems) {
-    const PAIR: [&str; 2] = ["post_id", "user_id"];
+    const PAIR: [&str; 2] = [POST_ID, "user_id"];
     let name = ledger.name();
     let on_pair = || ledger.indexes.iter().filter(|index| index.is_unique && index.is_on(&PAIR));
     if !on_pair().any(|index| index.holds_for_all() && index.is_immediate) {
@@ -116,31 +179,36 @@ fn shortcoming(index: &Index) -> &'static str {
     }
 }
 
-fn check_foreign_keys(ledger: &Table, posts: &Table, id: &Column, problems: &mut Problems) {
-    for key in &ledger.foreign_keys {
-        let Some(target) = key.target_of("post_id") else { continue };
+fn check_foreign_keys(what: &str, table: &Table, posts: &Table, id: &Column, problems: &mut Problems) {
+    for key in &table.foreign_keys {
+        let Some(target) = key.target_of(POST_ID) else { continue };
+        if posts.is_view() {
+            // It may lead to the table that the view shows. That it does, nobody can tell.
+            continue;
+        }
         if key.table() != posts.name() || target != id.name {
             problems.add(format!(
-                "the foreign key {constraint} of the ledger {ledger} (post_id) leads to {} ({}), and not to {} ({}): run ALTER TABLE \
-                 {ledger} DROP CONSTRAINT {constraint}, or name that table with --posts-table (POSTS_TABLE)",
+                "the foreign key {constraint} of the {what} {table} (post_id) leads to {} ({}), and not to {} ({}): run ALTER TABLE \
+                 {table} DROP CONSTRAINT {constraint}, or name that table with --posts-table (POSTS_TABLE)",
                 key.table(),
                 quote(target),
                 posts.name(),
                 quote(&id.name),
-                ledger = ledger.name(),
+                table = table.name(),
                 constraint = quote(&key.name),
             ));
         }
     }
 }
 
-/// A row of the ledger is a post, a viewer and a time. Nobody gives it anything else.
-fn check_insertable(ledger: &Table, problems: &mut Problems) {
-    let others = ledger.columns().filter(|column| !matches!(column.name.as_str(), "post_id" | "user_id" | "viewed_at"));
+/// A row of the ledger is a post, a viewer and a time; one of the table of counts, a post and a count. Nobody gives it
+/// anything else.
+fn check_insertable(what: &str, table: &Table, given: &[&str], problems: &mut Problems) {
+    let others = table.columns().filter(|column| !given.contains(&column.name.as_str()));
     for column in others.filter(|column| column.is_required) {
-        let (name, column) = (ledger.name(), quote(&column.name));
+        let (name, column) = (table.name(), quote(&column.name));
         problems.add(format!(
-            "the column {column} of the ledger {name} must not be NULL and has no default, so that no view can be stored: run ALTER TABLE \
+            "the column {column} of the {what} {name} must not be NULL and has no default, so that no view can be stored: run ALTER TABLE \
              {name} ALTER {column} SET DEFAULT …, or DROP NOT NULL"
         ));
     }
@@ -183,7 +251,7 @@ fn check_rights(table: &Table, needed: &[(&str, &[&str])], problems: &mut Proble
 
 /// A `serial` column takes its numbers from a sequence that has rights of its own.
 fn check_sequences(ledger: &Table, problems: &mut Problems) {
-    let others = ledger.columns().filter(|column| !matches!(column.name.as_str(), "post_id" | "user_id" | "viewed_at"));
+    let others = ledger.columns().filter(|column| !LEDGER_COLUMNS.contains(&column.name.as_str()));
     for sequence in others.filter_map(|column| column.forbidden_sequence.as_ref()) {
         problems.add(lacks(ledger, &format!("GRANT USAGE ON SEQUENCE {sequence} TO {}", ledger.role())));
     }

@@ -11,8 +11,8 @@ use crate::{
 /// A table that views are adopted from.
 pub(crate) struct SourceTable {
     pub(crate) name: TableName,
-    /// About how many rows it has, where that is known.
-    pub(crate) about: Option<i64>,
+    /// About how many rows it has; zero where nobody knows.
+    pub(crate) about: u64,
     table: Table,
 }
 
@@ -33,7 +33,7 @@ impl SourceTable {
     /// # Errors
     /// [`DatabaseError`].
     pub(crate) async fn posts(client: &Client, schema: &Schema) -> Result<Self, DatabaseError> {
-        Self::find(client, schema, &schema.posts).await
+        Self::find(client, schema, &schema.tables.posts).await
     }
 
     /// Finds a table: one without a schema on the search path or, where that has none, in the schema of the posts.
@@ -43,12 +43,11 @@ impl SourceTable {
     pub(crate) async fn find(client: &Client, schema: &Schema, name: &TableName) -> Result<Self, DatabaseError> {
         let mut found = Table::find(client, name).await?;
         if found.is_none() && name.schema.is_none() {
-            let beside = TableName { schema: schema.posts.schema.clone(), table: name.table.clone() };
+            let beside = TableName { schema: schema.tables.posts.schema.clone(), table: name.table.clone() };
             found = Table::find(client, &beside).await?;
         }
         let table = found.ok_or_else(|| DatabaseError::Setup(format!("there is no table {name} to adopt views from")))?;
-        let about = Some(table.estimated_rows).filter(|rows| *rows > 0);
-        Ok(Self { name: table.name(), about, table })
+        Ok(Self { name: table.name(), about: table.estimated_rows.unsigned_abs(), table })
     }
 
     /// Returns whether there is a table of this name.
@@ -70,7 +69,7 @@ impl SourceTable {
             name: column.name.clone(),
             type_name: column.type_name.clone(),
             declared: column.declared.clone(),
-            is_sorted: self.table.sorted_columns.contains(&column.name),
+            is_sorted: self.table.is_sorted_by(&column.name),
         })
     }
 }

@@ -3,7 +3,11 @@
 //! A chunk is a range of the source's keys (posts' ids, as the source has them), or a list of them, and of the viewers
 //! those whose hash falls into one of so many parts: so a post with a million viewers is cut, too.
 
-use super::identifier::{ColumnName, TableName};
+use super::{
+    identifier::{ColumnName, TableName},
+    tables::Tables,
+    types::UserKey,
+};
 use crate::schema::IdType;
 
 /// Lets one adoption run at a time, over the ledger `$1`: two would take the same base for theirs. The number is the
@@ -77,37 +81,23 @@ pub enum Counting {
     Ledger,
 }
 
-/// Where views go to: the tables, quoted, and expressions over them.
+/// Where views go to.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The posts table, which is `p` in expressions.
-    pub posts: String,
-    /// The column of their ids.
-    pub id: String,
-    /// The type of that, for a cast.
-    pub id_cast: String,
-    /// The author in its canonical spelling, as a text.
-    pub author: String,
-    /// The table in which the counts stand, which is `n` in expressions, and its column of posts' ids.
-    pub counted: [String; 2],
-    /// Joins that table to the posts as `c`, where it is another one.
-    pub join_counts: String,
-    /// The count, over the posts and what is joined to them.
-    pub views: String,
-    /// The column of the count.
-    pub count: String,
-    /// The ledger.
-    pub ledger: String,
-    /// The table of bases.
-    pub base: String,
+    /// The tables.
+    pub tables: Tables,
     /// The type of posts' ids.
     pub post: IdType,
     /// The type of the ledger's viewers.
     pub viewer: IdType,
-    /// The tables and columns that the ledger's viewers refer to, quoted.
-    pub users: Vec<(String, String)>,
+    /// The type of posts' ids for a cast, without a length limit.
+    pub post_cast: String,
+    /// The type of viewers for a cast.
+    pub viewer_cast: String,
     /// The greatest count that there is room for.
     pub most_views: i64,
+    /// The foreign keys of the ledger's viewers that lead to something readable.
+    pub users: Vec<UserKey>,
 }
 
 /// The statements of one adoption.
@@ -120,6 +110,9 @@ pub struct AdoptStatements {
     pub next: String,
     /// Counts the pairs without a post: those without a viewer, and the others.
     pub without_post: Option<String>,
+    /// Makes the rows that the posts of keys behind `$3` and up to `$4` lack in the table of counts (`$1` and `$2` are not
+    /// looked at); none where the counts stand in the posts table.
+    pub make_counts: Option<String>,
     /// Adopts the pairs of part `$2` of `$1`, with keys behind `$3` and up to `$4`.
     pub range: String,
     /// Tells the same numbers, and adopts nothing.
@@ -128,8 +121,6 @@ pub struct AdoptStatements {
     pub list: String,
     /// Gives the adopted viewers of part `$2` of `$1`, of the keys `$3`, as post and viewer.
     pub adopted: String,
-    /// Takes the base away from the posts `$2` and the next behind `$1`; gives the last of them.
-    pub clear_base: String,
 }
 
 /// Which keys a chunk has.
@@ -148,11 +139,11 @@ impl AdoptStatements {
             stage: stage(origin),
             next: next(target, origin, raw),
             without_post: without_post(origin),
+            make_counts: make_counts(target, origin, raw),
             range: chunk(Keys::Range, adopt(target, counting)),
             dry_range: chunk(Keys::Range, look(target)),
             list: chunk(Keys::List, adopt(target, counting)),
             adopted: chunk(Keys::List, adopted(target)),
-            clear_base: clear_base(target),
         }
     }
 }
@@ -173,8 +164,7 @@ fn within(key: &str, key_type: &str, keys: Keys) -> String {
 }
 
 /// Returns a value as what an id column holds, and NULL where it does not fit.
-fn value(value: &str, raw: Raw, id_type: IdType, is_viewer: bool) -> String {
-    let cast = id_type.cast();
+fn value(value: &str, raw: Raw, id_type: IdType, cast: &str, is_viewer: bool) -> String {
     let text = match raw {
         Raw::Text | Raw::Number => format!("{value}::text"),
         Raw::Uuid if id_type == IdType::Uuid => return value.to_owned(),
@@ -191,13 +181,14 @@ fn value(value: &str, raw: Raw, id_type: IdType, is_viewer: bool) -> String {
             format!("CASE WHEN {text} ~ {NUMBER} THEN CASE WHEN {text}::numeric BETWEEN {least} AND {greatest} THEN {text}::{cast} END END")
         }
         // A post is whatever the posts table says; a viewer has one spelling.
-        IdType::Text { .. } if !is_viewer => format!("{text}::{cast}"),
-        IdType::Text { longest } => {
+        _ if !is_viewer => format!("({text})::{cast}"),
+        IdType::Text { .. } | IdType::Padded { .. } | IdType::CaseInsensitive => {
+            let longest = id_type.longest();
             let fits = longest.map_or_else(String::new, |longest| format!(" AND octet_length({text}) <= {longest}"));
             let uuid = if longest.is_some_and(|longest| longest < 36) { "NULL".to_owned() } else { format!("{text}::uuid::text") };
             format!(
-                "CASE WHEN octet_length({text}) IN (32, 36) AND {text} ~ {UUID} THEN {uuid} \
-                 WHEN {text} COLLATE \"C\" ~ {VIEWER}{fits} THEN {text} END"
+                "(CASE WHEN octet_length({text}) IN (32, 36) AND {text} ~ {UUID} THEN {uuid} \
+                 WHEN {text} COLLATE \"C\" ~ {VIEWER}{fits} THEN {text} END)::{cast}"
             )
         }
     }
@@ -205,10 +196,7 @@ fn value(value: &str, raw: Raw, id_type: IdType, is_viewer: bool) -> String {
 
 /// Returns whether a post may have views at all, by the rules for ids.
 fn fits(target: &Target) -> String {
-    match target.post {
-        IdType::Text { .. } => format!("p.{}::text COLLATE \"C\" ~ {POST}", target.id),
-        _ => "true".to_owned(),
-    }
+    if target.post.is_text() { format!("p.{}::text COLLATE \"C\" ~ {POST}", target.tables.id) } else { "true".to_owned() }
 }
 
 /// Returns an array as a set of rows, and its length.
@@ -222,57 +210,69 @@ fn elements(column: &str, raw: Raw) -> [String; 2] {
     [format!("unnest({column})"), format!("cardinality({column})")]
 }
 
-/// Returns the common beginning of all that is done with a chunk: `sorted`, its pairs with what they are (0 to be
-/// adopted, 1 without viewer, 2 without post, 3 does not fit, 4 the author's own), and `pairs`, each of those that are
-/// to be adopted once, with its earliest time.
-fn pairs(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
-    let Target { posts, id, author, .. } = target;
-    let fits = fits(target);
-    let source = match origin {
-        Origin::Array { column } => format!(
-            "\
+/// Returns the keys of a chunk with their posts (`keys`), and what the source has of them (`source`).
+fn source(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
+    let Tables { posts, id, ids_ignore_case, .. } = &target.tables;
+    let (author, fits) = (target.tables.author(), fits(target));
+    match origin {
+        Origin::Array { column } => {
+            let [rows, number] = elements("keys.elements", raw);
+            format!(
+                "\
 keys AS MATERIALIZED (
   SELECT p.{id} AS post, {author} AS author, {fits} AS fits, p.{column} AS elements FROM {posts} p WHERE {within}
 ), source AS (
   SELECT keys.post, keys.author, keys.fits, element.raw, NULL::timestamptz AS at
-  FROM keys CROSS JOIN LATERAL {elements} AS element(raw)
+  FROM keys CROSS JOIN LATERAL {rows} AS element(raw) WHERE {number} > 0
 )",
-            within = within(&format!("p.{id}"), &target.id_cast, keys),
-            elements = elements("keys.elements", raw)[0],
-        ),
-        Origin::Table { table, post, post_type, post_raw, viewer, at, is_staged } => format!(
-            "\
+                within = within(&format!("p.{id}"), &target.post_cast, keys),
+            )
+        }
+        Origin::Table { table, post, post_type, post_raw, viewer, at, is_staged } => {
+            let value = value("named.key", *post_raw, target.post, &target.post_cast, false);
+            let exactly = if *ids_ignore_case { format!(" AND p.{id}::text = named.key::text") } else { String::new() };
+            format!(
+                "\
 found AS MATERIALIZED (
   SELECT s.{post} AS key, s.{viewer} AS raw, {at} AS at FROM {table} s WHERE {within}
 ), keys AS MATERIALIZED (
   SELECT named.key, p.{id} AS post, {author} AS author, {fits} AS fits
-  FROM (SELECT DISTINCT found.key FROM found) named LEFT JOIN {posts} p ON p.{id} = {value}
+  FROM (SELECT DISTINCT found.key FROM found) named LEFT JOIN {posts} p ON p.{id} = {value}{exactly}
 ), source AS (
   SELECT keys.post, keys.author, keys.fits, found.raw, found.at FROM found JOIN keys ON keys.key = found.key
 )",
-            at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz")),
-            table = table_of(table, *is_staged),
-            within = within(&format!("s.{post}"), post_type, keys),
-            value = value("named.key", *post_raw, target.post, false),
-        ),
-    };
+                at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz")),
+                table = table_of(table, *is_staged),
+                within = within(&format!("s.{post}"), post_type, keys),
+            )
+        }
+    }
+}
+
+/// Returns the common beginning of all that is done with the pairs of a chunk: `sorted`, its pairs with what they are (0
+/// to be adopted, 1 without viewer, 2 without post, 3 does not fit, 4 the author's own), and `pairs`, each of those that
+/// are to be adopted once, with its earliest time.
+fn pairs(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
+    let source = source(target, origin, raw, keys);
     let is_null = if raw == Raw::Json { "source.raw IS NULL OR jsonb_typeof(source.raw) = 'null'" } else { "source.raw IS NULL" };
-    let viewer = value("source.raw", raw, target.viewer, true);
-    let unknown_users: String = target
-        .users
-        .iter()
-        .map(|(users, column)| {
-            format!("\n      OR (SELECT true FROM {users} u WHERE u.{column} = valued.viewer LIMIT 1) IS NULL")
+    let viewer = value("source.raw", raw, target.viewer, &target.viewer_cast, true);
+    // Two spellings of one UUID are in one part.
+    let hashed = match raw {
+        Raw::Uuid | Raw::Number => "source.raw::text",
+        Raw::Text => "lower(replace(source.raw::text, '-', ''))",
+        Raw::Json => "lower(replace(source.raw #>> '{}', '-', ''))",
+    };
+    let users = target.users.iter();
+    let unknown_users: String = users
+        .map(|UserKey { table, column, .. }| {
+            format!("\n      OR (SELECT true FROM {table} u WHERE u.{column} = valued.viewer LIMIT 1) IS NULL")
         })
         .collect();
     format!(
         "\
 {source}, valued AS (
-  SELECT read.* FROM (
-    SELECT source.post, source.author, source.fits, {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM source
-    OFFSET 0
-  ) read
-  WHERE $1::int4 = 1 OR (hashtext(coalesce(read.viewer::text, '')) & 2147483647) % $1::int4 = $2::int4
+  SELECT source.post, source.author, source.fits, {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM source
+  WHERE $1::int4 = 1 OR (hashtext(coalesce({hashed}, '')) & 2147483647) % $1::int4 = $2::int4
 ), sorted AS MATERIALIZED (
   SELECT valued.post, valued.viewer, valued.at, CASE
     WHEN valued.is_nobody THEN 1
@@ -295,7 +295,7 @@ fresh AS MATERIALIZED (
   SELECT pairs.post, pairs.viewer, pairs.at FROM pairs
   WHERE (SELECT true FROM {ledger} v WHERE v.post_id = pairs.post AND v.user_id = pairs.viewer LIMIT 1) IS NULL
 )",
-        ledger = target.ledger
+        ledger = target.tables.ledger
     )
 }
 
@@ -318,8 +318,13 @@ fn look(target: &Target) -> String {
 /// All that a count is made from (itself, its base, the rows of the ledger) is of the moment of the statement's
 /// snapshot; what is written is the difference, so that what others have written by the time of the lock stays.
 fn adopt(target: &Target, counting: Counting) -> String {
-    let Target { posts, id, counted: [counted, counted_id], count, join_counts, views, ledger, base, most_views, .. } = target;
+    let Target { tables, most_views, .. } = target;
+    let Tables { posts, id, ledger, base, .. } = tables;
+    let (counted, counted_id, join_counts, views) = (tables.counted(), tables.counted_id(), tables.join_counts(), tables.views());
+    let (count, lock_posts) = (&tables.counts.column, tables.lock_posts());
+    let (new_views, raw_views) = (tables.views_of("n"), tables.raw_views_of("n"));
     let row = if join_counts.is_empty() { "p" } else { "c" };
+    let join_posts = if lock_posts.is_empty() { String::new() } else { format!(" JOIN {posts} p ON p.{id} = wanted.post") };
     let rows = format!("(SELECT count(*) FROM {ledger} v WHERE v.post_id = added.post)");
     let change = match counting {
         Counting::Keep => "old.n - least(old.n, old.base)",
@@ -335,8 +340,8 @@ fn adopt(target: &Target, counting: Counting) -> String {
   SELECT of_post.post, of_post.n, {views} AS views
   FROM (SELECT fresh.post, count(*) AS n FROM fresh GROUP BY fresh.post) of_post JOIN {posts} p ON p.{id} = of_post.post{join_counts}
 ), locked AS MATERIALIZED (
-  SELECT wanted.post, {views} AS views FROM wanted JOIN {counted} {row} ON {row}.{counted_id} = wanted.post
-  FOR NO KEY UPDATE OF {row} SKIP LOCKED
+  SELECT wanted.post, {views} AS views FROM wanted JOIN {counted} {row} ON {row}.{counted_id} = wanted.post{join_posts}
+  FOR NO KEY UPDATE OF {row} SKIP LOCKED{lock_posts}
 ), open AS MATERIALIZED (
   SELECT locked.post, wanted.views FROM locked JOIN wanted ON wanted.post = locked.post WHERE locked.views <= {most_views} - wanted.n
 ), shut AS MATERIALIZED (
@@ -356,9 +361,9 @@ fn adopt(target: &Target, counting: Counting) -> String {
 ), changes AS MATERIALIZED (
   SELECT old.post, old.has_base, old.base, {eaten} AS eaten, {change} AS change FROM old
 ), counted AS (
-  UPDATE {counted} n SET {count} = coalesce(n.{count}, 0) + changes.change
+  UPDATE {counted} n SET {count} = {raw_views} + changes.change
   FROM changes WHERE n.{counted_id} = changes.post AND changes.change <> 0
-  RETURNING n.{counted_id} AS post, n.{count}::int8 AS views, changes.change
+  RETURNING n.{counted_id} AS post, {new_views} AS views, changes.change
 ), eaten AS (
   UPDATE {base} b SET base = greatest(b.base - changes.eaten, 0)
   FROM changes WHERE b.post_id = changes.post AND changes.has_base AND changes.eaten <> 0
@@ -383,7 +388,7 @@ fn adopted(target: &Target) -> String {
         "\nSELECT pairs.post::text, pairs.viewer::text FROM pairs
 WHERE (SELECT true FROM {ledger} v WHERE v.post_id = pairs.post AND v.user_id = pairs.viewer LIMIT 1)
 ORDER BY pairs.post",
-        ledger = target.ledger
+        ledger = target.tables.ledger
     )
 }
 
@@ -395,9 +400,9 @@ fn next(target: &Target, origin: &Origin, raw: Raw) -> String {
 -- adopt: next
 SELECT p.{id}::text, coalesce({length}, 0)::int8 FROM {posts} p
 WHERE $1::text IS NULL OR p.{id} > $1::text::{key_type} ORDER BY p.{id} LIMIT $2::int8",
-            id = target.id,
-            posts = target.posts,
-            key_type = target.id_cast,
+            id = target.tables.id,
+            posts = target.tables.posts,
+            key_type = target.post_cast,
             length = elements(&format!("p.{column}"), raw)[1],
         ),
         // The last key may have more rows than were looked at.
@@ -440,17 +445,24 @@ ANALYZE {STAGED}"
     ))
 }
 
-/// Takes the base away from posts.
-fn clear_base(target: &Target) -> String {
-    let Target { base, id_cast, .. } = target;
-    format!(
+/// Makes the rows that posts lack in the table of counts, without which there would be nothing to be locked.
+fn make_counts(target: &Target, origin: &Origin, raw: Raw) -> Option<String> {
+    let tables = &target.tables;
+    let counts = tables.counts.table.as_ref()?;
+    let (counted_id, count) = (tables.counted_id(), &tables.counts.column);
+    let Tables { posts, id, .. } = tables;
+    let source = source(target, origin, raw, Keys::Range);
+    Some(format!(
         "\
--- adopt: clear base
-WITH few AS MATERIALIZED (
-  SELECT b.post_id FROM {base} b WHERE $1::text IS NULL OR b.post_id > $1::text::{id_cast} ORDER BY b.post_id LIMIT $2::int8
-), cleared AS (
-  UPDATE {base} b SET base = 0 FROM few WHERE b.post_id = few.post_id AND b.base <> 0
+-- adopt: make counts
+WITH {source}, named AS MATERIALIZED (
+  SELECT DISTINCT source.post FROM source WHERE source.post IS NOT NULL AND ($1::int4 = 1 OR $2::int4 >= 0)
 )
-SELECT few.post_id::text FROM few ORDER BY few.post_id DESC LIMIT 1"
-    )
+INSERT INTO {counts} ({counted_id}, {count})
+SELECT p.{id}, 0 FROM named JOIN {posts} p ON p.{id} = named.post
+WHERE NOT EXISTS (SELECT FROM {counts} c WHERE c.{counted_id} = p.{id})
+ORDER BY p.{id}{lock_posts}
+ON CONFLICT DO NOTHING",
+        lock_posts = tables.lock_posts()
+    ))
 }

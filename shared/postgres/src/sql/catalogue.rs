@@ -5,14 +5,19 @@
 /// `postgres::schema::catalogue::Table` reads. No row where there is no such table.
 ///
 /// One statement, so that what it tells is of one moment. An index on an expression has a NULL among its columns. A
-/// foreign key to a partitioned table has a constraint for each partition too, which are left out.
+/// foreign key to a partitioned table has a constraint for each partition too, which are left out. The type of a column
+/// is the one that its domain is made from. The columns of a view are told with whether they can be written through it.
 pub const TABLE: &str = "\
 -- catalogue
 SELECT jsonb_build_object(
   'schema', n.nspname, 'table', c.relname, 'kind', c.relkind::text, 'role', current_user::text,
   'schema_rights', (SELECT coalesce(jsonb_agg(privilege), '[]') FROM unnest('{USAGE,CREATE}'::text[]) AS privilege
     WHERE has_schema_privilege(n.oid, privilege)),
-  'hides_rows', row_security_active(c.oid),
+  'hides_rows', row_security_active(c.oid), 'is_owned', pg_has_role(c.relowner, 'USAGE'),
+  'open_to', (SELECT coalesce(jsonb_agg(DISTINCT CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END), '[]')
+    FROM (SELECT c.relacl AS acl UNION ALL SELECT a.attacl FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid) own,
+      aclexplode(own.acl) acl LEFT JOIN pg_catalog.pg_roles r ON r.oid = acl.grantee
+    WHERE acl.grantee <> c.relowner AND (acl.grantee = 0 OR r.rolname IN ('anon', 'authenticated'))),
   'sorted_columns', (SELECT coalesce(jsonb_agg(DISTINCT a.attname), '[]') FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class index_class ON index_class.oid = i.indexrelid
     JOIN pg_catalog.pg_am method ON method.oid = index_class.relam AND method.amname = 'btree'
@@ -20,7 +25,11 @@ SELECT jsonb_build_object(
     WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL),
   'estimated_rows', greatest(c.reltuples, 0)::int8,
   'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object(
-      'name', a.attname, 'type_name', t.typname, 'modifier', a.atttypmod, 'declared', format_type(a.atttypid, a.atttypmod),
+      'name', a.attname, 'type_name', base.typname, 'modifier', base.modifier, 'declared', format_type(a.atttypid, a.atttypmod),
+      'cast_name', quote_ident(base_schema.nspname) || '.' || quote_ident(base.typname),
+      'is_updatable', CASE c.relkind WHEN 'v' THEN pg_column_is_updatable(c.oid, a.attnum, true)
+          OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgtype & 80 = 80)
+        ELSE c.relkind IN ('r', 'p') END,
       'is_required', (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL,
       'is_generated', a.attgenerated <> '' OR a.attidentity = 'a',
       'rights', (SELECT coalesce(jsonb_agg(privilege), '[]') FROM unnest('{SELECT,INSERT,UPDATE,REFERENCES}'::text[]) AS privilege
@@ -33,6 +42,16 @@ SELECT jsonb_build_object(
           AND CASE s.relkind WHEN 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE') ELSE false END)
     ) ORDER BY a.attnum), '[]')
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    CROSS JOIN LATERAL (
+      WITH RECURSIVE bases AS (
+        SELECT t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typtypmod, a.atttypmod AS modifier
+        UNION ALL
+        SELECT inner_type.typname, inner_type.typnamespace, inner_type.typtype, inner_type.typbasetype, inner_type.typtypmod,
+          bases.typtypmod
+        FROM bases JOIN pg_catalog.pg_type inner_type ON inner_type.oid = bases.typbasetype WHERE bases.typtype = 'd'
+      ) SELECT * FROM bases WHERE bases.typtype <> 'd'
+    ) base
+    JOIN pg_catalog.pg_namespace base_schema ON base_schema.oid = base.typnamespace
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'indexes', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'name', i.indexrelid::regclass::text,
@@ -72,5 +91,26 @@ pub const HIDDEN_TABLE: &str = "\
 -- catalogue: hidden table
 SELECT n.nspname::text, current_user::text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = $1::text::name AND c.relkind IN ('r', 'p') AND NOT has_schema_privilege(n.oid, 'USAGE')
+WHERE c.relname = $1::text::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT has_schema_privilege(n.oid, 'USAGE')
 ORDER BY n.nspname <> 'public', n.nspname LIMIT 1";
+
+/// Names what else an update of the column `$2` of the table `$1` (quoted) sets off in each row: triggers and rules of the
+/// table or, where that is a view, of the tables behind it that have such a column.
+pub const TRIGGERS: &str = "\
+-- catalogue: triggers
+WITH tables AS (
+  SELECT to_regclass($1)::oid AS oid
+  UNION SELECT d.refobjid FROM pg_catalog.pg_rewrite r
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+      AND d.refclassid = 'pg_catalog.pg_class'::regclass
+    WHERE r.ev_class = to_regclass($1) AND r.ev_type = '1'
+), counted AS (
+  SELECT tables.oid, a.attnum FROM tables JOIN pg_catalog.pg_class c ON c.oid = tables.oid AND c.relkind IN ('r', 'p')
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = tables.oid AND a.attname = $2::text::name AND NOT a.attisdropped
+)
+SELECT quote_ident(g.tgname) || ' on ' || counted.oid::regclass::text FROM counted
+JOIN pg_catalog.pg_trigger g ON g.tgrelid = counted.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'
+WHERE g.tgtype & 17 = 17 AND (cardinality(g.tgattr::int2[]) = 0 OR counted.attnum = ANY(g.tgattr::int2[]))
+UNION SELECT quote_ident(r.rulename) || ' on ' || counted.oid::regclass::text FROM counted
+JOIN pg_catalog.pg_rewrite r ON r.ev_class = counted.oid AND r.ev_type = '2' AND r.ev_enabled <> 'D'
+ORDER BY 1";

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// PostgreSQL cuts longer names.
+pub const MAX_NAME: usize = 63;
+
 /// Why a text is no name of a table or column.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -14,7 +17,7 @@ pub enum NameError {
     /// More parts than a name of this kind has.
     #[error("{0:?} has more parts than schema.table")]
     Parts(String),
-    /// PostgreSQL cuts names to 63 bytes, and knows no zero byte.
+    /// It is too long, or has a zero byte, which PostgreSQL does not know.
     #[error("{0:?} is no name that PostgreSQL can hold")]
     Unusable(String),
 }
@@ -125,7 +128,7 @@ fn parts(text: &str) -> Result<Vec<String>, NameError> {
         if part.is_empty() {
             return Err(NameError::Empty);
         }
-        if part.len() > 63 || part.contains('\0') {
+        if part.len() > MAX_NAME || part.contains('\0') {
             return Err(NameError::Unusable(part));
         }
         parts.push(part);

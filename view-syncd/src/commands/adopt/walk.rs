@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use views_core::{failpoints, ids::PostId};
+use views_core::failpoints;
 use views_postgres::{
     DatabaseError,
     adopt::{Adopted, Adoption, Tally},
 };
 
 use super::{Summary, chunk::Chunk, redis::Told};
-use crate::{commands::progress::Progress, context::Context, error::Failure, reconcile::adopted::Seen};
+use crate::{commands::progress_bar::ProgressBar, error::Failure, reconcile::adopted::Seen};
 
 /// Pairs in a chunk at first, and the bounds of it. Whoever writes a post of a chunk waits for the end of it.
 const PAIRS: i64 = 10_000;
@@ -32,8 +32,6 @@ const LEFT_PATIENCE: Duration = Duration::from_secs(10);
 const MOST_REFUSED: u32 = 64;
 /// How many refusals, and posts that are left, are told one by one.
 const TOLD: usize = 10;
-/// Bases that are taken away at once.
-const BASES: i64 = 5_000;
 
 /// A walk through a source.
 pub(super) struct Walk<'a> {
@@ -41,7 +39,7 @@ pub(super) struct Walk<'a> {
     /// Where Redis is to be told; a walk without it only looks.
     told: Option<Told>,
     summary: Summary,
-    progress: Progress,
+    bar: ProgressBar,
     /// How many pairs the next chunk is to have.
     pairs: i64,
     /// Keys whose posts others had locked, each with its part.
@@ -60,8 +58,8 @@ struct Left {
 impl<'a> Walk<'a> {
     pub(super) fn new(adoption: &'a Adoption<'a>, told: Option<Told>) -> Self {
         let unit = if adoption.counts_posts() { "posts" } else { "pairs" };
-        let (summary, progress) = (Summary { dry_run: told.is_none(), ..Summary::default() }, Progress::new(adoption.about(), unit));
-        Self { adoption, told, summary, progress, pairs: PAIRS, left: Vec::new(), refused: 0, refusals: 0 }
+        let (summary, bar) = (Summary { dry_run: told.is_none(), ..Summary::default() }, ProgressBar::new(unit, adoption.about()));
+        Self { adoption, told, summary, bar, pairs: PAIRS, left: Vec::new(), refused: 0, refusals: 0 }
     }
 
     /// Walks to the end.
@@ -92,10 +90,9 @@ impl<'a> Walk<'a> {
                 }
                 is_counted |= self.summary.posts > posts_before;
             }
-            self.progress.add(self.adoption.progress(done, pairs));
+            self.bar.add(self.adoption.progress(done, pairs));
         }
         self.retry_left().await?;
-        self.progress.finish();
         if self.refusals > 0 {
             tracing::warn!(pairs = self.refusals, "PostgreSQL refuses views that are counted among those that do not fit");
         }
@@ -276,18 +273,4 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
-}
-
-/// Has each count be what the ledger explains, also of posts that the source does not name. Returns how many posts are
-/// left as they are.
-pub(super) async fn count_by_ledger(adoption: &Adoption<'_>, _context: &Context) -> Result<usize, Failure> {
-    let mut after: Option<String> = None;
-    loop {
-        after = adoption.clear_bases(after.as_deref(), BASES).await?;
-        if after.is_none() {
-            break;
-        }
-    }
-    let _: Option<PostId> = None;
-    Ok(0)
 }

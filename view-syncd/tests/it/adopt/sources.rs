@@ -6,7 +6,7 @@ use testkit::{
     redis::RedisServer,
 };
 
-use super::{adopt, bases, counted, origin};
+use super::{adopt, counted, origin};
 use crate::support::World;
 
 const ANNA: &str = "550e8400-e29b-41d4-a716-446655440000";
@@ -60,7 +60,6 @@ async fn arrays_of_every_type_are_read() {
     for (id_type, array, value, new, unfit) in cases {
         let database = postgres::shared().await.database().await;
         let world = World::with_stores(std::sync::Arc::clone(&server), database, PostsTable::with_ids(id_type)).await;
-        bases(&world).await;
         let post = match id_type {
             IdType::Bigint => "70",
             _ => "00000000-0000-4000-8000-000000000070",
@@ -80,7 +79,6 @@ async fn arrays_of_every_type_are_read() {
 #[tokio::test]
 async fn tables_of_any_name_with_and_without_an_index_are_read() {
     let world = World::new().await;
-    bases(&world).await;
     let tables = r#"
         insert into posts (id, author_id, views_count) values (7, 1, 0), (8, 2, 10), (9, null, 0);
         create schema "Odd";
