@@ -4,8 +4,10 @@
 
 mod acknowledge;
 mod adopt;
+mod bases;
 mod beside;
 mod changed_posts;
+mod count_table;
 mod counts;
 mod crash;
 mod crowd;
@@ -18,6 +20,7 @@ mod health;
 mod http_api;
 mod keys;
 mod large;
+mod layouts;
 mod least_rights;
 mod locks;
 mod migrate;

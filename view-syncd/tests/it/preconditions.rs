@@ -196,10 +196,10 @@ async fn a_migration_says_which_rights_it_lacks_and_needs_no_more() {
 async fn a_migration_creates_nothing_beside_posts_that_will_not_do() {
     let redis = RedisServer::start().await;
     for (setup, word) in [
-        ("alter table posts drop constraint posts_pkey", "unique"),
+        ("alter table posts drop constraint posts_pkey; insert into posts (id) values (1), (1)", "more than one row with the"),
         (
-            "alter table posts drop constraint posts_pkey, add unique (id) deferrable",
-            "is deferrable, and no foreign key can lead to it",
+            "alter table posts drop views_count",
+            "with `view-syncd migrate --add-count-column`, or keep the counts in a table of their own",
         ),
         ("alter table posts drop views_count, add views_count bigint generated always as (id) stored", "is generated"),
         ("alter table posts drop author_id", "has no column author_id: name it with --author-column (AUTHOR_COLUMN)"),

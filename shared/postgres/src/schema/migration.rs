@@ -66,7 +66,11 @@ impl Database {
             match self.execute_patiently(&[&schema.creation.base]).await {
                 Ok(()) => done.push(format!("created the table of bases {}", schema.tables.base)),
                 Err(DatabaseError::Setup(text)) => {
-                    warnings.push(format!("cannot create the table of bases {}: {text}", schema.tables.base));
+                    let base = &schema.tables.base;
+                    warnings.push(format!(
+                        "cannot create the table of bases {base}, without which counts cannot be made anew: {text}; have a role run this that \
+                         may create tables there"
+                    ));
                 }
                 Err(error) => return Err(error),
             }
@@ -135,7 +139,8 @@ impl Database {
         if counts.table.is_some() {
             return Ok(None);
         }
-        let params = [&schema.tables.posts.to_string() as _, &counts.column.as_str() as _];
+        let TableName { schema: posts_schema, table } = &schema.tables.posts;
+        let params = [posts_schema as _, table as _, &counts.column.as_str() as _];
         let rows = self.query(catalogue::TRIGGERS, &params).await?;
         let triggers: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
         Ok((!triggers.is_empty()).then(|| {

@@ -112,7 +112,9 @@ SELECT {END_OF_CHUNK}"
 
 /// Returns what a post's count is to be. One whose base was never remembered keeps what no row explains.
 fn truth(types: &CastTypes<'_>) -> String {
-    format!("least(coalesce(known.base + known.stored, greatest(known.views, known.stored)), {})", types.most_views)
+    // A base may be as large as numbers are, where a count is none.
+    let explained = "coalesce(known.base::numeric + known.stored, greatest(known.views, known.stored))";
+    format!("least({explained}, {})::int8", types.most_views)
 }
 
 fn miscounted(tables: &Tables, types: &CastTypes<'_>, part: &str) -> String {

@@ -94,23 +94,25 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relname = $1::text::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT has_schema_privilege(n.oid, 'USAGE')
 ORDER BY n.nspname <> 'public', n.nspname LIMIT 1";
 
-/// Names what else an update of the column `$2` of the table `$1` (quoted) sets off in each row: triggers and rules of the
-/// table or, where that is a view, of the tables behind it that have such a column.
+/// Names what else an update of the column `$3` of the table `$2` in the schema `$1` sets off in each row: triggers and
+/// rules of the table or, where that is a view, of the tables behind it that have such a column.
 pub const TRIGGERS: &str = "\
 -- catalogue: triggers
-WITH tables AS (
-  SELECT to_regclass($1)::oid AS oid
-  UNION SELECT d.refobjid FROM pg_catalog.pg_rewrite r
+WITH named AS (
+  SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = $1::text::name AND c.relname = $2::text::name
+), tables AS (
+  SELECT named.oid FROM named
+  UNION SELECT d.refobjid FROM named JOIN pg_catalog.pg_rewrite r ON r.ev_class = named.oid AND r.ev_type = '1'
     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
       AND d.refclassid = 'pg_catalog.pg_class'::regclass
-    WHERE r.ev_class = to_regclass($1) AND r.ev_type = '1'
 ), counted AS (
-  SELECT tables.oid, a.attnum FROM tables JOIN pg_catalog.pg_class c ON c.oid = tables.oid AND c.relkind IN ('r', 'p')
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = tables.oid AND a.attname = $2::text::name AND NOT a.attisdropped
+  SELECT tables.oid, c.relname, a.attnum FROM tables JOIN pg_catalog.pg_class c ON c.oid = tables.oid AND c.relkind IN ('r', 'p')
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = tables.oid AND a.attname = $3::text::name AND NOT a.attisdropped
 )
-SELECT quote_ident(g.tgname) || ' on ' || counted.oid::regclass::text FROM counted
+SELECT quote_ident(g.tgname) || ' on ' || quote_ident(counted.relname) FROM counted
 JOIN pg_catalog.pg_trigger g ON g.tgrelid = counted.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'
 WHERE g.tgtype & 17 = 17 AND (cardinality(g.tgattr::int2[]) = 0 OR counted.attnum = ANY(g.tgattr::int2[]))
-UNION SELECT quote_ident(r.rulename) || ' on ' || counted.oid::regclass::text FROM counted
+UNION SELECT quote_ident(r.rulename) || ' on ' || quote_ident(counted.relname) FROM counted
 JOIN pg_catalog.pg_rewrite r ON r.ev_class = counted.oid AND r.ev_type = '2' AND r.ev_enabled <> 'D'
 ORDER BY 1";

@@ -8,7 +8,7 @@ const CREATE_UNIQUE: &str = r#"run CREATE UNIQUE INDEX ON "public"."post_views" 
 const NOT_ONCE: &str = r#"the ledger "public"."post_views" has no unique index on exactly (post_id, user_id)"#;
 
 /// Tables as they may not be, and what is said of them.
-pub(super) const UNFIT: [(&str, &[&str]); 27] = [
+pub(super) const UNFIT: [(&str, &[&str]); 25] = [
     // One viewer would count three times.
     ("create table post_views (post_id bigint, user_id bigint, viewed_at timestamptz)", &[NOT_ONCE, CREATE_UNIQUE]),
     (
@@ -86,7 +86,7 @@ pub(super) const UNFIT: [(&str, &[&str]); 27] = [
     // Columns that are missing, or of types that do not fit.
     (
         "create table post_views (post bigint, user_id bigint, viewed_at timestamptz)",
-        &["has no column post_id: rename this table, which is in the ledger's way, and run `view-syncd migrate`"],
+        &["has no column post_id: rename this table, which is in the ledger's way, and run `view-syncd migrate`, or name another one with --ledger-table"],
     ),
     (
         "create table post_views (post_id integer, user_id bigint, viewed_at timestamptz, primary key (post_id, user_id))",
@@ -102,17 +102,12 @@ pub(super) const UNFIT: [(&str, &[&str]); 27] = [
     ),
     ("create view post_views as select id as post_id, id as user_id, now() as viewed_at from posts", &[NOT_ONCE]),
     // The posts.
+    // Two tenants' posts.
     (
-        "alter table posts drop constraint posts_pkey",
-        &[r#"nothing keeps the column "id" of "public"."posts" unique"#, r#"CREATE UNIQUE INDEX ON "public"."posts" ("id")"#],
-    ),
-    (
-        "alter table posts drop constraint posts_pkey, add primary key (id, views_count)",
-        &[r#"nothing keeps the column "id" of "public"."posts" unique"#],
-    ),
-    (
-        "alter table posts drop constraint posts_pkey; create unique index on posts (id) where author_id is not null",
-        &[r#"nothing keeps the column "id" of "public"."posts" unique"#],
+        "alter table posts drop constraint posts_pkey, add tenant int not null default 1, add primary key (id, tenant);
+         insert into posts (tenant, id) values (1, 1), (1, 2), (2, 2);
+         create table post_views (post_id bigint, user_id bigint, viewed_at timestamptz, primary key (post_id, user_id))",
+        &[r#""public"."posts" has more than one row with the "id" "2""#, "--post-id-column (POST_ID_COLUMN)"],
     ),
     (
         "alter table posts drop views_count, add views_count bigint generated always as (id) stored",
@@ -123,8 +118,8 @@ pub(super) const UNFIT: [(&str, &[&str]); 27] = [
         &["the column views_count of", "is of type text", "name another one with --count-column (COUNT_COLUMN)"],
     ),
     (
-        "alter table posts rename to articles; create view posts as select * from articles",
-        &[r#""public"."posts" is no table of this database's own"#, "--posts-table (POSTS_TABLE)"],
+        "alter table posts rename to articles; create view posts as select distinct * from articles",
+        &["the column views_count of", "cannot be updated there", "--posts-table (POSTS_TABLE)", "--count-table (COUNT_TABLE)"],
     ),
     ("alter table posts rename to articles", &[r#"there is no table "posts": create it, or name"#]),
 ];

@@ -1,0 +1,161 @@
+//! Bases, which `migrate` remembers, and `recount`, which needs them.
+
+use testkit::{
+    postgres,
+    posts::{IdType, PostsTable},
+    process::Daemon,
+    redis::RedisServer,
+};
+
+use crate::support::{PROGRAM, World};
+
+/// With posts that have counts before anything of ours is there.
+async fn world(posts: &str) -> World {
+    let database = postgres::shared().await.database().await;
+    let table = PostsTable { count_type: "bigint".to_owned(), ..PostsTable::with_ids(IdType::Bigint) };
+    table.create(&database.client().await).await;
+    database.client().await.batch_execute(posts).await.unwrap();
+    World::over(RedisServer::start().await, database, table).await
+}
+
+impl World {
+    async fn number(&self, statement: &str) -> i64 {
+        self.sql.query_one(statement, &[]).await.unwrap().get(0)
+    }
+
+    async fn base(&self, post: i64) -> Option<i64> {
+        let row = self.sql.query_opt("select base from post_views_base where post_id = $1", &[&post]).await.unwrap();
+        row.map(|row| row.get(0))
+    }
+
+    async fn count(&self, post: &str) -> i64 {
+        self.posts.views_count(&self.sql, post).await
+    }
+
+    /// Runs `recount`, and demands its status and what it says.
+    async fn recount(&self, args: &[&str], status: i32, says: &str) {
+        let recount = self.command("recount").args(args).start();
+        assert_eq!(recount.wait_exit().await.code(), Some(status), "{:?}", recount.output());
+        assert_eq!(recount.lines_with(says).len(), 1, "{says}: {:?}", recount.output());
+    }
+
+    async fn drain(&self) {
+        let sync = self.command("sync").start();
+        assert!(sync.wait_exit().await.success(), "{:?}", sync.output());
+    }
+}
+
+#[tokio::test]
+async fn what_no_view_explains_is_remembered_once_and_counts_are_made_from_it_again() {
+    let world = world("insert into posts values (1, 99, 12345), (2, 99, 0), (3, 99, 0)").await;
+    assert_eq!([world.base(1).await, world.base(2).await], [Some(12_345), Some(0)]);
+    world.record("1", &["5", "6"]).await;
+    world.record("2", &["5"]).await;
+    world.drain().await;
+    assert_eq!((world.count("1").await, world.live("1").await), (12_347, 12_347));
+
+    // Somebody writes an old value back, and somebody else moves a count.
+    world
+        .sql
+        .batch_execute("update posts set views_count = 12345 where id = 1; update posts set views_count = 11 where id = 2")
+        .await
+        .unwrap();
+    let migrated = world.command("migrate").start();
+    assert!(migrated.wait_exit().await.success());
+    assert_eq!([world.base(1).await, world.base(2).await], [Some(12_345), Some(0)], "a base is remembered once");
+    world.recount(&["--post", "1"], 0, "posts 1 · changed 1 · locked 0").await;
+    assert_eq!((world.count("1").await, world.live("1").await), (12_347, 12_347));
+    world.recount(&["--json"], 0, r#"{"posts":3,"changed":1,"locked":0,"refused":0}"#).await;
+    assert_eq!((world.count("2").await, world.live("2").await), (1, 1));
+    world.recount(&[], 0, "posts 3 · changed 0 · locked 0").await;
+
+    // A post that is there since: what it had when it was first met is its base; until then, nothing is taken from it.
+    world.sql.batch_execute("insert into posts values (4, 99, 40)").await.unwrap();
+    world.recount(&[], 0, "posts 4 · changed 0 · locked 0").await;
+    world.record("4", &["5"]).await;
+    world.drain().await;
+    world.sql.batch_execute("update posts set views_count = 0 where id = 4").await.unwrap();
+    world.recount(&[], 0, "posts 4 · changed 1 · locked 0").await;
+    assert_eq!(world.count("4").await, 1, "what was never remembered is lost where somebody overwrites it");
+    assert!(world.command("migrate").start().wait_exit().await.success());
+    assert_eq!(world.base(4).await, Some(0));
+
+    world.recount(&["--post", "77"], 1, "there is no such post").await;
+    world.recount(&["--post", "a b"], 64, "--post: ").await;
+    world.sql.batch_execute("delete from posts where id = 1").await.unwrap();
+    assert_eq!(world.base(1).await, None, "a base goes with its post");
+    world.sql.batch_execute("drop table post_views_base").await.unwrap();
+    world.recount(&[], 78, "run `view-syncd migrate`").await;
+    world.drain().await;
+}
+
+#[tokio::test]
+async fn posts_that_somebody_has_locked_are_told_and_the_others_are_counted() {
+    let world = world("insert into posts select id, 99, 7 from generate_series(1, 2500) id").await;
+    assert_eq!(world.number("select count(*) from post_views_base where base = 7").await, 2_500);
+    world.sql.batch_execute("update posts set views_count = 6 where id % 100 = 0").await.unwrap();
+    let application = world.database.client().await;
+    application.batch_execute("begin; select from posts where id in (100, 2400) for update").await.unwrap();
+    world.recount(&[], 1, "posts 2500 · changed 23 · locked 2").await;
+    assert_eq!(world.number("select count(*) from posts where views_count = 6").await, 2);
+    application.batch_execute("commit").await.unwrap();
+    world.recount(&[], 0, "posts 2500 · changed 2 · locked 0").await;
+}
+
+#[tokio::test]
+async fn bases_are_taken_and_counts_are_made_beside_views_that_are_stored() {
+    let world = world("insert into posts select id, 99, 7 from generate_series(1, 3000) id").await;
+    world.sql.batch_execute("drop table post_views_base").await.unwrap();
+    // What the drain does, as fast as it can, and a post that is deleted in between.
+    let store = "with known as (select id from posts where id = 1 + ($1 * 7919) % 3000 for no key update),
+        added as (insert into post_views (post_id, user_id) select id, $1 from known returning post_id)
+        update posts set views_count = views_count + 1 from added where id = post_id";
+    let writer = world.database.client().await;
+    let statement = writer.prepare_typed(store, &[tokio_postgres::types::Type::INT8]).await.unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let writes = tokio::spawn(async move {
+        let mut stopped = stopped;
+        let mut viewer: i64 = 0;
+        while stopped.try_recv().is_err() {
+            viewer += 1;
+            writer.execute(&statement, &[&viewer]).await.unwrap();
+            if viewer == 50 {
+                writer.batch_execute("delete from posts where id = 2999").await.unwrap();
+            }
+        }
+        viewer
+    });
+    let migrated = world.command("migrate").start();
+    assert!(migrated.wait_exit().await.success(), "{:?}", migrated.output());
+    world.recount(&[], 0, " · changed 0 · locked 0").await;
+    stop.send(()).unwrap();
+    assert!(writes.await.unwrap() > 50);
+    assert_eq!(
+        world
+            .number("select count(*) from post_views_base b where base <> 7 or not exists (select from posts where id = post_id)")
+            .await,
+        0
+    );
+    let wrong = "select count(*) from posts where views_count <> 7 + (select count(*) from post_views where post_id = id)";
+    assert_eq!(world.number(wrong).await, 0);
+}
+
+#[tokio::test]
+async fn what_the_programs_do_without_is_no_reason_not_to_migrate() {
+    let world = world("insert into posts values (1, 99, 3)").await;
+    let role = format!("poor_{}", world.database.name());
+    let rights = format!(
+        "drop table post_views_base; create role {role} login; grant create, usage on schema public to {role};
+         grant references (id) on posts to {role}; grant select (post_id, user_id) on post_views to {role}"
+    );
+    world.sql.batch_execute(&rights).await.unwrap();
+    let url = world.database.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+    let migrate = || Daemon::builder(PROGRAM).arg("migrate").env("DATABASE_URL", &url).start();
+    let told = migrate();
+    assert!(told.wait_exit().await.success(), "{:?}", told.output());
+    assert_eq!(told.lines_with("is not remembered, without which counts cannot be made anew").len(), 1, "{:?}", told.output());
+    world.sql.batch_execute(&format!("grant select (id, views_count) on posts to {role}")).await.unwrap();
+    let done = migrate();
+    assert!(done.wait_exit().await.success(), "{:?}", done.output());
+    assert_eq!(world.base(1).await, Some(3), "{:?}", done.output());
+}
