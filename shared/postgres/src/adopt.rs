@@ -63,8 +63,6 @@ pub struct Changed {
     pub post: PostId,
     /// The count.
     pub views: i64,
-    /// By how much it has changed.
-    pub change: i64,
 }
 
 /// What became of a chunk.
@@ -260,7 +258,7 @@ fn tally(row: &Row) -> Tally {
 fn read(rows: &[Row]) -> Adopted {
     let Some(row) = rows.first() else { return Adopted::default() };
     let posts = |place: usize| row.get::<_, Vec<&str>>(place).into_iter().map(|post| PostId::parse(post).ok());
-    let numbers = row.get::<_, Vec<i64>>(10).into_iter().zip(row.get::<_, Vec<i64>>(11));
-    let changed = posts(9).zip(numbers).filter_map(|(post, (views, change))| Some(Changed { post: post?, views, change }));
+    let counts = posts(9).zip(row.get::<_, Vec<i64>>(10));
+    let changed = counts.filter_map(|(post, views)| Some(Changed { post: post?, views }));
     Adopted { tally: tally(row), left: posts(8).flatten().collect(), changed: changed.collect() }
 }

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 use views_core::ids::{PostId, ViewerId, is_canonical_uuid};
 
+pub(crate) use self::source_table::{SourceColumn, SourceTable};
 use self::{
     catalogue::Table,
     layout::{Found, Layout},
 };
-pub(crate) use self::source_table::{SourceColumn, SourceTable};
 pub use self::{id_type::IdType, migration::Migrated, preconditions::Purpose, problems::Problems};
 use crate::{
     config::PostsSettings,

@@ -147,7 +147,8 @@ async fn set(
         let Some(post) = posts.get(id.as_str()) else { continue };
         reconciler.shared.publisher.changed(*post, *views);
         if let Some(state) = states.get(post).filter(|state| state.has_meta) {
-            adjustments.push(Adjustment { known: state.persisted, views: Some(*views), is_quiet: true, ..Adjustment::of(*post) });
+            let count = Adjustment { known: state.persisted, views: Some(*views), is_quiet: true, ..Adjustment::of(*post) };
+            adjustments.push(Adjustment { is_meant: true, ..count });
         }
     }
     adjust(&mut reconciler.session, &adjustments, &mut ScanReport::default()).await?;

@@ -1,20 +1,24 @@
 //! `view-syncd adopt`: the views of an older system, from arrays and from tables, become the ledger's.
 
 mod beside;
+mod old_writer;
 mod sources;
 
 use testkit::{
+    http::Client,
     postgres,
     posts::{IdType, PostsTable},
     process::Daemon,
     redis::RedisServer,
+    tokens::hs256,
 };
 
-use crate::support::World;
+use crate::support::{SECRET, World};
 
 /// A posts table as the origin has it, with a count: `"Post"(id text, "authorId" text, views text[])`.
 async fn origin() -> World {
-    let posts = PostsTable { table: "Post".to_owned(), author_column: "authorId".to_owned(), ..PostsTable::with_ids(IdType::Text) };
+    let posts =
+        PostsTable { table: "Post".to_owned(), author_column: "authorId".to_owned(), ..PostsTable::with_ids(IdType::Text) };
     let world = World::with_stores(RedisServer::start().await, postgres::shared().await.database().await, posts).await;
     world.sql.batch_execute("alter table \"Post\" add column views text[]").await.unwrap();
     world
@@ -42,4 +46,13 @@ async fn counted(world: &World, post: &str) -> [i64; 3] {
     );
     let row = world.sql.query_one(&statement, &[&post]).await.unwrap();
     [row.get(0), row.get(1), row.get(2)]
+}
+
+/// Has a viewer see a post, and returns the verdict and the count.
+async fn view(client: &Client, post: &str, viewer: &str) -> (String, i64) {
+    let token = format!("Bearer {}", hs256(SECRET, viewer));
+    let body = format!("{{\"postId\":\"{post}\"}}");
+    let headers = [("Authorization", token.as_str()), ("Content-Type", "application/json")];
+    let answer = client.request("POST", "/posts/view", &headers, body).await.json();
+    (answer["status"].as_str().unwrap_or("?").to_owned(), answer["viewsCount"].as_i64().unwrap_or(-1))
 }

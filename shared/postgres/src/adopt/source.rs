@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn what_names_no_table_of_pairs_is_refused() {
-        for text in ["", "views", "views()", "views(a)", "views(a,b,c,d)", "views(a,b", "views(a,b) x", "(a,b)", "v(a,,b)", "v(a,\"b)"] {
+        for text in
+            ["", "views", "views()", "views(a)", "views(a,b,c,d)", "views(a,b", "views(a,b) x", "(a,b)", "v(a,,b)", "v(a,\"b)"]
+        {
             assert!(Source::parse_table(text).is_err(), "{text:?}");
         }
         assert!(Source::parse_array("a.b").is_err() && Source::parse_array("").is_err());

@@ -166,9 +166,8 @@ fn within(key: &str, key_type: &str, keys: Keys) -> String {
 /// Returns a value as what an id column holds, and NULL where it does not fit.
 fn value(value: &str, raw: Raw, id_type: IdType, cast: &str, is_viewer: bool) -> String {
     let text = match raw {
-        Raw::Text | Raw::Number => format!("{value}::text"),
         Raw::Uuid if id_type == IdType::Uuid => return value.to_owned(),
-        Raw::Uuid => format!("{value}::text"),
+        Raw::Text | Raw::Number | Raw::Uuid => format!("{value}::text"),
         Raw::Json => {
             let number = format!("CASE WHEN {value}::text ~ {NUMBER} THEN {value}::text END");
             format!("(CASE jsonb_typeof({value}) WHEN 'string' THEN {value} #>> '{{}}' WHEN 'number' THEN {number} END)")
@@ -178,14 +177,17 @@ fn value(value: &str, raw: Raw, id_type: IdType, cast: &str, is_viewer: bool) ->
         IdType::Uuid => format!("CASE WHEN {text} ~ {UUID} THEN {text}::uuid END"),
         IdType::Integer { greatest } => {
             let least = -i128::from(greatest) - 1;
-            format!("CASE WHEN {text} ~ {NUMBER} THEN CASE WHEN {text}::numeric BETWEEN {least} AND {greatest} THEN {text}::{cast} END END")
+            format!(
+                "CASE WHEN {text} ~ {NUMBER} THEN CASE WHEN {text}::numeric BETWEEN {least} AND {greatest} THEN {text}::{cast} END END"
+            )
         }
         // A post is whatever the posts table says; a viewer has one spelling.
         _ if !is_viewer => format!("({text})::{cast}"),
         IdType::Text { .. } | IdType::Padded { .. } | IdType::CaseInsensitive => {
             let longest = id_type.longest();
             let fits = longest.map_or_else(String::new, |longest| format!(" AND octet_length({text}) <= {longest}"));
-            let uuid = if longest.is_some_and(|longest| longest < 36) { "NULL".to_owned() } else { format!("{text}::uuid::text") };
+            let uuid =
+                if longest.is_some_and(|longest| longest < 36) { "NULL".to_owned() } else { format!("{text}::uuid::text") };
             format!(
                 "(CASE WHEN octet_length({text}) IN (32, 36) AND {text} ~ {UUID} THEN {uuid} \
                  WHEN {text} COLLATE \"C\" ~ {VIEWER}{fits} THEN {text} END)::{cast}"
@@ -203,8 +205,9 @@ fn fits(target: &Target) -> String {
 fn elements(column: &str, raw: Raw) -> [String; 2] {
     if raw == Raw::Json {
         // What is no array is one element that fits nowhere.
-        let array =
-            format!("CASE jsonb_typeof({column}) WHEN 'array' THEN {column} WHEN 'null' THEN '[]'::jsonb ELSE '[{{}}]'::jsonb END");
+        let array = format!(
+            "CASE jsonb_typeof({column}) WHEN 'array' THEN {column} WHEN 'null' THEN '[]'::jsonb ELSE '[{{}}]'::jsonb END"
+        );
         return [format!("jsonb_array_elements({array})"), format!("jsonb_array_length({array})")];
     }
     [format!("unnest({column})"), format!("cardinality({column})")]
@@ -312,8 +315,8 @@ fn look(target: &Target) -> String {
 }
 
 /// Tells the numbers of a chunk and adopts what is new: of the posts whose rows nobody has locked, and whose counts have
-/// room. Gives how many pairs were new, how many those of other posts are, these posts, and of each changed post its id, its count now and
-/// by how much that has changed.
+/// room. Gives how many pairs were new, how many those of other posts are, these posts, and of each changed post its id
+/// and its count now.
 ///
 /// All that a count is made from (itself, its base, the rows of the ledger) is of the moment of the statement's
 /// snapshot; what is written is the difference, so that what others have written by the time of the lock stays.
@@ -363,7 +366,7 @@ fn adopt(target: &Target, counting: Counting) -> String {
 ), counted AS (
   UPDATE {counted} n SET {count} = {raw_views} + changes.change
   FROM changes WHERE n.{counted_id} = changes.post AND changes.change <> 0
-  RETURNING n.{counted_id} AS post, {new_views} AS views, changes.change
+  RETURNING n.{counted_id} AS post, {new_views} AS views
 ), eaten AS (
   UPDATE {base} b SET base = greatest(b.base - changes.eaten, 0)
   FROM changes WHERE b.post_id = changes.post AND changes.has_base AND changes.eaten <> 0
@@ -375,8 +378,7 @@ fn adopt(target: &Target, counting: Counting) -> String {
 SELECT {TALLY}, (SELECT coalesce(sum(added.n), 0)::int8 FROM added),
   (SELECT coalesce(sum(shut.n), 0)::int8 FROM shut), ARRAY(SELECT shut.post::text FROM shut),
   (SELECT coalesce(array_agg(counted.post::text ORDER BY counted.post), '{{}}') FROM counted),
-  (SELECT coalesce(array_agg(counted.views ORDER BY counted.post), '{{}}') FROM counted),
-  (SELECT coalesce(array_agg(counted.change ORDER BY counted.post), '{{}}') FROM counted)",
+  (SELECT coalesce(array_agg(counted.views ORDER BY counted.post), '{{}}') FROM counted)",
         fresh = fresh(target),
         rows_if = if counting == Counting::Ledger { rows.as_str() } else { "0::int8" },
     )

@@ -100,7 +100,10 @@ mod tests {
     #[test]
     fn a_post_with_many_viewers_is_cut() {
         let parts = Chunk::take(None, keys(&[95]), 10).cut(10);
-        assert_eq!(parts.iter().map(|chunk| (chunk.parts, chunk.part)).collect::<Vec<_>>(), (0..10).map(|n| (10, n)).collect::<Vec<_>>());
+        assert_eq!(
+            parts.iter().map(|chunk| (chunk.parts, chunk.part)).collect::<Vec<_>>(),
+            (0..10).map(|n| (10, n)).collect::<Vec<_>>()
+        );
         assert_eq!(Chunk::take(None, keys(&[15]), 10).cut(10).len(), 1);
     }
 

@@ -1,6 +1,6 @@
 //! What Redis is told of adopted views.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use views_core::ids::PostId;
@@ -15,7 +15,7 @@ use crate::{
     drain::shared::Shared,
     error::Failure,
     reconcile::{
-        adopted::{Seen, see, tell},
+        adopted::{known, tell},
         reconciler::Reconciler,
     },
 };
@@ -33,13 +33,13 @@ impl Told {
         Self { reconciler: Reconciler::new(context, &Shared::new(context)) }
     }
 
-    /// Returns which posts of a chunk Redis knows, and their counts.
-    pub(super) async fn see(&mut self, chunk: &Chunk) -> Result<Seen, Failure> {
-        let posts: Vec<PostId> = chunk.posts().into_keys().collect();
+    /// Brings the posts of a chunk up to date that Redis knows. Also those of which nothing is new: a run that was killed
+    /// may have left them as they were.
+    pub(super) async fn tell(&mut self, adoption: &Adoption<'_>, chunk: &Chunk, changed: &[Changed]) -> Result<(), Failure> {
         let mut pauses = pauses();
         let until = Instant::now() + PATIENCE;
         loop {
-            match see(&mut self.reconciler, &posts).await {
+            match self.try_tell(adoption, chunk, changed).await {
                 Err(Failure::Redis(error)) if Instant::now() < until => {
                     tracing::warn!("waiting: Redis is not available: {error}");
                     tokio::time::sleep(next_pause(&mut pauses)).await;
@@ -49,37 +49,17 @@ impl Told {
         }
     }
 
-    /// Brings the posts of a chunk up to date that Redis knows by now. Also those of which nothing is new: a run that
-    /// was killed may have left them as they were.
-    pub(super) async fn tell(
-        &mut self,
-        adoption: &Adoption<'_>,
-        chunk: &Chunk,
-        changed: &[Changed],
-        before: &Seen,
-    ) -> Result<(), Failure> {
-        // Somebody may have looked a post up meanwhile, before its viewers were there.
-        let known = self.see(chunk).await?;
+    async fn try_tell(&mut self, adoption: &Adoption<'_>, chunk: &Chunk, changed: &[Changed]) -> Result<(), Failure> {
         let posts = chunk.posts();
-        let keys: Vec<String> = known.keys().filter_map(|post| posts.get(post)).flatten().map(|key| (*key).to_owned()).collect();
-        if keys.is_empty() {
+        let known = known(&mut self.reconciler, &posts.keys().copied().collect::<Vec<_>>()).await?;
+        if known.is_empty() {
             return Ok(());
         }
+        let keys: Vec<String> = known.iter().filter_map(|post| posts.get(post)).flatten().map(|key| (*key).to_owned()).collect();
         let viewers = adoption.adopted(&keys, chunk.parts, chunk.part).await?;
-        let changes: HashMap<PostId, i64> = changed.iter().map(|changed| (changed.post, changed.change)).collect();
-        let mut pauses = pauses();
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match tell(&mut self.reconciler, &viewers, &changes, before).await {
-                Err(Failure::Redis(error)) if Instant::now() < until => {
-                    tracing::warn!("waiting: Redis is not available: {error}");
-                    tokio::time::sleep(next_pause(&mut pauses)).await;
-                }
-                Err(failure) => return Err(failure),
-                Ok(()) => break,
-            }
-        }
-        for Changed { post, views, .. } in changed.iter().filter(|changed| known.contains_key(&changed.post)) {
+        tell(&mut self.reconciler, &viewers).await?;
+        let known: HashSet<PostId> = known.into_iter().collect();
+        for Changed { post, views } in changed.iter().filter(|changed| known.contains(&changed.post)) {
             self.reconciler.shared.publisher.changed(*post, *views);
         }
         let Reconciler { session, shared, .. } = &mut self.reconciler;

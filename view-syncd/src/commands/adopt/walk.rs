@@ -9,7 +9,7 @@ use views_postgres::{
 };
 
 use super::{Summary, chunk::Chunk, redis::Told};
-use crate::{commands::progress_bar::ProgressBar, error::Failure, reconcile::adopted::Seen};
+use crate::{commands::progress_bar::ProgressBar, error::Failure};
 
 /// Pairs in a chunk at first, and the bounds of it. Whoever writes a post of a chunk waits for the end of it.
 const PAIRS: i64 = 10_000;
@@ -27,7 +27,7 @@ const LOCK_TRIES: u32 = 5;
 /// The pause in between.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How long posts are tried again at the end that others had locked.
-const LEFT_PATIENCE: Duration = Duration::from_secs(10);
+const LEFT_PATIENCE: Duration = Duration::from_secs(3);
 /// So many refusals in a row, and nothing stored, are no fault of the pairs.
 const MOST_REFUSED: u32 = 64;
 /// How many refusals, and posts that are left, are told one by one.
@@ -44,7 +44,9 @@ pub(super) struct Walk<'a> {
     pairs: i64,
     /// Keys whose posts others had locked, each with its part.
     left: Vec<Left>,
-    /// Refusals since something was stored last.
+    /// The post that was counted last of which there may be more parts.
+    counted: Option<String>,
+    /// Refusals, while nothing was stored.
     refused: u32,
     refusals: usize,
 }
@@ -58,8 +60,9 @@ struct Left {
 impl<'a> Walk<'a> {
     pub(super) fn new(adoption: &'a Adoption<'a>, told: Option<Told>) -> Self {
         let unit = if adoption.counts_posts() { "posts" } else { "pairs" };
-        let (summary, bar) = (Summary { dry_run: told.is_none(), ..Summary::default() }, ProgressBar::new(unit, adoption.about()));
-        Self { adoption, told, summary, bar, pairs: PAIRS, left: Vec::new(), refused: 0, refusals: 0 }
+        let (summary, bar) =
+            (Summary { dry_run: told.is_none(), ..Summary::default() }, ProgressBar::new(unit, adoption.about()));
+        Self { adoption, told, summary, bar, pairs: PAIRS, left: Vec::new(), counted: None, refused: 0, refusals: 0 }
     }
 
     /// Walks to the end.
@@ -80,15 +83,8 @@ impl<'a> Walk<'a> {
             let chunk = Chunk::take(after, keys, self.pairs);
             after = chunk.keys.last().map(|(key, _)| key.clone());
             let (done, pairs) = (chunk.keys.len() as u64, chunk.pairs().unsigned_abs());
-            let mut is_counted = false;
             for part in chunk.cut(self.pairs) {
-                // A post that is cut is one post all the same.
-                let posts_before = self.summary.posts;
                 self.work_off(part).await?;
-                if is_counted {
-                    self.summary.posts = posts_before;
-                }
-                is_counted |= self.summary.posts > posts_before;
             }
             self.bar.add(self.adoption.progress(done, pairs));
         }
@@ -97,7 +93,10 @@ impl<'a> Walk<'a> {
             tracing::warn!(pairs = self.refusals, "PostgreSQL refuses views that are counted among those that do not fit");
         }
         if self.summary.repeated > 0 {
-            tracing::info!(pairs = self.summary.repeated, "views that were in the ledger already, or are in the source more than once");
+            tracing::info!(
+                pairs = self.summary.repeated,
+                "views that were in the ledger already, or are in the source more than once"
+            );
         }
         Ok(self.summary)
     }
@@ -147,28 +146,40 @@ impl<'a> Walk<'a> {
     /// Adopts a chunk, and tells Redis.
     async fn step(&mut self, chunk: &Chunk) -> Result<(), Failure> {
         let started = Instant::now();
-        let Some(told) = &mut self.told else {
+        if self.told.is_none() {
             let tally = self.adoption.look(chunk.as_part()).await?;
-            self.summary.add(&tally);
+            self.add(chunk, &tally);
             return Ok(());
-        };
-        let seen = told.see(chunk).await?;
+        }
         let adopted = self.adoption.adopt(chunk.as_part()).await?;
         failpoints::at("adopt::after_commit");
         self.note_time(started.elapsed(), chunk);
-        self.summary.add(&adopted.tally);
+        self.add(chunk, &adopted.tally);
         if adopted.tally.new > 0 {
             self.refused = 0;
         }
         self.take_left(chunk, &adopted);
-        self.tell(chunk, &adopted, &seen).await
+        self.tell(chunk, &adopted).await
     }
 
-    async fn tell(&mut self, chunk: &Chunk, adopted: &Adopted, seen: &Seen) -> Result<(), Failure> {
+    async fn tell(&mut self, chunk: &Chunk, adopted: &Adopted) -> Result<(), Failure> {
         match &mut self.told {
-            Some(told) => told.tell(self.adoption, chunk, &adopted.changed, seen).await,
+            Some(told) => told.tell(self.adoption, chunk, &adopted.changed).await,
             None => Ok(()),
         }
+    }
+
+    /// Adds what became of a chunk. A post that is cut is one post all the same.
+    fn add(&mut self, chunk: &Chunk, tally: &Tally) {
+        let mut tally = *tally;
+        if let [(key, _)] = &chunk.keys[..] {
+            if self.counted.as_ref() == Some(key) {
+                tally.posts = 0;
+            } else if tally.posts > 0 {
+                self.counted = Some(key.clone());
+            }
+        }
+        self.summary.add(&tally);
     }
 
     fn note_time(&mut self, time: Duration, chunk: &Chunk) {
@@ -192,7 +203,7 @@ impl<'a> Walk<'a> {
     async fn leave(&mut self, chunk: &Chunk, error: &DatabaseError) -> Result<(), DatabaseError> {
         self.note_refusal(error)?;
         let tally = self.adoption.look(chunk.as_part()).await?;
-        self.summary.add(&Tally { new: 0, left: tally.new, ..tally });
+        self.add(chunk, &Tally { new: 0, left: tally.new, ..tally });
         let keys = chunk.keys.iter().map(|(key, _)| key.clone()).collect();
         self.left.push(Left { keys, chunk: Chunk { keys: Vec::new(), ..chunk.clone() } });
         Ok(())
@@ -218,7 +229,7 @@ impl<'a> Walk<'a> {
             let post = chunk.keys.first().map_or("", |(key, _)| key);
             tracing::warn!(post, %error, "a view is not adopted");
         }
-        self.summary.add(&Tally { unfit: tally.unfit + tally.new, new: 0, ..tally });
+        self.add(chunk, &Tally { unfit: tally.unfit + tally.new, new: 0, ..tally });
         Ok(())
     }
 
@@ -230,19 +241,18 @@ impl<'a> Walk<'a> {
     /// Tries the posts again that others had locked, for a while.
     async fn retry_left(&mut self) -> Result<(), Failure> {
         let until = Instant::now() + LEFT_PATIENCE;
+        if !self.left.is_empty() {
+            tracing::info!("some posts are locked by others: trying again for a while");
+        }
         loop {
             let mut still = Vec::new();
             for Left { keys, chunk } in std::mem::take(&mut self.left) {
                 let chunk = Chunk { keys: keys.iter().map(|key| (key.clone(), 1)).collect(), ..chunk };
-                let seen = match &mut self.told {
-                    Some(told) => told.see(&chunk).await?,
-                    None => Seen::default(),
-                };
                 match self.adoption.adopt_keys(&keys, chunk.parts, chunk.part).await {
                     Ok(adopted) => {
                         self.summary.new += adopted.tally.new;
                         self.summary.left -= adopted.tally.new;
-                        self.tell(&chunk, &adopted, &seen).await?;
+                        self.tell(&chunk, &adopted).await?;
                         if !adopted.left.is_empty() {
                             let posts = chunk.posts();
                             let keys = adopted.left.iter().filter_map(|post| posts.get(post)).flatten();
