@@ -1,6 +1,8 @@
-//! What `deploy/try`, `deploy/check-samples` and `deploy/hostile` do, once everything is installed and built: both
-//! daemons on private stores, which nobody else can use and which are removed however this ends.
+//! What `deploy/try`, `deploy/check-samples`, `deploy/adopt-samples` and `deploy/hostile` do, once everything is
+//! installed and built: both daemons on private stores, which nobody else can use and which are removed however this
+//! ends.
 
+mod adoption;
 mod daemons;
 mod hostile;
 mod journey;
@@ -36,6 +38,8 @@ enum Command {
     Journey(journey::Options),
     /// Has each sample configuration read by the program that it is for
     Samples(samples::Options),
+    /// Brings in the views of public applications' tables, and counts on
+    Adoption(adoption::Options),
     /// Sends what schemathesis makes of deploy/openapi.yaml, and what strangers may send
     Hostile(hostile::Options),
 }
@@ -63,6 +67,10 @@ async fn run(command: &Command) -> u8 {
         Command::Journey(options) => journey::run(options, &mut signals).await,
         Command::Samples(options) => tokio::select! {
             status = samples::run(options) => status,
+            status = signals.stop() => status,
+        },
+        Command::Adoption(options) => tokio::select! {
+            status = adoption::run(options) => status,
             status = signals.stop() => status,
         },
         Command::Hostile(options) => tokio::select! {
