@@ -1,10 +1,13 @@
 //! Tables of public applications, whose views are brought in with the documented commands and counted on by both
-//! daemons.
+//! daemons; and the documentation's way from an older service and back.
 
+mod chapter;
 mod check;
 mod finding;
 mod layout;
 mod layouts;
+mod older_service;
+mod walk;
 
 use std::path::{Path, PathBuf};
 
@@ -26,8 +29,9 @@ pub(crate) async fn run(options: &Options) -> u8 {
     let mut report = Report::in_full("adoption");
     let stores = Stores::start().await;
     let (first, second) = LAYOUTS.split_at(LAYOUTS.len() / 2);
-    let (first, second) = tokio::join!(all(first, &binaries, &stores), all(second, &binaries, &stores));
-    for Finding { what, outcome } in first.into_iter().chain(second) {
+    let (first, second, chapter) =
+        tokio::join!(all(first, &binaries, &stores), all(second, &binaries, &stores), walk::walk(&binaries, &stores));
+    for Finding { what, outcome } in first.into_iter().chain(second).chain(chapter) {
         report.holds(&what, outcome);
     }
     let status = report.verdict();
