@@ -12,6 +12,7 @@ mod error;
 pub mod insert;
 mod lease;
 pub mod ledger;
+mod occasional;
 mod owner;
 pub mod pair;
 pub mod recount;
@@ -36,7 +37,7 @@ pub use self::{
     bases::TakenBases,
     error::{DatabaseError, Refusal},
 };
-use self::{lease::Lease, owner::KnownOwner, schema::cache::SchemaCache};
+use self::{lease::Lease, occasional::Occasional, owner::KnownOwner, schema::cache::SchemaCache};
 use crate::config::{DatabaseSettings, PostsSettings};
 
 /// How long a statement that only reads waits for a lock, which only a change of the table itself holds against it.
@@ -55,6 +56,8 @@ pub struct Database {
     /// Whether it is known that no post is there twice, where nothing keeps ids unique.
     ids_are_distinct: AtomicBool,
     owner: KnownOwner,
+    /// That the table of counts refuses rows.
+    told_of_counts: Occasional,
     statement_timeout: Duration,
 }
 
@@ -95,7 +98,16 @@ impl Database {
                 recycle: Some(statement_timeout),
             })
             .build()?;
-        Ok(Self { pool, tls, posts, schema, ids_are_distinct: AtomicBool::new(false), owner, statement_timeout })
+        Ok(Self {
+            pool,
+            tls,
+            posts,
+            schema,
+            ids_are_distinct: AtomicBool::new(false),
+            owner,
+            told_of_counts: Occasional::default(),
+            statement_timeout,
+        })
     }
 
     /// Takes a connection out of the pool, opening one where none is idle.

@@ -50,15 +50,10 @@ impl<'a> Recount<'a> {
     /// Begins with the first post.
     ///
     /// # Errors
-    /// [`DatabaseError::Setup`] where bases were never remembered: without them, what no view explains would be lost.
+    /// [`DatabaseError::Setup`] where bases were never remembered, without which what no view explains would be lost,
+    /// or may not be read.
     pub async fn begin(database: &'a Database) -> Result<Self, DatabaseError> {
-        let schema = database.schema().await?;
-        if database.load_schema(Purpose::Migrate { adds_count: false }).await?.beside.base.is_none() {
-            return Err(DatabaseError::Setup(format!(
-                "there is no table of bases {}, by which counts would be known: run `view-syncd migrate`",
-                schema.tables.base
-            )));
-        }
+        let schema = Arc::new(database.load_schema(Purpose::Recount).await?);
         let chunks = Chunks::new(database, schema.statements.walks.miscounted.clone(), schema.is_sorted);
         Ok(Self { database, schema, chunks })
     }

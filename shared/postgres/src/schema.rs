@@ -31,7 +31,7 @@ use crate::{
         duplicates,
         identifier::{ColumnName, TableName, quote},
         migration::{Creation, DeclaredTypes},
-        tables::{Author, COUNT_TABLE_VIEWS, Counts, Tables},
+        tables::{Author, COUNT_TABLE_VIEWS, Counts, POST_ID, Tables},
         types::{CastTypes, UserKey},
     },
 };
@@ -74,6 +74,8 @@ pub struct Schema {
     pub(crate) lacks_count: bool,
     /// Why no foreign key can lead to the posts; empty where one can.
     pub(crate) unreferenced: String,
+    /// Whether the posts are those of a view.
+    pub(crate) is_view: bool,
     /// Where nothing keeps the posts' ids unique: how to look for one that stands twice, and what is to be done.
     pub(crate) repeatable: Option<Repeatable>,
     /// About how many posts there are; zero where nobody knows.
@@ -91,7 +93,7 @@ pub(crate) struct TableBeside {
     pub(crate) is_owned: bool,
     /// Those who have rights on it and may be anybody.
     pub(crate) open_to: Vec<String>,
-    /// Whether it has a foreign key.
+    /// Whether a foreign key leads from its posts to somewhere.
     pub(crate) is_referring: bool,
 }
 
@@ -132,10 +134,13 @@ impl Schema {
             Some(table) => Table::find(client, table).await?,
             None => None,
         };
-        let found = Found { posts: &posts, ledger: found_ledger.as_ref(), counts: found_counts.as_ref() };
+        // Views are stored without a look at it.
+        let found_base = if purpose == Purpose::Work { None } else { Table::find(client, &base).await? };
+        let found =
+            Found { posts: &posts, ledger: found_ledger.as_ref(), counts: found_counts.as_ref(), base: found_base.as_ref() };
         let layout = Layout::read(found, settings, purpose, &mut problems);
         if let Some(layout) = &layout {
-            preconditions::check(found, &ledger, settings, layout, purpose, &mut problems);
+            preconditions::check(found, [&ledger, &base], settings, layout, purpose, &mut problems);
         }
         let Some(layout) = layout.filter(|_| problems.is_empty()) else { return Err(SchemaError::Unfit(problems)) };
 
@@ -175,7 +180,6 @@ impl Schema {
         let users: Vec<UserKey> = users.collect();
         let unreferenced = preconditions::referenceable(&posts, layout.id).err();
         let declared = DeclaredTypes { post: &layout.id.declared, viewer: layout.viewer_declared() };
-        let found_base = if purpose == Purpose::Work { None } else { Table::find(client, &tables.base).await? };
         Ok(Self {
             post_type: layout.post_type,
             viewer_type: layout.viewer_type,
@@ -184,10 +188,11 @@ impl Schema {
             beside: Beside {
                 ledger: found.ledger.map(TableBeside::of),
                 counts: found.counts.map(TableBeside::of),
-                base: found_base.as_ref().map(TableBeside::of),
+                base: found.base.map(TableBeside::of),
             },
             lacks_count: layout.count.is_none() && tables.counts.table.is_none(),
             unreferenced: unreferenced.unwrap_or_default(),
+            is_view: posts.is_view(),
             repeatable: repeatable(&posts, &tables),
             estimated_posts: posts.estimated_rows.unsigned_abs(),
             is_sorted: posts.is_view() || posts.is_sorted_by(tables.id.as_str()),
@@ -233,7 +238,7 @@ impl Schema {
 
 impl TableBeside {
     fn of(table: &Table) -> Self {
-        let is_referring = !table.foreign_keys.is_empty();
+        let is_referring = table.foreign_keys.iter().any(|key| key.target_of(POST_ID).is_some());
         Self { name: table.name(), is_owned: table.is_owned, open_to: table.open_to.clone(), is_referring }
     }
 }

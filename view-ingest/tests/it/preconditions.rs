@@ -45,6 +45,11 @@ async fn tables_that_are_not_as_they_are_needed_are_refused_at_the_start() {
             "the column views_count of \"public\".\"posts\" is generated",
         ),
         ("alter table post_views alter user_id type jsonb using null", "the column user_id of"),
+        (
+            "alter table posts drop constraint posts_pkey cascade; insert into posts (id) select gen_random_uuid() from generate_series(1, 9);
+             insert into posts (id) select id from posts limit 1",
+            "has more than one row with the \"id\"",
+        ),
     ] {
         let world = World::new().await;
         world.sql().batch_execute(setup).await.unwrap();

@@ -87,6 +87,17 @@ async fn what_no_view_explains_is_remembered_once_and_counts_are_made_from_it_ag
     world.sql.batch_execute("drop table post_views_base").await.unwrap();
     world.recount(&[], 78, "run `view-syncd migrate`").await;
     world.drain().await;
+
+    // A table of the application's own in its place is not touched.
+    world.sql.batch_execute("create table post_views_base (day date); grant all on post_views_base to public").await.unwrap();
+    for command in ["migrate", "recount"] {
+        let refused = world.command(command).start();
+        assert_eq!(refused.wait_exit().await.code(), Some(78), "{command}: {:?}", refused.output());
+        let words = "rename this table, which is in the way of the one of bases, or name another ledger with --ledger-table";
+        assert_eq!(refused.lines_with(words).len(), 1, "{:?}", refused.output());
+    }
+    assert_eq!(world.number("select count(*) from pg_class where relname = 'post_views_base' and relacl is not null").await, 1);
+    world.drain().await;
 }
 
 #[tokio::test]
@@ -158,4 +169,20 @@ async fn what_the_programs_do_without_is_no_reason_not_to_migrate() {
     let done = migrate();
     assert!(done.wait_exit().await.success(), "{:?}", done.output());
     assert_eq!(world.base(1).await, Some(3), "{:?}", done.output());
+
+    // The role of the programs, which has not made the table of bases.
+    let reader = format!("reader_{}", world.database.name());
+    let rights = format!(
+        "create role {reader} login; grant select, update (views_count) on posts to {reader};
+         grant select, insert on post_views to {reader}"
+    );
+    world.sql.batch_execute(&rights).await.unwrap();
+    let as_reader = world.database.url().replace("postgres://postgres@", &format!("postgres://{reader}@"));
+    let recount = || world.command("recount").env("DATABASE_URL", &as_reader).start();
+    let grant = format!(r#"GRANT SELECT ("post_id", "base") ON "public"."post_views_base" TO "{reader}""#);
+    let refused = recount();
+    assert_eq!(refused.wait_exit().await.code(), Some(78), "{:?}", refused.output());
+    assert_eq!(refused.lines_with(&grant).len(), 1, "{:?}", refused.output());
+    world.sql.batch_execute(&grant).await.unwrap();
+    assert!(recount().wait_exit().await.success());
 }

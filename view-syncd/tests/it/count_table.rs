@@ -191,6 +191,44 @@ async fn rows_are_made_once_whoever_comes_first() {
     assert_eq!(world.dead().await.len(), 0);
 }
 
+/// What the table of counts refuses, for a post or for all of them, is no fault of the pairs.
+#[tokio::test]
+async fn what_the_table_of_counts_refuses_waits() {
+    let site = Site::new().await;
+    let world = &site.world;
+    let daemon = site.daemon(true).start();
+    daemon.wait_for_line("Sync completed").await;
+    let fault = "create function refuse() returns trigger language plpgsql as
+          $$ begin if new.post_id <= tg_argv[0]::int then raise exception 'closed'; end if; return new; end $$;
+        create trigger makes before insert on counts for each row execute function refuse(2)";
+    world.sql.batch_execute(fault).await.unwrap();
+    for post in 1..=20 {
+        world.record(&post.to_string(), &["5", "6"]).await;
+    }
+    for post in 3..=20 {
+        site.stored(post, 2).await;
+    }
+    site.stored(1, 0).await;
+    daemon.wait_for_line("the table of counts takes no row of a post, whose views wait").await;
+    let all = "drop trigger makes on counts; insert into counts values (1, 0), (2, 0);
+        create trigger counts before update on counts for each row execute function refuse(1000)";
+    world.sql.batch_execute(all).await.unwrap();
+    for post in 3..=20 {
+        world.record(&post.to_string(), &["7"]).await;
+    }
+    daemon.wait_for_line("the outbox cannot be drained: PostgreSQL refuses: closed").await;
+    assert_eq!(world.dead().await.len(), 0, "{:?}", daemon.output());
+    world.sql.batch_execute("drop trigger counts on counts").await.unwrap();
+    daemon.signal("HUP");
+    for post in 1..=20 {
+        site.stored(post, if post < 3 { 2 } else { 3 }).await;
+    }
+    eventually("nothing waits", SECONDS, async || world.outbox_length().await == 0).await;
+    assert_eq!(world.dead().await.len(), 0, "{:?}", daemon.output());
+    // Such a post is tried four times a second.
+    assert_eq!(daemon.lines_with("the table of counts takes no row").len(), 1, "{:?}", daemon.output());
+}
+
 #[tokio::test]
 async fn rights_and_tables_that_are_missing_are_told() {
     let site = Site::new().await;

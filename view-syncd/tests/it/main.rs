@@ -19,6 +19,7 @@ mod failover;
 mod health;
 mod http_api;
 mod keys;
+mod kinds;
 mod large;
 mod layouts;
 mod least_rights;

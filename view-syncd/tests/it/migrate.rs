@@ -87,24 +87,107 @@ async fn a_migration_without_postgresql_fails() {
     assert!(!program.output().join("\n").contains("hidden"), "{:?}", program.output());
 }
 
+/// Tables and flags, so that the first lock that is waited for is that of the ledger, of its foreign key, of the column of
+/// counts, of the table of counts, and of the bases' foreign key.
 #[tokio::test]
 async fn nobody_waits_long_behind_a_migration_that_waits_for_a_lock() {
+    let posts = "create table posts (id bigint primary key, author_id bigint, title text, views_count bigint);
+        insert into posts (id) values (1);";
+    let tables = |more: &str| format!("{posts} {more}");
+    let ledger =
+        "create table post_views (post_id bigint, user_id bigint, viewed_at timestamptz, primary key (post_id, user_id))";
+    tokio::join!(
+        nobody_waits_behind(tables(""), &["migrate"]),
+        nobody_waits_behind(tables("alter table posts drop views_count"), &["migrate", "--add-count-column"]),
+        nobody_waits_behind(tables(ledger), &["migrate", "--count-table", "counts"]),
+        nobody_waits_behind(tables(ledger), &["migrate"]),
+    );
+}
+
+async fn nobody_waits_behind(tables: String, args: &[&str]) {
     let database = testkit::postgres::shared().await.database().await;
     let (holder, site) = (database.client().await, database.client().await);
-    let posts = PostsTable::with_ids(IdType::Bigint);
-    posts.create(&holder).await;
-    posts.insert_post(&holder, "1", "9").await;
-    holder.batch_execute("begin; update posts set views_count = 5").await.unwrap();
-    let program = Daemon::builder(PROGRAM).arg("migrate").env("DATABASE_URL", database.url()).start();
+    holder.batch_execute(&tables).await.unwrap();
+    holder.batch_execute("begin; update posts set title = 'held'").await.unwrap();
+    let program = Daemon::builder(PROGRAM).args(args).env("DATABASE_URL", database.url()).start();
     program.wait_for_line("the posts are locked by others").await;
     for post in 2..=6 {
         // The site's own writes pass, at the latest when the migration steps back.
-        let insert = format!("set statement_timeout = 3000; insert into posts (id) values ({post})");
+        let insert = format!("set statement_timeout = 2500; insert into posts (id) values ({post})");
         site.batch_execute(&insert).await.unwrap();
     }
     assert!(program.is_running(), "{:?}", program.output());
     holder.batch_execute("commit").await.unwrap();
     assert!(program.wait_exit().await.success(), "{:?}", program.output());
-    let ledger = site.query_one("select count(*) from post_views", &[]).await.unwrap();
-    assert_eq!(ledger.get::<_, i64>(0), 0);
+    let made = "select (select count(*) from post_views), (select count(*) from post_views_base)";
+    let made = site.query_one(made, &[]).await.unwrap();
+    assert_eq!(made.get::<_, i64>(0), 0);
+    let bases: i64 = made.get(1);
+    assert!((1..=6).contains(&bases), "{bases}: {:?}", program.output());
+}
+
+/// Everybody may do anything with new tables, as with some hosters.
+#[tokio::test]
+async fn what_hosters_give_to_everybody_is_taken_away() {
+    let database = postgres::shared().await.database().await;
+    let sql = database.client().await;
+    // Roles belong to the server.
+    for role in ["anon", "authenticated"] {
+        let create = format!(
+            "do $$ begin create role {role}; exception when duplicate_object or unique_violation then null; end $$;
+             alter default privileges in schema public grant all on tables to {role}"
+        );
+        sql.batch_execute(&create).await.unwrap();
+    }
+    PostsTable::with_ids(IdType::Bigint).create(&sql).await;
+    let program = || {
+        let program = Daemon::builder(PROGRAM).arg("migrate").env("DATABASE_URL", database.url());
+        program.env("COUNT_TABLE", "counts").env("LEDGER_TABLE", "seen").start()
+    };
+    let open = async || {
+        let rights = "select count(*) from unnest('{seen,seen_base,counts}'::text[]) t, unnest('{anon,authenticated}'::text[]) r,
+            unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p where has_table_privilege(r, t, p)";
+        sql.query_one(rights, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let first = program();
+    assert!(first.wait_exit().await.success(), "{:?}", first.output());
+    let taken = first.lines_with("took all rights on");
+    assert_eq!((taken.len(), open().await), (3, 0), "{taken:?}");
+    assert!(taken.iter().all(|line| line.contains("away from anon, authenticated")), "{taken:?}");
+    // What the application has for its own posts is its own.
+    let posts = sql.query_one("select has_table_privilege('anon', 'posts', 'DELETE')", &[]).await.unwrap();
+    assert!(posts.get::<_, bool>(0));
+    let second = program();
+    assert!(second.wait_exit().await.success());
+    assert_eq!(second.lines_with("rights").len(), 0, "{:?}", second.output());
+
+    sql.batch_execute("grant select (user_id) on seen to public; grant delete on counts to anon").await.unwrap();
+    let third = program();
+    assert!(third.wait_exit().await.success());
+    assert_eq!(third.lines_with(r#"took all rights on "public"."seen" away from PUBLIC"#).len(), 1, "{:?}", third.output());
+    assert_eq!(open().await, 0);
+    let columns = sql.query_one("select has_any_column_privilege('anon', 'seen', 'SELECT')", &[]).await.unwrap();
+    assert!(!columns.get::<_, bool>(0));
+
+    // Whoever is not the owner says what the owner is to do.
+    let role = format!("migrator_{}", database.name());
+    sql.batch_execute(&format!("create role {role} login; grant select on seen to anon")).await.unwrap();
+    let url = database.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+    let fourth = Daemon::builder(PROGRAM).arg("migrate").env("DATABASE_URL", url).env("COUNT_TABLE", "counts");
+    let fourth = fourth.env("LEDGER_TABLE", "seen").start();
+    assert!(fourth.wait_exit().await.success(), "{:?}", fourth.output());
+    let words = r#"have its owner run REVOKE ALL ON "public"."seen" FROM anon"#;
+    assert_eq!(fourth.lines_with(words).len(), 1, "{:?}", fourth.output());
+}
+
+#[tokio::test]
+async fn a_column_of_counts_is_added_to_tables_only() {
+    let database = postgres::shared().await.database().await;
+    let sql = database.client().await;
+    let setup = "create table articles (id bigint primary key, author_id bigint); create view posts as select * from articles";
+    sql.batch_execute(setup).await.unwrap();
+    let refused = Daemon::builder(PROGRAM).args(["migrate", "--add-count-column"]).env("DATABASE_URL", database.url()).start();
+    assert_eq!(refused.wait_exit().await.code(), Some(78), "{:?}", refused.output());
+    let words = r#"no column can be added to "public"."posts", because that is no table of this database's own"#;
+    assert_eq!(refused.lines_with(words).len(), 1, "{:?}", refused.output());
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::PostsSettings,
-    sql::tables::{COUNT_TABLE_VIEWS, POST_ID},
+    sql::tables::{BASE, COUNT_TABLE_VIEWS, POST_ID},
 };
 
 /// The tables as they were found.
@@ -21,6 +21,8 @@ pub(super) struct Found<'a> {
     pub(super) ledger: Option<&'a Table>,
     /// The table of counts, where one is named and there.
     pub(super) counts: Option<&'a Table>,
+    /// The table of bases, where it is there and looked at.
+    pub(super) base: Option<&'a Table>,
 }
 
 /// The columns that the statements name, with types that they can work with.
@@ -43,11 +45,14 @@ const IN_THE_WAY: &str = "rename this table, which is in the ledger's way, and r
 /// The same of the table of counts.
 const COUNTS_IN_THE_WAY: &str = "rename this table, which is in the way of the one of counts, or name another one with --count-table \
                                  (COUNT_TABLE)";
+/// The same of the table of bases.
+const BASE_IN_THE_WAY: &str = "rename this table, which is in the way of the one of bases, or name another ledger with --ledger-table \
+                               (LEDGER_TABLE)";
 
 impl<'a> Layout<'a> {
     /// Finds the columns, and notes what is wrong with them; nothing where one is missing or of a type that cannot be used.
     pub(super) fn read(found: Found<'a>, settings: &PostsSettings, purpose: Purpose, problems: &mut Problems) -> Option<Self> {
-        let Found { posts, ledger, counts } = found;
+        let Found { posts, ledger, counts, base } = found;
         let id = named(posts, settings.id.as_str(), ID_FLAG, "", problems);
         let author = settings.author.as_ref().map(|author| named(posts, author.as_str(), AUTHOR_FLAG, NO_AUTHOR, problems));
         let is_author_missing = author.is_some_and(|author| author.is_none());
@@ -61,6 +66,9 @@ impl<'a> Layout<'a> {
         let post_type = id.and_then(IdType::of);
         if let (Some(counts), Some(id)) = (counts, id) {
             read_counts(counts, id, post_type, problems);
+        }
+        if let (Some(base), Some(id)) = (base, id) {
+            read_base(base, id, post_type, problems);
         }
         let viewer = ledger.map(|ledger| read_ledger(ledger, id, post_type, problems));
         let viewer_type = match viewer {
@@ -147,7 +155,17 @@ fn read_count<'a>(
     purpose: Purpose,
     problems: &mut Problems,
 ) -> (Option<&'a Column>, Option<CountType>) {
-    if settings.count_table.is_some() || (purpose.adds_count() && posts.column(settings.count.as_str()).is_none()) {
+    if settings.count_table.is_some() {
+        return (None, Some(CountType::BIGINT));
+    }
+    if purpose.adds_count() && posts.column(settings.count.as_str()).is_none() {
+        if !posts.is_table() {
+            problems.add(format!(
+                "no column can be added to {}, because that is no table of this database's own: add one to the table that it shows, and show \
+                 it there{NO_COUNT_HERE}",
+                posts.name()
+            ));
+        }
         return (None, Some(CountType::BIGINT));
     }
     let Some(count) = named(posts, settings.count.as_str(), COUNT_FLAG, NO_COUNT, problems) else { return (None, None) };
@@ -187,6 +205,21 @@ fn read_counts(counts: &Table, id: &Column, post_type: Option<IdType>, problems:
     }
     if let Some(views) = counts.column(COUNT_TABLE_VIEWS).filter(|views| views.type_name != "int8" || views.is_generated) {
         problems.add(format!("{}: {COUNTS_IN_THE_WAY}", wrong_type(counts, views, "an ordinary bigint")));
+    }
+}
+
+/// Looks at the columns of the table of bases.
+fn read_base(base: &Table, id: &Column, post_type: Option<IdType>, problems: &mut Problems) {
+    for name in [POST_ID, BASE] {
+        if base.column(name).is_none() {
+            problems.add(format!("the table {} has no column {name}: {BASE_IN_THE_WAY}", base.name()));
+        }
+    }
+    if let (Some(post), Some(post_type)) = (base.column(POST_ID), post_type) {
+        check_holds_posts(base, post, id, post_type, problems);
+    }
+    if let Some(column) = base.column(BASE).filter(|column| column.type_name != "int8") {
+        problems.add(format!("{}: {BASE_IN_THE_WAY}", wrong_type(base, column, "a bigint")));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Purpose, Schema, TableBeside};
 use crate::{
     Database, DatabaseError,
-    sql::{self, catalogue, identifier::TableName},
+    sql::{self, catalogue, identifier::TableName, tables::Tables},
 };
 
 /// How long a lock is waited for at a time.
@@ -155,10 +155,19 @@ impl Database {
 
 /// Returns what is told of a ledger without a foreign key.
 fn orphans(schema: &Schema, ledger: &TableName) -> String {
+    let Tables { posts, id, .. } = &schema.tables;
+    // What a view leaves out is not gone: it may be hidden for a while.
+    let remedy = if schema.is_view {
+        format!(
+            "where one table has all these posts, run ALTER TABLE {ledger} ADD FOREIGN KEY (post_id) REFERENCES … ON DELETE CASCADE with its \
+             name"
+        )
+    } else {
+        format!("to remove them, run DELETE FROM {ledger} v WHERE NOT EXISTS (SELECT FROM {posts} p WHERE p.{id} = v.post_id)")
+    };
     format!(
         "the ledger {ledger} has no foreign key to the posts, because {}: views of posts that are deleted stay there, and count as viewed \
-         should a post of the same id be created; to remove them, run DELETE FROM {ledger} v WHERE NOT EXISTS (SELECT FROM {} p WHERE \
-         p.{} = v.post_id)",
-        schema.unreferenced, schema.tables.posts, schema.tables.id
+         should a post of the same id be created; {remedy}",
+        schema.unreferenced
     )
 }

@@ -10,7 +10,7 @@ use crate::{
     config::PostsSettings,
     sql::{
         identifier::{TableName, quote},
-        tables::{COUNT_TABLE_VIEWS, POST_ID},
+        tables::{BASE, COUNT_TABLE_VIEWS, POST_ID},
     },
 };
 
@@ -19,6 +19,8 @@ use crate::{
 pub enum Purpose {
     /// To store views: the ledger is there, and the role may read and write what it has to.
     Work,
+    /// To set counts to what they are to be: the same, and the table of bases is there and may be read.
+    Recount,
     /// To create what stands beside the posts. What is there already is what it has to be, and the role needs no right
     /// on it.
     Migrate {
@@ -28,6 +30,11 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// Returns whether views are stored, and what stands beside the posts has to be there.
+    pub(super) fn is_work(self) -> bool {
+        !matches!(self, Self::Migrate { .. })
+    }
+
     /// Returns whether a column of counts may be missing, and is added then.
     pub(super) fn adds_count(self) -> bool {
         matches!(self, Self::Migrate { adds_count: true })
@@ -37,32 +44,38 @@ impl Purpose {
 /// Looks at everything but the columns themselves, which [`Layout::read`] finds.
 pub(super) fn check(
     found: Found<'_>,
-    ledger_name: &TableName,
+    [ledger_name, base_name]: [&TableName; 2],
     settings: &PostsSettings,
     layout: &Layout<'_>,
     purpose: Purpose,
     problems: &mut Problems,
 ) {
-    let Found { posts, ledger, counts } = found;
+    let Found { posts, ledger, counts, base } = found;
     check_visible(posts, problems);
     if let Some(ledger) = ledger {
         check_once(ledger, problems);
         check_foreign_keys("ledger", ledger, posts, layout.id, problems);
         check_insertable("ledger", ledger, &LEDGER_COLUMNS, problems);
         check_visible(ledger, problems);
-    } else if purpose == Purpose::Work {
+    } else if purpose.is_work() {
         problems.add(format!("there is no ledger table {ledger_name}: run `view-syncd migrate`"));
     }
     let counts_name = settings.count_table.as_ref().map(|table| PostsSettings::beside(table, &posts.schema));
     if let Some(counts) = counts {
-        check_once_counted(counts, problems);
+        check_once_for_each("table of counts", counts, problems);
         check_foreign_keys("table of counts", counts, posts, layout.id, problems);
         check_insertable("table of counts", counts, &[POST_ID, COUNT_TABLE_VIEWS], problems);
         check_visible(counts, problems);
-    } else if let Some(name) = counts_name.as_ref().filter(|_| purpose == Purpose::Work) {
+    } else if let Some(name) = counts_name.as_ref().filter(|_| purpose.is_work()) {
         problems.add(format!("there is no table of counts {name}: run `view-syncd migrate`"));
     }
-    if purpose == Purpose::Work {
+    if let Some(base) = base {
+        check_once_for_each("table of bases", base, problems);
+        check_visible(base, problems);
+    } else if purpose == Purpose::Recount {
+        problems.add(format!("there is no table of bases {base_name}, by which counts would be known: run `view-syncd migrate`"));
+    }
+    if purpose.is_work() {
         check_schema_rights(posts, &["USAGE"], problems);
         let author = layout.author.map(|author| author.name.as_str());
         let count = layout.count.map(|count| count.name.as_str());
@@ -78,6 +91,10 @@ pub(super) fn check(
             check_schema_rights(counts, &["USAGE"], problems);
             let both = [POST_ID, COUNT_TABLE_VIEWS];
             check_rights(counts, &[("SELECT", &both), ("INSERT", &both), ("UPDATE", &[COUNT_TABLE_VIEWS])], problems);
+        }
+        if let Some(base) = base {
+            check_schema_rights(base, &["USAGE"], problems);
+            check_rights(base, &[("SELECT", &[POST_ID, BASE])], problems);
         }
         return;
     }
@@ -127,12 +144,12 @@ pub(super) fn referenceable(posts: &Table, id: &Column) -> Result<(), String> {
     Ok(())
 }
 
-/// A post has one count.
-fn check_once_counted(counts: &Table, problems: &mut Problems) {
-    if !counts.keys_on(POST_ID).any(|index| index.is_immediate) {
-        let name = counts.name();
+/// A post has one count, and one base.
+fn check_once_for_each(what: &str, table: &Table, problems: &mut Problems) {
+    if !table.keys_on(POST_ID).any(|index| index.is_immediate) {
+        let name = table.name();
         problems.add(format!(
-            "the table of counts {name} has no unique index on exactly (post_id) that holds for all rows at once: remove repeated posts \
+            "the {what} {name} has no unique index on exactly (post_id) that holds for all rows at once: remove repeated posts \
              and run CREATE UNIQUE INDEX ON {name} (post_id)"
         ));
     }

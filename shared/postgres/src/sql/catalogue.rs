@@ -95,7 +95,7 @@ WHERE c.relname = $1::text::name AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND 
 ORDER BY n.nspname <> 'public', n.nspname LIMIT 1";
 
 /// Names what else an update of the column `$3` of the table `$2` in the schema `$1` sets off in each row: triggers and
-/// rules of the table or, where that is a view, of the tables behind it that have such a column.
+/// rules of the table or, where that is a view, of the one table behind it, or of those that have such a column.
 pub const TRIGGERS: &str = "\
 -- catalogue: triggers
 WITH named AS (
@@ -107,8 +107,11 @@ WITH named AS (
     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
       AND d.refclassid = 'pg_catalog.pg_class'::regclass
 ), counted AS (
-  SELECT tables.oid, c.relname, a.attnum FROM tables JOIN pg_catalog.pg_class c ON c.oid = tables.oid AND c.relkind IN ('r', 'p')
-  JOIN pg_catalog.pg_attribute a ON a.attrelid = tables.oid AND a.attname = $3::text::name AND NOT a.attisdropped
+  SELECT own.oid, own.relname, own.attnum FROM (
+    SELECT tables.oid, c.relname, a.attnum, count(*) OVER () AS all_tables
+    FROM tables JOIN pg_catalog.pg_class c ON c.oid = tables.oid AND c.relkind IN ('r', 'p')
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = tables.oid AND a.attname = $3::text::name AND NOT a.attisdropped
+  ) own WHERE own.attnum IS NOT NULL OR own.all_tables = 1
 )
 SELECT quote_ident(g.tgname) || ' on ' || quote_ident(counted.relname) FROM counted
 JOIN pg_catalog.pg_trigger g ON g.tgrelid = counted.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'

@@ -31,6 +31,14 @@ pub(super) fn candidates(tables: &Tables, types: &CastTypes<'_>, users: &[UserKe
         others += &format!("UNION (SELECT p.{author}::{viewer} FROM {posts} p WHERE p.{author} IS NOT NULL LIMIT 16)");
     }
     let some_posts = from_both_ends(&id.to_string(), &posts.to_string(), post, 16);
+    let some_posts = match &tables.counts.table {
+        // What is wrong with counts shows where there are some.
+        Some(counts) => format!(
+            "({} UNION ALL (SELECT ends.id FROM {some_posts} AS ends(id) WHERE NOT EXISTS (SELECT FROM {counts})))",
+            from_both_ends(&tables.counted_id(), &counts.to_string(), post, 16)
+        ),
+        None => some_posts,
+    };
     format!(
         "\
 -- probe candidates
@@ -51,13 +59,23 @@ pub(super) fn probe(tables: &Tables, types: &CastTypes<'_>) -> String {
     let CastTypes { post, viewer, .. } = *types;
     let (counted, counted_id, count, raw) =
         (tables.counted(), tables.counted_id(), &tables.counts.column, tables.raw_views_of("n"));
+    let count = match &tables.counts.table {
+        // Most of these posts have a row there. One that has none would pass without a look at the table.
+        Some(counts) => format!(
+            "INSERT INTO {counts} AS n ({counted_id}, {count}) SELECT inserted.post_id, 1 FROM inserted
+ON CONFLICT ({counted_id}) DO UPDATE SET {count} = {raw} + 1 RETURNING 1"
+        ),
+        None => format!(
+            "UPDATE {counted} n SET {count} = {raw} + 1 FROM inserted WHERE n.{counted_id} = inserted.post_id RETURNING 1"
+        ),
+    };
     format!(
         "\
 -- probe
 WITH inserted AS (
   INSERT INTO {ledger} (post_id, user_id, viewed_at) VALUES ($1::text::{post}, $2::text::{viewer}, now()) RETURNING post_id
 )
-UPDATE {counted} n SET {count} = {raw} + 1 FROM inserted WHERE n.{counted_id} = inserted.post_id RETURNING 1"
+{count}"
     )
 }
 

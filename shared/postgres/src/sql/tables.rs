@@ -5,6 +5,8 @@ use super::identifier::{ColumnName, TableName};
 
 /// The column of a count in a table of counts.
 pub const COUNT_TABLE_VIEWS: &str = "views";
+/// The column of a base in the table of bases.
+pub const BASE: &str = "base";
 /// The column of a post's id in a table of counts, in the ledger, and in the table of bases.
 pub const POST_ID: &str = "post_id";
 

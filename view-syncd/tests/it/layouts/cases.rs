@@ -56,7 +56,7 @@ const POSTS: &str = "create table posts (id bigint primary key, author_id bigint
     insert into posts values (7, 1, 0)";
 
 /// All of them.
-pub(super) const LAYOUTS: [Layout; 18] = [
+pub(super) const LAYOUTS: [Layout; 20] = [
     // No count yet.
     Layout {
         setup: r#"create table "Post" (id text primary key, "authorId" text, views text[]); insert into "Post" values ('pOst-7', 'Ann')"#,
@@ -138,7 +138,7 @@ pub(super) const LAYOUTS: [Layout; 18] = [
             insert into videos values (7, 5, 3, null), (8, 5, 3, now());
             create view posts as select v.id, (select c.owner from channels c where c.id = v.channel_id) as author_id, v.views as views_count
               from videos v where v.deleted_at is null",
-        says: &["has no foreign key to the posts, because \"public\".\"posts\" is no table of this database's own", "DELETE FROM"],
+        says: &["has no foreign key to the posts, because \"public\".\"posts\" is no table of this database's own", "ADD FOREIGN KEY (post_id)"],
         before: 3,
         count: "select views::int8 from videos where id = 7",
         ..NUMBERS
@@ -178,6 +178,21 @@ pub(super) const LAYOUTS: [Layout; 18] = [
         says: &["is deferrable"],
         ..NUMBERS
     },
+    // Another server's table.
+    Layout {
+        setup: "create table articles (id bigint primary key, author_id bigint); insert into articles values (7, 1);
+            create extension postgres_fdw;
+            do $$ begin
+              execute format('create server itself foreign data wrapper postgres_fdw options (host %L, port %L, dbname %L)',
+                split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), current_database());
+            end $$;
+            create user mapping for current_user server itself options (user 'postgres');
+            create foreign table posts (id bigint, author_id bigint) server itself options (table_name 'articles')",
+        settings: &[("COUNT_TABLE", "article_counts")],
+        says: &["has no foreign key", "DELETE FROM"],
+        count: "select views from article_counts",
+        ..NUMBERS
+    },
     // A table of the application's own in the ledger's place, and a trigger that goes off with each view.
     Layout {
         setup: "create table posts (id bigint primary key, author_id bigint, views_count bigint not null default 0, updated_at timestamptz);
@@ -188,6 +203,17 @@ pub(super) const LAYOUTS: [Layout; 18] = [
         settings: &[("LEDGER_TABLE", "viewed")],
         says: &["views that are stored set off touch on posts: where", "--count-table (COUNT_TABLE)"],
         ledger: "viewed",
+        ..NUMBERS
+    },
+    // The same behind a view that calls the count otherwise.
+    Layout {
+        setup: "create table videos (id bigint primary key, owner bigint, views int not null default 0, updated_at timestamptz);
+            insert into videos values (7, 1, 3); create view posts as select id, owner as author_id, views as views_count from videos;
+            create function touch() returns trigger language plpgsql as $$ begin new.updated_at := now(); return new; end $$;
+            create trigger touch before update on videos for each row execute function touch()",
+        says: &["views that are stored set off touch on videos: where"],
+        before: 3,
+        count: "select views::int8 from videos",
         ..NUMBERS
     },
 ];

@@ -8,7 +8,7 @@ const CREATE_UNIQUE: &str = r#"run CREATE UNIQUE INDEX ON "public"."post_views" 
 const NOT_ONCE: &str = r#"the ledger "public"."post_views" has no unique index on exactly (post_id, user_id)"#;
 
 /// Tables as they may not be, and what is said of them.
-pub(super) const UNFIT: [(&str, &[&str]); 25] = [
+pub(super) const UNFIT: [(&str, &[&str]); 27] = [
     // One viewer would count three times.
     ("create table post_views (post_id bigint, user_id bigint, viewed_at timestamptz)", &[NOT_ONCE, CREATE_UNIQUE]),
     (
@@ -120,6 +120,15 @@ pub(super) const UNFIT: [(&str, &[&str]); 25] = [
     (
         "alter table posts rename to articles; create view posts as select distinct * from articles",
         &["the column views_count of", "cannot be updated there", "--posts-table (POSTS_TABLE)", "--count-table (COUNT_TABLE)"],
+    ),
+    (
+        "drop table posts; create foreign data wrapper nowhere; create server nowhere foreign data wrapper nowhere;
+         create foreign table posts (id bigint, author_id bigint, views_count bigint) server nowhere",
+        &["the column views_count of", "cannot be updated there", "--count-table (COUNT_TABLE)"],
+    ),
+    (
+        "alter table posts drop views_count",
+        &["has no column views_count", "--count-column (COUNT_COLUMN)", "`view-syncd migrate --add-count-column`", "--count-table (COUNT_TABLE)"],
     ),
     ("alter table posts rename to articles", &[r#"there is no table "posts": create it, or name"#]),
 ];
