@@ -1,6 +1,8 @@
 //! Telling Redis of viewers that PostgreSQL has got past it, from an older system: of posts that Redis knows, whoever
 //! was adopted is told `duplicate` at once, and the live count is right.
 
+use std::collections::HashSet;
+
 use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
@@ -10,18 +12,30 @@ use views_redis::{
     scripts,
 };
 
-use super::{live_count::write_live_counts, post_state::read_states, reconciler::Reconciler, report::ScanReport};
+use super::{live_count::write_live_counts, reconciler::Reconciler};
 use crate::error::{Failure, refusal};
 
 /// Viewers in one script, which takes Redis a fraction of a millisecond.
 const SCRIPT_VIEWERS: usize = 500;
+/// Posts in one exchange that only asks whether they are there.
+const EXCHANGE_POSTS: usize = 100;
 /// Scripts in one exchange.
 const EXCHANGE_SCRIPTS: usize = 4;
 
 /// Returns those of the posts that Redis knows.
-pub(crate) async fn known(reconciler: &mut Reconciler, posts: &[PostId]) -> Result<Vec<PostId>, Failure> {
-    let states = read_states(&mut reconciler.session, posts, &mut ScanReport::default()).await?;
-    Ok(states.into_iter().filter(|(_, state)| state.has_meta).map(|(post, _)| post).collect())
+pub(crate) async fn known(reconciler: &mut Reconciler, posts: &[PostId]) -> Result<HashSet<PostId>, Failure> {
+    let mut known = HashSet::new();
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    for chunk in posts.chunks(EXCHANGE_POSTS) {
+        commands.clear();
+        for post in chunk {
+            commands.command("EXISTS", 1).parts(&reconciler.context().keys.meta_parts(post));
+        }
+        reconciler.session.exchange_owned(&commands, &mut replies).await?;
+        let is_there = |reply: Reply<'_>| reply.number().is_some_and(|number| number > 0);
+        known.extend(chunk.iter().zip(replies.iter()).filter(|(_, reply)| is_there(*reply)).map(|(post, _)| *post));
+    }
+    Ok(known)
 }
 
 /// Tells Redis of viewers that are stored by now, in the order of their posts. Repeating it changes nothing.

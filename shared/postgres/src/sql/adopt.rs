@@ -3,12 +3,11 @@
 //! A chunk is a range of the source's keys (posts' ids, as the source has them), or a list of them, and of the viewers
 //! those whose hash falls into one of so many parts: so a post with a million viewers is cut, too.
 
-use super::{
-    identifier::{ColumnName, TableName},
-    tables::Tables,
-    types::UserKey,
-};
-use crate::schema::IdType;
+mod pairs;
+
+use self::pairs::{Keys, STAGED, elements, pairs, source, table_of};
+pub use self::pairs::{Origin, Raw, Target};
+use super::tables::Tables;
 
 /// Lets one adoption run at a time, over the ledger `$1`: two would take the same base for theirs. The number is the
 /// project's own.
@@ -21,57 +20,6 @@ pub const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; SET 
 /// What is added where the source is to be copied, which may take longer than a statement may otherwise.
 pub const BEGIN_STAGING: &str = "SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '256MB'";
 
-/// The copy of a source that has no index on its posts.
-const STAGED: &str = "pg_temp.views_to_adopt";
-
-/// A UUID as ids may be given it, hyphenated or not.
-const UUID: &str = "'^([0-9a-fA-F]{32}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'";
-/// A number in its shortest spelling.
-const NUMBER: &str = "'^(0|-?[1-9][0-9]{0,18})$'";
-/// The id of a viewer, and of a post, by the rules of [`views_core::ids`].
-const VIEWER: &str = "'^[!-~]{1,128}$'";
-const POST: &str = "'^[A-Za-z0-9_-]{1,64}$'";
-
-/// What the values of a source are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Raw {
-    /// Any text.
-    Text,
-    /// UUIDs.
-    Uuid,
-    /// Numbers.
-    Number,
-    /// Elements of JSON arrays.
-    Json,
-}
-
-/// Where views come from.
-#[derive(Debug, Clone)]
-pub enum Origin {
-    /// An array in a column of the posts table.
-    Array {
-        /// The column.
-        column: ColumnName,
-    },
-    /// A table of posts and viewers.
-    Table {
-        /// The table.
-        table: TableName,
-        /// Its column of posts.
-        post: ColumnName,
-        /// The declared type of that.
-        post_type: String,
-        /// What the values of that are.
-        post_raw: Raw,
-        /// Its column of viewers.
-        viewer: ColumnName,
-        /// Its column of the time of the view.
-        at: Option<ColumnName>,
-        /// Whether it is copied before it is read, in the order of its posts.
-        is_staged: bool,
-    },
-}
-
 /// What the count of a post is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
@@ -79,25 +27,6 @@ pub enum Counting {
     Keep,
     /// What the ledger explains.
     Ledger,
-}
-
-/// Where views go to.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The tables.
-    pub tables: Tables,
-    /// The type of posts' ids.
-    pub post: IdType,
-    /// The type of the ledger's viewers.
-    pub viewer: IdType,
-    /// The type of posts' ids for a cast, without a length limit.
-    pub post_cast: String,
-    /// The type of viewers for a cast.
-    pub viewer_cast: String,
-    /// The greatest count that there is room for.
-    pub most_views: i64,
-    /// The foreign keys of the ledger's viewers that lead to something readable.
-    pub users: Vec<UserKey>,
 }
 
 /// The statements of one adoption.
@@ -123,13 +52,6 @@ pub struct AdoptStatements {
     pub adopted: String,
 }
 
-/// Which keys a chunk has.
-#[derive(Debug, Clone, Copy)]
-enum Keys {
-    Range,
-    List,
-}
-
 impl AdoptStatements {
     /// Writes the statements. `raw` says what the source's viewers are.
     #[must_use]
@@ -146,148 +68,6 @@ impl AdoptStatements {
             adopted: chunk(Keys::List, adopted(target)),
         }
     }
-}
-
-/// Returns the table that the pairs are read from, under the name `s`.
-fn table_of(table: &TableName, is_staged: bool) -> String {
-    if is_staged { STAGED.to_owned() } else { table.to_string() }
-}
-
-/// Returns the condition that a key is within a chunk.
-fn within(key: &str, key_type: &str, keys: Keys) -> String {
-    match keys {
-        Keys::Range => {
-            format!("($3::text IS NULL OR {key} > $3::text::{key_type}) AND {key} <= $4::text::{key_type}")
-        }
-        Keys::List => format!("{key} = ANY($3::text[]::{key_type}[])"),
-    }
-}
-
-/// Returns a value as what an id column holds, and NULL where it does not fit.
-fn value(value: &str, raw: Raw, id_type: IdType, cast: &str, is_viewer: bool) -> String {
-    let text = match raw {
-        Raw::Uuid if id_type == IdType::Uuid => return value.to_owned(),
-        Raw::Text | Raw::Number | Raw::Uuid => format!("{value}::text"),
-        Raw::Json => {
-            let number = format!("CASE WHEN {value}::text ~ {NUMBER} THEN {value}::text END");
-            format!("(CASE jsonb_typeof({value}) WHEN 'string' THEN {value} #>> '{{}}' WHEN 'number' THEN {number} END)")
-        }
-    };
-    match id_type {
-        IdType::Uuid => format!("CASE WHEN {text} ~ {UUID} THEN {text}::uuid END"),
-        IdType::Integer { greatest } => {
-            let least = -i128::from(greatest) - 1;
-            format!(
-                "CASE WHEN {text} ~ {NUMBER} THEN CASE WHEN {text}::numeric BETWEEN {least} AND {greatest} THEN {text}::{cast} END END"
-            )
-        }
-        // A post is whatever the posts table says; a viewer has one spelling.
-        _ if !is_viewer => format!("({text})::{cast}"),
-        IdType::Text { .. } | IdType::Padded { .. } | IdType::CaseInsensitive => {
-            let longest = id_type.longest();
-            let fits = longest.map_or_else(String::new, |longest| format!(" AND octet_length({text}) <= {longest}"));
-            let uuid =
-                if longest.is_some_and(|longest| longest < 36) { "NULL".to_owned() } else { format!("{text}::uuid::text") };
-            format!(
-                "(CASE WHEN octet_length({text}) IN (32, 36) AND {text} ~ {UUID} THEN {uuid} \
-                 WHEN {text} COLLATE \"C\" ~ {VIEWER}{fits} THEN {text} END)::{cast}"
-            )
-        }
-    }
-}
-
-/// Returns whether a post may have views at all, by the rules for ids.
-fn fits(target: &Target) -> String {
-    if target.post.is_text() { format!("p.{}::text COLLATE \"C\" ~ {POST}", target.tables.id) } else { "true".to_owned() }
-}
-
-/// Returns an array as a set of rows, and its length.
-fn elements(column: &str, raw: Raw) -> [String; 2] {
-    if raw == Raw::Json {
-        // What is no array is one element that fits nowhere.
-        let array = format!(
-            "CASE jsonb_typeof({column}) WHEN 'array' THEN {column} WHEN 'null' THEN '[]'::jsonb ELSE '[{{}}]'::jsonb END"
-        );
-        return [format!("jsonb_array_elements({array})"), format!("jsonb_array_length({array})")];
-    }
-    [format!("unnest({column})"), format!("cardinality({column})")]
-}
-
-/// Returns the keys of a chunk with their posts (`keys`), and what the source has of them (`source`).
-fn source(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
-    let Tables { posts, id, ids_ignore_case, .. } = &target.tables;
-    let (author, fits) = (target.tables.author(), fits(target));
-    match origin {
-        Origin::Array { column } => {
-            let [rows, number] = elements("keys.elements", raw);
-            format!(
-                "\
-keys AS MATERIALIZED (
-  SELECT p.{id} AS post, {author} AS author, {fits} AS fits, p.{column} AS elements FROM {posts} p WHERE {within}
-), source AS (
-  SELECT keys.post, keys.author, keys.fits, element.raw, NULL::timestamptz AS at
-  FROM keys CROSS JOIN LATERAL {rows} AS element(raw) WHERE {number} > 0
-)",
-                within = within(&format!("p.{id}"), &target.post_cast, keys),
-            )
-        }
-        Origin::Table { table, post, post_type, post_raw, viewer, at, is_staged } => {
-            let value = value("named.key", *post_raw, target.post, &target.post_cast, false);
-            let exactly = if *ids_ignore_case { format!(" AND p.{id}::text = named.key::text") } else { String::new() };
-            format!(
-                "\
-found AS MATERIALIZED (
-  SELECT s.{post} AS key, s.{viewer} AS raw, {at} AS at FROM {table} s WHERE {within}
-), keys AS MATERIALIZED (
-  SELECT named.key, p.{id} AS post, {author} AS author, {fits} AS fits
-  FROM (SELECT DISTINCT found.key FROM found) named LEFT JOIN {posts} p ON p.{id} = {value}{exactly}
-), source AS (
-  SELECT keys.post, keys.author, keys.fits, found.raw, found.at FROM found JOIN keys ON keys.key = found.key
-)",
-                at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz")),
-                table = table_of(table, *is_staged),
-                within = within(&format!("s.{post}"), post_type, keys),
-            )
-        }
-    }
-}
-
-/// Returns the common beginning of all that is done with the pairs of a chunk: `sorted`, its pairs with what they are (0
-/// to be adopted, 1 without viewer, 2 without post, 3 does not fit, 4 the author's own), and `pairs`, each of those that
-/// are to be adopted once, with its earliest time.
-fn pairs(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
-    let source = source(target, origin, raw, keys);
-    let is_null = if raw == Raw::Json { "source.raw IS NULL OR jsonb_typeof(source.raw) = 'null'" } else { "source.raw IS NULL" };
-    let viewer = value("source.raw", raw, target.viewer, &target.viewer_cast, true);
-    // Two spellings of one UUID are in one part.
-    let hashed = match raw {
-        Raw::Uuid | Raw::Number => "source.raw::text",
-        Raw::Text => "lower(replace(source.raw::text, '-', ''))",
-        Raw::Json => "lower(replace(source.raw #>> '{}', '-', ''))",
-    };
-    let users = target.users.iter();
-    let unknown_users: String = users
-        .map(|UserKey { table, column, .. }| {
-            format!("\n      OR (SELECT true FROM {table} u WHERE u.{column} = valued.viewer LIMIT 1) IS NULL")
-        })
-        .collect();
-    format!(
-        "\
-{source}, valued AS (
-  SELECT source.post, source.author, source.fits, {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM source
-  WHERE $1::int4 = 1 OR (hashtext(coalesce({hashed}, '')) & 2147483647) % $1::int4 = $2::int4
-), sorted AS MATERIALIZED (
-  SELECT valued.post, valued.viewer, valued.at, CASE
-    WHEN valued.is_nobody THEN 1
-    WHEN valued.post IS NULL THEN 2
-    WHEN valued.viewer IS NULL OR NOT valued.fits{unknown_users} THEN 3
-    WHEN valued.viewer::text = valued.author THEN 4
-    ELSE 0 END AS kind
-  FROM valued
-), pairs AS MATERIALIZED (
-  SELECT sorted.post, sorted.viewer, min(sorted.at) AS at FROM sorted WHERE sorted.kind = 0 GROUP BY sorted.post, sorted.viewer
-)"
-    )
 }
 
 /// Returns the pairs that the ledger lacks. Each is looked for by the index: no plan may read the ledger as a whole.
@@ -318,10 +98,14 @@ fn look(target: &Target) -> String {
 /// room. Gives how many pairs were new, how many those of other posts are, these posts, and of each changed post its id
 /// and its count now.
 ///
+/// How many pairs are new is nothing that a plan can foresee, and one for a few would compare each of them with each
+/// post. So nothing is joined but by an index: what is to be looked for in a chunk's own posts stands in `IN (…) IS TRUE`,
+/// which is a hash table, or is added up.
+///
 /// All that a count is made from (itself, its base, the rows of the ledger) is of the moment of the statement's
 /// snapshot; what is written is the difference, so that what others have written by the time of the lock stays.
 fn adopt(target: &Target, counting: Counting) -> String {
-    let Target { tables, most_views, .. } = target;
+    let Target { tables, most_views, post_cast, .. } = target;
     let Tables { posts, id, ledger, base, .. } = tables;
     let (counted, counted_id, join_counts, views) = (tables.counted(), tables.counted_id(), tables.join_counts(), tables.views());
     let (count, lock_posts) = (&tables.counts.column, tables.lock_posts());
@@ -343,24 +127,27 @@ fn adopt(target: &Target, counting: Counting) -> String {
   SELECT of_post.post, of_post.n, {views} AS views
   FROM (SELECT fresh.post, count(*) AS n FROM fresh GROUP BY fresh.post) of_post JOIN {posts} p ON p.{id} = of_post.post{join_counts}
 ), locked AS MATERIALIZED (
-  SELECT wanted.post, {views} AS views FROM wanted JOIN {counted} {row} ON {row}.{counted_id} = wanted.post{join_posts}
+  SELECT wanted.post, wanted.n, wanted.views, {views} AS newest FROM wanted JOIN {counted} {row} ON {row}.{counted_id} = wanted.post{join_posts}
   FOR NO KEY UPDATE OF {row} SKIP LOCKED{lock_posts}
 ), open AS MATERIALIZED (
-  SELECT locked.post, wanted.views FROM locked JOIN wanted ON wanted.post = locked.post WHERE locked.views <= {most_views} - wanted.n
+  SELECT locked.post, locked.views FROM locked WHERE locked.newest <= {most_views} - locked.n
 ), shut AS MATERIALIZED (
-  SELECT wanted.post, wanted.n FROM wanted WHERE NOT EXISTS (SELECT FROM open WHERE open.post = wanted.post)
+  SELECT wanted.post, wanted.n FROM wanted WHERE (wanted.post IN (SELECT open.post FROM open)) IS NOT TRUE
 ), inserted AS (
   INSERT INTO {ledger} (post_id, user_id, viewed_at)
-  SELECT fresh.post, fresh.viewer, coalesce(fresh.at, now()) FROM fresh JOIN open ON open.post = fresh.post
+  SELECT fresh.post, fresh.viewer, coalesce(fresh.at, now()) FROM fresh WHERE (fresh.post IN (SELECT open.post FROM open)) IS TRUE
   ORDER BY fresh.post, fresh.viewer
   ON CONFLICT DO NOTHING
   RETURNING post_id
 ), added AS MATERIALIZED (
-  SELECT inserted.post_id AS post, count(*) AS n FROM inserted GROUP BY inserted.post_id
+  SELECT one.post, sum(one.n)::int8 AS n, max(one.views) AS views FROM (
+    SELECT inserted.post_id::{post_cast} AS post, 1 AS n, NULL::int8 AS views FROM inserted
+    UNION ALL SELECT open.post::{post_cast}, 0, open.views FROM open
+  ) one GROUP BY one.post HAVING sum(one.n) > 0
 ), old AS MATERIALIZED (
-  SELECT added.post, added.n, open.views, b.post_id IS NOT NULL AS has_base, {rows_if} AS rows,
-    coalesce(b.base, greatest(open.views - {rows}, 0)) AS base
-  FROM added JOIN open ON open.post = added.post LEFT JOIN {base} b ON b.post_id = added.post
+  SELECT added.post, added.n, added.views, b.post_id IS NOT NULL AS has_base, {rows_if} AS rows,
+    coalesce(b.base, greatest(added.views - {rows}, 0)) AS base
+  FROM added LEFT JOIN {base} b ON b.post_id = added.post
 ), changes AS MATERIALIZED (
   SELECT old.post, old.has_base, old.base, {eaten} AS eaten, {change} AS change FROM old
 ), counted AS (

@@ -89,6 +89,9 @@ impl<'a> Walk<'a> {
             self.bar.add(self.adoption.progress(done, pairs));
         }
         self.retry_left().await?;
+        if let Some(told) = &mut self.told {
+            told.finish(self.adoption).await?;
+        }
         if self.refusals > 0 {
             tracing::warn!(pairs = self.refusals, "PostgreSQL refuses views that are counted among those that do not fit");
         }
@@ -164,7 +167,7 @@ impl<'a> Walk<'a> {
 
     async fn tell(&mut self, chunk: &Chunk, adopted: &Adopted) -> Result<(), Failure> {
         match &mut self.told {
-            Some(told) => told.tell(self.adoption, chunk, &adopted.changed).await,
+            Some(told) => told.tell(self.adoption, chunk, adopted).await,
             None => Ok(()),
         }
     }
