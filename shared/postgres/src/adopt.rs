@@ -233,7 +233,9 @@ impl Adoption<'_> {
         let begin = self.database.begin(LOCK_TIMEOUT, adopt::BEGIN);
         let work = async {
             let rest = async {
-                let prepared = self.client.prepare_cached(statement).await;
+                // Prepared for each chunk: a plan that was made for the first, when the ledger was empty, would not do for the
+                // last. `plan_cache_mode` does the same to the foreign keys' own statements, for each row.
+                let prepared = self.client.prepare(statement).await;
                 let query = async { self.client.query(&prepared?, params).await };
                 join(query, self.client.batch_execute(COMMIT)).await
             };

@@ -13,9 +13,8 @@ use super::tables::Tables;
 /// project's own.
 pub const TRY_TO_ADOPT: &str = "-- try to adopt\nSELECT pg_try_advisory_lock(722644, hashtext($1))";
 
-/// What each transaction of an adoption begins with as well. A plan that was made for the first chunk, when the ledger
-/// was empty, would not do for the last.
-pub const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; SET LOCAL plan_cache_mode = force_custom_plan";
+/// What each transaction of an adoption begins with as well.
+pub const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'";
 
 /// What is added where the source is to be copied, which may take longer than a statement may otherwise.
 pub const BEGIN_STAGING: &str = "SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '256MB'";
@@ -76,7 +75,8 @@ fn fresh(target: &Target) -> String {
         "\
 fresh AS MATERIALIZED (
   SELECT pairs.post, pairs.viewer, pairs.at FROM pairs
-  WHERE (SELECT true FROM {ledger} v WHERE v.post_id = pairs.post AND v.user_id = pairs.viewer LIMIT 1) IS NULL
+  WHERE CASE WHEN pairs.is_seen THEN
+    (SELECT true FROM {ledger} v WHERE v.post_id = pairs.post AND v.user_id = pairs.viewer LIMIT 1) END IS NULL
 )",
         ledger = target.tables.ledger
     )
@@ -85,13 +85,25 @@ fresh AS MATERIALIZED (
 /// Returns the first columns of what a chunk tells: its pairs, those without viewer, without post, that do not fit, the
 /// authors' own, and the posts.
 const TALLY: &str = "\
-(SELECT count(*) FROM sorted), (SELECT count(*) FROM sorted WHERE kind = 1), (SELECT count(*) FROM sorted WHERE kind = 2),
-  (SELECT count(*) FROM sorted WHERE kind = 3), (SELECT count(*) FROM sorted WHERE kind = 4),
-  (SELECT count(*) FROM (SELECT DISTINCT sorted.post FROM sorted WHERE sorted.post IS NOT NULL) AS known)";
+tally.pairs, tally.no_viewer, tally.unknown_post, tally.unfit, tally.own, tally.posts";
+
+/// Counts what the pairs of a chunk are.
+const COUNT: &str = "\
+tally AS MATERIALIZED (
+  SELECT coalesce(sum(of_post.pairs), 0)::int8 AS pairs, coalesce(sum(of_post.no_viewer), 0)::int8 AS no_viewer,
+    coalesce(sum(of_post.unknown_post), 0)::int8 AS unknown_post, coalesce(sum(of_post.unfit), 0)::int8 AS unfit, coalesce(sum(of_post.own), 0)::int8 AS own,
+    count(of_post.post) AS posts
+  FROM (
+    SELECT sorted.post, count(*) AS pairs, count(*) FILTER (WHERE sorted.kind = 1) AS no_viewer,
+      count(*) FILTER (WHERE sorted.kind = 2) AS unknown_post, count(*) FILTER (WHERE sorted.kind = 3) AS unfit,
+      count(*) FILTER (WHERE sorted.kind = 4) AS own
+    FROM sorted GROUP BY sorted.post
+  ) of_post
+)";
 
 /// Tells the numbers of a chunk, and how many pairs would be new.
 fn look(target: &Target) -> String {
-    format!(", {}\nSELECT {TALLY}, (SELECT count(*) FROM fresh), 0::int8", fresh(target))
+    format!(", {}, {COUNT}\nSELECT {TALLY}, (SELECT count(*) FROM fresh), 0::int8 FROM tally", fresh(target))
 }
 
 /// Tells the numbers of a chunk and adopts what is new: of the posts whose rows nobody has locked, and whose counts have
@@ -123,7 +135,7 @@ fn adopt(target: &Target, counting: Counting) -> String {
     };
     format!(
         "\
-, {fresh}, wanted AS MATERIALIZED (
+, {fresh}, {COUNT}, wanted AS MATERIALIZED (
   SELECT of_post.post, of_post.n, {views} AS views
   FROM (SELECT fresh.post, count(*) AS n FROM fresh GROUP BY fresh.post) of_post JOIN {posts} p ON p.{id} = of_post.post{join_counts}
 ), locked AS MATERIALIZED (
@@ -165,7 +177,8 @@ fn adopt(target: &Target, counting: Counting) -> String {
 SELECT {TALLY}, (SELECT coalesce(sum(added.n), 0)::int8 FROM added),
   (SELECT coalesce(sum(shut.n), 0)::int8 FROM shut), ARRAY(SELECT shut.post::text FROM shut),
   (SELECT coalesce(array_agg(counted.post::text ORDER BY counted.post), '{{}}') FROM counted),
-  (SELECT coalesce(array_agg(counted.views ORDER BY counted.post), '{{}}') FROM counted)",
+  (SELECT coalesce(array_agg(counted.views ORDER BY counted.post), '{{}}') FROM counted)
+FROM tally",
         fresh = fresh(target),
         rows_if = if counting == Counting::Ledger { rows.as_str() } else { "0::int8" },
     )

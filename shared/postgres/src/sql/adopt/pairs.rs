@@ -123,20 +123,30 @@ fn value(value: &str, raw: Raw, id_type: IdType, cast: &str, is_viewer: bool) ->
             let fits = longest.map_or_else(String::new, |longest| format!(" AND octet_length({text}) <= {longest}"));
             let uuid =
                 if longest.is_some_and(|longest| longest < 36) { "NULL".to_owned() } else { format!("{text}::uuid::text") };
-            format!("(CASE WHEN {} THEN {uuid} WHEN {}{fits} THEN {text} END)::{cast}", is_uuid(&text), is_viewer_id(&text))
+            // Most ids that are UUIDs are spelled as they are to be.
+            let canonical = format!("octet_length({text}) = 36 AND {}{fits}", is_hyphenated(&text, "0-9a-f"));
+            let (is_uuid, is_viewer_id) = (is_uuid(&text), is_viewer_id(&text));
+            format!(
+                "(CASE WHEN {canonical} THEN {text} WHEN {is_uuid} THEN {uuid} WHEN {is_viewer_id}{fits} THEN {text} END)::{cast}"
+            )
         }
     }
 }
 
-/// Returns whether a text is a UUID as ids may be given it, hyphenated or not. Every pair is asked: a regular expression
-/// that counts its digits takes five times as long.
+/// Returns whether a text is a UUID as ids may be given it, hyphenated or not.
 fn is_uuid(text: &str) -> String {
-    const DIGITS: &str = "[0-9a-fA-F]*";
-    let hyphenated = [DIGITS; 5].join("-");
     format!(
-        "CASE octet_length({text}) \
-         WHEN 36 THEN {text} COLLATE \"C\" LIKE '________-____-____-____-____________' AND {text} COLLATE \"C\" ~ '^{hyphenated}$' \
-         WHEN 32 THEN {text} COLLATE \"C\" ~ '^{DIGITS}$' ELSE false END"
+        "CASE octet_length({text}) WHEN 36 THEN {} WHEN 32 THEN {text} COLLATE \"C\" ~ '^[0-9a-fA-F]*$' ELSE false END",
+        is_hyphenated(text, "0-9a-fA-F")
+    )
+}
+
+/// Returns whether a text of 36 bytes is a hyphenated UUID of these digits. Every pair is asked: a regular expression
+/// that counts digits or hyphens takes several times as long.
+fn is_hyphenated(text: &str, digits: &str) -> String {
+    format!(
+        "{text} COLLATE \"C\" LIKE '________-____-____-____-____________' AND {text} COLLATE \"C\" ~ '^[-{digits}]*$' \
+         AND octet_length(replace({text} COLLATE \"C\", '-', '')) = 32"
     )
 }
 
@@ -164,17 +174,19 @@ pub(super) fn elements(column: &str, raw: Raw) -> [String; 2] {
 
 /// Returns the keys of a chunk with their posts (`keys`), and what the source has of them (`source`).
 pub(super) fn source(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
-    let Tables { posts, id, ids_ignore_case, .. } = &target.tables;
+    let Tables { posts, id, ids_ignore_case, ledger, .. } = &target.tables;
     let (author, fits) = (target.tables.author(), fits(target));
+    // Whether the ledger has any view of the post: where it has none, no pair has to be looked for.
+    let is_seen = format!("(SELECT true FROM {ledger} v WHERE v.post_id = p.{id} LIMIT 1)");
     match origin {
         Origin::Array { column } => {
             let [rows, number] = elements("keys.elements", raw);
             format!(
                 "\
 keys AS MATERIALIZED (
-  SELECT p.{id} AS post, {author} AS author, {fits} AS fits, p.{column} AS elements FROM {posts} p WHERE {within}
+  SELECT p.{id} AS post, {author} AS author, {fits} AS fits, {is_seen} AS is_seen, p.{column} AS elements FROM {posts} p WHERE {within}
 ), source AS (
-  SELECT keys.post, keys.author, keys.fits, element.raw, NULL::timestamptz AS at
+  SELECT keys.post, keys.author, keys.fits, keys.is_seen, element.raw, NULL::timestamptz AS at
   FROM keys CROSS JOIN LATERAL {rows} AS element(raw) WHERE {number} > 0
 )",
                 within = within(&format!("p.{id}"), &target.post_cast, keys),
@@ -188,10 +200,10 @@ keys AS MATERIALIZED (
 found AS MATERIALIZED (
   SELECT s.{post} AS key, s.{viewer} AS raw, {at} AS at FROM {table} s WHERE {within}
 ), keys AS MATERIALIZED (
-  SELECT named.key, p.{id} AS post, {author} AS author, {fits} AS fits
+  SELECT named.key, p.{id} AS post, {author} AS author, {fits} AS fits, {is_seen} AS is_seen
   FROM (SELECT DISTINCT found.key FROM found) named LEFT JOIN {posts} p ON p.{id} = {value}{exactly}
 ), source AS (
-  SELECT keys.post, keys.author, keys.fits, found.raw, found.at FROM found JOIN keys ON keys.key = found.key
+  SELECT keys.post, keys.author, keys.fits, keys.is_seen, found.raw, found.at FROM found JOIN keys ON keys.key = found.key
 )",
                 at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz")),
                 table = table_of(table, *is_staged),
@@ -223,12 +235,12 @@ pub(super) fn pairs(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> S
     format!(
         "\
 {source}, valued AS (
-  SELECT source.post, source.author, source.fits, {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM source
+  SELECT source.post, source.author, source.fits, source.is_seen, {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM source
   WHERE $1::int4 = 1 OR (hashtext(coalesce({hashed}, '')) & 2147483647) % $1::int4 = $2::int4
   -- Each value is looked at once.
   OFFSET 0
 ), sorted AS MATERIALIZED (
-  SELECT valued.post, valued.viewer, valued.at, CASE
+  SELECT valued.post, valued.viewer, valued.at, valued.is_seen, CASE
     WHEN valued.is_nobody THEN 1
     WHEN valued.post IS NULL THEN 2
     WHEN valued.viewer IS NULL OR NOT valued.fits{unknown_users} THEN 3
@@ -236,7 +248,7 @@ pub(super) fn pairs(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> S
     ELSE 0 END AS kind
   FROM valued
 ), pairs AS MATERIALIZED (
-  SELECT sorted.post, sorted.viewer, min(sorted.at) AS at FROM sorted WHERE sorted.kind = 0 GROUP BY sorted.post, sorted.viewer
+  SELECT sorted.post, sorted.viewer, min(sorted.at) AS at, bool_or(sorted.is_seen) AS is_seen FROM sorted WHERE sorted.kind = 0 GROUP BY sorted.post, sorted.viewer
 )"
     )
 }
