@@ -9,3 +9,9 @@ CREATE TABLE IF NOT EXISTS post_views (
   viewed_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (post_id, user_id)
 );
+
+-- How much of each post's count no view explains. `view-syncd recount` needs it, and `view-syncd migrate` fills it: run that afterwards.
+CREATE TABLE IF NOT EXISTS post_views_base (
+  post_id uuid PRIMARY KEY REFERENCES posts (id) ON DELETE CASCADE,
+  base bigint NOT NULL
+);

@@ -5,7 +5,7 @@
 //! one transaction, so every statement sees both as they were at one moment. No post is locked. The foreign key, which
 //! would lock every post whose base is stored, is added afterwards; what was deleted until then is swept out.
 
-use crate::{Database, DatabaseError, chunks::Chunks, schema::Schema};
+use crate::{Database, DatabaseError, chunks::Chunks, schema::Schema, sql::migration};
 
 /// What was remembered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,12 +34,8 @@ impl Database {
             bases.sum += row.get::<_, &str>(3).parse::<u128>().unwrap_or(0);
             step(posts);
         }
-        let is_referring = schema.beside.base.as_ref().is_some_and(|base| base.is_referring);
-        if let Some(key) = schema.creation.base_key.as_deref().filter(|_| !is_referring) {
-            self.execute_patiently(&[key]).await?;
-            // Of a post that was deleted meanwhile, the base is there still.
-            let mut chunks = Chunks::new(self, walks.sweep_bases.clone(), true);
-            while chunks.next().await?.is_some() {}
+        if let Some(key) = &schema.creation.base_key {
+            self.reference_bases(schema, key).await?;
         }
         Ok(bases)
     }
@@ -52,6 +48,21 @@ impl Database {
         let schema = self.schema().await?;
         let mut chunks = Chunks::new(self, schema.statements.walks.clear_bases.clone(), schema.is_sorted);
         while chunks.next().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Has the table of bases refer to the posts, also where an earlier run was interrupted at that.
+    async fn reference_bases(&self, schema: &Schema, key: &str) -> Result<(), DatabaseError> {
+        let base = &schema.tables.base;
+        if !schema.beside.base.as_ref().is_some_and(|base| base.is_referring) {
+            self.execute_patiently_unless(Some(&migration::has_key(base)), &[key]).await?;
+        }
+        for row in self.query(&migration::unproven_keys(base), &[]).await? {
+            // Of a post that was deleted before there was a key, the base is there still.
+            let mut chunks = Chunks::new(self, schema.statements.walks.sweep_bases.clone(), true);
+            while chunks.next().await?.is_some() {}
+            self.execute_patiently(&[&migration::prove_key(base, row.get(0))]).await?;
+        }
         Ok(())
     }
 }

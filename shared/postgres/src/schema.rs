@@ -159,13 +159,12 @@ impl Schema {
         };
         let refers =
             |table: Option<&Table>| table.is_some_and(|table| table.foreign_keys.iter().any(|key| key.table() == posts.name()));
+        // A right on any of the columns is one to lock rows.
+        let may_lock = posts.columns().any(|column| column.allows("UPDATE"));
         let counts = Counts {
             column: count_table.as_ref().map_or(settings.count.clone(), |_| ColumnName::literal(COUNT_TABLE_VIEWS)),
             is_numeric: layout.count_type.is_numeric,
-            // A right on any of the columns is one to lock rows.
-            locks_posts: count_table.is_some()
-                && (refers(found.ledger) || refers(found.counts))
-                && posts.columns().any(|column| column.allows("UPDATE")),
+            locks_posts: count_table.is_some() && (refers(found.ledger) || refers(found.counts)) && may_lock,
             table: count_table,
         };
         let tables = Tables {
@@ -176,6 +175,7 @@ impl Schema {
             counts,
             ledger,
             base,
+            bases_lock_posts: refers(found.base) && may_lock,
         };
         let users: Vec<UserKey> = users.collect();
         let unreferenced = preconditions::referenceable(&posts, layout.id).err();
@@ -230,6 +230,12 @@ impl Schema {
         self.beside.base.is_some()
     }
 
+    /// Returns whether an index is known by which posts can be gone through in the order of their ids.
+    #[must_use]
+    pub fn has_index(&self) -> bool {
+        self.is_sorted && !self.is_view
+    }
+
     /// Returns whether it was read longer ago than this.
     fn is_older_than(&self, age: Duration) -> bool {
         self.loaded.elapsed() > age
@@ -246,7 +252,7 @@ impl TableBeside {
 /// Returns how to look for ids that stand twice, where nothing keeps them unique.
 fn repeatable(posts: &Table, tables: &Tables) -> Option<Repeatable> {
     let id = tables.id.as_str();
-    if posts.keys_on(id).next().is_some() {
+    if posts.keys_on(id).next().is_some() && !posts.has_heirs {
         return None;
     }
     let is_sorted = posts.is_sorted_by(id);

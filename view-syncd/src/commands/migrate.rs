@@ -43,6 +43,7 @@ async fn take_bases(database: &Database, schema: &Schema) -> Result<(), Database
     if !schema.has_base() {
         return Ok(());
     }
+    let tables = &schema.tables;
     let bar = ProgressBar::new("posts", schema.estimated_posts);
     let bases = database.take_bases(schema, |posts| bar.add(posts)).await;
     drop(bar);
@@ -53,12 +54,26 @@ async fn take_bases(database: &Database, schema: &Schema) -> Result<(), Database
         Ok(_) => {}
         // The programs do without them.
         Err(DatabaseError::Setup(text)) => {
-            let tables = &schema.tables;
             tracing::warn!(
                 "how much of each post's count no view explains is not remembered, without which counts cannot be made anew: {text}; the role \
                  needs SELECT on the ids and counts of {} and on {}: grant them, and run this again",
                 tables.posts,
                 tables.ledger
+            );
+        }
+        // All of them in one statement, or each chunk by going through all of them.
+        Err(DatabaseError::Unavailable(text)) if !schema.has_index() => {
+            tracing::warn!(
+                "how much of each post's count no view explains is not remembered, without which counts cannot be made anew: {text}; no index \
+                 is known by which {} can be gone through in the order of {}: create one, and run this again",
+                tables.posts,
+                tables.id
+            );
+        }
+        // Only a role that may not lock posts waits for who has.
+        Err(error @ DatabaseError::Locked(_)) => {
+            tracing::warn!(
+                "how much of each post's count no view explains is not remembered of all of them: {error}; run this again"
             );
         }
         Err(error) => return Err(error),

@@ -82,6 +82,15 @@ impl Site {
         eventually("a view is stored", SECONDS, is_stored).await;
     }
 
+    /// A view-ingest that does not reach Redis.
+    async fn past_redis(&self, is_reader: bool) -> (Daemon, Client) {
+        let database = &self.world.database;
+        let url = if is_reader { self.reader_url(database) } else { database.url() };
+        let nowhere = format!("redis://127.0.0.1:{}", testkit::ports::free());
+        let program = self.world.ingest_program().env("REDIS_URL", nowhere).env("COUNT_TABLE", "counts");
+        ready(program.env("DATABASE_URL", url)).await
+    }
+
     async fn begins(&self, statement: &str) -> tokio_postgres::Client {
         let application = self.world.database.client().await;
         application.batch_execute(&format!("begin; {statement}")).await.unwrap();
@@ -162,12 +171,7 @@ async fn rows_are_made_once_whoever_comes_first() {
     let daemon = site.daemon(true).start();
     daemon.wait_for_line("Sync completed").await;
     // Two that do not reach Redis, and the outbox.
-    let past = || {
-        let nowhere = format!("redis://127.0.0.1:{}", testkit::ports::free());
-        let program = world.ingest_program().env("REDIS_URL", nowhere).env("COUNT_TABLE", "counts");
-        ready(program.env("DATABASE_URL", site.reader_url(&world.database)))
-    };
-    let ((_first, first), (_second, second)) = tokio::join!(past(), past());
+    let ((_first, first), (_second, second)) = tokio::join!(site.past_redis(true), site.past_redis(true));
     let adder = site.begins("insert into counts (post_id, views) select id, 0 from posts where id between 50 and 60").await;
     let everything: Vec<String> = (1..=100).map(|post| post.to_string()).collect();
     world.add_entry(everything.iter().map(|post| (post.as_str(), "5")).collect()).await;
@@ -189,6 +193,58 @@ async fn rows_are_made_once_whoever_comes_first() {
     }
     eventually("nothing waits", SECONDS, async || world.outbox_length().await == 0).await;
     assert_eq!(world.dead().await.len(), 0);
+}
+
+/// An application that locks, deletes and creates posts, and views by all ways at once.
+#[tokio::test]
+async fn counts_agree_with_the_ledger_whatever_the_application_does() {
+    let site = Site::new().await;
+    let world = &site.world;
+    let daemon = site.daemon(true).start();
+    daemon.wait_for_line("Sync completed").await;
+    let ((_first, first), (_second, second)) = tokio::join!(site.past_redis(true), site.past_redis(false));
+    let posts: Vec<String> = (1..=30).map(|post| post.to_string()).collect();
+    let until = Instant::now() + Duration::from_secs(4);
+    let application = async || {
+        let sql = world.database.client().await;
+        for turn in (0..).take_while(|_| Instant::now() < until) {
+            let (one, other) = (1 + turn * 7 % 30, 1 + turn * 11 % 30);
+            let change = match turn % 3 {
+                0 => format!("select from posts where id in ({one}, {other}) order by id for update; select pg_sleep(0.07)"),
+                1 => format!("delete from posts where id = {one}; select pg_sleep(0.03); insert into posts values ({one}, 99)"),
+                _ => format!("update posts set author_id = 98 where id = {other}; select pg_sleep(0.07)"),
+            };
+            sql.batch_execute(&format!("begin; {change}; commit")).await.unwrap();
+        }
+    };
+    let clients = async |client: &Client, first_viewer: i64| {
+        for viewer in (first_viewer..).take_while(|_| Instant::now() < until) {
+            let token = tokens::hs256(SECRET, &viewer.to_string());
+            let answer = client.post_json("/posts/views-batch", Some(&token), &json!({ "postIds": posts })).await;
+            assert!([200, 503].contains(&answer.status), "{}", answer.body);
+        }
+    };
+    let outbox = async || {
+        for viewer in (500_000..).take_while(|_| Instant::now() < until) {
+            let viewer = viewer.to_string();
+            world.add_entry(posts.iter().map(|post| (post.as_str(), viewer.as_str())).collect()).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::join!(application(), clients(&first, 1_000), clients(&second, 200_000), outbox());
+    eventually("nothing waits", SECONDS, async || world.outbox_length().await == 0).await;
+    let wrong = "select count(*) from posts p left join counts c on c.post_id = p.id
+        where coalesce(c.views, 0) <> (select count(*) from post_views v where v.post_id = p.id)";
+    let sums = format!(
+        "select ({wrong}), (select count(*) from post_views), (select deadlocks from pg_stat_database where datname = current_database())"
+    );
+    let row = world.sql.query_one(&sums, &[]).await.unwrap();
+    let [wrong, stored, deadlocks] = [0, 1, 2].map(|column| row.get::<_, i64>(column));
+    assert_eq!((wrong, deadlocks), (0, 0), "{stored} views: {:?}", daemon.output());
+    assert!(stored > 1_000, "{stored}");
+    // All posts are there, or were for a moment not: nothing else is a reason.
+    let reasons = world.dead().await.into_iter().filter(|letter| !letter[2].contains("no such post"));
+    assert_eq!(reasons.count(), 0, "{:?}", world.dead().await.first());
 }
 
 /// What the table of counts refuses, for a post or for all of them, is no fault of the pairs.

@@ -110,7 +110,8 @@ impl World {
         sql.batch_execute(&grants("before view-syncd migrate", &roles[0])).await.unwrap();
         let migrate = Daemon::builder(PROGRAM).arg("migrate").env("DATABASE_URL", url_of(&roles[0])).start();
         assert!(migrate.wait_exit().await.success(), "{:?}", migrate.output());
-        let revoked = format!("revoke create on schema public from {0}; revoke all (id) on posts from {0}", roles[0]);
+        let revoked =
+            format!("revoke create on schema public from {0}; revoke all (id, views_count) on posts from {0}", roles[0]);
         sql.batch_execute(&revoked).await.unwrap();
         sql.batch_execute(&grants("after it, for view-ingest and view-syncd", &roles[1])).await.unwrap();
 

@@ -13,6 +13,7 @@ mod crash;
 mod crowd;
 mod daemon;
 mod dead_letters;
+mod documented_views;
 mod drain;
 mod end_to_end;
 mod failover;

@@ -67,6 +67,27 @@ async fn a_second_migration_changes_nothing_and_says_so() {
     assert_eq!(second.lines_with("the ledger is there already").len(), 1, "{:?}", second.output());
 }
 
+/// As where each of a service's replicas migrates at its start.
+#[tokio::test]
+async fn many_migrations_at_once_are_one() {
+    let database = postgres::shared().await.database().await;
+    let sql = database.client().await;
+    let posts = "create table posts (id bigint primary key, author_id bigint);
+        insert into posts select id, 1 from generate_series(1, 5000) id";
+    sql.batch_execute(posts).await.unwrap();
+    let migrate = || {
+        let program = Daemon::builder(PROGRAM).args(["migrate", "--add-count-column"]).env("DATABASE_URL", database.url());
+        async { program.start().wait_exit().await }
+    };
+    let all = futures_util::future::join_all((0..4).map(|_| migrate())).await;
+    assert!(all.iter().all(std::process::ExitStatus::success), "{all:?}");
+    let keys =
+        "select count(*), count(distinct conrelid) from pg_constraint where contype = 'f' and confrelid = 'posts'::regclass";
+    let keys = sql.query_one(keys, &[]).await.unwrap();
+    let bases = sql.query_one("select count(*) from post_views_base where base = 0", &[]).await.unwrap();
+    assert_eq!((keys.get(0), keys.get(1), bases.get(0)), (2_i64, 2_i64, 5_000_i64));
+}
+
 #[tokio::test]
 async fn a_database_without_posts_is_not_set_up() {
     let world = World::new().await;

@@ -192,6 +192,20 @@ async fn a_migration_says_which_rights_it_lacks_and_needs_no_more() {
     assert_succeeds(stage.as_role(&["sync"]), &missing).await;
 }
 
+/// Ids that nothing keeps unique are looked through with the rights that the documents grant.
+#[tokio::test]
+async fn a_role_of_the_least_rights_works_without_an_index_of_ids() {
+    let redis = RedisServer::start().await;
+    let stage = Stage::new(&redis, "alter table posts drop constraint posts_pkey; insert into posts (id) values (1), (2)").await;
+    assert_succeeds(stage.program(&["migrate"]), "as the owner").await;
+    let grants = "grant select (id, author_id, views_count), update (views_count) on posts to %;
+        grant select (post_id, user_id), insert (post_id, user_id, viewed_at) on post_views to %";
+    stage.execute(grants).await;
+    assert_succeeds(stage.as_role(&["sync"]), "with the grants").await;
+    stage.execute("insert into posts (id) values (2)").await;
+    assert_refused(stage.as_role(&["sync"]), &[r#"has more than one row with the "id" "2""#]).await;
+}
+
 #[tokio::test]
 async fn a_migration_creates_nothing_beside_posts_that_will_not_do() {
     let redis = RedisServer::start().await;

@@ -62,14 +62,16 @@ pub struct PostsSettings {
 impl PostsArgs {
     /// Returns the settings and notes what is wrong with them.
     pub fn resolve(&self, problems: &mut Problems) -> PostsSettings {
-        PostsSettings {
+        let settings = PostsSettings {
             id: problems.resolve(&self.post_id_column, ColumnName::parse),
             author: (!self.author_column.is_given_empty()).then(|| problems.resolve(&self.author_column, ColumnName::parse)),
             count: problems.resolve(&self.count_column, ColumnName::parse),
             count_table: problems.optional(self.count_table.as_ref(), TableName::parse),
             ledger: problems.resolve(&self.ledger_table, ledger),
             table: problems.resolve(&self.posts_table, TableName::parse),
-        }
+        };
+        settings.demand_distinct_tables(problems);
+        settings
     }
 }
 
@@ -88,6 +90,19 @@ impl Default for PostsSettings {
 }
 
 impl PostsSettings {
+    /// Notes where two tables are one.
+    fn demand_distinct_tables(&self, problems: &mut Problems) {
+        let schema = self.table.schema.as_deref().unwrap_or_default();
+        let [posts, ledger] = [&self.table, &self.ledger].map(|table| Self::beside(table, schema));
+        if ledger == posts {
+            problems.add("--ledger-table", "must be another table than the posts (LEDGER_TABLE)");
+        }
+        let counts = self.count_table.as_ref().map(|counts| Self::beside(counts, schema));
+        if counts.is_some_and(|counts| [&posts, &ledger, &Self::base_of(&ledger)].contains(&&counts)) {
+            problems.add("--count-table", "must be another table than the posts, the ledger and its bases (COUNT_TABLE)");
+        }
+    }
+
     /// Returns a table's name with the schema where it is to be looked for: that of the posts, unless it has its own.
     #[must_use]
     pub(crate) fn beside(table: &TableName, schema: &str) -> TableName {
@@ -153,5 +168,21 @@ mod tests {
         assert!(resolve(&["--ledger-table", &"x".repeat(58)]).is_ok());
         let problems = resolve(&["--ledger-table", &"x".repeat(59), "--count-table", "a.b.c"]).unwrap_err();
         assert_eq!(problems.all().len(), 2, "{:?}", problems.all());
+    }
+
+    #[test]
+    fn each_table_is_one_of_its_own() {
+        for args in [
+            ["--count-table", "posts"],
+            ["--count-table", "post_views"],
+            ["--count-table", "post_views_base"],
+            ["--ledger-table", "posts"],
+        ] {
+            assert!(resolve(&args).is_err(), "{args:?}");
+        }
+        assert!(
+            resolve(&["--posts-table", "blog.posts", "--count-table", "stats.posts", "--ledger-table", "stats.views"]).is_ok()
+        );
+        assert!(resolve(&["--posts-table", "blog.posts", "--count-table", "posts"]).is_err());
     }
 }

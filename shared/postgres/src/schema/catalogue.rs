@@ -30,6 +30,8 @@ pub(super) struct Table {
     sorted_columns: Vec<String>,
     /// About how many rows it has, as last counted; zero where nobody has.
     pub(super) estimated_rows: i64,
+    /// Whether other tables inherit from it, whose rows are its own and which its indexes and keys know nothing of.
+    pub(super) has_heirs: bool,
     columns: Vec<Column>,
     /// All indexes that keep rows out: unique ones, and those of exclusion constraints.
     pub(super) indexes: Vec<Index>,

@@ -46,7 +46,14 @@ impl Database {
             connection.batch_execute(if result.is_ok() { COMMIT } else { ROLLBACK }).await?;
             match result {
                 Ok(rows) => Ok(rows.first().map(|row| row.get(0))),
-                Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => Ok(None),
+                // Where a row stands may be asked by those only who may read all of it.
+                Err(error)
+                    if error
+                        .code()
+                        .is_some_and(|code| [SqlState::QUERY_CANCELED, SqlState::INSUFFICIENT_PRIVILEGE].contains(code)) =>
+                {
+                    Ok(None)
+                }
                 Err(error) => Err(error.into()),
             }
         };

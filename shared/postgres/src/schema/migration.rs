@@ -92,9 +92,14 @@ impl Database {
     /// there, and while they wait, everybody else waits behind them. So they wait for no more than a second at a time,
     /// and let others pass in between.
     pub(crate) async fn execute_patiently(&self, statements: &[&str]) -> Result<(), DatabaseError> {
+        self.execute_patiently_unless(None, statements).await
+    }
+
+    /// The same, unless a query gives a row: then another migration has done it meanwhile.
+    pub(crate) async fn execute_patiently_unless(&self, done: Option<&str>, statements: &[&str]) -> Result<(), DatabaseError> {
         let mut tries = 1;
         loop {
-            match self.execute_at_once(statements).await {
+            match self.execute_at_once(done, statements).await {
                 Err(DatabaseError::Locked(_)) if tries < LOCK_TRIES => {
                     tracing::info!(tries, "the posts are locked by others: trying again");
                     tries += 1;
@@ -105,11 +110,16 @@ impl Database {
         }
     }
 
-    async fn execute_at_once(&self, statements: &[&str]) -> Result<(), DatabaseError> {
+    async fn execute_at_once(&self, done: Option<&str>, statements: &[&str]) -> Result<(), DatabaseError> {
         let mut connection = self.connection().await?;
         let transaction = connection.transaction().await?;
         transaction.batch_execute(&sql::limit_locks(LOCK_TIMEOUT)).await?;
         transaction.batch_execute(sql::MIGRATION_LOCK).await?;
+        if let Some(done) = done
+            && transaction.query_opt(done, &[]).await?.is_some()
+        {
+            return Ok(());
+        }
         for statement in statements {
             transaction.batch_execute(statement).await?;
         }

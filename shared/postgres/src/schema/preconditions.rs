@@ -134,6 +134,9 @@ pub(super) fn referenceable(posts: &Table, id: &Column) -> Result<(), String> {
     if !posts.is_table() {
         return Err(format!("{name} is no table of this database's own"));
     }
+    if posts.has_heirs {
+        return Err(format!("other tables inherit from {name}"));
+    }
     let mut keys = posts.keys_on(&id.name).peekable();
     if keys.peek().is_none() {
         return Err(format!("{name} has no unique index on exactly ({})", quote(&id.name)));

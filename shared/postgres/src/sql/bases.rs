@@ -61,15 +61,23 @@ const END_OF_CHUNK: &str = "(SELECT chunk.id::text FROM chunk ORDER BY chunk.id 
 fn take_bases(tables: &Tables, part: &str) -> String {
     let Tables { posts, id, ledger, base, .. } = tables;
     let (views, join_counts) = (tables.views(), tables.join_counts());
+    // A post that somebody has locked against new references has its base taken by a later run.
+    let is_new = format!("NOT EXISTS (SELECT FROM {base} b WHERE b.post_id = chunk.id)");
+    let unlocked = if tables.bases_lock_posts {
+        format!(" JOIN {posts} p ON p.{id} = chunk.id WHERE {is_new} FOR KEY SHARE OF p SKIP LOCKED")
+    } else {
+        format!(" WHERE {is_new}")
+    };
     format!(
         "\
 -- take bases
 WITH chunk AS MATERIALIZED (
   SELECT p.{id} AS id, {views} AS views FROM {posts} p{join_counts} {part}
+), new AS MATERIALIZED (
+  SELECT chunk.id, chunk.views FROM chunk{unlocked}
 ), taken AS (
   INSERT INTO {base} (post_id, base)
-  SELECT chunk.id, greatest(chunk.views - (SELECT count(*) FROM {ledger} v WHERE v.post_id = chunk.id), 0) FROM chunk
-  WHERE NOT EXISTS (SELECT FROM {base} b WHERE b.post_id = chunk.id)
+  SELECT new.id, greatest(new.views - (SELECT count(*) FROM {ledger} v WHERE v.post_id = new.id), 0) FROM new
   ON CONFLICT DO NOTHING RETURNING base
 )
 SELECT {END_OF_CHUNK}, (SELECT count(*) FROM taken), (SELECT coalesce(sum(taken.base), 0)::text FROM taken)"

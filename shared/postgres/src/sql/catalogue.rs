@@ -24,6 +24,7 @@ SELECT jsonb_build_object(
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL),
   'estimated_rows', greatest(c.reltuples, 0)::int8,
+  'has_heirs', c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid),
   'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'name', a.attname, 'type_name', base.typname, 'modifier', base.modifier, 'declared', format_type(a.atttypid, a.atttypmod),
       'cast_name', quote_ident(base_schema.nspname) || '.' || quote_ident(base.typname),

@@ -1,6 +1,10 @@
 //! The statements that create what stands beside the posts, and that close it to everybody else.
 
-use super::{identifier::TableName, tables::Tables};
+use super::{
+    identifier::{TableName, quote},
+    tables::Tables,
+    types::literal,
+};
 
 /// The types of columns, as they are declared.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +69,31 @@ CREATE TABLE IF NOT EXISTS {table} (
             .then(|| format!("-- reference base\nALTER TABLE {base} ADD FOREIGN KEY (post_id) {reference} NOT VALID"));
         Self { ledger: of_ledger, counts: of_counts, count_column, base: of_base, base_key }
     }
+}
+
+/// Gives a row where a table has a foreign key.
+#[must_use]
+pub fn has_key(table: &TableName) -> String {
+    let table = literal(&table.to_string());
+    format!(
+        "-- has key\nSELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = to_regclass({table}) LIMIT 1"
+    )
+}
+
+/// Gives the names of a table's foreign keys of which nobody has looked yet whether all rows keep them.
+#[must_use]
+pub fn unproven_keys(table: &TableName) -> String {
+    let table = literal(&table.to_string());
+    format!(
+        "-- unproven keys\nSELECT k.conname::text FROM pg_catalog.pg_constraint k
+WHERE k.contype = 'f' AND NOT k.convalidated AND k.conrelid = to_regclass({table})"
+    )
+}
+
+/// Looks whether all rows keep a foreign key. Rows may be read and written meanwhile.
+#[must_use]
+pub fn prove_key(table: &TableName, key: &str) -> String {
+    format!("-- prove key\nALTER TABLE {table} VALIDATE CONSTRAINT {}", quote(key))
 }
 
 /// Takes all rights on a table away from roles, which are quoted.

@@ -27,6 +27,9 @@ pub struct Tables {
     pub ledger: TableName,
     /// The table of bases: how much of a post's count no row of the ledger explains.
     pub base: TableName,
+    /// Whether storing a base waits for whoever has locked the post, as a foreign key leads there, and the role may lock
+    /// posts to find that out.
+    pub bases_lock_posts: bool,
 }
 
 /// The column of authors.

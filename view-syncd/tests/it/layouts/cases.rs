@@ -56,7 +56,7 @@ const POSTS: &str = "create table posts (id bigint primary key, author_id bigint
     insert into posts values (7, 1, 0)";
 
 /// All of them.
-pub(super) const LAYOUTS: [Layout; 20] = [
+pub(super) const LAYOUTS: [Layout; 22] = [
     // No count yet.
     Layout {
         setup: r#"create table "Post" (id text primary key, "authorId" text, views text[]); insert into "Post" values ('pOst-7', 'Ann')"#,
@@ -178,6 +178,14 @@ pub(super) const LAYOUTS: [Layout; 20] = [
         says: &["is deferrable"],
         ..NUMBERS
     },
+    Layout {
+        setup: "create table posts (id bigint primary key, author_id bigint, views_count bigint); create table articles () inherits (posts);
+            insert into posts values (8, 1, 0); insert into articles values (7, 1, 4)",
+        says: &["has no foreign key to the posts, because other tables inherit from"],
+        before: 4,
+        count: "select views_count from articles",
+        ..NUMBERS
+    },
     // Another server's table.
     Layout {
         setup: "create table articles (id bigint primary key, author_id bigint); insert into articles values (7, 1);
@@ -203,6 +211,15 @@ pub(super) const LAYOUTS: [Layout; 20] = [
         settings: &[("LEDGER_TABLE", "viewed")],
         says: &["views that are stored set off touch on posts: where", "--count-table (COUNT_TABLE)"],
         ledger: "viewed",
+        ..NUMBERS
+    },
+    // With counts that stand apart, no post is touched.
+    Layout {
+        setup: "create table posts (id bigint primary key, author_id bigint, views_count bigint not null default 0); insert into posts values (7, 1, 9);
+            create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not to be changed'; end $$;
+            create trigger refuse before update on posts for each row execute function refuse()",
+        settings: &[("COUNT_TABLE", "post_counts")],
+        count: "select views from post_counts where post_id = 7",
         ..NUMBERS
     },
     // The same behind a view that calls the count otherwise.

@@ -133,7 +133,9 @@ async fn a_scan_believes_no_table_that_is_not_the_one_it_asks_for() {
         .sql
         .batch_execute(
             "begin; create table posts_new (like posts including all); insert into posts_new select * from posts;
-             alter table post_views drop constraint post_views_post_id_fkey; drop table posts; alter table posts_new rename to posts;
+             alter table post_views drop constraint post_views_post_id_fkey;
+             alter table post_views_base drop constraint post_views_base_post_id_fkey;
+             drop table posts; alter table posts_new rename to posts;
              alter table post_views add foreign key (post_id) references posts on delete cascade; commit",
         )
         .await
