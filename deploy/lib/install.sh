@@ -54,6 +54,14 @@ need_checkers() {
     python3_with_yaml || MISSING+=(python3-yaml)
 }
 
+# The browser, what drives it, and what runs the tests of the module for pages. A Chrome that is there will do: Ubuntu has Chromium as a snap
+# only.
+need_browser() {
+    type -P google-chrome >/dev/null || type -P chromium-browser >/dev/null || need chromium chromium
+    need chromedriver chromium-driver
+    need node nodejs
+}
+
 # Debian's own Python is asked, whichever other one comes first in PATH: it is the one that Debian's packages are for.
 python3_with_yaml() { /usr/bin/python3 -c 'import yaml' 2>/dev/null || python3 -c 'import yaml' 2>/dev/null; }
 

@@ -12,7 +12,10 @@ use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSet
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
 
-use crate::api::viewer_rate::Rate;
+use crate::api::{
+    surface::{Surface, SurfaceArgs},
+    viewer_rate::Rate,
+};
 
 /// Counts unique views of posts: records them in Redis and answers with the count.
 #[derive(Debug, Parser)]
@@ -79,6 +82,8 @@ struct Args {
     #[arg(long, env = "VIEW_INGEST_SHUTDOWN_TIMEOUT", default_value = "30s", value_name = "TIME")]
     shutdown_timeout: Setting,
     #[command(flatten)]
+    surface: SurfaceArgs,
+    #[command(flatten)]
     keys: KeyArgs,
     #[command(flatten)]
     redis: RedisArgs,
@@ -100,6 +105,7 @@ pub(crate) struct Settings {
     pub(crate) database: Option<DatabaseSettings>,
     pub(crate) posts: PostsSettings,
     pub(crate) limits: Limits,
+    pub(crate) surface: Surface,
     /// How many posts that nobody could look up are accepted while PostgreSQL is away.
     pub(crate) max_unseen_posts: usize,
     pub(crate) shutdown_delay: Duration,
@@ -170,6 +176,7 @@ impl Args {
         let max_unseen_posts = p.number(&self.max_unseen_posts, 0..=100_000_000);
         let shutdown_delay = p.duration(&self.shutdown_delay, Duration::ZERO);
         let shutdown_timeout = p.duration(&self.shutdown_timeout, Duration::ZERO);
+        let surface = self.surface.resolve(p);
         let verifier = self.keys.resolve(p);
         let redis = self.redis.resolve(p);
         let database = self.postgres.resolve(STATEMENT_TIMEOUT, p);
@@ -187,6 +194,7 @@ impl Args {
                     database,
                     posts,
                     limits,
+                    surface,
                     max_unseen_posts,
                     shutdown_delay,
                     shutdown_timeout,

@@ -2,7 +2,7 @@
 //!
 //! `recorder` makes batches of [`request`]s and takes them through `group`, `check`, `write` and `verdict`; what Redis
 //! does not take goes through `fallback`, what Redis does not know of a post through `lookup`. No stage knows the
-//! recorder.
+//! recorder. [`viewed`] answers beside it who has seen what.
 
 pub(crate) mod breaker;
 mod check;
@@ -22,4 +22,5 @@ pub(crate) mod reporter;
 pub(crate) mod request;
 pub(crate) mod unverified;
 mod verdict;
+pub(crate) mod viewed;
 mod write;

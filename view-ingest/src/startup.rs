@@ -99,13 +99,20 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let (mailboxes, mailbox_ends): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let admission = Arc::new(Admission::new(settings.limits.max_connections, metrics.clone()));
     tokio::spawn(Arc::clone(&admission).sweep(settings.limits.clone()));
-    let app =
-        App::new(settings.limits, Arc::clone(&verifier), Arc::clone(&readiness), metrics.clone(), database.clone(), senders);
+    let app = App::new(
+        settings.limits,
+        settings.surface,
+        Arc::clone(&verifier),
+        Arc::clone(&readiness),
+        metrics.clone(),
+        database.clone(),
+        senders,
+    );
     let stopping = CancellationToken::new();
     let serving = watch::Sender::new(clients.len());
     let mut workers = Vec::with_capacity(clients.len());
     let parts = clients.into_iter().zip(breakers).zip(receivers).zip(mailbox_ends);
-    for (worker_id, (((redis, breaker), requests), mailbox)) in parts.enumerate() {
+    for (worker_id, (((redis, breaker), (requests, viewed)), mailbox)) in parts.enumerate() {
         let context = Context {
             redis,
             keys: settings.redis.keys.clone(),
@@ -126,6 +133,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             context,
             redis_name: settings.redis.describe(),
             requests,
+            viewed,
             mailbox,
             stopping: stopping.clone(),
             admission: Arc::clone(&admission),

@@ -26,7 +26,8 @@ use crate::{
     record::{
         context::Context,
         pending, recorder,
-        request::{ReplyBatch, RequestReceiver},
+        request::{ReplyBatch, RequestReceiver, ViewedRequest},
+        viewed,
     },
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) context: Context,
     pub(crate) redis_name: String,
     pub(crate) requests: RequestReceiver,
+    /// Questions of this worker's requests which posts were seen.
+    pub(crate) viewed: mpsc::Receiver<ViewedRequest>,
     /// What other workers' recorders have to say to this worker's requests.
     pub(crate) mailbox: mpsc::UnboundedReceiver<ReplyBatch>,
     /// Cancelled when the process stops.
@@ -77,6 +80,7 @@ impl Worker {
         self.context.breaker.follow();
         views_redis::connect(&self.context.redis, self.redis_name);
         tokio::spawn(pending::deliver(self.mailbox));
+        tokio::spawn(viewed::run(self.context.clone(), self.viewed));
         tokio::spawn(recorder::run(self.context, self.requests));
         let acceptor = Acceptor {
             app: self.app,

@@ -145,7 +145,15 @@ impl Verifier {
     /// # Errors
     /// [`AuthError`] when there is no header, another scheme, or a token that does not hold.
     pub fn identify(&self, authorization: Option<&[u8]>) -> Result<Identity, AuthError> {
-        let Some(token) = authorization.and_then(bearer) else { return Err(self.refuse(Reason::Missing)) };
+        self.identify_token(authorization.and_then(bearer))
+    }
+
+    /// Checks a token, wherever it was found.
+    ///
+    /// # Errors
+    /// [`AuthError`] when there is none, or it does not hold.
+    pub fn identify_token(&self, token: Option<&[u8]>) -> Result<Identity, AuthError> {
+        let Some(token) = token else { return Err(self.refuse(Reason::Missing)) };
         if let Some(identity) = self.token_cache.get(token) {
             return Ok(identity);
         }
@@ -165,7 +173,8 @@ impl Verifier {
 }
 
 /// Returns the token behind the scheme `Bearer`, which is written in any case (RFC 9110, section 11.1).
-fn bearer(header: &[u8]) -> Option<&[u8]> {
+#[must_use]
+pub fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii()).filter(|token| !token.is_empty())
 }

@@ -43,10 +43,12 @@ pub enum Reason {
     BadViewer,
     /// The ledger's column can never hold the viewer that it names.
     UnfitViewer,
+    /// It came in a cookie, with a request of a page that may not send views.
+    Origin,
 }
 
 impl Reason {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Missing,
         Self::Malformed,
         Self::Algorithm,
@@ -60,6 +62,7 @@ impl Reason {
         Self::NoViewer,
         Self::BadViewer,
         Self::UnfitViewer,
+        Self::Origin,
     ];
 
     /// Returns the label's value.
@@ -79,6 +82,7 @@ impl Reason {
             Self::NoViewer => "no_viewer",
             Self::BadViewer => "bad_viewer",
             Self::UnfitViewer => "unfit_viewer",
+            Self::Origin => "origin",
         }
     }
 

@@ -7,6 +7,7 @@ mod guide;
 mod many;
 mod metrics;
 mod older_service;
+mod page;
 mod people;
 mod redis;
 mod stay;
@@ -59,6 +60,7 @@ async fn travel(place: &mut Option<Guide>, options: &Options) -> u8 {
     sync::ask(guide).await;
     forget::everything(guide).await;
     metrics::look(guide).await;
+    page::look(guide).await;
     if options.once {
         stop::look(guide).await;
         let status = guide.report.verdict();

@@ -1,9 +1,11 @@
-//! What `deploy/try`, `deploy/check-samples`, `deploy/adopt-samples` and `deploy/hostile` do, once everything is
-//! installed and built: both daemons on private stores, which nobody else can use and which are removed however this
-//! ends.
+//! What `deploy/try`, `deploy/check-samples`, `deploy/adopt-samples`, `deploy/check-browsers` and `deploy/hostile` do,
+//! once everything is installed and built: daemons on private stores, which nobody else can use and which are removed
+//! however this ends.
 
 mod adoption;
+mod browsers;
 mod daemons;
+mod demo_page;
 mod hostile;
 mod journey;
 mod report;
@@ -11,6 +13,7 @@ mod repository;
 mod samples;
 mod shell;
 mod signals;
+mod site;
 mod stores;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,6 +43,8 @@ enum Command {
     Samples(samples::Options),
     /// Brings in the views of public applications' tables, and counts on
     Adoption(adoption::Options),
+    /// Has pages in a real browser send views
+    Browsers(browsers::Options),
     /// Sends what schemathesis makes of deploy/openapi.yaml, and what strangers may send
     Hostile(hostile::Options),
 }
@@ -71,6 +76,10 @@ async fn run(command: &Command) -> u8 {
         },
         Command::Adoption(options) => tokio::select! {
             status = adoption::run(options) => status,
+            status = signals.stop() => status,
+        },
+        Command::Browsers(options) => tokio::select! {
+            status = browsers::run(options) => status,
             status = signals.stop() => status,
         },
         Command::Hostile(options) => tokio::select! {

@@ -28,7 +28,7 @@ pub(crate) struct Stores {
     pub(crate) folder: Scratch,
     pub(crate) redis_password: String,
     pub(crate) database_password: String,
-    secret: String,
+    signer: Signer,
     client: Client,
 }
 
@@ -44,7 +44,7 @@ impl Stores {
         let client = redis.client().await;
         let folder = Scratch::new();
         folder.write(SECRET_FILE, &secret);
-        Self { redis, postgres, database, folder, redis_password, database_password, secret, client }
+        Self { redis, postgres, database, folder, redis_password, database_password, signer: Signer(secret), client }
     }
 
     /// What both daemons are told, with the database as one of its roles reaches it.
@@ -61,16 +61,17 @@ impl Stores {
 
     /// Returns a token of a user.
     pub(crate) fn token(&self, subject: &str) -> String {
-        self.token_of(subject, "USER")
+        self.signer.token(subject)
     }
 
     /// Returns a token of an administrator.
     pub(crate) fn admin_token(&self, subject: &str) -> String {
-        self.token_of(subject, "ADMIN")
+        self.signer.token_of(subject, "ADMIN")
     }
 
-    fn token_of(&self, subject: &str, role: &str) -> String {
-        Token::new(subject).claim("role", role).expires_in(TOKEN_SECONDS).hs256(&self.secret)
+    /// Returns what signs tokens, for whoever signs them later.
+    pub(crate) fn signer(&self) -> Signer {
+        self.signer.clone()
     }
 
     /// Runs a statement in the database and returns its bare values: a line for each row, with `|` between columns.
@@ -113,6 +114,21 @@ impl Stores {
 }
 
 const SECRET_FILE: &str = "jwt-secret";
+
+/// Signs tokens.
+#[derive(Clone)]
+pub(crate) struct Signer(String);
+
+impl Signer {
+    /// Returns a token of a user.
+    pub(crate) fn token(&self, subject: &str) -> String {
+        self.token_of(subject, "USER")
+    }
+
+    fn token_of(&self, subject: &str, role: &str) -> String {
+        Token::new(subject).claim("role", role).expires_in(TOKEN_SECONDS).hs256(&self.0)
+    }
+}
 
 /// Returns a word that nobody guesses: 64 digits, of 244 random bits.
 pub(crate) fn random_word() -> String {

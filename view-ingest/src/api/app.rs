@@ -14,12 +14,12 @@ use views_service::{
 };
 
 use crate::{
-    api::{messages, viewer_rate::ViewerRate},
+    api::{messages, surface::Surface, viewer_rate::ViewerRate},
     cli::Limits,
     metrics::Metrics,
     record::{
         read_limit::{ReadLimit, ReadPermit},
-        request::{Outcome, Outcomes, Request, RequestSender, Unavailable},
+        request::{Outcome, Outcomes, Request, RequestSender, Seen, Unavailable, ViewedRequest},
     },
 };
 
@@ -35,6 +35,7 @@ pub(crate) enum Caller {
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) limits: Limits,
+    pub(super) surface: Arc<Surface>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Metrics,
@@ -51,6 +52,7 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(
         limits: Limits,
+        surface: Surface,
         verifier: Arc<Verifier>,
         readiness: Arc<Readiness>,
         metrics: Metrics,
@@ -59,7 +61,8 @@ impl App {
     ) -> Self {
         let viewer_rate = limits.viewer_rate.map(|rate| Arc::new(ViewerRate::new(rate)));
         let (reads, hasher) = (ReadLimit::default(), RandomState::default());
-        Self { limits, verifier, readiness, metrics, viewer_rate, database, recorders, reads, hasher, worker_id: 0 }
+        let surface = Arc::new(surface);
+        Self { limits, surface, verifier, readiness, metrics, viewer_rate, database, recorders, reads, hasher, worker_id: 0 }
     }
 
     /// Returns the same for another worker.
@@ -68,8 +71,8 @@ impl App {
     }
 
     /// Asks who sends a request; the error is the answer to give.
-    pub(crate) fn identify(&self, authorization: Option<&[u8]>) -> Result<Identity, Answer> {
-        self.verifier.identify(authorization).map_err(|error| match error {
+    pub(crate) fn identify(&self, token: Option<&[u8]>) -> Result<Identity, Answer> {
+        self.verifier.identify_token(token).map_err(|error| match error {
             AuthError::Missing => respond::unauthorized(messages::TOKEN_MISSING, false),
             AuthError::Expired => respond::unauthorized(messages::TOKEN_EXPIRED, true),
             AuthError::Invalid => respond::unauthorized(messages::TOKEN_INVALID, true),
@@ -77,8 +80,8 @@ impl App {
     }
 
     /// Asks who sends views, and turns away a viewer whose views could never be stored; the error is the answer to give.
-    pub(crate) async fn viewer(&self, authorization: Option<&[u8]>) -> Result<ViewerId, Answer> {
-        let Identity { viewer, .. } = self.identify(authorization)?;
+    pub(crate) async fn viewer(&self, token: Option<&[u8]>) -> Result<ViewerId, Answer> {
+        let Identity { viewer, .. } = self.identify(token)?;
         match &self.database {
             Some(database) if ledger::refuses(database, &viewer).await => {
                 self.verifier.refuse(Reason::UnfitViewer);
@@ -159,6 +162,17 @@ impl App {
         Ok(outcomes)
     }
 
+    /// Asks which of the posts a viewer has seen; the answers are in the order of the posts.
+    pub(crate) async fn viewed(&self, viewer: ViewerId, posts: &[PostId], permit: ReadPermit) -> Result<Vec<Seen>, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        let request = ViewedRequest { viewer, posts: posts.to_vec(), permit: Some(permit), reply };
+        self.recorders[self.worker_id].viewed.try_send(request).map_err(|_| {
+            self.metrics.turned_away.inc();
+            Unavailable
+        })?;
+        answer.await.unwrap_or(Err(Unavailable))
+    }
+
     /// A post belongs to one recorder, so that within this process nothing happens to it twice at once.
     fn recorder_of(&self, post: &PostId) -> usize {
         if self.recorders.len() == 1 {
@@ -175,7 +189,7 @@ impl App {
         posts: SmallVec<[PostId; 1]>,
     ) -> Result<oneshot::Receiver<Result<Outcomes, Unavailable>>, Unavailable> {
         let (reply, answer) = oneshot::channel();
-        let RequestSender { views, reads } = &self.recorders[recorder];
+        let RequestSender { views, reads, .. } = &self.recorders[recorder];
         let (way, viewer, permit) = match caller {
             Caller::Viewer(viewer) => (views, Some(*viewer), None),
             Caller::Reader(permit) => (reads, None, Some(ReadPermit::clone(permit))),

@@ -1,6 +1,6 @@
 //! What clients send: the posts that they name, in a body or in a query. The error of all of these is the answer to give.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -8,7 +8,10 @@ use hyper::{
     Request, StatusCode,
     header::{ACCEPT_ENCODING, HeaderValue},
 };
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
 use smallvec::SmallVec;
 use views_core::ids::{MAX_POST_ID, PostId};
 use views_service::respond::{self, Answer};
@@ -28,31 +31,83 @@ const OTHER_PARAMETERS: usize = 16;
 #[derive(Deserialize)]
 struct One<'a> {
     #[serde(rename = "postId", borrow)]
-    post_id: Option<Text<'a>>,
+    post_id: Option<Id<'a>>,
 }
 
 #[derive(Deserialize)]
 struct Many<'a> {
     #[serde(rename = "postIds", borrow)]
-    post_ids: Option<Vec<Text<'a>>>,
+    post_ids: Option<Vec<Id<'a>>>,
 }
 
-/// A text that is read where it stands, unless it has escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+/// An id as it is written in a body.
+enum Id<'a> {
+    /// A text, which is read where it stands, unless it has escapes.
+    Text(Cow<'a, str>),
+    /// A whole number, which means its digits.
+    Number(u64),
+    /// A number that is none of these, such as `-1`, `1.0` or `1e3`.
+    OtherNumber,
+}
+
+impl Id<'_> {
+    fn post(&self) -> Result<PostId, Answer> {
+        match self {
+            Self::Text(text) => post_id(text),
+            Self::Number(number) => post_id(itoa::Buffer::new().format(*number)),
+            Self::OtherNumber => Err(bad_request(messages::POST_ID_BAD)),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+struct IdVisitor;
+
+impl<'de> Visitor<'de> for IdVisitor {
+    type Value = Id<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Id::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Id::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Id::Number(number))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Id::OtherNumber)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Id::OtherNumber)
+    }
+}
 
 /// Returns the post that a body names.
 pub(super) async fn viewed_post(app: &App, request: Request<&mut Upload<'_>>) -> Result<PostId, Answer> {
     let body = read(app, request).await?;
     let One { post_id: Some(id) } = parse(&body)? else { return Err(bad_request(messages::POST_ID_MISSING)) };
-    post_id(&id.0)
+    id.post()
 }
 
 /// Returns the posts that a body names.
 pub(super) async fn viewed_posts(app: &App, request: Request<&mut Upload<'_>>) -> Result<Vec<PostId>, Answer> {
     let body = read(app, request).await?;
     let Many { post_ids: Some(ids) } = parse(&body)? else { return Err(bad_request(messages::POST_IDS_MISSING)) };
-    post_ids(ids.iter().map(|id| &*id.0), app.limits.max_batch)
+    post_ids(ids.iter().map(Id::post), app.limits.max_batch)
 }
 
 /// Returns how many posts a query names at most.
@@ -82,7 +137,7 @@ pub(super) fn queried_posts(query: &str, limit: usize) -> Result<Vec<PostId>, An
     // A list of no ids would split into one empty id.
     let texts = lists.iter().filter(|list| !list.is_empty()).flat_map(|list| list.split(','));
     let texts: Vec<&str> = texts.take(limit + 1).collect();
-    post_ids(texts.into_iter(), limit)
+    post_ids(texts.into_iter().map(post_id), limit)
 }
 
 /// Returns the post of an id.
@@ -92,16 +147,16 @@ pub(super) fn post_id(text: &str) -> Result<PostId, Answer> {
 
 /// Returns the posts of a list of ids: at least one, at most `limit`, each kept once, in the order of their first
 /// appearance.
-fn post_ids<'a>(texts: impl ExactSizeIterator<Item = &'a str>, limit: usize) -> Result<Vec<PostId>, Answer> {
-    match texts.len() {
+fn post_ids(ids: impl ExactSizeIterator<Item = Result<PostId, Answer>>, limit: usize) -> Result<Vec<PostId>, Answer> {
+    match ids.len() {
         0 => return Err(bad_request(messages::BATCH_EMPTY)),
         number if number > limit => return Err(too_many_ids(limit)),
         _ => {}
     }
-    let mut seen = HashSet::with_capacity_and_hasher(texts.len(), RandomState::default());
-    let mut posts = Vec::with_capacity(texts.len());
-    for text in texts {
-        let post = post_id(text)?;
+    let mut seen = HashSet::with_capacity_and_hasher(ids.len(), RandomState::default());
+    let mut posts = Vec::with_capacity(ids.len());
+    for post in ids {
+        let post = post?;
         if seen.insert(post) {
             posts.push(post);
         }

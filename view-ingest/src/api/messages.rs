@@ -43,6 +43,10 @@ pub(crate) const TOO_LARGE: &str = "Слишком большое тело за�
 pub(crate) const ENCODING: &str = "Сжатое тело запроса не поддерживается";
 /// No Host header, or more than one of a header that there may be one of.
 pub(crate) const AMBIGUOUS: &str = "Нужен ровно один заголовок Host и не более одного Authorization";
+/// A token in two cookies of one name.
+pub(crate) const TWO_COOKIES: &str = "Токен передан в двух разных cookie с одним именем";
+/// A token in a cookie, with a request of a page that may not send views.
+pub(crate) const ORIGIN_REFUSED: &str = "Запрос с этого сайта не разрешен";
 /// The headers are too large.
 pub(crate) const HEADERS_LARGE: &str = "Слишком большие заголовки запроса";
 /// The body did not arrive in time.

@@ -1,17 +1,14 @@
 //! The routes of the public listener, on one screen.
 
-use hyper::{
-    HeaderMap, Method, Request, StatusCode,
-    header::{AUTHORIZATION, HeaderValue},
-};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use views_core::ids::ViewerId;
 use views_service::{
-    admin, request,
+    admin, cors, request,
     respond::{self, Answer},
 };
 
 use crate::{
-    api::{app::App, get_counts, messages, post_view, post_views_batch},
+    api::{app::App, credentials, get_counts, get_viewed, messages, path_prefix::PathPrefix, post_view, post_views_batch},
     cli::Limits,
     http::{body::Upload, connection::Handler},
     metrics::Metrics,
@@ -27,19 +24,22 @@ enum Route<'a> {
     View,
     Batch,
     Counts,
+    Viewed,
     Count(&'a str),
     Live,
     Ready,
 }
 
-fn route(path: &str) -> Option<Route<'_>> {
-    Some(match path {
-        "/posts/view" => Route::View,
-        "/posts/views-batch" => Route::Batch,
-        "/posts/views" => Route::Counts,
-        "/livez" => Route::Live,
-        "/readyz" => Route::Ready,
-        other => Route::Count(other.strip_prefix("/posts/")?.strip_suffix("/views").filter(|id| !id.contains('/'))?),
+fn route<'a>(prefix: &PathPrefix, path: &'a str) -> Option<Route<'a>> {
+    Some(match (path, prefix.strip(path)) {
+        // A load balancer that asks for these knows nothing of the application's paths.
+        ("/livez", _) | (_, Some("/livez")) => Route::Live,
+        ("/readyz", _) | (_, Some("/readyz")) => Route::Ready,
+        (_, Some("/posts/view")) => Route::View,
+        (_, Some("/posts/views-batch")) => Route::Batch,
+        (_, Some("/posts/views")) => Route::Counts,
+        (_, Some("/posts/viewed")) => Route::Viewed,
+        (_, other) => Route::Count(other?.strip_prefix("/posts/")?.strip_suffix("/views").filter(|id| !id.contains('/'))?),
     })
 }
 
@@ -57,12 +57,21 @@ impl Handler for App {
     }
 
     async fn handle(&self, request: Request<&mut Upload<'_>>) -> Answer {
-        dispatch(self, request).await.unwrap_or_else(|refusal| refusal)
+        let grant = self.surface.cors.as_ref().map(|cors| cors.grant(request.headers()));
+        let mut answer = dispatch(self, request).await.unwrap_or_else(|refusal| refusal);
+        if let Some(grant) = grant {
+            grant.add_headers(answer.headers_mut());
+        }
+        answer
     }
 
     fn refusal(&self, status: StatusCode) -> Vec<u8> {
         let message = if status == StatusCode::REQUEST_TIMEOUT { messages::TOO_SLOW } else { messages::UNAVAILABLE };
         respond::error_body(status, message)
+    }
+
+    fn refusal_headers(&self) -> &str {
+        self.surface.cors.as_ref().map_or("", |cors| cors.unasked_headers())
     }
 }
 
@@ -78,15 +87,17 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
     if request::is_coded(&request) {
         return Err(respond::closing(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::ENCODING)));
     }
-    let Some(route) = route(request.uri().path()) else {
+    let Some(route) = route(&app.surface.path_prefix, request.uri().path()) else {
         return Err(respond::error(StatusCode::NOT_FOUND, messages::NO_ROUTE));
     };
     let allowed = match route {
         Route::View | Route::Batch => "POST",
-        Route::Live | Route::Ready if request.method() == Method::OPTIONS => return Ok(admin::options()),
         Route::Live | Route::Ready => admin::METHODS,
         _ => "GET, HEAD",
     };
+    if let Some(cors) = app.surface.cors.as_ref().filter(|_| cors::is_preflight(&request)) {
+        return Ok(cors.preflight(request.headers(), allowed));
+    }
     if !allowed.split(", ").any(|method| method == request.method().as_str()) {
         return Err(respond::method_not_allowed(messages::METHOD, allowed));
     }
@@ -103,28 +114,33 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
             may_read(app, &request)?;
             get_counts::many(app, request.body().timer(), request.uri().query().unwrap_or_default()).await
         }
+        Route::Viewed => {
+            let viewer = viewer(app, &request).await?;
+            get_viewed::many(app, request.body().timer(), viewer, request.uri().query().unwrap_or_default()).await
+        }
         Route::Count(id) => {
             may_read(app, &request)?;
             get_counts::one(app, request.body().timer(), id).await
         }
+        Route::Live | Route::Ready if request.method() == Method::OPTIONS => Ok(admin::options()),
         Route::Live => Ok(admin::live()),
         Route::Ready => Ok(admin::ready(&app.readiness)),
     }
 }
 
 async fn viewer(app: &App, request: &Request<&mut Upload<'_>>) -> Result<ViewerId, Answer> {
-    let viewer = app.viewer(authorization(request)).await?;
+    let viewer = app.viewer(token(app, request)?).await?;
     request.body().timer().trust();
     Ok(viewer)
 }
 
-fn authorization<'r>(request: &'r Request<&mut Upload<'_>>) -> Option<&'r [u8]> {
-    request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes)
+fn token<'r>(app: &App, request: &'r Request<&mut Upload<'_>>) -> Result<Option<&'r [u8]>, Answer> {
+    credentials::token(&app.surface, &app.verifier, request)
 }
 
 fn may_read(app: &App, request: &Request<&mut Upload<'_>>) -> Result<(), Answer> {
     if app.limits.reads_require_token {
-        app.identify(authorization(request))?;
+        app.identify(token(app, request)?)?;
         request.body().timer().trust();
     }
     Ok(())
@@ -140,16 +156,36 @@ mod tests {
 
     #[test]
     fn a_post_may_be_called_like_a_route() {
+        let route = |path| route(&PathPrefix::default(), path);
         assert!(matches!(route("/posts/view/views"), Some(Route::Count("view"))));
         assert!(matches!(route("/posts/views/views"), Some(Route::Count("views"))));
+        assert!(matches!(route("/posts/viewed/views"), Some(Route::Count("viewed"))));
         assert!(matches!(route("/posts/views"), Some(Route::Counts)));
+    }
+
+    #[test]
+    fn all_routes_but_the_probes_are_below_the_prefix_only() {
+        let prefix = PathPrefix::parse("/posts").unwrap();
+        assert!(matches!(route(&prefix, "/posts/posts/view"), Some(Route::View)));
+        assert!(matches!(route(&prefix, "/posts/posts/p/views"), Some(Route::Count("p"))));
+        for path in ["/posts/view", "/posts/p/views", "/postsposts/view", "/posts", "/posts/", "/post/posts/view"] {
+            assert!(route(&prefix, path).is_none(), "{path}");
+        }
+        for path in ["/livez", "/posts/livez"] {
+            assert!(matches!(route(&prefix, path), Some(Route::Live)), "{path}");
+        }
+        let probe = PathPrefix::parse("/livez").unwrap();
+        for path in ["/livez", "/livez/livez"] {
+            assert!(matches!(route(&probe, path), Some(Route::Live)), "{path}");
+        }
+        assert!(matches!(route(&probe, "/livez/posts/view"), Some(Route::View)));
     }
 
     #[test]
     fn other_paths_have_no_route() {
         for path in ["/", "/posts", "/posts/", "/posts/view/", "/posts/a/b/views", "/posts/sync-views", "/metrics", "posts/view"]
         {
-            assert!(route(path).is_none(), "{path}");
+            assert!(route(&PathPrefix::default(), path).is_none(), "{path}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Reading a request's body: JSON, of bounded size, in bounded time.
+//! Reading a request's body: JSON, of bounded size, in bounded time. It may be called plain text: that is what browsers
+//! send without asking first, and while a page is being closed they cannot ask.
 
 use std::{pin::pin, time::Duration};
 
@@ -136,6 +137,7 @@ fn announces_json<B>(request: &Request<B>) -> bool {
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let suffix = essence.len().checked_sub(b"+json".len()).and_then(|start| essence.get(start..));
     essence.eq_ignore_ascii_case(b"application/json")
+        || essence.eq_ignore_ascii_case(b"text/plain")
         || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
             && essence.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"application/"))
 }

@@ -65,6 +65,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// Returns the body of the last answer to a client that no request is read from any more.
     fn refusal(&self, status: StatusCode) -> Vec<u8>;
+
+    /// Returns the lines of further headers that such an answer has.
+    fn refusal_headers(&self) -> &str;
 }
 
 /// Serves a connection until its end. Once the process stops, every answer says that it is the last one, and whoever
@@ -158,7 +161,7 @@ pub(crate) async fn serve<H: Handler>(
     match due {
         Due::TooSlow => {
             handler.metrics().answered(408);
-            refuse(stream, "408 Request Timeout", &handler.refusal(StatusCode::REQUEST_TIMEOUT)).await;
+            refuse(stream, &*handler, "408 Request Timeout", StatusCode::REQUEST_TIMEOUT).await;
         }
         Due::NoRoom => turn_away(&*handler, stream).await,
         Due::NotTaken => {
@@ -182,18 +185,19 @@ fn forget(stream: &TcpStream) {
 pub(crate) async fn turn_away(handler: &impl Handler, stream: TcpStream) {
     handler.metrics().turned_away.inc();
     handler.metrics().answered(503);
-    let body = handler.refusal(StatusCode::SERVICE_UNAVAILABLE);
-    refuse(stream, "503 Service Unavailable\r\nretry-after: 1", &body).await;
+    refuse(stream, handler, "503 Service Unavailable\r\nretry-after: 1", StatusCode::SERVICE_UNAVAILABLE).await;
 }
 
 /// Writes a last answer past hyper and closes.
-async fn refuse(mut stream: TcpStream, status_and_headers: &str, body: &[u8]) {
+async fn refuse(mut stream: TcpStream, handler: &impl Handler, first_lines: &str, status: StatusCode) {
+    let body = handler.refusal(status);
     let head = format!(
-        "HTTP/1.1 {status_and_headers}\r\nconnection: close\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
+        "HTTP/1.1 {first_lines}\r\n{}connection: close\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
+        handler.refusal_headers(),
         body.len()
     );
     let mut answer = head.into_bytes();
-    answer.extend_from_slice(body);
+    answer.extend_from_slice(&body);
     let write = async {
         stream.write_all(&answer).await?;
         stream::close(&mut stream).await

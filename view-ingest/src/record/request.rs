@@ -1,4 +1,4 @@
-//! What a recorder is asked, and what it replies.
+//! What a worker's recorder is asked, or asked beside it, and what it replies.
 
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot};
@@ -24,14 +24,33 @@ pub(crate) struct Request {
     pub(crate) worker_id: usize,
 }
 
-/// The sending ends of a recorder's queues.
+/// A question which of the posts a viewer has seen.
+#[derive(Debug)]
+pub(crate) struct ViewedRequest {
+    pub(crate) viewer: ViewerId,
+    /// The posts, without repetition.
+    pub(crate) posts: Vec<PostId>,
+    /// The permit of the read, given back as soon as Redis has been asked.
+    pub(crate) permit: Option<ReadPermit>,
+    /// Where the answers go, in the order of the posts.
+    pub(crate) reply: oneshot::Sender<Result<Vec<Seen>, Unavailable>>,
+}
+
+/// Whether a viewer has seen a post; nothing where there is no such post.
+pub(crate) type Seen = Option<bool>;
+
+/// How many questions which posts were seen may wait, per worker. They wait for PostgreSQL, where it is slow.
+const MAX_VIEWED_REQUESTS: usize = 256;
+
+/// The sending ends of a worker's queues.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestSender {
     pub(crate) views: mpsc::Sender<Request>,
     pub(crate) reads: mpsc::Sender<Request>,
+    pub(crate) viewed: mpsc::Sender<ViewedRequest>,
 }
 
-/// The receiving ends. Views go before reads.
+/// The receiving ends of a recorder. Views go before reads.
 #[derive(Debug)]
 pub(crate) struct RequestReceiver {
     pub(super) views: mpsc::Receiver<Request>,
@@ -39,9 +58,10 @@ pub(crate) struct RequestReceiver {
 }
 
 /// Returns the ends of queues in which `length` views may wait, and as many reads.
-pub(crate) fn queue(length: usize) -> (RequestSender, RequestReceiver) {
-    let ((views, viewed), (reads, read)) = (mpsc::channel(length), mpsc::channel(length));
-    (RequestSender { views, reads }, RequestReceiver { views: viewed, reads: read })
+pub(crate) fn queue(length: usize) -> (RequestSender, (RequestReceiver, mpsc::Receiver<ViewedRequest>)) {
+    let ((views, views_end), (reads, reads_end)) = (mpsc::channel(length), mpsc::channel(length));
+    let (viewed, viewed_end) = mpsc::channel(MAX_VIEWED_REQUESTS);
+    (RequestSender { views, reads, viewed }, (RequestReceiver { views: views_end, reads: reads_end }, viewed_end))
 }
 
 /// What a request is replied.

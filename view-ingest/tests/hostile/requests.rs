@@ -24,6 +24,7 @@ enum Path {
     View,
     Batch,
     Counts(Vec<String>),
+    Viewed(Vec<String>),
     Count(String),
     Probe(&'static str),
     Other(String),
@@ -78,6 +79,11 @@ fn id() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Lists of ids, as queries have them.
+fn lists() -> impl Strategy<Value = Vec<String>> {
+    vec(vec(id(), 0..130).prop_map(|ids| ids.join(",")), 1..3)
+}
+
 fn path() -> impl Strategy<Value = Path> {
     let other = "/[!$-.0-;=A-Z\\[\\]_a-z~]{0,30}(/[a-z.%0-9]{0,10}){0,3}";
     prop_oneof![
@@ -85,7 +91,8 @@ fn path() -> impl Strategy<Value = Path> {
         Just(Path::View),
         Just(Path::Batch),
         Just(Path::Batch),
-        vec(vec(id(), 0..130).prop_map(|ids| ids.join(",")), 1..3).prop_map(Path::Counts),
+        lists().prop_map(Path::Counts),
+        lists().prop_map(Path::Viewed),
         id().prop_map(Path::Count),
         select(vec!["/livez", "/readyz"]).prop_map(Path::Probe),
         other.prop_filter("no route", |path| route_of(path).is_none()).prop_map(Path::Other),
@@ -109,6 +116,8 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     });
     prop_oneof![
         id().prop_map(|id| json!({ "postId": id, "unknown": [1] }).to_string().into_bytes()),
+        select(vec!["7", "0", "18446744073709551615", "18446744073709551616", "-7", "-0", "7.0", "7e0"])
+            .prop_map(|number| format!("{{\"postId\":{number},\"postIds\":[7,\"a\",{number}]}}").into_bytes()),
         vec(id(), 0..130).prop_map(|ids| json!({ "postIds": ids }).to_string().into_bytes()),
         (select(vec!["postId", "postIds"]), value.clone())
             .prop_map(|(name, value)| json!({ name: value }).to_string().into_bytes()),
@@ -134,7 +143,13 @@ fn request() -> impl Strategy<Value = Request> {
         6 => others.prop_map(str::to_owned),
         1 => "[A-Z]{1,12}".prop_filter("CONNECT asks for no path", |method| method != "CONNECT"),
     ];
-    let good = ["application/json", "Application/JSON ; charset=utf-8", "application/vnd.api+json"];
+    let good = [
+        "application/json",
+        "Application/JSON ; charset=utf-8",
+        "application/vnd.api+json",
+        "text/plain",
+        "Text/plain;charset=x",
+    ];
     let kind = prop_oneof![
         8 => select(good.to_vec()).prop_map(str::to_owned),
         1 => select(vec!["text/json", "application/jsonp", "+json", ""]).prop_map(str::to_owned),
@@ -161,7 +176,7 @@ fn request() -> impl Strategy<Value = Request> {
 /// The route that a path belongs to, as the documentation has it.
 fn route_of(path: &str) -> Option<&str> {
     match path {
-        "/posts/view" | "/posts/views-batch" | "/posts/views" | "/livez" | "/readyz" => Some(path),
+        "/posts/view" | "/posts/views-batch" | "/posts/views" | "/posts/viewed" | "/livez" | "/readyz" => Some(path),
         _ => path.strip_prefix("/posts/")?.strip_suffix("/views").filter(|id| !id.contains('/')),
     }
 }
@@ -177,9 +192,10 @@ impl Request {
         match &self.path {
             Path::View => "/posts/view".to_owned(),
             Path::Batch => "/posts/views-batch".to_owned(),
-            Path::Counts(lists) => {
+            Path::Counts(lists) | Path::Viewed(lists) => {
                 let lists: String = lists.iter().map(|ids| format!("&ids={}", escape(ids))).collect();
-                format!("/posts/views?x=1{lists}")
+                let path = if matches!(self.path, Path::Counts(_)) { "/posts/views" } else { "/posts/viewed" };
+                format!("{path}?x=1{lists}")
             }
             Path::Count(id) => format!("/posts/{}/views", escape(id)),
             Path::Probe(path) => (*path).to_owned(),
@@ -237,12 +253,13 @@ impl Request {
             Path::View | Path::Batch if self.authorization != Authorization::Good => 401,
             Path::View | Path::Batch if !self.announces_json() => 415,
             Path::View | Path::Batch if self.body.len() > 64 * 1024 => 413,
-            Path::View => self.object().map_or(400, |body| body.get("postId").and_then(Value::as_str).map_or(400, of_one)),
+            Path::View => self.object().map_or(400, |body| body.get("postId").and_then(text_of).map_or(400, |id| of_one(&id))),
             Path::Batch => self.object().map_or(400, |body| body.get("postIds").map_or(400, of_list)),
             Path::Probe(_) if self.method == "OPTIONS" => 204,
             _ if !is_read => 405,
+            Path::Viewed(_) if self.authorization != Authorization::Good => 401,
             Path::Count(id) => of_one(id),
-            Path::Counts(lists) => {
+            Path::Counts(lists) | Path::Viewed(lists) => {
                 of_many(&lists.iter().filter(|ids| !ids.is_empty()).flat_map(|ids| ids.split(',')).collect::<Vec<_>>())
             }
             Path::Probe(_) => 200,
@@ -251,7 +268,7 @@ impl Request {
 
     fn announces_json(&self) -> bool {
         let kind = self.content_type.as_deref().unwrap_or_default().split(';').next().unwrap().trim().to_ascii_lowercase();
-        kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json")
+        kind == "application/json" || kind == "text/plain" || kind.starts_with("application/") && kind.ends_with("+json")
     }
 
     fn object(&self) -> Option<Value> {
@@ -268,8 +285,13 @@ fn of_many(ids: &[&str]) -> u16 {
 }
 
 fn of_list(ids: &Value) -> u16 {
-    let texts = ids.as_array().and_then(|ids| ids.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-    texts.map_or(400, |ids| of_many(&ids))
+    let texts = ids.as_array().and_then(|ids| ids.iter().map(text_of).collect::<Option<Vec<_>>>());
+    texts.map_or(400, |ids| of_many(&ids.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+/// The id that a value is: a text, or the digits of a whole number.
+fn text_of(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned).or_else(|| Some(value.as_u64()?.to_string()))
 }
 
 #[test]

@@ -7,6 +7,9 @@ use crate::daemons::{self, ANY_PORT, Ingest, Syncd, migrate, program};
 use crate::report::Report;
 use crate::stores::Stores;
 
+/// The origin in the examples of the document.
+const PAGE: &str = "https://site.example";
+
 /// The daemons, the stores and the results.
 pub(super) struct Target {
     pub(super) report: Report,
@@ -24,7 +27,8 @@ impl Target {
         posts::create(&stores).await;
         let environment = stores.environment(&stores.database.url());
         migrate(binaries, &environment).await.unwrap_or_else(|reason| panic!("view-syncd migrate: {reason}"));
-        let ingest = Ingest::start(program(binaries, "view-ingest", &environment), ANY_PORT, ANY_PORT).await;
+        let ingest = program(binaries, "view-ingest", &environment).args(["--cors-origin", PAGE, "--jwt-cookie", "token"]);
+        let ingest = Ingest::start(ingest, ANY_PORT, ANY_PORT).await;
         let syncd = program(binaries, "view-syncd", &environment).args(["--linger", "100ms"]);
         let syncd = Syncd::start(syncd, ANY_PORT).await;
         Self { report, stores, ingest, syncd }

@@ -10,9 +10,11 @@ use testkit::within;
 use super::exports::Exports;
 use super::people::POST;
 use crate::daemons::{self, ANY_PORT, Ingest, Syncd};
+use crate::demo_page;
 use crate::report::Report;
 use crate::repository;
 use crate::shell::{self, Output, field};
+use crate::site::{Port, Site};
 use crate::stores::Stores;
 
 /// The application's table, with a few posts.
@@ -25,6 +27,8 @@ pub(super) const DRAINED: Duration = Duration::from_secs(30);
 const PUBLIC_PORT: u16 = 3001;
 const SYNCD_PORT: u16 = 3002;
 const ADMIN_PORT: u16 = 3003;
+/// One beside them.
+const PAGE_PORT: u16 = 3004;
 
 /// The journey's belongings.
 pub(crate) struct Guide {
@@ -37,6 +41,7 @@ pub(crate) struct Guide {
     exports: Exports,
     ingest: Option<Ingest>,
     syncd: Option<Syncd>,
+    page: Option<Site>,
 }
 
 impl Guide {
@@ -48,7 +53,7 @@ impl Guide {
         report.say(format!("Redis on 127.0.0.1:{}, PostgreSQL on 127.0.0.1:{}", stores.redis.port(), stores.postgres.port()));
         let binaries = binaries.canonicalize().unwrap_or_else(|error| panic!("no folder {}: {error}", binaries.display()));
         let exports = Exports::new(&stores, &binaries);
-        Self { report, stores, once, binaries, exports, ingest: None, syncd: None }
+        Self { report, stores, once, binaries, exports, ingest: None, syncd: None, page: None }
     }
 
     /// Creates the tables and starts view-ingest; view-syncd follows when there is something for it to do.
@@ -63,10 +68,14 @@ impl Guide {
 
         self.report.headline("view-ingest takes views");
         let (public, admin) = (self.address(PUBLIC_PORT), self.address(ADMIN_PORT));
-        self.report.step("It runs in the background, with its log in a file", "view-ingest");
+        let page = Port::take(&self.address(PAGE_PORT)).await;
+        let arguments = ["--cors-origin".to_owned(), demo_page::origins(page.address())];
+        let command = format!("view-ingest {}", arguments.join(" "));
+        self.report.step("It runs in the background, with its log in a file; a page may call it from another origin", &command);
         let environment = self.stores.environment(&self.stores.database.url());
-        let builder = daemons::program(&self.binaries, "view-ingest", &environment).log_to(self.log_file("view-ingest"));
-        let ingest = Ingest::start(builder, &public, &admin).await;
+        let builder = daemons::program(&self.binaries, "view-ingest", &environment).args(arguments);
+        let ingest = Ingest::start(builder.log_to(self.log_file("view-ingest")), &public, &admin).await;
+        self.page = Some(demo_page::show(page, &self.stores, ingest.public).await);
         self.report.say(format!("http://{} is for clients, http://{} for operators", ingest.public, ingest.admin));
         self.ingest = Some(ingest);
     }
@@ -171,6 +180,11 @@ impl Guide {
     /// view-ingest.
     pub(super) fn ingest(&self) -> &Ingest {
         self.ingest.as_ref().expect("view-ingest has been started")
+    }
+
+    /// Returns the address of the page.
+    pub(super) fn page(&self) -> SocketAddr {
+        self.page.as_ref().expect("the page is shown").address
     }
 
     /// view-syncd.

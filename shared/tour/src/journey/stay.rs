@@ -34,6 +34,7 @@ fn invite(guide: &Guide) {
     let [ingest, syncd] = ["view-ingest", "view-syncd"].map(|name| guide.log_file(name).display().to_string());
     let rows = [
         ("the variables of all commands", guide.source()),
+        ("a page with all posts", format!("http://{}", guide.page())),
         ("counts as they change", guide.redis_cli("SUBSCRIBE views:updates")),
         ("view-ingest's numbers", format!("curl -s http://{}/metrics", guide.ingest().admin)),
         ("view-syncd's numbers", format!("curl -s http://{}/metrics", guide.syncd().admin)),
