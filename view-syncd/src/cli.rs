@@ -12,6 +12,7 @@ use views_postgres::config::{DatabaseSettings, PostgresArgs, PostsArgs, PostsSet
 use views_redis::config::{RedisArgs, RedisSettings};
 use views_service::logs::{LogArgs, LogSettings};
 
+pub mod adopt;
 pub mod dead;
 pub mod migrate;
 pub mod recount;
@@ -65,6 +66,8 @@ enum Subcommands {
     Migrate(migrate::Options),
     /// Set each post's count to its base and the views that the ledger has, and exit. Exits 1 where locks are in the way
     Recount(recount::RecountArgs),
+    /// Bring existing views into the ledger and exit. Repeating it changes nothing. Exits 1 where some are left, as posts are locked
+    Adopt(adopt::AdoptArgs),
     /// Make this database the owner of the keys in Redis, whose they were before, and exit
     Claim,
     /// Show, offer again or remove the views that could not be stored
@@ -85,6 +88,8 @@ pub enum Command {
     Migrate(migrate::Options),
     /// Set counts to what they are to be.
     Recount(recount::Options),
+    /// Bring existing views in.
+    Adopt(adopt::AdoptSettings),
     /// Become the owner of the keys.
     Claim,
     /// See to the views that could not be stored.
@@ -212,6 +217,7 @@ impl Args {
             Some(Subcommands::Sync) => Some(Command::Sync),
             Some(Subcommands::Migrate(options)) => Some(Command::Migrate(*options)),
             Some(Subcommands::Recount(args)) => Some(Command::Recount(args.resolve(p))),
+            Some(Subcommands::Adopt(args)) => args.resolve().map(Command::Adopt),
             Some(Subcommands::Claim) => Some(Command::Claim),
             Some(Subcommands::Warm(args)) => Some(Command::Warm(args.resolve(&warm_up, p))),
             None => {

@@ -1,5 +1,6 @@
 //! What is done once.
 
+pub mod adopt;
 pub mod claim;
 pub mod dead;
 pub mod migrate;

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
     };
     let (command, settings) = settings.into_parts();
     match &command {
-        Command::Dead(_) | Command::Recount(_) | Command::Warm(_) => telemetry::start_aside(settings.logs),
+        Command::Adopt(_) | Command::Dead(_) | Command::Recount(_) | Command::Warm(_) => {
+            telemetry::start_aside(settings.logs);
+        }
         _ => telemetry::start(settings.logs),
     }
     // One thread: the work is one step after the other, and each step that wakes another thread costs more than most
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
             Command::Daemon(daemon) => daemon::run::run(settings.sync, *daemon).await,
             Command::Sync => commands::sync::run(settings.sync).await,
             Command::Dead(action) => commands::dead::run(settings.sync, action).await,
+            Command::Adopt(adopt) => commands::adopt::run(settings.sync, adopt).await,
             Command::Claim => commands::claim::run(settings.sync).await,
             Command::Migrate(options) => commands::migrate::run(settings.sync, options).await,
             Command::Recount(options) => commands::recount::run(settings.sync, options).await,

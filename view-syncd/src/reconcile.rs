@@ -5,10 +5,12 @@
 //! turn, by the trait `Drains` that the caller implements.
 
 pub(crate) mod adjust;
+pub(crate) mod adopted;
 pub(crate) mod drains;
 pub(crate) mod hydrate;
 pub(crate) mod import_set;
 pub(crate) mod keyspace;
+pub(crate) mod live_count;
 pub(crate) mod post_state;
 pub(crate) mod posts;
 pub(crate) mod rebuild_set;

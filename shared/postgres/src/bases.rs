@@ -40,6 +40,17 @@ impl Database {
         Ok(bases)
     }
 
+    /// Takes the bases of all posts away, so that their counts are to be what the ledger has.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]. What is taken away by then is.
+    pub async fn clear_bases(&self) -> Result<(), DatabaseError> {
+        let schema = self.schema().await?;
+        let mut chunks = Chunks::new(self, schema.statements.walks.clear_bases.clone(), schema.is_sorted);
+        while chunks.next().await?.is_some() {}
+        Ok(())
+    }
+
     /// Has the table of bases refer to the posts, also where an earlier run was interrupted at that.
     async fn reference_bases(&self, schema: &Schema, key: &str) -> Result<(), DatabaseError> {
         let base = &schema.tables.base;

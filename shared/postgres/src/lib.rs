@@ -4,6 +4,7 @@
 //! may drop what a session was given at its start. Begin, statement and commit travel together, so that no transaction
 //! waits for its client.
 
+pub mod adopt;
 mod bases;
 mod chunks;
 pub mod config;

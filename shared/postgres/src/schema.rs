@@ -10,12 +10,14 @@ mod layout;
 mod migration;
 mod preconditions;
 mod problems;
+mod source_table;
 
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use views_core::ids::{PostId, ViewerId, is_canonical_uuid};
 
+pub(crate) use self::source_table::{SourceColumn, SourceTable};
 use self::{
     catalogue::Table,
     layout::{Found, Layout},
@@ -24,7 +26,9 @@ pub use self::{id_type::IdType, migration::Migrated, preconditions::Purpose, pro
 use crate::{
     config::PostsSettings,
     sql::{
-        Statements, duplicates,
+        Statements,
+        adopt::Target,
+        duplicates,
         identifier::{ColumnName, TableName, quote},
         migration::{Creation, DeclaredTypes},
         tables::{Author, COUNT_TABLE_VIEWS, Counts, POST_ID, Tables},
@@ -60,6 +64,8 @@ pub struct Schema {
     pub tables: Tables,
     /// The statements that name these tables.
     pub statements: Statements,
+    /// Where existing views go to.
+    pub(crate) target: Target,
     /// The statements that create what is missing.
     pub(crate) creation: Creation,
     /// Which tables are there, and who else may do anything with them.
@@ -171,12 +177,13 @@ impl Schema {
             base,
             bases_lock_posts: refers(found.base) && may_lock,
         };
+        let users: Vec<UserKey> = users.collect();
         let unreferenced = preconditions::referenceable(&posts, layout.id).err();
         let declared = DeclaredTypes { post: &layout.id.declared, viewer: layout.viewer_declared() };
         Ok(Self {
             post_type: layout.post_type,
             viewer_type: layout.viewer_type,
-            statements: Statements::new(&tables, &types, &users.collect::<Vec<_>>()),
+            statements: Statements::new(&tables, &types, &users),
             creation: Creation::new(&tables, &declared, unreferenced.is_none()),
             beside: Beside {
                 ledger: found.ledger.map(TableBeside::of),
@@ -189,6 +196,15 @@ impl Schema {
             repeatable: repeatable(&posts, &tables),
             estimated_posts: posts.estimated_rows.unsigned_abs(),
             is_sorted: posts.is_view() || posts.is_sorted_by(tables.id.as_str()),
+            target: Target {
+                tables: tables.clone(),
+                post: layout.post_type,
+                viewer: layout.viewer_type,
+                post_cast: types.post.to_owned(),
+                viewer_cast: types.viewer.to_owned(),
+                most_views: types.most_views,
+                users,
+            },
             tables,
             loaded,
         })

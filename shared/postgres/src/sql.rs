@@ -1,6 +1,7 @@
 //! Every SQL statement of the project. Each begins with its name in a comment, so that the database's log points at its
 //! caller.
 
+pub mod adopt;
 pub mod bases;
 pub mod catalogue;
 pub mod duplicates;

@@ -27,6 +27,7 @@ const SETTLE: &str = include_str!("scripts/settle.lua");
 const ADJUST: &str = include_str!("scripts/adjust.lua");
 const RACED: &str = include_str!("scripts/raced.lua");
 const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
+const ADOPT: &str = include_str!("scripts/adopt.lua");
 
 /// What of a post is put into Redis. A view needs all that a read needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,6 +179,10 @@ pub struct Adjustment {
     pub views: Option<i64>,
     /// Whether it is not to be written where the outbox has something of the post: PostgreSQL may have that already.
     pub is_quiet: bool,
+    /// How many pairs are acknowledged, where it is to be written only as long as that is so.
+    pub acked_is: Option<i64>,
+    /// Whether a count that is lower than before is meant to be, and PostgreSQL has not lost any views.
+    pub is_meant: bool,
     /// The author that Redis had, and the one in PostgreSQL, where that is to be written.
     pub author: Option<[String; 2]>,
     /// What is to be added to `recorded`.
@@ -190,20 +195,30 @@ impl Adjustment {
     /// Nothing but a time to live where there is none.
     #[must_use]
     pub fn of(post: PostId) -> Self {
-        Self { post, known: None, views: None, is_quiet: false, author: None, recorded: 0, acked: 0 }
+        Self {
+            post,
+            known: None,
+            views: None,
+            is_quiet: false,
+            acked_is: None,
+            is_meant: false,
+            author: None,
+            recorded: 0,
+            acked: 0,
+        }
     }
 }
 
 /// Writes the command that brings posts into order. The reply has for each of them 1 when it was done, 0 when Redis
 /// knows more by now, or an error.
 pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment]) {
-    commands.command("EVAL", 3 + 10 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
+    commands.command("EVAL", 3 + 12 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
     for Adjustment { post, .. } in adjustments {
         commands.parts(&keys.meta_parts(post)).parts(&keys.views_parts(post));
     }
     commands.number(keys.ttl().seconds());
     for adjustment in adjustments {
-        let Adjustment { known, views, is_quiet, author, recorded, acked, .. } = adjustment;
+        let Adjustment { known, views, is_quiet, acked_is, is_meant, author, recorded, acked, .. } = adjustment;
         for number in [known, views] {
             match number {
                 Some(number) => commands.number(*number),
@@ -211,6 +226,11 @@ pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment]) 
             };
         }
         commands.text(if *is_quiet { "quiet" } else { "" });
+        match acked_is {
+            Some(acked) => commands.number(*acked),
+            None => commands.text(""),
+        };
+        commands.text(if *is_meant { "meant" } else { "" });
         let [known, author] = author.as_ref().map_or(["", ""], |authors| authors.each_ref().map(String::as_str));
         commands.text(if adjustment.author.is_some() { "author" } else { "" }).text(known).text(author);
         commands.number(*recorded).number(*acked);
@@ -228,6 +248,16 @@ pub fn raced(commands: &mut Commands, keys: &Keys, post: &PostId, entry: &str, v
 pub fn take_out(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[&ViewerId], falls: i64) {
     commands.command("EVAL", 5 + viewers.len()).text(TAKE_OUT).number(2);
     commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post)).number(falls);
+    for viewer in viewers {
+        commands.text(viewer.as_str());
+    }
+}
+
+/// Writes the command that puts viewers into the set of a post whom PostgreSQL has got past Redis. The live count stays
+/// what it is. An error in the reply is about what the keys hold.
+pub fn adopt(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[ViewerId]) {
+    commands.command("EVAL", 5 + viewers.len()).text(ADOPT).number(2);
+    commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post)).number(keys.ttl().seconds());
     for viewer in viewers {
         commands.text(viewer.as_str());
     }

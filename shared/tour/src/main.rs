@@ -1,6 +1,8 @@
-//! What `deploy/try`, `deploy/check-samples`, `deploy/check-browsers` and `deploy/hostile` do, once everything is
-//! installed and built: daemons on private stores, which nobody else can use and which are removed however this ends.
+//! What `deploy/try`, `deploy/check-samples`, `deploy/adopt-samples`, `deploy/check-browsers` and `deploy/hostile` do,
+//! once everything is installed and built: daemons on private stores, which nobody else can use and which are removed
+//! however this ends.
 
+mod adoption;
 mod browsers;
 mod daemons;
 mod demo_page;
@@ -39,6 +41,8 @@ enum Command {
     Journey(journey::Options),
     /// Has each sample configuration read by the program that it is for
     Samples(samples::Options),
+    /// Brings in the views of public applications' tables, and counts on
+    Adoption(adoption::Options),
     /// Has pages in a real browser send views
     Browsers(browsers::Options),
     /// Sends what schemathesis makes of deploy/openapi.yaml, and what strangers may send
@@ -68,6 +72,10 @@ async fn run(command: &Command) -> u8 {
         Command::Journey(options) => journey::run(options, &mut signals).await,
         Command::Samples(options) => tokio::select! {
             status = samples::run(options) => status,
+            status = signals.stop() => status,
+        },
+        Command::Adoption(options) => tokio::select! {
+            status = adoption::run(options) => status,
             status = signals.stop() => status,
         },
         Command::Browsers(options) => tokio::select! {

@@ -135,7 +135,11 @@ pub(crate) fn random_word() -> String {
     [(); 2].map(|()| uuid::Uuid::new_v4().simple().to_string()).concat()
 }
 
-async fn values(client: &tokio_postgres::Client, statement: &str) -> String {
+/// Runs a statement and returns its bare values: a line for each row, with `|` between columns.
+///
+/// # Panics
+/// When PostgreSQL refuses it.
+pub(crate) async fn values(client: &tokio_postgres::Client, statement: &str) -> String {
     let messages = client.simple_query(statement).await;
     let messages = messages.unwrap_or_else(|error| panic!("PostgreSQL refuses `{statement}`: {error:?}"));
     let rows = messages.iter().filter_map(|message| match message {

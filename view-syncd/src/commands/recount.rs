@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     io::Write,
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use views_redis::scripts::Adjustment;
 use super::{PATIENCE, open, progress_bar::ProgressBar};
 use crate::{
     cli::{SyncSettings, recount::Options},
-    context::startup,
+    context::{Context, startup},
     drain::shared::Shared,
     error::Failure,
     reconcile::{adjust::adjust, post_state::read_states, reconciler::Reconciler, report::ScanReport},
@@ -72,25 +73,57 @@ pub async fn run(settings: SyncSettings, options: Options) -> anyhow::Result<Exi
         summary.posts = found.posts;
         set(&mut reconciler, &recount, &found.ids, &mut summary, &mut locked).await?;
     } else {
-        let bar = ProgressBar::new("posts", recount.estimated_posts());
-        while let Some(found) = recount.next().await? {
-            summary.posts += found.posts;
-            set(&mut reconciler, &recount, &found.ids, &mut summary, &mut locked).await?;
-            bar.add(found.posts);
-        }
+        walk(&mut reconciler, &mut recount, &mut summary, &mut locked).await?;
     }
+    retry(&mut reconciler, &recount, &mut summary, &mut locked).await?;
+    print(&summary, options.json)?;
+    Ok(if summary.locked + summary.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Counts all posts anew. Returns how many are left as they were.
+pub(super) async fn all(context: &Arc<Context>) -> Result<usize, Failure> {
+    let mut recount = Recount::begin(&context.database).await?;
+    let mut reconciler = Reconciler::new(context, &Shared::new(context));
+    let (mut summary, mut locked) = (Summary::default(), HashSet::new());
+    walk(&mut reconciler, &mut recount, &mut summary, &mut locked).await?;
+    retry(&mut reconciler, &recount, &mut summary, &mut locked).await?;
+    Ok(summary.locked + summary.refused)
+}
+
+/// Goes through all posts.
+async fn walk(
+    reconciler: &mut Reconciler,
+    recount: &mut Recount<'_>,
+    summary: &mut Summary,
+    locked: &mut HashSet<String>,
+) -> Result<(), Failure> {
+    let bar = ProgressBar::new("posts", recount.estimated_posts());
+    while let Some(found) = recount.next().await? {
+        summary.posts += found.posts;
+        set(reconciler, recount, &found.ids, summary, locked).await?;
+        bar.add(found.posts);
+    }
+    Ok(())
+}
+
+/// Tries posts again for a while that others have locked, and tells which are left.
+async fn retry(
+    reconciler: &mut Reconciler,
+    recount: &Recount<'_>,
+    summary: &mut Summary,
+    locked: &mut HashSet<String>,
+) -> Result<(), Failure> {
     let started = Instant::now();
     while !locked.is_empty() && started.elapsed() < LOCK_PATIENCE {
         tokio::time::sleep(LOCK_PAUSE).await;
         let again: Vec<String> = locked.drain().collect();
-        set(&mut reconciler, &recount, &again, &mut summary, &mut locked).await?;
+        set(reconciler, recount, &again, summary, locked).await?;
     }
     summary.locked = locked.len();
-    for post in &locked {
+    for post in &*locked {
         tracing::warn!(post, "somebody has locked a post: its count is as it was");
     }
-    print(&summary, options.json)?;
-    Ok(if summary.locked + summary.refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(())
 }
 
 /// Sets the counts of posts in PostgreSQL, and then in Redis where that knows them.
@@ -114,7 +147,8 @@ async fn set(
         let Some(post) = posts.get(id.as_str()) else { continue };
         reconciler.shared.publisher.changed(*post, *views);
         if let Some(state) = states.get(post).filter(|state| state.has_meta) {
-            adjustments.push(Adjustment { known: state.persisted, views: Some(*views), is_quiet: true, ..Adjustment::of(*post) });
+            let count = Adjustment { known: state.persisted, views: Some(*views), is_quiet: true, ..Adjustment::of(*post) };
+            adjustments.push(Adjustment { is_meant: true, ..count });
         }
     }
     adjust(&mut reconciler.session, &adjustments, &mut ScanReport::default()).await?;

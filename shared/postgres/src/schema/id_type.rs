@@ -71,7 +71,7 @@ impl IdType {
     }
 
     /// Returns how many characters a text may have, where that is limited.
-    pub(super) fn longest(self) -> Option<usize> {
+    pub(crate) fn longest(self) -> Option<usize> {
         match self {
             Self::Text { longest } | Self::Padded { longest } => longest,
             Self::Uuid | Self::CaseInsensitive | Self::Integer { .. } => None,

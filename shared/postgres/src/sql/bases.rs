@@ -11,6 +11,8 @@ pub struct Walks {
     pub take_bases: Walk,
     /// Removes the bases of posts that do not exist. Gives how many.
     pub sweep_bases: Walk,
+    /// Takes the bases away from posts, so that their counts are to be what the ledger has.
+    pub clear_bases: Walk,
     /// Finds posts whose counts are not what they are to be. Gives their ids.
     pub miscounted: Walk,
     /// Finds, among the posts `$1`, those whose counts are not what they are to be: as [`Self::miscounted`].
@@ -44,6 +46,7 @@ impl Walks {
         Self {
             take_bases: walk(&|part| take_bases(tables, part), "p", &id),
             sweep_bases: walk(&|part| sweep_bases(tables, part), "b", "post_id"),
+            clear_bases: walk(&|part| clear_bases(tables, part), "p", &id),
             miscounted: walk(&|part| miscounted(tables, types, part), "p", &id),
             miscounted_among: miscounted(tables, types, &among),
             lock: lock(tables, types),
@@ -93,6 +96,25 @@ WITH chunk AS MATERIALIZED (
   WHERE b.post_id = chunk.id AND NOT EXISTS (SELECT FROM {posts} p WHERE p.{id} = chunk.id) RETURNING 1
 )
 SELECT {END_OF_CHUNK}, (SELECT count(*) FROM swept)"
+    )
+}
+
+fn clear_bases(tables: &Tables, part: &str) -> String {
+    let Tables { posts, id, base, .. } = tables;
+    let (views, join_counts) = (tables.views(), tables.join_counts());
+    format!(
+        "\
+-- clear bases
+WITH chunk AS MATERIALIZED (
+  SELECT p.{id} AS id, {views} AS views FROM {posts} p{join_counts} {part}
+), cleared AS (
+  UPDATE {base} b SET base = 0 FROM chunk WHERE b.post_id = chunk.id AND b.base <> 0 RETURNING 1
+), made AS (
+  INSERT INTO {base} (post_id, base) SELECT chunk.id, 0 FROM chunk
+  WHERE chunk.views <> 0 AND NOT EXISTS (SELECT FROM {base} b WHERE b.post_id = chunk.id) ORDER BY chunk.id
+  ON CONFLICT DO NOTHING RETURNING 1
+)
+SELECT {END_OF_CHUNK}"
     )
 }
 

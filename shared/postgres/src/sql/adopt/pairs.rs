@@ -1,0 +1,254 @@
+//! How the pairs of a chunk are read from their source, and what fits.
+
+use crate::{
+    schema::IdType,
+    sql::{
+        identifier::{ColumnName, TableName},
+        tables::Tables,
+        types::UserKey,
+    },
+};
+
+/// The copy of a source that has no index on its posts.
+pub(super) const STAGED: &str = "pg_temp.views_to_adopt";
+
+/// A number in its shortest spelling.
+const NUMBER: &str = "'^(0|-?[1-9][0-9]{0,18})$'";
+/// The id of a post, by the rules of [`views_core::ids`].
+const POST: &str = "'^[A-Za-z0-9_-]{1,64}$'";
+
+/// What the values of a source are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Raw {
+    /// Any text.
+    Text,
+    /// UUIDs.
+    Uuid,
+    /// Numbers.
+    Number,
+    /// Elements of JSON arrays.
+    Json,
+}
+
+/// Where views come from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// An array in a column of the posts table.
+    Array {
+        /// The column.
+        column: ColumnName,
+    },
+    /// A table of posts and viewers.
+    Table {
+        /// The table.
+        table: TableName,
+        /// Its column of posts.
+        post: ColumnName,
+        /// The declared type of that.
+        post_type: String,
+        /// What the values of that are.
+        post_raw: Raw,
+        /// Its column of viewers.
+        viewer: ColumnName,
+        /// Its column of the time of the view.
+        at: Option<ColumnName>,
+        /// Whether it is copied before it is read, in the order of its posts.
+        is_staged: bool,
+    },
+}
+
+/// Where views go to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The tables.
+    pub tables: Tables,
+    /// The type of posts' ids.
+    pub post: IdType,
+    /// The type of the ledger's viewers.
+    pub viewer: IdType,
+    /// The type of posts' ids for a cast, without a length limit.
+    pub post_cast: String,
+    /// The type of viewers for a cast.
+    pub viewer_cast: String,
+    /// The greatest count that there is room for.
+    pub most_views: i64,
+    /// The foreign keys of the ledger's viewers that lead to something readable.
+    pub users: Vec<UserKey>,
+}
+
+/// Which keys a chunk has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Keys {
+    Range,
+    List,
+}
+
+/// Returns the table that the pairs are read from, under the name `s`.
+pub(super) fn table_of(table: &TableName, is_staged: bool) -> String {
+    if is_staged { STAGED.to_owned() } else { table.to_string() }
+}
+
+/// Returns the condition that a key is within a chunk.
+fn within(key: &str, key_type: &str, keys: Keys) -> String {
+    match keys {
+        Keys::Range => {
+            format!("($3::text IS NULL OR {key} > $3::text::{key_type}) AND {key} <= $4::text::{key_type}")
+        }
+        Keys::List => format!("{key} = ANY($3::text[]::{key_type}[])"),
+    }
+}
+
+/// Returns a value as what an id column holds, and NULL where it does not fit.
+fn value(value: &str, raw: Raw, id_type: IdType, cast: &str, is_viewer: bool) -> String {
+    let text = match raw {
+        Raw::Uuid if id_type == IdType::Uuid => return value.to_owned(),
+        Raw::Text | Raw::Number | Raw::Uuid => format!("{value}::text"),
+        Raw::Json => {
+            let number = format!("CASE WHEN {value}::text ~ {NUMBER} THEN {value}::text END");
+            format!("(CASE jsonb_typeof({value}) WHEN 'string' THEN {value} #>> '{{}}' WHEN 'number' THEN {number} END)")
+        }
+    };
+    match id_type {
+        IdType::Uuid => format!("CASE WHEN {} THEN {text}::uuid END", is_uuid(&text)),
+        IdType::Integer { greatest } => {
+            let least = -i128::from(greatest) - 1;
+            format!(
+                "CASE WHEN {text} ~ {NUMBER} THEN CASE WHEN {text}::numeric BETWEEN {least} AND {greatest} THEN {text}::{cast} END END"
+            )
+        }
+        // A post is whatever the posts table says; a viewer has one spelling.
+        _ if !is_viewer => format!("({text})::{cast}"),
+        IdType::Text { .. } | IdType::Padded { .. } | IdType::CaseInsensitive => {
+            let longest = id_type.longest();
+            let fits = longest.map_or_else(String::new, |longest| format!(" AND octet_length({text}) <= {longest}"));
+            let uuid =
+                if longest.is_some_and(|longest| longest < 36) { "NULL".to_owned() } else { format!("{text}::uuid::text") };
+            // Most ids that are UUIDs are spelled as they are to be.
+            let canonical = format!("octet_length({text}) = 36 AND {}{fits}", is_hyphenated(&text, "0-9a-f"));
+            let (is_uuid, is_viewer_id) = (is_uuid(&text), is_viewer_id(&text));
+            format!(
+                "(CASE WHEN {canonical} THEN {text} WHEN {is_uuid} THEN {uuid} WHEN {is_viewer_id}{fits} THEN {text} END)::{cast}"
+            )
+        }
+    }
+}
+
+/// Returns whether a text is a UUID as ids may be given it, hyphenated or not.
+fn is_uuid(text: &str) -> String {
+    format!(
+        "CASE octet_length({text}) WHEN 36 THEN {} WHEN 32 THEN {text} COLLATE \"C\" ~ '^[0-9a-fA-F]*$' ELSE false END",
+        is_hyphenated(text, "0-9a-fA-F")
+    )
+}
+
+/// Returns whether a text of 36 bytes is a hyphenated UUID of these digits. Every pair is asked: a regular expression
+/// that counts digits or hyphens takes several times as long.
+fn is_hyphenated(text: &str, digits: &str) -> String {
+    format!(
+        "{text} COLLATE \"C\" LIKE '________-____-____-____-____________' AND {text} COLLATE \"C\" ~ '^[-{digits}]*$' \
+         AND octet_length(replace({text} COLLATE \"C\", '-', '')) = 32"
+    )
+}
+
+/// Returns whether a text may be a viewer's id, by the rules of [`views_core::ids`].
+fn is_viewer_id(text: &str) -> String {
+    format!("octet_length({text}) BETWEEN 1 AND 128 AND {text} COLLATE \"C\" !~ '[^!-~]'")
+}
+
+/// Returns whether a post may have views at all, by the rules for ids.
+fn fits(target: &Target) -> String {
+    if target.post.is_text() { format!("p.{}::text COLLATE \"C\" ~ {POST}", target.tables.id) } else { "true".to_owned() }
+}
+
+/// Returns an array as a set of rows, and its length.
+pub(super) fn elements(column: &str, raw: Raw) -> [String; 2] {
+    if raw == Raw::Json {
+        // What is no array is one element that fits nowhere.
+        let array = format!(
+            "CASE jsonb_typeof({column}) WHEN 'array' THEN {column} WHEN 'null' THEN '[]'::jsonb ELSE '[{{}}]'::jsonb END"
+        );
+        return [format!("jsonb_array_elements({array})"), format!("jsonb_array_length({array})")];
+    }
+    [format!("unnest({column})"), format!("cardinality({column})")]
+}
+
+/// Returns the keys of a chunk with their posts (`keys`), and what the source has of them (`source`).
+pub(super) fn source(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
+    let Tables { posts, id, ids_ignore_case, ledger, .. } = &target.tables;
+    let (author, fits) = (target.tables.author(), fits(target));
+    // Whether the ledger has any view of the post: where it has none, no pair has to be looked for.
+    let is_seen = format!("(SELECT true FROM {ledger} v WHERE v.post_id = p.{id} LIMIT 1)");
+    match origin {
+        Origin::Array { column } => {
+            let [rows, number] = elements("keys.elements", raw);
+            format!(
+                "\
+keys AS MATERIALIZED (
+  SELECT p.{id} AS post, {author} AS author, {fits} AS fits, {is_seen} AS is_seen, p.{column} AS elements FROM {posts} p WHERE {within}
+), source AS (
+  SELECT keys.post, keys.author, keys.fits, keys.is_seen, element.raw, NULL::timestamptz AS at
+  FROM keys CROSS JOIN LATERAL {rows} AS element(raw) WHERE {number} > 0
+)",
+                within = within(&format!("p.{id}"), &target.post_cast, keys),
+            )
+        }
+        Origin::Table { table, post, post_type, post_raw, viewer, at, is_staged } => {
+            let value = value("named.key", *post_raw, target.post, &target.post_cast, false);
+            let exactly = if *ids_ignore_case { format!(" AND p.{id}::text = named.key::text") } else { String::new() };
+            format!(
+                "\
+found AS MATERIALIZED (
+  SELECT s.{post} AS key, s.{viewer} AS raw, {at} AS at FROM {table} s WHERE {within}
+), keys AS MATERIALIZED (
+  SELECT named.key, p.{id} AS post, {author} AS author, {fits} AS fits, {is_seen} AS is_seen
+  FROM (SELECT DISTINCT found.key FROM found) named LEFT JOIN {posts} p ON p.{id} = {value}{exactly}
+), source AS (
+  SELECT keys.post, keys.author, keys.fits, keys.is_seen, found.raw, found.at FROM found JOIN keys ON keys.key = found.key
+)",
+                at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz")),
+                table = table_of(table, *is_staged),
+                within = within(&format!("s.{post}"), post_type, keys),
+            )
+        }
+    }
+}
+
+/// Returns the common beginning of all that is done with the pairs of a chunk: `sorted`, its pairs with what they are (0
+/// to be adopted, 1 without viewer, 2 without post, 3 does not fit, 4 the author's own), and `pairs`, each of those that
+/// are to be adopted once, with its earliest time.
+pub(super) fn pairs(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
+    let source = source(target, origin, raw, keys);
+    let is_null = if raw == Raw::Json { "source.raw IS NULL OR jsonb_typeof(source.raw) = 'null'" } else { "source.raw IS NULL" };
+    let viewer = value("source.raw", raw, target.viewer, &target.viewer_cast, true);
+    // Two spellings of one UUID are in one part.
+    let hashed = match raw {
+        Raw::Uuid | Raw::Number => "source.raw::text",
+        Raw::Text => "lower(replace(source.raw::text, '-', ''))",
+        Raw::Json => "lower(replace(source.raw #>> '{}', '-', ''))",
+    };
+    let users = target.users.iter();
+    let unknown_users: String = users
+        .map(|UserKey { table, column, .. }| {
+            format!("\n      OR (SELECT true FROM {table} u WHERE u.{column} = valued.viewer LIMIT 1) IS NULL")
+        })
+        .collect();
+    format!(
+        "\
+{source}, valued AS (
+  SELECT source.post, source.author, source.fits, source.is_seen, {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM source
+  WHERE $1::int4 = 1 OR (hashtext(coalesce({hashed}, '')) & 2147483647) % $1::int4 = $2::int4
+  -- Each value is looked at once.
+  OFFSET 0
+), sorted AS MATERIALIZED (
+  SELECT valued.post, valued.viewer, valued.at, valued.is_seen, CASE
+    WHEN valued.is_nobody THEN 1
+    WHEN valued.post IS NULL THEN 2
+    WHEN valued.viewer IS NULL OR NOT valued.fits{unknown_users} THEN 3
+    WHEN valued.viewer::text = valued.author THEN 4
+    ELSE 0 END AS kind
+  FROM valued
+), pairs AS MATERIALIZED (
+  SELECT sorted.post, sorted.viewer, min(sorted.at) AS at, bool_or(sorted.is_seen) AS is_seen FROM sorted WHERE sorted.kind = 0 GROUP BY sorted.post, sorted.viewer
+)"
+    )
+}
