@@ -100,11 +100,11 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
             post_views_batch::post(app, viewer, request).await
         }
         Route::Counts => {
-            may_read(app, &request)?;
+            may_read(app, &request).await?;
             get_counts::many(app, request.body().timer(), request.uri().query().unwrap_or_default()).await
         }
         Route::Count(id) => {
-            may_read(app, &request)?;
+            may_read(app, &request).await?;
             get_counts::one(app, request.body().timer(), id).await
         }
         Route::Live => Ok(admin::live()),
@@ -113,8 +113,9 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
 }
 
 async fn viewer(app: &App, request: &Request<&mut Upload<'_>>) -> Result<ViewerId, Answer> {
-    let viewer = app.viewer(authorization(request)).await?;
-    request.body().timer().trust();
+    let timer = request.body().timer();
+    let viewer = app.viewer(authorization(request), timer).await?;
+    timer.trust();
     Ok(viewer)
 }
 
@@ -122,10 +123,11 @@ fn authorization<'r>(request: &'r Request<&mut Upload<'_>>) -> Option<&'r [u8]> 
     request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes)
 }
 
-fn may_read(app: &App, request: &Request<&mut Upload<'_>>) -> Result<(), Answer> {
+async fn may_read(app: &App, request: &Request<&mut Upload<'_>>) -> Result<(), Answer> {
     if app.limits.reads_require_token {
-        app.identify(authorization(request))?;
-        request.body().timer().trust();
+        let timer = request.body().timer();
+        app.identify(authorization(request), timer).await?;
+        timer.trust();
     }
     Ok(())
 }
