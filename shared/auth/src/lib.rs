@@ -34,5 +34,5 @@ pub use self::{
     refusals::Reason,
     rules::{KeyRules, TokenRules},
     source::KeySource,
-    verifier::Verifier,
+    verifier::{Verifier, bearer},
 };

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_base64_stands_for_is_judged_in_either_alphabet() {
-        let secret: Vec<u8> = (0..47).map(|number| number * 5 ^ 0xfb).collect();
+        let secret: Vec<u8> = (0..47).map(|number| (number * 5) ^ 0xfb).collect();
         let (standard, url_safe) = (STANDARD.encode(&secret), URL_SAFE_NO_PAD.encode(&secret));
         assert!(standard.contains('+') && standard.contains('/') && standard.ends_with('='), "{standard}");
         for text in [&standard, &url_safe, &format!("{url_safe}="), &format!(" {}\n{} \n", &standard[..20], &standard[20..])] {

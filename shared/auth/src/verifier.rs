@@ -67,30 +67,38 @@ impl Verifier {
     /// [`AuthError`] when there is no header, another scheme, or a token that does not hold. [`AuthError::Pending`]
     /// where keys that are yet to come may let it in.
     pub fn identify(&self, authorization: Option<&[u8]>) -> Result<Identity, AuthError> {
-        match self.check(authorization) {
+        self.identify_token(authorization.and_then(bearer))
+    }
+
+    /// Checks a token, wherever it was found, without waiting for anything.
+    ///
+    /// # Errors
+    /// [`AuthError`], as [`Self::identify`].
+    pub fn identify_token(&self, token: Option<&[u8]>) -> Result<Identity, AuthError> {
+        match self.check(token) {
             Ok(identity) => Ok(identity),
             Err(reason) if self.may_be_fetched(reason) => Err(AuthError::Pending),
             Err(reason) => Err(self.refuse(reason)),
         }
     }
 
-    /// Checks the value of an `Authorization` header whose token's key is not known: has the keys fetched anew, and
-    /// waits for them, two seconds at most. Only a bounded number waits.
+    /// Checks a token whose key is not known: has the keys fetched anew, and waits for them, two seconds at most. Only a
+    /// bounded number waits.
     ///
     /// # Errors
     /// [`AuthError`], but never [`AuthError::Pending`].
-    pub async fn identify_later(&self, authorization: Option<&[u8]>) -> Result<Identity, AuthError> {
+    pub async fn identify_later(&self, token: Option<&[u8]>) -> Result<Identity, AuthError> {
         if let Some(refresh) = &self.refresh
             && refresh.wait().await == Waited::TooMany
         {
             self.refuse(Reason::UnknownKey);
             return Err(AuthError::Unavailable);
         }
-        self.check(authorization).map_err(|reason| self.refuse(reason))
+        self.check(token).map_err(|reason| self.refuse(reason))
     }
 
-    fn check(&self, authorization: Option<&[u8]>) -> Result<Identity, Reason> {
-        let token = authorization.and_then(bearer).ok_or(Reason::Missing)?;
+    fn check(&self, token: Option<&[u8]>) -> Result<Identity, Reason> {
+        let token = token.ok_or(Reason::Missing)?;
         if let Some(identity) = self.token_cache.get(token) {
             return Ok(identity);
         }
@@ -128,7 +136,8 @@ fn keys(loaded: Loaded, source: &KeySource, rules: &TokenRules) -> Keys {
 }
 
 /// Returns the token behind the scheme `Bearer`, which is written in any case (RFC 9110, section 11.1).
-fn bearer(header: &[u8]) -> Option<&[u8]> {
+#[must_use]
+pub fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii()).filter(|token| !token.is_empty())
 }

@@ -9,6 +9,7 @@ mod error;
 pub mod insert;
 mod lease;
 pub mod ledger;
+mod options;
 mod owner;
 pub mod pair;
 mod rows;
@@ -64,7 +65,7 @@ impl Database {
         connections: usize,
         statement_timeout: Duration,
     ) -> anyhow::Result<Self> {
-        let tls = crate::tls::postgres_connector(settings.verify)?;
+        let tls = crate::tls::postgres_connector(settings.verify, settings.root_certificates.as_deref())?;
         let manager =
             Manager::from_config(settings.config.clone(), tls.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let (schema, owner) = (SchemaCache::default(), KnownOwner::default());

@@ -1,30 +1,47 @@
 //! TLS for PostgreSQL (Redis's client library brings its own): the platform's roots, or no look at the certificate at
 //! all, as the connection's `sslmode` says.
 
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
+use views_core::files::{self, Reading};
 
-/// Prepares TLS for PostgreSQL connections. With `verify`, the server must show a certificate for its name that the
-/// platform trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name other roots, as everywhere).
+/// Prepares TLS for PostgreSQL connections. With `verify`, the server must show a certificate for its name that one of
+/// the roots has signed: those of a file, or the platform's (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others, as
+/// everywhere).
 ///
 /// # Errors
-/// When the crypto library refuses its own protocol versions, which would be a fault of the build.
-pub(crate) fn postgres_connector(verify: bool) -> Result<MakeRustlsConnect, rustls::Error> {
+/// When the file cannot be read any more, or the crypto library refuses its own protocol versions, which would be a
+/// fault of the build.
+pub(crate) fn postgres_connector(verify: bool, root_certificates: Option<&Path>) -> io::Result<MakeRustlsConnect> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
     let config = if verify {
-        builder.with_root_certificates(platform_roots()).with_no_client_auth()
+        let roots = root_certificates.map_or_else(|| Ok(platform_roots()), roots_in)?;
+        builder.with_root_certificates(roots).with_no_client_auth()
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))).with_no_client_auth()
     };
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// Returns the roots in a file.
+///
+/// # Errors
+/// When it cannot be read, or has no certificate that can be one.
+pub(crate) fn roots_in(path: &Path) -> io::Result<RootCertStore> {
+    let content = files::read(path, Reading::First).map_err(io::Error::other)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content.content()).collect();
+    let mut roots = RootCertStore::empty();
+    let (added, _unusable) = roots.add_parsable_certificates(certificates.map_err(|_| io::Error::other("it is no PEM"))?);
+    if added == 0 { Err(io::Error::other("it has no certificate in PEM form")) } else { Ok(roots) }
 }
 
 fn platform_roots() -> RootCertStore {

@@ -70,7 +70,7 @@ fn connect(application: &postgres::Database, statement_timeout: Duration) -> Dat
         posts: PostsArgs,
     }
     let posts = Args::parse_from(["test"]).posts.resolve(&mut Problems::default());
-    let settings = DatabaseSettings { config: application.url().parse().unwrap(), verify: false };
+    let settings = DatabaseSettings { config: application.url().parse().unwrap(), verify: false, root_certificates: None };
     Database::new(&settings, posts, 4, statement_timeout).unwrap()
 }
 

@@ -88,7 +88,13 @@ fn connect(application: &postgres::Database, role: &str) -> Database {
     }
     let posts = Args::parse_from(["test"]).posts.resolve(&mut Problems::default());
     let url = application.url().replace("postgres@", &format!("{role}@"));
-    Database::new(&DatabaseSettings { config: url.parse().unwrap(), verify: false }, posts, 2, Duration::from_secs(10)).unwrap()
+    Database::new(
+        &DatabaseSettings { config: url.parse().unwrap(), verify: false, root_certificates: None },
+        posts,
+        2,
+        Duration::from_secs(10),
+    )
+    .unwrap()
 }
 
 /// An id of a type.

@@ -70,10 +70,11 @@ impl App {
 
     /// Asks who sends a request; the error is the answer to give.
     pub(crate) async fn identify(&self, authorization: Option<&[u8]>, timer: &PhaseTimer) -> Result<Identity, Answer> {
-        let mut identified = self.verifier.identify(authorization);
+        let token = authorization.and_then(views_auth::bearer);
+        let mut identified = self.verifier.identify_token(token);
         if identified == Err(AuthError::Pending) {
             let _waits = timer.waits();
-            identified = self.verifier.identify_later(authorization).await;
+            identified = self.verifier.identify_later(token).await;
         }
         identified.map_err(|error| match error {
             AuthError::Missing => respond::unauthorized(messages::TOKEN_MISSING, false),

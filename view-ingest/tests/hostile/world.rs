@@ -88,7 +88,7 @@ impl World {
 
 /// Creates the ledger, as `view-syncd migrate` does.
 async fn migrate(database: &Database) {
-    let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false };
+    let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false, root_certificates: None };
     let posts = PostsSettings {
         table: TableName::literal("posts"),
         id: ColumnName::literal("id"),

@@ -268,7 +268,7 @@ pub(crate) async fn migrate(database: &Database, posts: &PostsTable) {
 
 /// The database with its posts table, as both programs know it.
 pub(crate) fn as_the_programs_know_it(database: &Database, posts: &PostsTable) -> views_postgres::Database {
-    let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false };
+    let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false, root_certificates: None };
     let column = |name: &str| ColumnName::parse(name).unwrap();
     let posts = PostsSettings {
         table: TableName::parse(&posts.table).unwrap(),

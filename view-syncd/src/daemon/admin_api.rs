@@ -43,13 +43,12 @@ pub fn route(verifier: Arc<Verifier>, trigger_sender: TriggerSender) -> Route {
         if request.method() != Method::POST {
             return Some(RouteAnswer::Now(respond::method_not_allowed(METHOD, "POST")));
         }
-        let authorization = request.headers().get(AUTHORIZATION);
-        let identified = verifier.identify(authorization.map(HeaderValue::as_bytes));
+        let token = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(views_auth::bearer);
+        let identified = verifier.identify_token(token);
         Some(if identified == Err(AuthError::Pending) {
-            let (verifier, authorization, trigger_sender) =
-                (Arc::clone(&verifier), authorization.cloned(), trigger_sender.clone());
+            let (verifier, token, trigger_sender) = (Arc::clone(&verifier), token.map(<[u8]>::to_vec), trigger_sender.clone());
             RouteAnswer::Later(Box::pin(async move {
-                let identified = verifier.identify_later(authorization.as_ref().map(HeaderValue::as_bytes)).await;
+                let identified = verifier.identify_later(token.as_deref()).await;
                 match synchronize(identified, &trigger_sender) {
                     RouteAnswer::Now(answer) => answer,
                     RouteAnswer::Later(answering) => answering.await,
