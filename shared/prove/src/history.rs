@@ -14,7 +14,10 @@ use std::{
 
 use serde_json::Value;
 
+use self::repetitions::Repetitions;
 use crate::verify::{Asked, Pair, Violation};
+
+mod repetitions;
 
 /// The history of one run.
 pub(crate) struct History {
@@ -33,9 +36,7 @@ struct State {
     /// Distinct viewers of each post that were sent.
     sent: HashMap<String, i64>,
     /// Views that are asked for at this moment.
-    under_way: Vec<Pair>,
-    /// How often a view of each post began to be asked for twice at once, and how often that ended.
-    repetitions: HashMap<String, (i64, i64)>,
+    repetitions: Repetitions,
     /// Acknowledged views of each post that all counts have to have.
     counted: HashMap<String, i64>,
     violations: Vec<Violation>,
@@ -54,8 +55,7 @@ impl History {
             operations: file("operations.jsonl"),
             asked: Asked::default(),
             sent: HashMap::new(),
-            under_way: Vec::new(),
-            repetitions: HashMap::new(),
+            repetitions: Repetitions::default(),
             counted: HashMap::new(),
             violations: Vec::new(),
             injected: BTreeMap::new(),
@@ -109,10 +109,7 @@ impl History {
     pub(crate) fn begins(&self, viewer: Option<&str>, posts: &[String]) {
         let mut state = self.lock();
         for pair in posts.iter().filter_map(|post| Some((post.clone(), viewer?.to_owned()))) {
-            if state.under_way.contains(&pair) {
-                state.repetitions.entry(pair.0.clone()).or_default().0 += 1;
-            }
-            state.under_way.push(pair);
+            state.repetitions.begins(pair);
         }
     }
 
@@ -120,17 +117,13 @@ impl History {
     pub(crate) fn ends(&self, viewer: Option<&str>, posts: &[String]) {
         let mut state = self.lock();
         for pair in posts.iter().filter_map(|post| Some((post.clone(), viewer?.to_owned()))) {
-            let place = state.under_way.iter().position(|other| *other == pair);
-            place.map(|place| state.under_way.swap_remove(place));
-            if state.under_way.contains(&pair) {
-                state.repetitions.entry(pair.0).or_default().1 += 1;
-            }
+            state.repetitions.ends(pair);
         }
     }
 
-    /// Returns how many repetitions of a post's views have begun and how many have ended.
+    /// Returns how many repetitions of a post's views have begun and how many are over.
     pub(crate) fn repetitions(&self, post: &str) -> (i64, i64) {
-        self.lock().repetitions.get(post).copied().unwrap_or_default()
+        self.lock().repetitions.of(post)
     }
 
     /// Returns how many distinct viewers of a post have been sent so far.

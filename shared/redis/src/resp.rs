@@ -49,13 +49,13 @@ impl Commands {
         self.text(name)
     }
 
-    /// Returns an argument.
+    /// Adds an argument.
     #[inline]
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.blob(text.as_bytes())
     }
 
-    /// Returns an argument that is put together from pieces.
+    /// Adds an argument that is put together from pieces.
     #[inline]
     pub fn parts(&mut self, parts: &[&str]) -> &mut Self {
         self.argument(parts.iter().map(|part| part.len()).sum());
@@ -66,7 +66,7 @@ impl Commands {
         self
     }
 
-    /// Returns an argument of any bytes.
+    /// Adds an argument of any bytes.
     #[inline]
     pub fn blob(&mut self, bytes: &[u8]) -> &mut Self {
         self.argument(bytes.len());
@@ -75,7 +75,7 @@ impl Commands {
         self
     }
 
-    /// Returns an argument that is a number.
+    /// Adds an argument that is a number.
     pub fn number(&mut self, number: i64) -> &mut Self {
         self.text(itoa::Buffer::new().format(number))
     }

@@ -8,26 +8,30 @@ use views_redis::{
 
 use crate::record::{
     context::Context,
-    group::{Checked, Grouped, Known, Membership},
+    group::{Checked, Group, Known, Membership},
 };
 
 const FIELDS: [Field; 5] = [Field::Author, Field::Persisted, Field::Recorded, Field::Acked, Field::Loaded];
 
 /// Asks Redis for what it knows of the groups. Returns those of which it has told, and the others.
-pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<Grouped>) -> (Vec<Checked>, Vec<Grouped>) {
+pub(super) async fn run<'b>(
+    context: &Context,
+    pipeline: &mut Pipeline,
+    groups: &'b mut [Group],
+) -> (Vec<Checked<'b>>, Vec<&'b mut Group>) {
     pipeline.commands.clear();
-    for group in &groups {
+    for group in &*groups {
         ask(context, pipeline, group);
     }
     if pipeline.exchange().await.is_err() {
-        return (Vec::new(), groups);
+        return (Vec::new(), groups.iter_mut().collect());
     }
     let (mut checked, mut unavailable) = (Vec::with_capacity(groups.len()), Vec::new());
     let mut replies = pipeline.replies.iter();
-    for mut group in groups {
+    for group in groups {
         let members = if group.viewers.is_empty() { None } else { Some(replies.next()) };
-        match read(&mut group, members, replies.next()) {
-            Ok(known) => checked.push(group.with(known)),
+        match read(group, members, replies.next()) {
+            Ok(known) => checked.push(Checked { group, known }),
             Err(error) => {
                 context.reporter.report("Redis did not check a post", &format_args!("{error}, post {}", group.post));
                 unavailable.push(group);
@@ -37,7 +41,7 @@ pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<
     (checked, unavailable)
 }
 
-fn ask(context: &Context, pipeline: &mut Pipeline, group: &Grouped) {
+fn ask(context: &Context, pipeline: &mut Pipeline, group: &Group) {
     let commands = &mut pipeline.commands;
     if !group.viewers.is_empty() {
         commands.command("SMISMEMBER", 1 + group.viewers.len()).parts(&context.keys.views_parts(&group.post));
@@ -49,7 +53,7 @@ fn ask(context: &Context, pipeline: &mut Pipeline, group: &Grouped) {
 }
 
 /// Reads the replies about a group, and notes which of its viewers the set has.
-fn read(group: &mut Grouped, members: Option<Option<Reply<'_>>>, meta: Option<Reply<'_>>) -> Result<Known, RedisError> {
+fn read(group: &mut Group, members: Option<Option<Reply<'_>>>, meta: Option<Reply<'_>>) -> Result<Known, RedisError> {
     if let Some(members) = members {
         let members = list(members, group.viewers.len())?;
         for (viewer, member) in group.viewers.iter_mut().zip(members.iter()) {

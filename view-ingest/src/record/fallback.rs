@@ -25,7 +25,7 @@ use views_postgres::{
 use self::verdicts::{Verdict, Verdicts, places_of};
 use crate::record::{
     context::Context,
-    group::Grouped,
+    group::Group,
     missed::MissedViews,
     pending::PendingRequests,
     request::{Outcome, Status, Unavailable},
@@ -43,13 +43,13 @@ const LOCKS_TIME: Duration = Duration::from_millis(300);
 pub(super) struct Fallback<'a> {
     context: &'a Context,
     database: &'a Database,
-    groups: &'a [Grouped],
+    groups: &'a [&'a Group],
     pairs: Vec<Pair>,
     verdicts: Verdicts,
 }
 
 impl<'a> Fallback<'a> {
-    pub(super) fn new(context: &'a Context, database: &'a Database, groups: &'a [Grouped]) -> Self {
+    pub(super) fn new(context: &'a Context, database: &'a Database, groups: &'a [&'a Group]) -> Self {
         Self { context, database, groups, pairs: Vec::new(), verdicts: Verdicts::default() }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Fallback<'a> {
     }
 
     async fn try_store(&mut self) -> Result<(), DatabaseError> {
-        let fits = |group: &Grouped, schema: &Schema| {
+        let fits = |group: &Group, schema: &Schema| {
             schema.accepts_post(&group.post) && group.viewers.iter().all(|viewer| schema.accepts_viewer(&viewer.id))
         };
         let schema = self.database.schema_that(|schema| self.groups.iter().all(|group| fits(group, schema))).await?;
@@ -154,15 +154,15 @@ impl<'a> Fallback<'a> {
     }
 
     /// Answers everyone of whose post it is known what became of it. Returns the rest.
-    pub(super) fn answer(&self, groups: Vec<&'a Grouped>, pending: &mut PendingRequests) -> Vec<&'a Grouped> {
-        let (decided, rest) = groups.into_iter().partition(|group: &&Grouped| self.verdicts.is_decided(&group.post));
+    pub(super) fn answer(&self, groups: Vec<&'a Group>, pending: &mut PendingRequests) -> Vec<&'a Group> {
+        let (decided, rest) = groups.into_iter().partition(|group: &&Group| self.verdicts.is_decided(&group.post));
         for group in decided {
             self.answer_one(group, pending);
         }
         rest
     }
 
-    fn answer_one(&self, group: &Grouped, pending: &mut PendingRequests) {
+    fn answer_one(&self, group: &Group, pending: &mut PendingRequests) {
         let Self { context, verdicts, .. } = self;
         if let Some((verdict, views)) = verdicts.get(&group.post).and_then(|verdict| Some((verdict, verdict.views()?))) {
             respond(group, verdict, views, context, pending);
@@ -177,7 +177,7 @@ impl<'a> Fallback<'a> {
     }
 }
 
-fn respond(group: &Grouped, verdict: &Verdict, views: i64, context: &Context, pending: &mut PendingRequests) {
+fn respond(group: &Group, verdict: &Verdict, views: i64, context: &Context, pending: &mut PendingRequests) {
     let mut new = verdict.new_viewers().to_vec();
     context.metrics.bypassed.inc_by(new.len() as u64);
     for item in &group.items {

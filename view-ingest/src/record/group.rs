@@ -1,6 +1,7 @@
 //! A batch, grouped by post: all views and reads of one post go through the stages together.
 //!
-//! Each stage consumes the groups of the stage before and makes its own: [`Grouped`], then [`Checked`], then [`Written`].
+//! Each stage consumes what the stage before has made: a [`Group`] becomes [`Checked`], and that [`Written`]. The groups
+//! themselves stay where they are: an id is kept inline, so that moving a batch along would cost more than checking it.
 
 use std::collections::HashMap;
 
@@ -29,24 +30,28 @@ pub(super) struct Viewer {
     pub(super) membership: Membership,
 }
 
-/// All of a batch that concerns one post, with what a stage has found out.
+/// All of a batch that concerns one post.
 #[derive(Debug)]
-pub(super) struct Group<S> {
+pub(super) struct Group {
     pub(super) post: PostId,
     pub(super) items: Items,
     /// The viewers among the items, each once, in order.
     pub(super) viewers: SmallVec<[Viewer; 1]>,
-    pub(super) stage: S,
 }
 
-/// A group of which nothing is known yet, or of which Redis did not tell.
-pub(super) type Grouped = Group<()>;
-
 /// A group of which Redis has told what it knows.
-pub(super) type Checked = Group<Known>;
+#[derive(Debug)]
+pub(super) struct Checked<'b> {
+    pub(super) group: &'b mut Group,
+    pub(super) known: Known,
+}
 
 /// A group whose part of the batch Redis has taken.
-pub(super) type Written = Group<Count>;
+#[derive(Debug)]
+pub(super) struct Written<'b> {
+    pub(super) group: &'b mut Group,
+    pub(super) count: Count,
+}
 
 /// What Redis knows of a post: the fields of its meta hash.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,13 +74,7 @@ pub(super) struct Count {
     pub(super) was_raced: bool,
 }
 
-impl<S> Group<S> {
-    /// Returns the group in another stage.
-    pub(super) fn with<T>(self, stage: T) -> Group<T> {
-        let Self { post, items, viewers, .. } = self;
-        Group { post, items, viewers, stage }
-    }
-
+impl Group {
     /// Returns what the items need of PostgreSQL.
     pub(super) fn depth(&self) -> Depth {
         if self.viewers.is_empty() { Depth::Read } else { Depth::View }
@@ -96,42 +95,43 @@ impl<S> Group<S> {
     pub(super) fn was_looked_up(&self, depth: Depth) -> bool {
         self.items.iter().any(|item| item.lookup.is_some_and(|lookup| lookup.depth >= depth))
     }
-}
 
-impl Checked {
     /// Returns the viewers that the set does not have yet.
     pub(super) fn new_viewers(&self) -> impl Iterator<Item = &ViewerId> {
         self.viewers.iter().filter(|viewer| viewer.membership == Membership::New).map(|viewer| &viewer.id)
     }
+}
 
+impl Checked<'_> {
     /// Returns whether Redis does not know of the post what the items need, and PostgreSQL has not been asked for it
     /// this moment. Whoever only reads needs no viewers, nor does one whom the set has, or the author.
     pub(super) fn needs_lookup(&self) -> bool {
-        let Known { has_author, is_loaded, .. } = self.stage;
-        let lacks_viewers = !is_loaded && self.new_count() > 0;
-        (!has_author || lacks_viewers) && !self.was_looked_up(self.depth())
+        let Known { has_author, is_loaded, .. } = self.known;
+        let lacks_viewers = !is_loaded && self.group.new_count() > 0;
+        (!has_author || lacks_viewers) && !self.group.was_looked_up(self.group.depth())
     }
 
     /// Returns whether the post, which could not be looked up, would take memory that Redis does not spend on it yet.
     pub(super) fn is_unverified(&self) -> bool {
-        let Known { has_author, recorded, .. } = self.stage;
-        self.has_lookup(LookupResult::Unavailable) && !has_author && recorded == 0 && self.new_count() > 0
+        let Known { has_author, recorded, .. } = self.known;
+        let was_tried = self.group.has_lookup(LookupResult::Unavailable);
+        was_tried && !has_author && recorded == 0 && self.group.new_count() > 0
     }
 
     /// Returns whether nobody has told Redis the count in PostgreSQL, so that the set itself is counted.
     pub(super) fn counts_the_set(&self) -> bool {
-        self.stage.persisted.is_none()
+        self.known.persisted.is_none()
     }
 }
 
 /// Groups items by post, in the order of their arrival.
-pub(super) fn group(items: impl ExactSizeIterator<Item = Item>, pending: &PendingRequests) -> Vec<Grouped> {
+pub(super) fn group(items: impl ExactSizeIterator<Item = Item>, pending: &PendingRequests) -> Vec<Group> {
     let mut places: HashMap<&PostId, usize, RandomState> = HashMap::with_capacity_and_hasher(items.len(), RandomState::default());
-    let mut groups: Vec<Grouped> = Vec::with_capacity(items.len());
+    let mut groups: Vec<Group> = Vec::with_capacity(items.len());
     for item in items {
         let Some((post, viewer)) = pending.subject(&item) else { continue };
         let place = *places.entry(post).or_insert_with(|| {
-            groups.push(Group { post: *post, items: Items::new(), viewers: SmallVec::new(), stage: () });
+            groups.push(Group { post: *post, items: Items::new(), viewers: SmallVec::new() });
             groups.len() - 1
         });
         let group = &mut groups[place];
@@ -178,20 +178,19 @@ mod tests {
     #[test]
     fn a_post_that_was_looked_up_this_moment_is_not_looked_up_again() {
         let (pending, items) = pending(&[("a", Some("x"))]);
-        let mut group = group(items.into_iter(), &pending).remove(0).with(Known::default());
-        assert!(group.needs_lookup());
+        let mut group = group(items.into_iter(), &pending).remove(0);
+        assert!(Checked { group: &mut group, known: Known::default() }.needs_lookup());
         group.items[0].lookup = Some(Lookup { depth: Depth::View, result: LookupResult::Done });
-        assert!(!group.needs_lookup());
+        assert!(!Checked { group: &mut group, known: Known::default() }.needs_lookup());
     }
 
     #[test]
     fn what_a_reader_has_had_looked_up_does_not_excuse_a_view() {
         let (pending, items) = pending(&[("a", None), ("a", Some("x"))]);
         let known = Known { has_author: true, persisted: Some(1), ..Known::default() };
-        let mut group = group(items.into_iter(), &pending).remove(0).with(known);
+        let mut group = group(items.into_iter(), &pending).remove(0);
         group.items[0].lookup = Some(Lookup { depth: Depth::Read, result: LookupResult::Done });
-        assert!(group.needs_lookup(), "the viewers are not there yet");
-        group.stage.is_loaded = true;
-        assert!(!group.needs_lookup());
+        assert!(Checked { group: &mut group, known }.needs_lookup(), "the viewers are not there yet");
+        assert!(!Checked { group: &mut group, known: Known { is_loaded: true, ..known } }.needs_lookup());
     }
 }

@@ -17,7 +17,7 @@ use crate::record::{
     check,
     context::Context,
     fallback::Fallback,
-    group::{self, Checked, Grouped},
+    group::{self, Checked, Group},
     lookup::{FinishedLookup, Found, Lookups, Wanted},
     missed::{Missed, MissedViews},
     mode::{Cause, Mode},
@@ -146,7 +146,7 @@ impl Recorder {
     }
 
     /// Takes one batch through its stages, and gives everyone in it an outcome, but for those who wait for a look-up.
-    async fn process(&mut self, groups: Vec<Grouped>) {
+    async fn process(&mut self, mut groups: Vec<Group>) {
         let started = Instant::now();
         let size: usize = groups.iter().map(|group| group.items.len()).sum();
         let is_open = !self.context.breaker.is_closed();
@@ -155,7 +155,7 @@ impl Recorder {
         }
         let cause = if is_open || self.mode.is_for_breaker() { Cause::BreakerOpen } else { Cause::Refused };
 
-        let (checked, mut refused) = check::run(&self.context, &mut self.pipeline, groups).await;
+        let (checked, mut refused) = check::run(&self.context, &mut self.pipeline, &mut groups).await;
         let checked = self.admit(checked, &mut refused);
         let outcome = write::run(&self.context, &mut self.pipeline, checked).await;
         refused.extend(outcome.refused);
@@ -178,17 +178,17 @@ impl Recorder {
 
     /// Returns the groups that can be written as they are. The others wait for a look-up, or have their outcome; those
     /// of which Redis did not take what PostgreSQL knows are added to `refused`.
-    fn admit(&mut self, checked: Vec<Checked>, refused: &mut Vec<Grouped>) -> Vec<Checked> {
+    fn admit<'b>(&mut self, checked: Vec<Checked<'b>>, refused: &mut Vec<&'b mut Group>) -> Vec<Checked<'b>> {
         let mut admitted = Vec::with_capacity(checked.len());
-        for group in checked {
-            if group.has_lookup(LookupResult::Refused) {
-                refused.push(group.with(()));
-            } else if let Some(group) = self.park(group) {
+        for checked in checked {
+            if checked.group.has_lookup(LookupResult::Refused) {
+                refused.push(checked.group);
+            } else if let Some(checked) = self.park(checked) {
                 // A post that could not be looked up and that Redis does not know.
-                if group.is_unverified() && !self.context.unverified.take() {
-                    self.refuse(&group.items);
+                if checked.is_unverified() && !self.context.unverified.take() {
+                    self.refuse(&checked.group.items);
                 } else {
-                    admitted.push(group);
+                    admitted.push(checked);
                 }
             }
         }
@@ -197,11 +197,12 @@ impl Recorder {
 
     /// Parks the items of a post that has to be looked up: nobody has done so yet, or it has been viewed past Redis.
     /// Returns the group where there is no need.
-    fn park(&mut self, group: Checked) -> Option<Checked> {
+    fn park<'b>(&mut self, checked: Checked<'b>) -> Option<Checked<'b>> {
+        let group = &*checked.group;
         let missed = self.missed.get(&group.post);
         let is_stale = missed.is_some() && !group.was_looked_up(Depth::View);
-        if !(is_stale || group.needs_lookup()) || self.context.database.is_none() {
-            return Some(group);
+        if !(is_stale || checked.needs_lookup()) || self.context.database.is_none() {
+            return Some(checked);
         }
         let depth = group.depth();
         if self.context.not_found.has(&group.post, depth) {
@@ -212,7 +213,8 @@ impl Recorder {
         let depth = if missed.is_some() { Depth::View } else { depth };
         let missed = missed.cloned();
         let room = self.parked.read_room();
-        let mut items = group.items;
+        let post = group.post;
+        let mut items = std::mem::take(&mut checked.group.items);
         items.retain(|item| {
             let has_room = self.pending.viewer(item).is_some() || self.pending.may_park(item, room);
             if !has_room {
@@ -221,7 +223,7 @@ impl Recorder {
             has_room
         });
         if !items.is_empty() {
-            self.look_up(group.post, depth, missed, items);
+            self.look_up(post, depth, missed, items);
         }
         None
     }
@@ -242,8 +244,9 @@ impl Recorder {
     }
 
     /// Has PostgreSQL take what Redis did not. Whoever views does not wait for what others read.
-    async fn fall_back(&mut self, groups: Vec<Grouped>, cause: Cause) {
-        let (views, reads): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.depth() == Depth::View);
+    async fn fall_back(&mut self, groups: Vec<&mut Group>, cause: Cause) {
+        let groups = groups.into_iter().map(|group| &*group);
+        let (views, reads): (Vec<&Group>, Vec<&Group>) = groups.partition(|group| group.depth() == Depth::View);
         let is_away = self.away_until.is_some_and(|until| Instant::now() < until);
         let mut answers = self.context.database.is_some() && !(is_away && views.is_empty());
         for groups in [views, reads].iter().filter(|groups| !groups.is_empty()) {
@@ -261,7 +264,7 @@ impl Recorder {
     }
 
     /// Returns whether PostgreSQL answers.
-    async fn store_past_redis(&mut self, database: &Database, groups: &[Grouped], cause: Cause) -> bool {
+    async fn store_past_redis(&mut self, database: &Database, groups: &[&Group], cause: Cause) -> bool {
         let has_views = groups.iter().any(|group| group.depth() == Depth::View);
         let context = self.context.clone();
         let mut fallback = Fallback::new(&context, database, groups);
@@ -279,7 +282,7 @@ impl Recorder {
         if begins && !self.mode.is_fallback() {
             self.enter(Mode::Fallback(cause));
         }
-        let rest = fallback.answer(groups.iter().collect(), &mut self.pending);
+        let rest = fallback.answer(groups.to_vec(), &mut self.pending);
         if fallback.has_locked() {
             // Whoever has an outcome does not wait for somebody else's lock.
             self.pending.flush();

@@ -4,7 +4,7 @@ use crate::{
     metrics::Metrics,
     record::{
         context::Context,
-        group::{Group, Membership, Viewer, Written},
+        group::{Count, Group, Membership, Viewer, Written},
         pending::{Item, PendingRequests},
         request::{Outcome, Status, Unavailable},
     },
@@ -29,10 +29,10 @@ impl Tally {
 }
 
 /// Gives each item of what Redis has taken its verdict.
-pub(super) fn respond(groups: Vec<Written>, pending: &mut PendingRequests, metrics: &Metrics) {
+pub(super) fn respond(groups: Vec<Written<'_>>, pending: &mut PendingRequests, metrics: &Metrics) {
     let mut tally = Tally::default();
-    for mut group in groups {
-        let (views, was_raced) = (group.stage.views, group.stage.was_raced);
+    for Written { group, count } in groups {
+        let Count { views, was_raced } = count;
         for item in &group.items {
             let status = match pending.viewer(item) {
                 Some(id) => match group.viewers.binary_search_by(|viewer| viewer.id.cmp(id)) {
@@ -67,7 +67,7 @@ fn verdict(viewer: &mut Viewer, was_raced: bool) -> Status {
 }
 
 /// Tells those who asked for a post that no store took it.
-pub(super) fn respond_unavailable<S>(group: &Group<S>, pending: &mut PendingRequests, metrics: &Metrics) {
+pub(super) fn respond_unavailable(group: &Group, pending: &mut PendingRequests, metrics: &Metrics) {
     refuse(&group.items, pending, metrics);
 }
 

@@ -21,7 +21,7 @@ use views_redis::{
 
 use crate::record::{
     context::Context,
-    group::{Checked, Count, Grouped, Known, Written},
+    group::{Checked, Count, Group, Known, Written},
 };
 
 /// Pairs in one outbox entry at most, so that whoever reads the outbox can bound what it reads at once.
@@ -31,11 +31,11 @@ const MAX_PAIRS_PER_ENTRY: usize = 128;
 type EntryIds = SmallVec<[Box<str>; 1]>;
 
 /// What became of a batch in Redis.
-pub(super) struct Outcome {
+pub(super) struct Outcome<'b> {
     /// The groups whose part Redis has taken.
-    pub(super) written: Vec<Written>,
+    pub(super) written: Vec<Written<'b>>,
     /// Those whose part it has not, or not as a whole.
-    pub(super) refused: Vec<Grouped>,
+    pub(super) refused: Vec<&'b mut Group>,
     /// Whether it has taken anything new.
     pub(super) has_stored: bool,
 }
@@ -59,8 +59,8 @@ struct Raced {
 }
 
 /// Writes the new viewers of a batch. Where nothing is new, nothing is sent.
-pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<Checked>) -> Outcome {
-    let pairs = groups.iter().map(Checked::new_count).sum();
+pub(super) async fn run<'b>(context: &Context, pipeline: &mut Pipeline, groups: Vec<Checked<'b>>) -> Outcome<'b> {
+    let pairs = groups.iter().map(|checked| checked.group.new_count()).sum();
     let mut entries = EntryIds::new();
     let is_taken = if groups.iter().any(has_part) {
         failpoints::at("record::before");
@@ -75,30 +75,30 @@ pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<
     let (mut written, mut refused, mut raced) = (Vec::with_capacity(groups.len()), Vec::new(), Vec::new());
     let mut replies = pipeline.replies.iter();
     let mut pairs_before = 0;
-    for group in groups {
-        let new = group.new_count();
+    for checked in groups {
+        let new = checked.group.new_count();
         pairs_before += new;
-        if !has_part(&group) {
-            let Known { persisted, recorded, acked, .. } = group.stage;
+        if !has_part(&checked) {
+            let Known { persisted, recorded, acked, .. } = checked.known;
             let views = live(persisted, recorded, acked);
-            written.push(group.with(Count { views, was_raced: false }));
+            written.push(Written { group: checked.group, count: Count { views, was_raced: false } });
             continue;
         }
-        let recorded = if is_taken { read(&group, &mut replies).map_err(Some) } else { Err(None) };
+        let recorded = if is_taken { read(&checked, &mut replies).map_err(Some) } else { Err(None) };
         match recorded {
             Ok(recorded) => {
                 let viewers = new as i64 - recorded.added;
                 if viewers > 0 && pairs_before > 0 {
-                    raced.push(Raced { post: group.post, entry: (pairs_before - 1) / MAX_PAIRS_PER_ENTRY, viewers });
+                    raced.push(Raced { post: checked.group.post, entry: (pairs_before - 1) / MAX_PAIRS_PER_ENTRY, viewers });
                 }
-                let count = count(&group, &recorded);
-                written.push(group.with(count));
+                let count = count(&checked, &recorded);
+                written.push(Written { group: checked.group, count });
             }
             Err(error) => {
                 if let Some(error) = error {
-                    context.reporter.report("Redis did not record a post", &format_args!("{error}, post {}", group.post));
+                    context.reporter.report("Redis did not record a post", &format_args!("{error}, post {}", checked.group.post));
                 }
-                refused.push(group.with(()));
+                refused.push(checked.group);
             }
         }
     }
@@ -109,14 +109,14 @@ pub(super) async fn run(context: &Context, pipeline: &mut Pipeline, groups: Vec<
 
 /// Returns whether the pipeline has commands about a group. Where neither PostgreSQL nor anybody else has told the
 /// count, the set itself is counted, also for a mere reader.
-fn has_part(group: &Checked) -> bool {
-    group.counts_the_set() || group.new_count() > 0
+fn has_part(checked: &Checked<'_>) -> bool {
+    checked.counts_the_set() || checked.group.new_count() > 0
 }
 
 /// Returns the live count of a post after the batch.
-fn count(group: &Checked, recorded: &Recorded) -> Count {
-    let Known { persisted, acked, .. } = group.stage;
-    let new = group.new_count() as i64;
+fn count(checked: &Checked<'_>, recorded: &Recorded) -> Count {
+    let Known { persisted, acked, .. } = checked.known;
+    let new = checked.group.new_count() as i64;
     // Viewers that another process put into the set between check and write are in the outbox twice, and one view each.
     let raced = (new - recorded.added).max(0);
     let views = recorded.size.unwrap_or_else(|| live(persisted, recorded.recorded - raced, acked));
@@ -140,7 +140,13 @@ async fn correct_raced(context: &Context, pipeline: &mut Pipeline, raced: &[Race
 }
 
 /// Sends the outbox's part and, once it is taken, that of the posts. Returns whether the replies to the latter are there.
-async fn exchange(context: &Context, pipeline: &mut Pipeline, groups: &[Checked], pairs: usize, entries: &mut EntryIds) -> bool {
+async fn exchange(
+    context: &Context,
+    pipeline: &mut Pipeline,
+    groups: &[Checked<'_>],
+    pairs: usize,
+    entries: &mut EntryIds,
+) -> bool {
     #[cfg(feature = "failpoints")]
     if let Some(done) = partial_write::exchange(context, pipeline, groups, pairs).await {
         return done;
@@ -153,7 +159,7 @@ async fn exchange(context: &Context, pipeline: &mut Pipeline, groups: &[Checked]
 }
 
 /// Writes the outbox and waits for the replies: all or nothing is to follow.
-async fn send_outbox(context: &Context, pipeline: &mut Pipeline, groups: &[Checked], pairs: usize) -> bool {
+async fn send_outbox(context: &Context, pipeline: &mut Pipeline, groups: &[Checked<'_>], pairs: usize) -> bool {
     if pairs == 0 {
         return true;
     }
@@ -174,8 +180,8 @@ async fn send_outbox(context: &Context, pipeline: &mut Pipeline, groups: &[Check
     refusal.is_none()
 }
 
-fn queue_outbox(commands: &mut Commands, outbox: &str, groups: &[Checked], pairs: usize) {
-    let all = groups.iter().flat_map(|group| group.new_viewers().map(|viewer| (&group.post, viewer)));
+fn queue_outbox(commands: &mut Commands, outbox: &str, groups: &[Checked<'_>], pairs: usize) {
+    let all = groups.iter().flat_map(|Checked { group, .. }| group.new_viewers().map(|viewer| (&group.post, viewer)));
     for (place, (post, viewer)) in all.enumerate() {
         if place % MAX_PAIRS_PER_ENTRY == 0 {
             let fields = (pairs - place).min(MAX_PAIRS_PER_ENTRY);
@@ -185,16 +191,17 @@ fn queue_outbox(commands: &mut Commands, outbox: &str, groups: &[Checked], pairs
     }
 }
 
-async fn send_posts(context: &Context, pipeline: &mut Pipeline, groups: &[Checked]) -> bool {
+async fn send_posts(context: &Context, pipeline: &mut Pipeline, groups: &[Checked<'_>]) -> bool {
     pipeline.commands.clear();
     queue_posts(context, &mut pipeline.commands, groups);
     pipeline.exchange().await.is_ok()
 }
 
-fn queue_posts(context: &Context, commands: &mut Commands, groups: &[Checked]) {
+fn queue_posts(context: &Context, commands: &mut Commands, groups: &[Checked<'_>]) {
     let mut buffer = itoa::Buffer::new();
     let ttl = buffer.format(context.keys.ttl().seconds());
-    for group in groups {
+    for checked in groups {
+        let group = &*checked.group;
         let (views, meta) = (context.keys.views_parts(&group.post), context.keys.meta_parts(&group.post));
         let new = group.new_count();
         if new > 0 {
@@ -206,13 +213,13 @@ fn queue_posts(context: &Context, commands: &mut Commands, groups: &[Checked]) {
             commands.command("HINCRBY", 3).parts(&meta).text(field::RECORDED).number(new as i64);
             commands.command("EXPIRE", 2).parts(&meta).text(ttl);
         }
-        if group.counts_the_set() {
+        if checked.counts_the_set() {
             commands.command("SCARD", 1).parts(&views);
         }
     }
 }
 
-fn read<'a>(group: &Checked, replies: &mut impl Iterator<Item = Reply<'a>>) -> Result<Recorded, RedisError> {
+fn read<'a>(checked: &Checked<'_>, replies: &mut impl Iterator<Item = Reply<'a>>) -> Result<Recorded, RedisError> {
     let mut number = || match replies.next() {
         Some(Reply::Integer(number)) => Ok(number),
         Some(Reply::Error(error)) => Err(error.into()),
@@ -220,13 +227,13 @@ fn read<'a>(group: &Checked, replies: &mut impl Iterator<Item = Reply<'a>>) -> R
         None => Err(RedisError::NoReply),
     };
     let (mut added, mut recorded) = (Ok(0), Ok(0));
-    if group.new_count() > 0 {
+    if checked.group.new_count() > 0 {
         // All four replies are taken before the first error is looked at, so that the next post finds its own.
         added = number();
         let _ = number();
         recorded = number();
         let _ = number();
     }
-    let size = if group.counts_the_set() { Some(number()) } else { None };
+    let size = if checked.counts_the_set() { Some(number()) } else { None };
     Ok(Recorded { added: added?, recorded: recorded?, size: size.transpose()? })
 }

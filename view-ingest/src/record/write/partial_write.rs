@@ -8,7 +8,7 @@ use crate::record::{breaker::REDIS_TIMEOUT, context::Context, group::Checked};
 
 /// Dies on the way, or sends things in the wrong order, if either is wanted. Returns nothing where all is to be as it
 /// should.
-pub(super) async fn exchange(context: &Context, pipeline: &mut Pipeline, groups: &[Checked], pairs: usize) -> Option<bool> {
+pub(super) async fn exchange(context: &Context, pipeline: &mut Pipeline, groups: &[Checked<'_>], pairs: usize) -> Option<bool> {
     if failpoints::is_broken(failpoints::SET_BEFORE_OUTBOX) {
         let sent = send_posts(context, pipeline, groups).await;
         failpoints::at("record::between");
@@ -32,7 +32,7 @@ pub(super) async fn exchange(context: &Context, pipeline: &mut Pipeline, groups:
             return Some(false);
         }
         pipeline.commands.clear();
-        for group in groups {
+        for Checked { group, .. } in groups {
             for viewer in group.new_viewers() {
                 pipeline.commands.command("SADD", 2).parts(&context.keys.views_parts(&group.post)).text(viewer.as_str());
             }
