@@ -1,15 +1,18 @@
 //! Where PostgreSQL is, and which of its tables and columns hold the posts.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use tokio_postgres::config::{Config, Host};
-use views_core::settings::{Problems, Setting};
+use views_core::{
+    settings::{Problems, Setting},
+    tls::{self, Trust},
+};
 
 use crate::sql::identifier::{ColumnName, TableName};
 use crate::{
-    options::{self, Adapted, TlsMode},
-    tls, unprotected,
+    options::{self, Adapted},
+    unprotected,
 };
 
 /// The flags of PostgreSQL.
@@ -66,16 +69,14 @@ pub struct PostsArgs {
 pub struct DatabaseSettings {
     /// How the client library reaches it.
     pub config: Config,
-    /// Whether the server's certificate is checked.
-    pub verify: bool,
-    /// The file with the roots that it is checked against in place of the platform's.
-    pub root_certificates: Option<PathBuf>,
+    /// Whose certificate the server has to show.
+    pub trust: Trust,
 }
 
 impl std::fmt::Debug for DatabaseSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The library's own Debug redacts the password.
-        f.debug_struct("DatabaseSettings").field("config", &self.config).field("verify", &self.verify).finish()
+        f.debug_struct("DatabaseSettings").field("config", &self.config).field("trust", &self.trust).finish()
     }
 }
 
@@ -102,10 +103,10 @@ impl PostgresArgs {
             problems.add(name, LOOSE_AT);
             return None;
         }
-        let adapted = options::adapt(&url).map_err(|why| problems.add(name, why)).ok()?;
-        let Adapted { text, tls, server_options } = adapted;
-        if let Some(path) = &tls.root_certificates
-            && let Err(error) = tls::roots_in(path)
+        let Adapted { text, ssl_mode, trust, server_options } =
+            options::adapt(&url).map_err(|why| problems.add(name, why)).ok()?;
+        if let Trust::File(path) = &trust
+            && let Err(error) = tls::client_config(&trust)
         {
             problems.add(name, format_args!("sslrootcert: {} cannot be used: {error}", path.display()));
             return None;
@@ -126,7 +127,7 @@ impl PostgresArgs {
             problems.add(name, LOOSE_AT);
             return None;
         }
-        config.ssl_mode(tls.mode.ssl_mode());
+        config.ssl_mode(ssl_mode);
         let mut all_options = config.get_options().unwrap_or_default().to_owned();
         all_options.push_str(&server_options);
         all_options.push_str(&format!(" -c statement_timeout={}", statement_timeout.as_millis()));
@@ -141,11 +142,12 @@ impl PostgresArgs {
         if config.get_hosts().is_empty() {
             problems.add(name, "names no host");
         }
-        let verify = tls.mode == TlsMode::Verify;
-        if !verify && let Some(warning) = unprotected::postgres(name, &config) {
+        if trust == Trust::Anybody
+            && let Some(warning) = unprotected::postgres(name, &config)
+        {
             problems.warn(warning);
         }
-        Some(DatabaseSettings { config, verify, root_certificates: tls.root_certificates })
+        Some(DatabaseSettings { config, trust })
     }
 }
 
@@ -214,7 +216,8 @@ mod tests {
             let url = read(&format!("postgres://u:p@db.example/app?sslmode={mode}")).unwrap();
             let words = read(&format!("host=db.example user=u sslmode={mode} dbname=app")).unwrap();
             for settings in [url, words] {
-                assert_eq!((settings.config.get_ssl_mode(), settings.verify), (expected, verify), "{mode}");
+                let is_verified = settings.trust == Trust::Platform;
+                assert_eq!((settings.config.get_ssl_mode(), is_verified), (expected, verify), "{mode}");
                 assert_eq!(settings.config.get_dbname(), Some("app"));
             }
         }
@@ -235,7 +238,7 @@ mod tests {
             assert_eq!(settings.config.get_dbname(), Some("app"), "{text}");
         }
         let spaced = read("host=db password='a  b' sslmode=verify-full").unwrap();
-        assert_eq!((spaced.config.get_password(), spaced.verify), (Some(&b"a  b"[..]), true));
+        assert_eq!((spaced.config.get_password(), spaced.trust), (Some(&b"a  b"[..]), Trust::Platform));
         assert!(read("host=db sslmode = sometimes").is_err());
     }
 

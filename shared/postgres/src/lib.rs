@@ -16,7 +16,6 @@ mod rows;
 pub mod schema;
 mod spelling;
 pub mod sql;
-mod tls;
 mod unprotected;
 mod words;
 
@@ -58,14 +57,15 @@ impl Database {
     /// Prepares a pool of at most `connections`; none is opened before it is needed.
     ///
     /// # Errors
-    /// When TLS or the pool cannot be set up, which would be a fault of the build.
+    /// When the file with the roots cannot be read any more, or TLS or the pool cannot be set up, which would be a fault of
+    /// the build.
     pub fn new(
         settings: &DatabaseSettings,
         posts: PostsSettings,
         connections: usize,
         statement_timeout: Duration,
     ) -> anyhow::Result<Self> {
-        let tls = crate::tls::postgres_connector(settings.verify, settings.root_certificates.as_deref())?;
+        let tls = MakeRustlsConnect::new(views_core::tls::client_config(&settings.trust)?);
         let manager =
             Manager::from_config(settings.config.clone(), tls.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let (schema, owner) = (SchemaCache::default(), KnownOwner::default());

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use tokio_postgres::config::SslMode;
 
+use views_core::{store_urls, tls::Trust};
+
 use self::names::{KNOWN, NO_CLIENT_CERTIFICATES, PASSED_OVER, REFUSED};
 use crate::words;
 
@@ -16,22 +18,16 @@ use crate::words;
 #[derive(Debug)]
 pub(crate) struct Adapted {
     pub(crate) text: String,
-    pub(crate) tls: Tls,
+    pub(crate) ssl_mode: SslMode,
+    /// Whose certificate is demanded where there is TLS.
+    pub(crate) trust: Trust,
     /// Options for the server.
     pub(crate) server_options: String,
 }
 
-/// How far TLS is demanded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tls {
-    pub(crate) mode: TlsMode,
-    /// The file with the roots that count in place of the platform's.
-    pub(crate) root_certificates: Option<PathBuf>,
-}
-
 /// libpq's modes. It knows `verify-ca`, too, which is treated as `verify-full`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum TlsMode {
+enum TlsMode {
     Disable,
     /// Where the server has it.
     #[default]
@@ -42,7 +38,7 @@ pub(crate) enum TlsMode {
 }
 
 impl TlsMode {
-    pub(crate) fn ssl_mode(self) -> SslMode {
+    fn ssl_mode(self) -> SslMode {
         match self {
             Self::Disable => SslMode::Disable,
             Self::Prefer => SslMode::Prefer,
@@ -69,12 +65,9 @@ struct Reading {
     mode: Option<TlsMode>,
     /// What `ssl=…` says, which other drivers have for a mode.
     ssl: Option<TlsMode>,
-    root: Option<Root>,
-}
-
-enum Root {
-    File(PathBuf),
-    Platform,
+    /// Whether Prisma's `sslaccept` demands a certificate that is trusted.
+    is_strict: bool,
+    root: Option<Trust>,
 }
 
 /// Takes out of a URL, or of libpq's words, what the library does not know.
@@ -85,7 +78,7 @@ pub(crate) fn adapt(text: &str) -> Result<Adapted, String> {
     let Some((url, demanded)) = base(text)? else {
         // What cannot be read is told by the library.
         let Some(mut settings) = words::read(text) else {
-            return Ok(Adapted { text: text.to_owned(), tls: Tls::default(), server_options: String::new() });
+            return Reading::default().finish(|_| text.to_owned());
         };
         // An empty one is none to libpq, too.
         settings.retain(|(_, value)| !value.is_empty());
@@ -100,8 +93,7 @@ pub(crate) fn adapt(text: &str) -> Result<Adapted, String> {
     let Some((base, query)) = url.split_once('?') else { return reading.finish(|_| url) };
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if reading.take(&name, &value)?.is_none() {
-            let name = if may_be_password(base, query, &name) { String::new() } else { format!(" {name}") };
-            return Err(format!("has an unknown option{name}"));
+            return Err(store_urls::unknown_option(base, query, &name));
         }
     }
     let base = base.to_owned();
@@ -140,18 +132,6 @@ fn is_scheme(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte))
 }
 
-/// Returns whether the name of an option may be a part of the password, in which there is a question mark.
-fn may_be_password(base: &str, query: &str, name: &str) -> bool {
-    let authority = base.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
-    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
-    let has_user = authority.contains('@');
-    query.contains('@')
-        || !has_user && port.bytes().any(|byte| !byte.is_ascii_digit() && byte != b']')
-        || name.len() > 40
-        || name.is_empty()
-        || !name.bytes().all(|byte| byte.is_ascii_alphabetic() || b"_-.".contains(&byte))
-}
-
 impl Reading {
     /// Takes an option; `None` where nobody has heard of it.
     fn take(&mut self, name: &str, value: &str) -> Result<Option<()>, String> {
@@ -170,12 +150,12 @@ impl Reading {
                 };
             }
             "sslaccept" => match value {
-                "strict" => self.ssl = Some(TlsMode::Verify),
+                "strict" => self.is_strict = true,
                 "accept_invalid_certs" => self.ssl = Some(TlsMode::Require),
                 _ => return refused("must be strict or accept_invalid_certs"),
             },
-            "sslrootcert" if value == "system" => self.root = Some(Root::Platform),
-            "sslrootcert" => self.root = Some(Root::File(PathBuf::from(value))),
+            "sslrootcert" if value == "system" => self.root = Some(Trust::Platform),
+            "sslrootcert" => self.root = Some(Trust::File(PathBuf::from(value))),
             "sslnegotiation" if value == "postgres" => {}
             "sslnegotiation" => return refused("only postgres is supported"),
             "sslsni" | "sslcompression" => {
@@ -213,20 +193,19 @@ impl Reading {
     }
 
     fn finish(self, write: impl FnOnce(Vec<(String, String)>) -> String) -> Result<Adapted, String> {
-        let (mode, root) = (self.mode, self.root);
-        if let (Some(TlsMode::Disable | TlsMode::Prefer), Some(TlsMode::Require | TlsMode::Verify)) = (mode, self.ssl) {
-            return Err("sslmode and ssl contradict each other".to_owned());
+        let is_demanded = self.is_strict || self.root.is_some() || matches!(self.ssl, Some(TlsMode::Require | TlsMode::Verify));
+        if self.mode == Some(TlsMode::Disable) && is_demanded {
+            return Err("sslmode=disable contradicts the option that asks for TLS".to_owned());
         }
-        if matches!(mode, Some(TlsMode::Disable)) && root.is_some() {
-            return Err("sslmode=disable and sslrootcert contradict each other".to_owned());
-        }
-        // As in libpq, whoever names a root wants the certificate looked at.
-        let mode = if root.is_some() { TlsMode::Verify } else { mode.or(self.ssl).unwrap_or_default() };
-        let root_certificates = root.and_then(|root| match root {
-            Root::File(path) => Some(path),
-            Root::Platform => None,
-        });
-        Ok(Adapted { text: write(self.kept), tls: Tls { mode, root_certificates }, server_options: self.server_options })
+        let mode = match (self.mode, self.ssl) {
+            // As in libpq, whoever names a root wants the certificate looked at.
+            _ if self.is_strict || self.root.is_some() => TlsMode::Verify,
+            (Some(TlsMode::Prefer) | None, Some(demanded)) => demanded,
+            (Some(mode), _) => mode,
+            (None, None) => TlsMode::default(),
+        };
+        let trust = if mode == TlsMode::Verify { self.root.unwrap_or_default() } else { Trust::Anybody };
+        Ok(Adapted { text: write(self.kept), ssl_mode: mode.ssl_mode(), trust, server_options: self.server_options })
     }
 }
 
@@ -264,8 +243,8 @@ mod tests {
         adapt(text).unwrap_or_else(|error| panic!("{text}: {error}")).text.parse().unwrap()
     }
 
-    fn tls(options: &str) -> Result<TlsMode, String> {
-        let of = |text: &str| adapt(text).map(|adapted| adapted.tls.mode);
+    fn tls(options: &str) -> Result<(SslMode, Trust), String> {
+        let of = |text: &str| adapt(text).map(|adapted| (adapted.ssl_mode, adapted.trust));
         let url = of(&format!("postgres://u:p@db/app?{options}"));
         let words = of(&format!("host=db user=u {}", options.replace('&', " ")));
         assert_eq!(url.as_ref().ok(), words.as_ref().ok(), "{options}");
@@ -293,7 +272,7 @@ mod tests {
             assert_eq!((config.get_hosts(), config.get_ports()), (&[Host::Tcp("db".to_owned())][..], &[5433][..]), "{url}");
             assert_eq!(config.get_dbname(), Some("app"), "{url}");
         }
-        assert_eq!(adapt("postgres+ssl://db/app").unwrap().tls.mode, TlsMode::Require);
+        assert_eq!(adapt("postgres+ssl://db/app").unwrap().ssl_mode, SslMode::Require);
         for bad in [
             "mysql://u:hidden@db/app",
             "postgresql+mysql://u:hidden@db/app",
@@ -307,35 +286,42 @@ mod tests {
 
     #[test]
     fn what_asks_for_tls_is_honoured() {
-        for (options, mode) in [
-            ("", TlsMode::Prefer),
-            ("sslmode=no-verify", TlsMode::Require),
-            ("sslmode=require&uselibpqcompat=true", TlsMode::Require),
-            ("ssl=true", TlsMode::Verify),
-            ("ssl=1", TlsMode::Verify),
-            ("ssl=True&pool=5", TlsMode::Verify),
-            ("ssl=require", TlsMode::Require),
-            ("ssl=no-verify", TlsMode::Require),
-            ("ssl=false", TlsMode::Prefer),
-            ("ssl=0", TlsMode::Prefer),
-            ("ssl=true&sslmode=require", TlsMode::Require),
-            ("sslmode=verify-ca&ssl=true", TlsMode::Verify),
-            ("ssl=false&sslmode=require", TlsMode::Require),
-            ("sslaccept=strict", TlsMode::Verify),
-            ("sslaccept=accept_invalid_certs", TlsMode::Require),
-            ("sslrootcert=/ca.pem", TlsMode::Verify),
-            ("sslmode=require&sslrootcert=/ca.pem", TlsMode::Verify),
-            ("sslrootcert=system", TlsMode::Verify),
+        let prefer = (SslMode::Prefer, Trust::Anybody);
+        let require = (SslMode::Require, Trust::Anybody);
+        let verify = (SslMode::Require, Trust::Platform);
+        let by_file = (SslMode::Require, Trust::File(PathBuf::from("/ca.pem")));
+        for (options, expected) in [
+            ("", &prefer),
+            ("sslmode=no-verify", &require),
+            ("sslmode=require&uselibpqcompat=true", &require),
+            ("ssl=true", &verify),
+            ("ssl=1", &verify),
+            ("ssl=True&pool=5", &verify),
+            ("ssl=require", &require),
+            ("ssl=no-verify", &require),
+            ("ssl=false", &prefer),
+            ("ssl=0", &prefer),
+            ("ssl=true&sslmode=require", &require),
+            ("ssl=true&sslmode=prefer", &verify),
+            ("sslmode=verify-ca&ssl=true", &verify),
+            ("ssl=false&sslmode=require", &require),
+            ("sslaccept=strict", &verify),
+            ("sslmode=require&sslaccept=strict", &verify),
+            ("sslmode=prefer&sslaccept=strict", &verify),
+            ("sslaccept=accept_invalid_certs", &require),
+            ("sslrootcert=/ca.pem", &by_file),
+            ("sslmode=require&sslrootcert=/ca.pem", &by_file),
+            ("sslrootcert=system", &verify),
         ] {
-            assert_eq!(tls(options), Ok(mode), "{options}");
+            assert_eq!(tls(options).as_ref(), Ok(expected), "{options}");
         }
-        assert_eq!(adapt("host=db sslrootcert='/a b.pem'").unwrap().tls.root_certificates, Some(PathBuf::from("/a b.pem")));
+        assert_eq!(adapt("host=db sslrootcert='/a b.pem'").unwrap().trust, Trust::File(PathBuf::from("/a b.pem")));
         for bad in [
             "sslmode=sometimes",
             "ssl=sometimes",
             "sslaccept=x",
             "ssl=true&sslmode=disable",
-            "ssl=true&sslmode=prefer",
+            "sslaccept=strict&sslmode=disable",
             "sslmode=disable&sslrootcert=/ca.pem",
         ] {
             assert!(tls(bad).is_err(), "{bad}");

@@ -13,6 +13,7 @@ use testkit::{
     tokens::{self, SECRET},
 };
 use tokio::runtime::Runtime;
+use views_core::tls::Trust;
 use views_postgres::{
     config::{DatabaseSettings, PostsSettings},
     sql::identifier::{ColumnName, TableName},
@@ -88,7 +89,7 @@ impl World {
 
 /// Creates the ledger, as `view-syncd migrate` does.
 async fn migrate(database: &Database) {
-    let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false, root_certificates: None };
+    let settings = DatabaseSettings { config: database.url().parse().unwrap(), trust: Trust::Anybody };
     let posts = PostsSettings {
         table: TableName::literal("posts"),
         id: ColumnName::literal("id"),

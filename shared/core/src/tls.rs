@@ -1,7 +1,10 @@
-//! TLS for PostgreSQL (Redis's client library brings its own): the platform's roots, or no look at the certificate at
-//! all, as the connection's `sslmode` says.
+//! TLS for both stores, and whose certificates are trusted.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -9,34 +12,42 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
-use views_core::files::{self, Reading};
 
-/// Prepares TLS for PostgreSQL connections. With `verify`, the server must show a certificate for its name that one of
-/// the roots has signed: those of a file, or the platform's (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others, as
-/// everywhere).
+use crate::files::{self, Reading};
+
+/// Whose certificate a server has to show for its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// One that the platform's roots have signed. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others, as everywhere.
+    #[default]
+    Platform,
+    /// One that the roots in a file have signed.
+    File(PathBuf),
+    /// Anybody's.
+    Anybody,
+}
+
+/// Prepares TLS for connections to servers.
 ///
 /// # Errors
-/// When the file cannot be read any more, or the crypto library refuses its own protocol versions, which would be a
-/// fault of the build.
-pub(crate) fn postgres_connector(verify: bool, root_certificates: Option<&Path>) -> io::Result<MakeRustlsConnect> {
+/// When the file with the roots cannot be used, or the crypto library refuses its own protocol versions, which would be
+/// a fault of the build.
+pub fn client_config(trust: &Trust) -> io::Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    let config = if verify {
-        let roots = root_certificates.map_or_else(|| Ok(platform_roots()), roots_in)?;
-        builder.with_root_certificates(roots).with_no_client_auth()
-    } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))).with_no_client_auth()
+    let roots = match trust {
+        Trust::Platform => platform_roots(),
+        Trust::File(path) => roots_in(path)?,
+        Trust::Anybody => {
+            let unverified = Arc::new(Unverified(provider));
+            return Ok(builder.dangerous().with_custom_certificate_verifier(unverified).with_no_client_auth());
+        }
     };
-    Ok(MakeRustlsConnect::new(config))
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Returns the roots in a file.
-///
-/// # Errors
-/// When it cannot be read, or has no certificate that can be one.
-pub(crate) fn roots_in(path: &Path) -> io::Result<RootCertStore> {
+fn roots_in(path: &Path) -> io::Result<RootCertStore> {
     let content = files::read(path, Reading::First).map_err(io::Error::other)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content.content()).collect();
     let mut roots = RootCertStore::empty();
@@ -55,7 +66,7 @@ fn platform_roots() -> RootCertStore {
     roots
 }
 
-/// libpq's `prefer` and `require`: the line is encrypted, but nobody asks who is at its other end.
+/// The line is encrypted, but nobody asks who is at its other end.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 
