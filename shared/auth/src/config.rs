@@ -119,6 +119,13 @@ impl KeyArgs {
                 .add("--jwt-algorithms", format_args!("{foreign:?} is no algorithm of {kind}, which {} gives", source.setting()));
             return None;
         }
+        // Firebase signs for all of its projects with the same keys.
+        if source.is_set() && rules.issuer.is_none() && rules.audience.is_none() {
+            problems.warn(format!(
+                "{}: tokens that the issuer signs for others with these keys are accepted, too: set --jwt-audience or --jwt-issuer",
+                source.setting()
+            ));
+        }
         let name = source.setting();
         let verifier = Verifier::new(source, rules).map_err(|error| problems.add(name, error)).ok()?;
         verifier.warnings().iter().for_each(|warning| problems.warn(warning));
@@ -249,6 +256,21 @@ mod tests {
         let told = complaints(&["--jwt-jwks-url", "https://u:hidden@issuer.example/keys"]);
         assert!(told.len() == 1 && told[0].starts_with("--jwt-jwks-url: ") && !told[0].contains("hidden"), "{told:?}");
         assert!(complaints(&[])[0].contains("and --jwt-jwks-url is required"));
+    }
+
+    #[test]
+    fn a_set_of_keys_that_others_may_share_is_warned_of() {
+        let warnings = |more: &[&str]| {
+            let mut problems = Problems::default();
+            let flags = ["test", "--jwt-jwks-url", "https://issuer.example/keys"];
+            Cli::parse_from(flags.iter().chain(more)).keys.resolve(&mut problems);
+            problems.take_warnings()
+        };
+        let told = warnings(&[]);
+        assert!(told.len() == 1 && told[0].contains("set --jwt-audience or --jwt-issuer"), "{told:?}");
+        for named in ["--jwt-audience=site", "--jwt-issuer=https://issuer.example/"] {
+            assert_eq!(warnings(&[named]), [] as [&str; 0]);
+        }
     }
 
     #[test]

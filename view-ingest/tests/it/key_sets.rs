@@ -224,6 +224,11 @@ async fn what_must_not_be_in_a_set_lets_nobody_in_and_locks_nobody_out() {
     app.daemon.signal("HUP");
     app.daemon.wait_for_line("was read anew").await;
     assert_eq!((status(&app, &token("good", &good)).await, status(&app, &token("leaked", &leaked)).await), (401, 200));
+    // Of several keys with one id, each may have signed.
+    scratch.write("keys.json", key_set(&[("same", &good), ("same", &leaked)]).to_string());
+    app.daemon.signal("HUP");
+    app.daemon.wait_for_nth_line(2, "was read anew").await;
+    assert_eq!((status(&app, &token("same", &good)).await, status(&app, &token("same", &leaked)).await), (200, 200));
 }
 
 #[tokio::test]
