@@ -201,6 +201,7 @@ fn bits(number: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
     use serde_json::json;
     use testkit::tokens::SigningKey;
 
@@ -324,5 +325,45 @@ mod tests {
         let told = parse(&[json!({ "kty": "oct", "k": "c2VjcmV0" })], false).map(drop).unwrap_err().to_string();
         assert!(told.contains("number 1 is a secret") && !told.contains("c2VjcmV0"), "{told}");
         assert_eq!(parse(&vec![SigningKey::es256().jwk(); 101], false).map(drop), Err(KeySetError::TooMany));
+    }
+
+    /// A key of any kind with fields that are right, wrong, or of other kinds.
+    fn odd_key() -> impl Strategy<Value = Value> {
+        let good = [SigningKey::rs256(), SigningKey::es256(), SigningKey::es384(), SigningKey::eddsa()].map(|key| key.jwk());
+        let field = select(vec!["kty", "crv", "n", "e", "x", "y", "d", "k", "p", "alg", "use", "key_ops", "kid", "x5c"]);
+        let value = prop_oneof![
+            "(RSA|EC|OKP|oct|AKP|P-256|P-384|P-521|Ed25519|X25519|secp256k1|sig|enc|verify|HS256|RS256|PS512|ES384|EdDSA|AQAB|AA|)"
+                .prop_map(Value::from),
+            "[A-Za-z0-9_-]{0,90}".prop_map(Value::from),
+            select(vec![json!(null), json!(7), json!([]), json!(["verify"]), json!(["sign", 1]), json!({})]),
+        ];
+        (select(good.to_vec()), vec((field, value), 0..4)).prop_map(|(mut key, changes)| {
+            for (name, value) in changes {
+                key[name] = value;
+            }
+            key
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_in_a_set_no_secret_and_no_private_key_verifies(keys in vec(odd_key(), 0..4), is_strict in any::<bool>()) {
+            let algorithms = Algorithms::parse("RS512,PS512,ES384").unwrap();
+            let document = json!({ "keys": keys }).to_string();
+            let is_harmless = |key: &&Value| key.get("d").is_none() && key.get("k").is_none() && key.get("p").is_none() && key["kty"] != "oct";
+            if let Ok(set) = read(document.as_bytes(), &algorithms, is_strict) {
+                prop_assert!(set.keys.len() <= keys.iter().filter(is_harmless).count(), "{}", document);
+                for key in &set.keys {
+                    let of_a_pair = key.algorithms.iter().all(|algorithm| !format!("{algorithm:?}").starts_with("HS"));
+                    prop_assert!(of_a_pair && !key.algorithms.is_empty(), "{:?} of {}", key, document);
+                }
+            }
+        }
+
+        #[test]
+        fn no_text_is_too_odd_for_a_set(text in any::<Vec<u8>>(), inner in "[\\PC\\x00-\\x1f]{0,60}") {
+            let _ = read(&text, &Algorithms::default(), true);
+            let _ = read(format!("{{\"keys\":[{inner}]}}").as_bytes(), &Algorithms::default(), false);
+        }
     }
 }
