@@ -75,7 +75,8 @@ async fn postgresql_is_reached_over_tls_as_sslmode_says() {
     assert!(line.contains("certificate"), "{line}");
     // What other drivers write is honoured: `ssl=true` alone looks at the certificate, and the URL may name its root.
     let by_name = require.replace("sslmode=require", &format!("ssl=true&sslrootcert={}", certificates.ca_file().display()));
-    let python = require.replace("postgres://", "postgresql+asyncpg://").replace("sslmode=require", "ssl=require");
+    let python =
+        require.replace("postgres://", "postgresql+asyncpg://").replace("sslmode=require", "ssl=require&channel_binding=require");
     let java = java_url(&require);
     for (number, url) in [by_name, python, java].iter().enumerate() {
         let post = format!("d{number}");
