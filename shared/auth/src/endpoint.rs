@@ -17,9 +17,11 @@ use hyper_util::{
     },
     rt::TokioExecutor,
 };
-use rustls::crypto::aws_lc_rs;
 use url::Url;
-use views_core::network::is_loopback;
+use views_core::{
+    network::is_loopback,
+    tls::{self, Trust},
+};
 
 /// How long a request may take in all.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,8 +48,8 @@ impl std::fmt::Debug for Endpoint {
 pub(super) enum FetchError {
     #[error("it did not answer in time (5 s)")]
     TooSlow,
-    #[error("the platform's root certificates cannot be read: {0}")]
-    Roots(std::io::Error),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(std::io::Error),
     #[error("{0}")]
     Unreachable(String),
     #[error("it answered {0}")]
@@ -127,12 +129,8 @@ async fn get(url: &Url) -> Result<Response<Incoming>, FetchError> {
         return request(tcp, url).await;
     }
     tcp.enforce_http(false);
-    let tls = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(aws_lc_rs::default_provider())
-        .map_err(FetchError::Roots)?
-        .https_only()
-        .enable_http1()
-        .wrap_connector(tcp);
+    let config = tls::client_config(&Trust::Platform).map_err(FetchError::Tls)?;
+    let tls = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().wrap_connector(tcp);
     request(tls, url).await
 }
 

@@ -126,3 +126,28 @@ impl Keys {
         if nameless.is_empty() { Err(Reason::UnknownKey) } else { Ok((nameless, false)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use testkit::tokens::{SigningKey, Token};
+
+    use super::{
+        super::{algorithms::Algorithms, key_set, token_cache::now},
+        *,
+    };
+
+    #[test]
+    fn a_key_that_can_verify_nothing_stands_in_no_others_way_and_lets_nobody_in() {
+        let (broken, good) = (SigningKey::rs256(), SigningKey::rs256());
+        // With this exponent, a signature would be what it signs.
+        let mut odd = broken.jwk();
+        odd["e"] = json!("AQ");
+        let set = json!({ "keys": [odd, good.jwk()] }).to_string();
+        let set = key_set::read(set.as_bytes(), &Algorithms::default(), false).map_err(|error| error.to_string()).unwrap();
+        let keys = Keys::new(Loaded { keys: set.keys, warnings: set.left_out }, vec![Algorithm::RS256], true);
+        let check = |key: &SigningKey| keys.check(Token::new("ann").sign(key).as_bytes(), &TokenRules::default(), now());
+        assert_eq!(check(&good).unwrap().0.viewer.as_str(), "ann");
+        assert_eq!(check(&broken).map(drop), Err(Reason::UnknownKey));
+    }
+}
