@@ -58,6 +58,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::new(&mut registry);
     let verifier = Arc::new(settings.verifier);
     verifier.register(registry.sub_registry_with_prefix(metrics::PREFIX));
+    tokio::spawn(Arc::clone(&verifier).follow_keys());
 
     let clients: Vec<Client> = (0..settings.workers)
         .map(|_| views_redis::client(&settings.redis, REDIS_TIMEOUT))
@@ -143,7 +144,8 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     }
     // From now on only the workers hold the listener: when the last of them lets go of it, nobody is accepted any more.
     drop(public);
-    let ((), misconfigured) = tokio::join!(health.wait_for_redis(), health::first_check(database.as_deref()));
+    let ((), misconfigured, ()) =
+        tokio::join!(health.wait_for_redis(), health::first_check(database.as_deref()), verifier.first_keys());
     if let Some(text) = &misconfigured {
         tracing::error!("{text}");
     }

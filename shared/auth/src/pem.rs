@@ -3,14 +3,18 @@
 //! The library that verifies looks at the first block only, takes a private key for a public one, and has a key that
 //! can never verify anything fail with the first token. All of that is found here, before the key is taken into use.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RsaParameters};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RsaParameters};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{AlgorithmFamily, DecodingKey};
 
-use super::der;
+use super::{
+    algorithms::{Algorithms, KeyKind},
+    der,
+    key::Key,
+};
 
 /// The sizes of RSA keys that verify, in bits (RFC 7518, section 3.3, and the crypto library's own bound).
-const RSA_BITS: std::ops::RangeInclusive<u32> = 2_048..=8_192;
+pub(super) const RSA_BITS: std::ops::RangeInclusive<u32> = 2_048..=8_192;
 
 /// What is wrong with a file of public keys. Never repeats what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,18 +46,20 @@ pub enum BlockError {
     /// RSA, too small or too large.
     #[error("is an RSA key of {0} bits: it must have 2048 to 8192")]
     RsaSize(u32),
+    /// Its tokens are not accepted.
+    #[error("is no RSA, P-256 or Ed25519 public key, but a P-384 one: --jwt-algorithms ES384 accepts its tokens")]
+    P384,
     /// Anything else.
     #[error("is no RSA, P-256 or Ed25519 public key")]
     Unknown,
 }
 
-/// Reads all public keys of a file, each with the algorithm that its kind binds: what a token's header asks for is
-/// never followed.
+/// Reads all public keys of a file, each with the algorithms that its kind binds.
 ///
 /// # Errors
 /// [`PemError`] when there is none, or one that cannot be used: a key that is left out silently would refuse good
 /// tokens.
-pub(super) fn public_keys(file: &[u8]) -> Result<Vec<(DecodingKey, Algorithm)>, PemError> {
+pub(super) fn public_keys(file: &[u8], algorithms: &Algorithms) -> Result<Vec<Key>, PemError> {
     let text = String::from_utf8_lossy(file);
     let lines = numbered_lines(text.trim_start_matches('\u{feff}'));
     let mut lines = lines.iter().map(|(line, number)| (line.trim(), *number));
@@ -77,7 +83,12 @@ pub(super) fn public_keys(file: &[u8]) -> Result<Vec<(DecodingKey, Algorithm)>, 
             }
         }
         let key = if label.contains("CERTIFICATE") { certified_key(&block) } else { public_key(block.as_bytes()) };
-        keys.push(key.map_err(failed)?);
+        let (key, kind) = key.map_err(failed)?;
+        let algorithms = algorithms.of(kind);
+        if algorithms.is_empty() {
+            return Err(failed(BlockError::P384));
+        }
+        keys.push(Key { key, algorithms, id: None });
     }
     if keys.is_empty() { Err(PemError::NoBlock) } else { Ok(keys) }
 }
@@ -94,7 +105,7 @@ fn numbered_lines(text: &str) -> Vec<(String, usize)> {
 }
 
 /// Reads the public key of a certificate, whoever has signed it.
-fn certified_key(block: &str) -> Result<(DecodingKey, Algorithm), BlockError> {
+fn certified_key(block: &str) -> Result<(DecodingKey, KeyKind), BlockError> {
     let body: String = block.lines().filter(|line| !line.starts_with('-')).collect();
     let certificate = STANDARD.decode(body).map_err(|_| BlockError::Unknown)?;
     let key = der::key_of_certificate(&certificate).ok_or(BlockError::Unknown)?;
@@ -106,38 +117,41 @@ fn label(line: &str) -> Option<&str> {
     line.strip_prefix("-----BEGIN ")?.strip_suffix("-----")
 }
 
-fn public_key(block: &[u8]) -> Result<(DecodingKey, Algorithm), BlockError> {
-    let rsa = || DecodingKey::from_rsa_pem(block).map(|key| (key, Algorithm::RS256));
-    let ec = |_| DecodingKey::from_ec_pem(block).map(|key| (key, Algorithm::ES256));
-    let ed = |_| DecodingKey::from_ed_pem(block).map(|key| (key, Algorithm::EdDSA));
-    let (key, algorithm) = rsa().or_else(ec).or_else(ed).map_err(|_| BlockError::Unknown)?;
+fn public_key(block: &[u8]) -> Result<(DecodingKey, KeyKind), BlockError> {
+    let rsa = || DecodingKey::from_rsa_pem(block);
+    let key = rsa().or_else(|_| DecodingKey::from_ec_pem(block)).or_else(|_| DecodingKey::from_ed_pem(block));
+    let key = key.map_err(|_| BlockError::Unknown)?;
     // The library that takes it apart believes what the block says of itself; the one that will verify with it does not.
     let bytes = key.try_get_as_bytes().map_err(|_| BlockError::Unknown)?;
-    match algorithm {
-        Algorithm::RS256 => {
+    let kind = match key.family() {
+        AlgorithmFamily::Rsa => {
             let bits = RsaParameters::public_modulus_len(bytes).map_err(|_| BlockError::Unknown)?;
             if !RSA_BITS.contains(&bits) {
                 return Err(BlockError::RsaSize(bits));
             }
+            KeyKind::Rsa
         }
-        Algorithm::ES256 => {
-            ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).map_err(|_| BlockError::Unknown)?;
-        }
-        _ => {
-            ParsedPublicKey::new(&ED25519, bytes).map_err(|_| BlockError::Unknown)?;
-        }
-    }
-    Ok((key, algorithm))
+        AlgorithmFamily::Ec if ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).is_ok() => KeyKind::P256,
+        AlgorithmFamily::Ec if ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, bytes).is_ok() => KeyKind::P384,
+        AlgorithmFamily::Ed if ParsedPublicKey::new(&ED25519, bytes).is_ok() => KeyKind::Ed25519,
+        _ => return Err(BlockError::Unknown),
+    };
+    Ok((key, kind))
 }
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::Algorithm;
     use testkit::tokens::SigningKey;
 
     use super::*;
 
+    fn read(file: &str) -> Result<Vec<Key>, PemError> {
+        public_keys(file.as_bytes(), &Algorithms::default())
+    }
+
     fn algorithms(file: &str) -> Result<Vec<Algorithm>, PemError> {
-        public_keys(file.as_bytes()).map(|keys| keys.into_iter().map(|(_, algorithm)| algorithm).collect())
+        read(file).map(|keys| keys.into_iter().flat_map(|key| key.algorithms).collect())
     }
 
     #[test]
@@ -171,11 +185,26 @@ mod tests {
                 let key = rcgen::KeyPair::generate_for(kind).unwrap();
                 let certificate = rcgen::CertificateParams::default().signed_by(&key, &authority).unwrap();
                 assert_eq!(algorithms(&certificate.pem()), Ok(vec![algorithm]));
-                let (certified, _) = public_keys(certificate.pem().as_bytes()).unwrap().remove(0);
-                let (plain, _) = public_keys(key.public_key_pem().as_bytes()).unwrap().remove(0);
+                let [certified, plain] = [certificate.pem(), key.public_key_pem()].map(|pem| read(&pem).unwrap().remove(0).key);
                 assert_eq!(certified.try_get_as_bytes().unwrap(), plain.try_get_as_bytes().unwrap());
             }
         }
+    }
+
+    #[test]
+    fn more_algorithms_are_those_of_the_keys_own_kind() {
+        let keys = [SigningKey::rs256(), SigningKey::es256(), SigningKey::es384(), SigningKey::eddsa()];
+        let file: String = keys.iter().map(SigningKey::public_key_pem).collect();
+        assert!(matches!(algorithms(&file), Err(PemError::Block { number: 3, why: BlockError::P384, .. })));
+        let more = Algorithms::parse("RS512,PS384,ES384").unwrap();
+        let found: Vec<_> = public_keys(file.as_bytes(), &more).unwrap().into_iter().map(|key| key.algorithms).collect();
+        let expected: [&[Algorithm]; 4] = [
+            &[Algorithm::RS256, Algorithm::RS512, Algorithm::PS384],
+            &[Algorithm::ES256],
+            &[Algorithm::ES384],
+            &[Algorithm::EdDSA],
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

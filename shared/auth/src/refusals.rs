@@ -1,13 +1,12 @@
 //! Why tokens are refused: a label of a metric and a line for whoever debugs, never the token itself.
 
-use jsonwebtoken::errors::ErrorKind;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 
-use super::AuthError;
+use super::identity::AuthError;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
@@ -21,10 +20,16 @@ pub enum Reason {
     Missing,
     /// It has not the form of a token.
     Malformed,
+    /// It is encrypted (a JWE), so that only its issuer can read it.
+    Encrypted,
     /// None of our keys is of the algorithm that its header names.
     Algorithm,
     /// Its header demands that extensions are understood (`crit`).
     Crit,
+    /// No key set has come yet by which it could be checked.
+    NoKeys,
+    /// The key set has no key by the id that its header names, or none that has signed one without an id.
+    UnknownKey,
     /// None of our keys has signed it.
     Signature,
     /// Its time is over.
@@ -48,11 +53,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::Missing,
         Self::Malformed,
+        Self::Encrypted,
         Self::Algorithm,
         Self::Crit,
+        Self::NoKeys,
+        Self::UnknownKey,
         Self::Signature,
         Self::Expired,
         Self::NotYet,
@@ -71,8 +79,11 @@ impl Reason {
         match self {
             Self::Missing => "missing",
             Self::Malformed => "malformed",
+            Self::Encrypted => "encrypted",
             Self::Algorithm => "algorithm",
             Self::Crit => "crit",
+            Self::NoKeys => "no_keys",
+            Self::UnknownKey => "unknown_key",
             Self::Signature => "signature",
             Self::Expired => "expired",
             Self::NotYet => "not_yet",
@@ -86,23 +97,29 @@ impl Reason {
         }
     }
 
-    /// Returns what the library found.
-    pub(super) fn of(kind: &ErrorKind) -> Self {
-        match kind {
-            ErrorKind::InvalidSignature => Self::Signature,
-            ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => Self::Algorithm,
-            ErrorKind::ExpiredSignature => Self::Expired,
-            ErrorKind::ImmatureSignature => Self::NotYet,
-            ErrorKind::InvalidIssuer => Self::Issuer,
-            ErrorKind::InvalidAudience => Self::Audience,
-            ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => match claim.as_str() {
-                "exp" => Self::NoExpiry,
-                "iss" => Self::Issuer,
-                "aud" => Self::Audience,
-                // A time to begin that cannot be read says nothing of when that is.
-                _ => Self::Malformed,
-            },
-            _ => Self::Malformed,
+    /// Returns the reason in words, for whoever debugs.
+    fn explanation(self) -> &'static str {
+        match self {
+            Self::Missing => "there is no bearer token",
+            Self::Malformed => "it has not the form of a signed token",
+            Self::Encrypted => {
+                "it is encrypted (a JWE, as the session cookies of next-auth are), and only its issuer can read it: let the site's own \
+                 server issue a signed one"
+            }
+            Self::Algorithm => "no key is of the algorithm in its header; --jwt-algorithms accepts more of the keys' own family",
+            Self::Crit => "its header demands extensions (crit)",
+            Self::NoKeys => "no key set has been fetched yet",
+            Self::UnknownKey => "the key set has no key for it",
+            Self::Signature => "none of the keys has signed it",
+            Self::Expired => "it has expired",
+            Self::NotYet => "it is not valid yet (nbf)",
+            Self::NoExpiry => "it has no exp that can be read",
+            Self::Issuer => "it is not of the issuer that is demanded (iss)",
+            Self::Audience => "it is not for the audience that is demanded (aud)",
+            Self::NoViewer => "it has no viewer claim",
+            Self::BadViewer => "its viewer claim is no viewer's id",
+            Self::UnfitViewer => "the ledger's column cannot hold its viewer",
+            Self::Origin => "it came in a cookie, with a request of a page that may not send views",
         }
     }
 
@@ -111,6 +128,7 @@ impl Reason {
         match self {
             Self::Missing => AuthError::Missing,
             Self::Expired => AuthError::Expired,
+            Self::NoKeys => AuthError::Unavailable,
             _ => AuthError::Invalid,
         }
     }
@@ -144,7 +162,7 @@ impl Refusals {
         if let Some(counter) = self.counters.get(reason as usize) {
             counter.inc();
         }
-        tracing::debug!(reason = reason.as_str(), "a token was refused");
+        tracing::debug!(reason = reason.as_str(), explanation = reason.explanation(), "a token was refused");
     }
 }
 

@@ -1,16 +1,9 @@
-//! Keys that are read anew while tokens are checked with the old ones.
+//! Orders to read keys anew, and what operators were told with each.
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering::SeqCst},
-    },
-    thread,
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU8, Ordering::SeqCst},
 };
-
-use views_core::files::Reading;
-
-use super::{KeyError, Keys, Verifier};
 
 const IDLE: u8 = 0;
 const RUNNING: u8 = 1;
@@ -32,69 +25,28 @@ impl Reloads {
     }
 
     /// Returns whether nobody is at it. Who is will do it once more.
-    fn begin(&self) -> bool {
+    pub(super) fn begin(&self) -> bool {
         let next = |state| Some(if state == IDLE { RUNNING } else { AGAIN });
         self.state.fetch_update(SeqCst, SeqCst, next) == Ok(IDLE)
     }
 
+    /// Notes that nobody can be at it.
+    pub(super) fn give_up(&self) {
+        self.state.store(IDLE, SeqCst);
+    }
+
     /// Returns whether it is to be done once more.
-    fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         let next = |state| Some(if state == AGAIN { RUNNING } else { IDLE });
         self.state.fetch_update(SeqCst, SeqCst, next) == Ok(AGAIN)
     }
 
     /// Returns the warnings that were not among the last ones.
-    fn news(&self, warnings: Vec<String>) -> Vec<String> {
+    pub(super) fn news(&self, warnings: Vec<String>) -> Vec<String> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let news = warnings.iter().filter(|warning| !told.contains(warning)).cloned().collect();
         *told = warnings;
         news
-    }
-}
-
-impl Verifier {
-    /// Has the keys read anew from their file, and says in the log what came of it. Returns at once: a file may take
-    /// seconds. Orders that come meanwhile are carried out by one more reading, together.
-    pub fn reload_aside(self: &Arc<Self>) {
-        if !self.reloads.begin() {
-            return;
-        }
-        let verifier = Arc::clone(self);
-        let spawned = thread::Builder::new().name("keys".to_owned()).spawn(move || {
-            loop {
-                verifier.reload_and_tell();
-                if !verifier.reloads.goes_on() {
-                    break;
-                }
-            }
-        });
-        if let Err(error) = spawned {
-            self.reloads.state.store(IDLE, SeqCst);
-            tracing::error!(%error, "the key of tokens could not be read anew; the old one stays");
-        }
-    }
-
-    /// Keys that cannot be used must not lock everybody out.
-    fn reload_and_tell(&self) {
-        let Some(file) = self.source.file() else {
-            tracing::info!("the secret comes from {} and changes with a restart only", self.source.origin());
-            return;
-        };
-        let file = file.display();
-        match self.reload() {
-            Ok(()) => tracing::info!(%file, "the key of tokens was read anew"),
-            Err(error) => tracing::error!(%error, "the key of tokens could not be read anew; the old one stays"),
-        }
-    }
-
-    fn reload(&self) -> Result<(), KeyError> {
-        let (keys, warnings) = Keys::load(&self.source, &self.rules, Reading::Again)?;
-        self.current.store(Arc::new(keys));
-        self.token_cache.forget();
-        for warning in self.reloads.news(warnings) {
-            tracing::warn!("{warning}");
-        }
-        Ok(())
     }
 }
 

@@ -12,7 +12,10 @@ use base64::{
 };
 use jsonwebtoken::DecodingKey;
 
-use super::KeyError;
+use super::{
+    key_error::{KeyError, Weakness},
+    rules::KeyRules,
+};
 
 /// Base64 at whose end nobody looks closely.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -25,39 +28,43 @@ const LEAST_BYTES: usize = 32;
 /// How many different bytes it has at least. Of 32 random hexadecimal digits, fewer are among them once in millions.
 const LEAST_DIFFERENT: usize = 8;
 
-/// How a secret is within reach of whoever guesses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Weakness {
-    /// It is short. With its length in bytes.
-    #[error("has {0} bytes only")]
-    Short(usize),
-    /// It is long, but little is in it. With the number of its different bytes.
-    #[error("is made of {0} different bytes only")]
-    Monotonous(usize),
-}
-
 /// Makes a key of a secret. Returns with it what is weak about it, where that is allowed.
 ///
 /// # Errors
 /// [`KeyError`] when it is empty, or one that others know or can find.
-pub(super) fn hmac_key(secret: &[u8], allow_weak: bool) -> Result<(DecodingKey, Option<Weakness>), KeyError> {
-    if secret.is_empty() {
-        return Err(KeyError::Empty);
+pub(super) fn hmac_key(text: &[u8], rules: &KeyRules) -> Result<(DecodingKey, Option<Weakness>), KeyError> {
+    let decoded = rules.base64_secret.then(|| decoded(text)).flatten();
+    for secret in decoded.iter().map(Vec::as_slice).chain([text]) {
+        if secret.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        if is_assignment(secret) {
+            return Err(KeyError::Assignment);
+        }
+        if sample::is_sample(secret) {
+            return Err(KeyError::Sample);
+        }
+        if public::is_public(secret) {
+            return Err(KeyError::PemSecret);
+        }
     }
-    if is_assignment(secret) {
-        return Err(KeyError::Assignment);
-    }
-    if sample::is_sample(secret) {
-        return Err(KeyError::Sample);
-    }
-    if public::is_public(secret) {
-        return Err(KeyError::PemSecret);
-    }
+    // What it is encoded in adds nothing to it.
+    let secret = match &decoded {
+        Some(secret) => secret,
+        None if rules.base64_secret => return Err(KeyError::NotBase64),
+        None => text,
+    };
     let weakness = weakness(secret);
     match weakness {
-        Some(weakness) if !allow_weak => Err(KeyError::Weak(weakness)),
+        Some(weakness) if !rules.allow_weak_secret => Err(KeyError::Weak(weakness)),
         _ => Ok((DecodingKey::from_secret(secret), weakness)),
     }
+}
+
+/// Decodes a secret that is given in base64, in either alphabet, perhaps in several lines.
+fn decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let text: String = std::str::from_utf8(text).ok()?.split_whitespace().collect();
+    from_base64(&text)
 }
 
 /// Returns whether it is the whole line of an environment file. The application signs with what is behind the sign alone.
@@ -92,12 +99,50 @@ fn different(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use base64::{Engine, engine::general_purpose::STANDARD};
+    use base64::{
+        Engine,
+        engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+    };
     use testkit::tokens::SigningKey;
 
     use super::*;
 
     const GOOD: &str = "0123456789abcdef0123456789abcdef";
+
+    fn hmac_key(secret: &[u8], allow_weak_secret: bool) -> Result<(DecodingKey, Option<Weakness>), KeyError> {
+        super::hmac_key(secret, &KeyRules { allow_weak_secret, ..KeyRules::default() })
+    }
+
+    fn of_base64(secret: &str) -> Result<Vec<u8>, KeyError> {
+        let rules = KeyRules { base64_secret: true, ..KeyRules::default() };
+        super::hmac_key(secret.as_bytes(), &rules).map(|(key, _)| key.try_get_as_bytes().unwrap().to_vec())
+    }
+
+    #[test]
+    fn what_base64_stands_for_is_judged_in_either_alphabet() {
+        let secret: Vec<u8> = (0..47).map(|number| (number * 5) ^ 0xfb).collect();
+        let (standard, url_safe) = (STANDARD.encode(&secret), URL_SAFE_NO_PAD.encode(&secret));
+        assert!(standard.contains('+') && standard.contains('/') && standard.ends_with('='), "{standard}");
+        for text in [&standard, &url_safe, &format!("{url_safe}="), &format!(" {}\n{} \n", &standard[..20], &standard[20..])] {
+            assert_eq!(of_base64(text).unwrap(), secret, "{text}");
+        }
+        // 44 characters, and 33 bytes; 40, and 30.
+        assert!(of_base64(&STANDARD.encode(&secret[..33])).is_ok());
+        assert!(matches!(of_base64(&STANDARD.encode(&secret[..30])), Err(KeyError::Weak(Weakness::Short(30)))));
+        assert!(matches!(of_base64(&STANDARD.encode([7; 64])), Err(KeyError::Weak(Weakness::Monotonous(1)))));
+        assert!(matches!(of_base64(&STANDARD.encode("change-me-change-me-change-me-change-me")), Err(KeyError::Sample)));
+        assert!(matches!(of_base64(&STANDARD.encode(SigningKey::es256().public_key_pem())), Err(KeyError::PemSecret)));
+        assert!(matches!(of_base64(SigningKey::es256().public_key_pem()), Err(KeyError::PemSecret)));
+        assert!(matches!(of_base64(&format!("JWT_SECRET={standard}")), Err(KeyError::Assignment)));
+        for bad in
+            ["no base64 at all, but of more than 32 bytes!", &format!("{standard}A"), &format!("{}!", &standard[..40]), "Я"]
+        {
+            assert!(matches!(of_base64(bad), Err(KeyError::NotBase64)), "{bad}");
+        }
+        for empty in ["", " \n", "="] {
+            assert!(matches!(of_base64(empty), Err(KeyError::Empty)), "{empty:?}");
+        }
+    }
 
     #[test]
     fn under_32_bytes_it_takes_an_operators_word() {

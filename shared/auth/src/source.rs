@@ -2,13 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::Algorithm;
 use secrecy::{ExposeSecret, SecretString};
-use views_core::files::{self, FileError, Reading, SecretFile};
+use views_core::files::{self, Reading, SecretFile};
 
 use super::{
-    pem::{self, PemError},
-    secret::{self, Weakness},
+    algorithms::{Algorithms, KeyKind, PUBLIC_KINDS},
+    endpoint::Endpoint,
+    key::{Key, Loaded},
+    key_error::KeyError,
+    key_set::{self, KeySet, KeySetError},
+    pem,
+    rules::KeyRules,
+    secret,
 };
 
 /// The variable of a secret that is given directly.
@@ -23,52 +29,10 @@ pub enum KeySource {
     SecretFile(PathBuf),
     /// A PEM file with RSA (RS256), P-256 (ES256) or Ed25519 (EdDSA) public keys, any number of them.
     PublicKeyFile(PathBuf),
-}
-
-/// Why a key cannot be used. Never repeats key material.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: FileError,
-    },
-    /// There is nothing in it.
-    #[error("the secret is empty")]
-    Empty,
-    /// It can be guessed.
-    #[error(
-        "the secret {0}, and must have 32 or more that were made at random (openssl rand -base64 48); where the application signs \
-         with it already, --jwt-allow-weak-secret accepts it"
-    )]
-    Weak(Weakness),
-    /// It is a line of an environment file.
-    #[error("the secret begins with JWT_SECRET=, which does not belong to it: give only what is behind that")]
-    Assignment,
-    /// Everybody knows it.
-    #[error("the secret is the one of a sample, which everybody knows: make one of your own (openssl rand -base64 48)")]
-    Sample,
-    /// It is a key of a pair, or a certificate.
-    #[error("the secret is a key of a pair or a certificate, which is no secret: a public key goes into --jwt-public-key-file")]
-    PemSecret,
-    /// The file's keys cannot be used.
-    #[error("{}: {error}", path.display())]
-    PublicKeys {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: PemError,
-    },
-}
-
-/// Keys, and what an operator should know about them.
-pub(super) struct Loaded {
-    /// Each with the algorithms of the tokens that it may verify.
-    pub(super) keys: Vec<(DecodingKey, Vec<Algorithm>)>,
-    pub(super) warnings: Vec<String>,
+    /// A file with a JSON Web Key Set.
+    SetFile(PathBuf),
+    /// The URL of a JSON Web Key Set.
+    SetUrl(Endpoint),
 }
 
 impl KeySource {
@@ -79,7 +43,25 @@ impl KeySource {
             Self::Secret(_) => "--jwt-secret",
             Self::SecretFile(_) => "--jwt-secret-file",
             Self::PublicKeyFile(_) => "--jwt-public-key-file",
+            Self::SetFile(_) => "--jwt-jwks-file",
+            Self::SetUrl(_) => "--jwt-jwks-url",
         }
+    }
+
+    /// Returns whether the keys are a shared secret.
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self, Self::Secret(_) | Self::SecretFile(_))
+    }
+
+    /// Returns whether the keys are a set, in which they have ids.
+    pub(super) fn is_set(&self) -> bool {
+        matches!(self, Self::SetFile(_) | Self::SetUrl(_))
+    }
+
+    /// Returns the algorithms of the tokens that keys from here verify, whatever keys there are now.
+    pub(super) fn accepted(&self, algorithms: &Algorithms) -> Vec<Algorithm> {
+        let kinds: &[KeyKind] = if self.is_secret() { &[KeyKind::Secret] } else { &PUBLIC_KINDS };
+        kinds.iter().flat_map(|kind| algorithms.of(*kind)).collect()
     }
 
     /// Returns the name of the flag, or of the variable that stands in its place.
@@ -93,45 +75,57 @@ impl KeySource {
     /// Returns the file that the keys are read from; `None` where they were given directly.
     pub(super) fn file(&self) -> Option<&Path> {
         match self {
-            Self::Secret(_) => None,
-            Self::SecretFile(path) | Self::PublicKeyFile(path) => Some(path),
+            Self::Secret(_) | Self::SetUrl(_) => None,
+            Self::SecretFile(path) | Self::PublicKeyFile(path) | Self::SetFile(path) => Some(path),
         }
     }
 
-    pub(super) fn load(&self, allow_weak_secret: bool, reading: Reading) -> Result<Loaded, KeyError> {
-        let mut warnings = Vec::new();
-        let keys = match self {
-            Self::Secret(secret) => self.hmac(secret.expose_secret().as_bytes(), allow_weak_secret, &mut warnings)?,
+    /// Returns the keys; none yet where they are fetched.
+    pub(super) fn load(&self, rules: &KeyRules, reading: Reading) -> Result<Loaded, KeyError> {
+        match self {
+            Self::Secret(secret) => self.hmac(secret.expose_secret().as_bytes(), rules),
             Self::SecretFile(path) => {
                 let file = read(path, reading)?;
-                warnings.extend(file.exposed(self.setting()));
-                self.hmac(file.bare(), allow_weak_secret, &mut warnings)?
+                let mut loaded = self.hmac(file.bare(), rules)?;
+                loaded.warnings.splice(0..0, file.exposed(self.setting()));
+                Ok(loaded)
             }
             Self::PublicKeyFile(path) => {
                 let file = read(path, reading)?;
-                let keys =
-                    pem::public_keys(file.content()).map_err(|error| KeyError::PublicKeys { path: path.clone(), error })?;
-                warnings.extend(file.replaceable(self.setting()));
-                keys.into_iter().map(|(key, algorithm)| (key, vec![algorithm])).collect()
+                let keys = pem::public_keys(file.content(), &rules.algorithms)
+                    .map_err(|error| KeyError::PublicKeys { path: path.clone(), error })?;
+                Ok(Loaded { keys, warnings: file.replaceable(self.setting()).into_iter().collect() })
             }
-        };
+            Self::SetFile(path) => {
+                let file = read(path, reading)?;
+                let mut loaded =
+                    self.set(file.bare(), rules, true).map_err(|error| KeyError::Set { path: path.clone(), error })?;
+                loaded.warnings.extend(file.replaceable(self.setting()));
+                Ok(loaded)
+            }
+            Self::SetUrl(endpoint) => {
+                Ok(Loaded { warnings: endpoint.exposed(self.setting()).into_iter().collect(), ..Loaded::default() })
+            }
+        }
+    }
+
+    /// Returns the keys of a set. With `is_strict`, a key that must not be there refuses it.
+    pub(super) fn set(&self, document: &[u8], rules: &KeyRules, is_strict: bool) -> Result<Loaded, KeySetError> {
+        let KeySet { keys, left_out } = key_set::read(document, &rules.algorithms, is_strict)?;
+        let warnings = left_out.into_iter().map(|why| format!("{}: left out of the set: {why}", self.setting())).collect();
         Ok(Loaded { keys, warnings })
     }
 
-    fn hmac(
-        &self,
-        text: &[u8],
-        allow_weak: bool,
-        warnings: &mut Vec<String>,
-    ) -> Result<Vec<(DecodingKey, Vec<Algorithm>)>, KeyError> {
-        let (key, weakness) = secret::hmac_key(text, allow_weak)?;
-        if let Some(weakness) = weakness {
-            warnings.push(format!(
+    fn hmac(&self, text: &[u8], rules: &KeyRules) -> Result<Loaded, KeyError> {
+        let (key, weakness) = secret::hmac_key(text, rules)?;
+        let warnings = weakness.map(|weakness| {
+            format!(
                 "{}: the secret {weakness}: whoever guesses it is any user and any administrator; 32 bytes or more, made at random, are safe",
                 self.setting()
-            ));
-        }
-        Ok(vec![(key, vec![Algorithm::HS256])])
+            )
+        });
+        let key = Key { key, algorithms: rules.algorithms.of(KeyKind::Secret), id: None };
+        Ok(Loaded { keys: vec![key], warnings: warnings.into_iter().collect() })
     }
 }
 

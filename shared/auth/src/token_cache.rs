@@ -8,7 +8,7 @@ use std::{
 
 use quick_cache::{Weighter, sync::Cache};
 
-use super::Identity;
+use super::identity::Identity;
 
 /// How much memory the tokens may take, in bytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -79,7 +79,8 @@ impl TokenCache {
     }
 }
 
-fn now() -> f64 {
+/// Returns the seconds since 1970.
+pub(super) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 

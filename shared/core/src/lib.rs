@@ -1,5 +1,5 @@
 //! What is counted and where it lies ([`ids`], [`keys`], [`post`], [`ttl`]), whose it is ([`owner`]), how settings are
-//! read ([`settings`], [`command_line`], [`files`], [`network`]), and what every process is made of ([`ticks`],
+//! read ([`settings`], [`command_line`], [`files`], [`network`], [`store_urls`]), whom a connection trusts ([`tls`]), and what every process is made of ([`ticks`],
 //! [`failpoints`]). It knows neither store.
 
 pub mod command_line;
@@ -11,5 +11,7 @@ pub mod network;
 pub mod owner;
 pub mod post;
 pub mod settings;
+pub mod store_urls;
 pub mod ticks;
+pub mod tls;
 pub mod ttl;

@@ -5,11 +5,17 @@ mod posts;
 use std::time::Duration;
 
 use clap::Args;
-use tokio_postgres::config::{Config, Host, SslMode};
-use views_core::settings::{Problems, Setting};
+use tokio_postgres::config::{Config, Host};
+use views_core::{
+    settings::{Problems, Setting},
+    tls::{self, Trust},
+};
 
 pub use self::posts::{PostsArgs, PostsSettings};
-use crate::{unprotected, words};
+use crate::{
+    options::{self, Adapted},
+    unprotected,
+};
 
 /// The flags of PostgreSQL.
 #[derive(Debug, Clone, Args)]
@@ -25,7 +31,12 @@ pub struct PostgresArgs {
     /// names other roots, for Redis too. At the start both programs warn of a server on another machine that is not
     /// checked, and of a password of Redis that goes there without TLS.
     ///
-    /// A URL with Prisma's parameters (`?schema=…&connection_limit=…`) works as it is. Behind PgBouncer in transaction
+    /// A URL of another driver works as it is (`jdbc:postgresql:`, `postgresql+psycopg2:`), and so do the parameters of
+    /// Prisma, poolers and hosters (`?schema=…&connection_limit=…`). `ssl=true` alone checks the certificate, `sslrootcert`
+    /// names the file with its root, or `system`, and `sslmode=no-verify` is `require`. What asks for anything that there
+    /// is not, such as `sslcert`, is refused by its name.
+    ///
+    /// Behind PgBouncer in transaction
     /// mode, set its `ignore_startup_parameters = options` and `max_prepared_statements`. The daemon view-syncd needs a
     /// pooler in session mode, or none.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -40,14 +51,14 @@ pub struct PostgresArgs {
 pub struct DatabaseSettings {
     /// How the client library reaches it.
     pub config: Config,
-    /// Whether the server's certificate is checked against the platform's roots.
-    pub verify: bool,
+    /// Whose certificate the server has to show.
+    pub trust: Trust,
 }
 
 impl std::fmt::Debug for DatabaseSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The library's own Debug redacts the password.
-        f.debug_struct("DatabaseSettings").field("config", &self.config).field("verify", &self.verify).finish()
+        f.debug_struct("DatabaseSettings").field("config", &self.config).field("trust", &self.trust).finish()
     }
 }
 
@@ -61,10 +72,14 @@ impl PostgresArgs {
             problems.add(name, LOOSE_AT);
             return None;
         }
-        let Some((text, ssl, options)) = adapt(&url) else {
-            problems.add(name, "sslmode must be disable, prefer, require, verify-ca or verify-full");
+        let Adapted { text, ssl_mode, trust, server_options } =
+            options::adapt(&url).map_err(|why| problems.add(name, why)).ok()?;
+        if let Trust::File(path) = &trust
+            && let Err(error) = tls::client_config(&trust)
+        {
+            problems.add(name, format_args!("sslrootcert: {} cannot be used: {error}", path.display()));
             return None;
-        };
+        }
         let mut config: Config = match text.parse() {
             Ok(config) => config,
             Err(error) => {
@@ -81,11 +96,9 @@ impl PostgresArgs {
             problems.add(name, LOOSE_AT);
             return None;
         }
-        config.ssl_mode(ssl.mode);
+        config.ssl_mode(ssl_mode);
         let mut all_options = config.get_options().unwrap_or_default().to_owned();
-        for option in options {
-            all_options.push_str(&option);
-        }
+        all_options.push_str(&server_options);
         all_options.push_str(&format!(" -c statement_timeout={}", statement_timeout.as_millis()));
         config.options(all_options.trim_start());
         if config.get_connect_timeout().is_none() {
@@ -98,12 +111,12 @@ impl PostgresArgs {
         if config.get_hosts().is_empty() {
             problems.add(name, "names no host");
         }
-        if !ssl.verify
+        if trust == Trust::Anybody
             && let Some(warning) = unprotected::postgres(name, &config)
         {
             problems.warn(warning);
         }
-        Some(DatabaseSettings { config, verify: ssl.verify })
+        Some(DatabaseSettings { config, trust })
     }
 }
 
@@ -116,14 +129,10 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// A connection whose sent bytes nobody acknowledges for this long is dead.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-struct Ssl {
-    mode: SslMode,
-    verify: bool,
-}
-
 /// Returns whether it is a URL, and not libpq's words, whose values may hold a URL.
 fn is_url(text: &str) -> bool {
-    ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
+    // Those of other kinds are refused in any case.
+    text.split_once("://").is_some_and(|(scheme, _)| !scheme.contains(['=', ' ']))
 }
 
 /// Returns whether a part of the password would be taken for the host's name: the library looks for the first `@`.
@@ -131,61 +140,10 @@ fn has_loose_at(url: &str) -> bool {
     is_url(url) && url.split('?').next().is_some_and(|base| base.matches('@').count() > 1)
 }
 
-/// Takes out what the library does not know: libpq's verifying modes, and the parameters that Prisma puts into the same URL.
-///
-/// Returns the remaining text, the mode, and options for the server. `None` for an unknown mode.
-fn adapt(url: &str) -> Option<(String, Ssl, Vec<String>)> {
-    let mut ssl = Ssl { mode: SslMode::Prefer, verify: false };
-    let mut options = Vec::new();
-    if !is_url(url) {
-        // What cannot be read is told by the library.
-        let Some(mut settings) = words::read(url) else { return Some((url.to_owned(), ssl, options)) };
-        // An empty one is none to libpq, too.
-        settings.retain(|(_, value)| !value.is_empty());
-        for (_, mode) in settings.extract_if(.., |(name, _)| name == "sslmode") {
-            ssl = ssl_mode(&mode)?;
-        }
-        return Some((words::write(&settings), ssl, options));
-    }
-    let Some((base, query)) = url.split_once('?') else { return Some((url.to_owned(), ssl, options)) };
-    let mut kept = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match &*name {
-            "sslmode" => ssl = ssl_mode(&value)?,
-            "schema" => options.push(format!(" -c search_path={}", escape_option(&value))),
-            "connection_limit" | "pool_timeout" | "pgbouncer" | "socket_timeout" | "statement_cache_size" => {}
-            _ => {
-                kept.append_pair(&name, &value);
-            }
-        }
-    }
-    // The library decodes percent signs, but takes a plus sign literally.
-    let kept = kept.finish().replace('+', "%20");
-    let text = if kept.is_empty() { base.to_owned() } else { format!("{base}?{kept}") };
-    Some((text, ssl, options))
-}
-
-/// libpq's modes: only the verifying ones look at the certificate.
-fn ssl_mode(mode: &str) -> Option<Ssl> {
-    let (mode, verify) = match mode {
-        "disable" => (SslMode::Disable, false),
-        "allow" | "prefer" => (SslMode::Prefer, false),
-        "require" => (SslMode::Require, false),
-        "verify-ca" | "verify-full" => (SslMode::Require, true),
-        _ => return None,
-    };
-    Some(Ssl { mode, verify })
-}
-
-/// Spaces and backslashes end a server option unless escaped.
-fn escape_option(value: &str) -> String {
-    let quoted = format!("\"{}\"", value.replace('"', "\"\""));
-    quoted.replace('\\', "\\\\").replace(' ', "\\ ")
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use tokio_postgres::config::SslMode;
 
     use super::*;
 
@@ -213,7 +171,8 @@ mod tests {
             let url = read(&format!("postgres://u:p@db.example/app?sslmode={mode}")).unwrap();
             let words = read(&format!("host=db.example user=u sslmode={mode} dbname=app")).unwrap();
             for settings in [url, words] {
-                assert_eq!((settings.config.get_ssl_mode(), settings.verify), (expected, verify), "{mode}");
+                let is_verified = settings.trust == Trust::Platform;
+                assert_eq!((settings.config.get_ssl_mode(), is_verified), (expected, verify), "{mode}");
                 assert_eq!(settings.config.get_dbname(), Some("app"));
             }
         }
@@ -234,7 +193,7 @@ mod tests {
             assert_eq!(settings.config.get_dbname(), Some("app"), "{text}");
         }
         let spaced = read("host=db password='a  b' sslmode=verify-full").unwrap();
-        assert_eq!((spaced.config.get_password(), spaced.verify), (Some(&b"a  b"[..]), true));
+        assert_eq!((spaced.config.get_password(), spaced.trust), (Some(&b"a  b"[..]), Trust::Platform));
         assert!(read("host=db sslmode = sometimes").is_err());
     }
 

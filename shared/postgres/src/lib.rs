@@ -13,6 +13,7 @@ pub mod insert;
 mod lease;
 pub mod ledger;
 mod occasional;
+mod options;
 mod owner;
 pub mod pair;
 pub mod recount;
@@ -20,7 +21,6 @@ mod rows;
 pub mod schema;
 mod spelling;
 pub mod sql;
-mod tls;
 pub mod top_posts;
 mod unprotected;
 mod words;
@@ -72,14 +72,15 @@ impl Database {
     /// Prepares a pool of at most `connections`; none is opened before it is needed.
     ///
     /// # Errors
-    /// When TLS or the pool cannot be set up, which would be a fault of the build.
+    /// When the file with the roots cannot be read any more, or TLS or the pool cannot be set up, which would be a fault of
+    /// the build.
     pub fn new(
         settings: &DatabaseSettings,
         posts: PostsSettings,
         connections: usize,
         statement_timeout: Duration,
     ) -> anyhow::Result<Self> {
-        let tls = crate::tls::postgres_connector(settings.verify)?;
+        let tls = MakeRustlsConnect::new(views_core::tls::client_config(&settings.trust)?);
         let manager =
             Manager::from_config(settings.config.clone(), tls.clone(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let (schema, owner) = (SchemaCache::default(), KnownOwner::default());

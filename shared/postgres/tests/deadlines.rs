@@ -14,6 +14,7 @@ use testkit::{
 use views_core::{
     ids::{PostId, ViewerId},
     settings::Problems,
+    tls::Trust,
 };
 use views_postgres::{
     Database, DatabaseError,
@@ -70,7 +71,7 @@ fn connect(application: &postgres::Database, statement_timeout: Duration) -> Dat
         posts: PostsArgs,
     }
     let posts = Args::parse_from(["test"]).posts.resolve(&mut Problems::default());
-    let settings = DatabaseSettings { config: application.url().parse().unwrap(), verify: false };
+    let settings = DatabaseSettings { config: application.url().parse().unwrap(), trust: Trust::Anybody };
     Database::new(&settings, posts, 4, statement_timeout).unwrap()
 }
 

@@ -12,6 +12,7 @@ use testkit::{
 use views_core::{
     ids::{PostId, ViewerId},
     settings::Problems,
+    tls::Trust,
 };
 use views_postgres::{
     Database, DatabaseError,
@@ -88,7 +89,8 @@ fn connect(application: &postgres::Database, role: &str) -> Database {
     }
     let posts = Args::parse_from(["test"]).posts.resolve(&mut Problems::default());
     let url = application.url().replace("postgres@", &format!("{role}@"));
-    Database::new(&DatabaseSettings { config: url.parse().unwrap(), verify: false }, posts, 2, Duration::from_secs(10)).unwrap()
+    Database::new(&DatabaseSettings { config: url.parse().unwrap(), trust: Trust::Anybody }, posts, 2, Duration::from_secs(10))
+        .unwrap()
 }
 
 /// An id of a type.

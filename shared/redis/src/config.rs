@@ -5,10 +5,14 @@ use fred::types::config::{Config, ServerConfig};
 use views_core::{
     keys::Keys,
     settings::{Problems, Setting},
+    tls::{self, Trust},
     ttl::Ttl,
 };
 
-use crate::unprotected;
+use crate::{
+    options::{self, Adapted},
+    unprotected,
+};
 
 /// The flags of Redis.
 #[derive(Debug, Clone, Args)]
@@ -21,8 +25,18 @@ pub struct RedisArgs {
     /// is the name under which the sentinels `one` and `two` monitor the primary. User and password are Redis's; those
     /// of the sentinels, where they demand any, are `sentinelUsername` and `sentinelPassword`. `rediss-sentinel://` is
     /// TLS. Without a URL, host, port, password and database count.
+    ///
+    /// A URL of another client works as it is: parameters of pools and deadlines are passed over. TLS's certificate is
+    /// checked against the platform's roots or the file that `ssl_ca_certs` names; `ssl_cert_reqs=none` looks at none,
+    /// with a warning. What asks for anything that there is not, such as `ssl_certfile`, is refused by its name.
     #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     redis_url: Option<Setting>,
+    /// Another name of that URL
+    #[arg(
+        long, env = "REDIS_URI", hide_env_values = true, value_name = "URL",
+        value_parser = Setting::named_by_variable()
+    )]
+    redis_uri: Option<Setting>,
     /// A file with that URL, where its password should not stand in the environment
     #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE")]
     redis_url_file: Option<Setting>,
@@ -101,19 +115,38 @@ impl RedisArgs {
     /// Returns the settings and notes what is wrong with them.
     pub fn resolve(&self, problems: &mut Problems) -> RedisSettings {
         let before = problems.all().len();
-        let (name, config) = match problems.text_or_file(self.redis_url.as_ref(), self.redis_url_file.as_ref()) {
-            Some((name, url)) => (name, from_url(name, &url, problems)),
+        let url = self.url(problems);
+        let (name, config, trust) = match problems.text_or_file(url, self.redis_url_file.as_ref()) {
+            Some((name, url)) => {
+                let (config, trust) = from_url(&url).unwrap_or_else(|why| {
+                    problems.add(name, why);
+                    (Config::default(), Trust::Platform)
+                });
+                (name, config, trust)
+            }
             // A file that cannot be read stands for a URL all the same, and the parts are not asked.
-            None if problems.all().len() > before => ("", Config::default()),
-            None => (self.redis_host.name(), self.parts(problems)),
+            None if problems.all().len() > before => ("", Config::default(), Trust::Platform),
+            None => (self.redis_host.name(), self.parts(problems), Trust::Platform),
         };
-        if let Some(warning) = unprotected::redis(name, &config) {
+        if let Some(warning) = unprotected::redis(name, &config, &trust) {
             problems.warn(warning);
         }
         let keys = problems.optional(self.redis_prefix.as_ref(), Keys::with_prefix).unwrap_or_default();
         let view_ttl = Ttl::new(problems.duration(&self.view_ttl, Ttl::LEAST));
         let allow_eviction = problems.switch(&self.allow_eviction);
         RedisSettings { config, keys: keys.with_ttl(view_ttl), allow_eviction }
+    }
+
+    /// Returns the URL by whichever of its names it is given.
+    fn url(&self, problems: &mut Problems) -> Option<&Setting> {
+        let [url, uri] =
+            [&self.redis_url, &self.redis_uri].map(|setting| setting.as_ref().filter(|setting| setting.non_empty().is_some()));
+        if let (Some(url), Some(uri)) = (url, uri)
+            && url.non_empty() != uri.non_empty()
+        {
+            problems.add(url.name(), format_args!("is another one than {}: give only one of them", uri.name()));
+        }
+        url.or(uri)
     }
 
     fn parts(&self, problems: &mut Problems) -> Config {
@@ -135,28 +168,24 @@ fn host(text: &str) -> Result<String, &'static str> {
 }
 
 /// Parses a URL. What is wrong with it is told without repeating it: it may hold a password.
-fn from_url(name: &str, url: &str, problems: &mut Problems) -> Config {
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    if !matches!(scheme, "redis" | "rediss" | "redis-sentinel" | "rediss-sentinel") {
-        problems.add(name, "must begin with redis://, rediss:// or redis-sentinel://");
-        return Config::default();
-    }
-    if scheme.ends_with("-sentinel") && !url.contains("sentinelServiceName=") {
-        problems.add(name, "needs the name under which the sentinels know the primary: ?sentinelServiceName=NAME at its end");
-        return Config::default();
-    }
+fn from_url(url: &str) -> Result<(Config, Trust), String> {
     if has_loose_sign(url) {
-        problems.add(name, "has an @ behind its host: in a password, write %40 for @, %2F for /, %3F for ? and %23 for #");
-        return Config::default();
+        return Err("has an @ behind its host: in a password, write %40 for @, %2F for /, %3F for ? and %23 for #".to_owned());
     }
-    match Config::from_url(url) {
-        Ok(config) => config,
-        Err(error) => {
-            // The library's details may quote the URL; its kind of error does not.
-            problems.add(name, format_args!("is not a Redis URL such as redis://user:password@host:6379/0 ({:?})", error.kind()));
-            Config::default()
-        }
+    let Adapted { url, trust } = options::adapt(url)?;
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    if scheme.ends_with("-sentinel") && !rest.contains("sentinelServiceName=") {
+        return Err("needs the name under which the sentinels know the primary: ?sentinelServiceName=NAME at its end".to_owned());
     }
+    // The library's details may quote the URL; its kind of error does not.
+    let refused =
+        |error: fred::error::Error| format!("is not a Redis URL such as redis://user:password@host:6379/0 ({:?})", error.kind());
+    let mut config = Config::from_url(&url).map_err(refused)?;
+    if config.tls.is_some() && trust != Trust::Platform {
+        let tls = tls::client_config(&trust).map_err(|error| format!("ssl_ca_certs: the file cannot be used: {error}"))?;
+        config.tls = Some(tls.into());
+    }
+    Ok((config, trust))
 }
 
 /// Returns whether a part of the password would be taken for something else, because a sign in it ends the part of a
@@ -224,6 +253,32 @@ mod tests {
         assert_eq!(settings.describe(), "rediss://cache.example:6390/2");
         assert!(settings.config.tls.is_some());
         assert!(!format!("{settings:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn the_url_has_another_name() {
+        assert_eq!(
+            resolve(&["--redis-uri=redis://cache/1", "--redis-host=elsewhere"]).unwrap().describe(),
+            "redis://cache:6379/1"
+        );
+        for same in
+            [["--redis-url=redis://cache/1", "--redis-uri=redis://cache/1"], ["--redis-url=", "--redis-uri=redis://cache/1"]]
+        {
+            assert_eq!(resolve(&same).unwrap().describe(), "redis://cache:6379/1");
+        }
+        for (flags, why) in [
+            (["--redis-url=redis://:hidden@a", "--redis-uri=redis://:hidden@b"], "--redis-url: is another one than REDIS_URI"),
+            (
+                ["--redis-uri=redis://:hidden@a", "--redis-url-file=/hidden"],
+                "REDIS_URI: give only one of REDIS_URI and --redis-url-file",
+            ),
+            (["--redis-uri=http://:hidden@a", "--redis-db=0"], "REDIS_URI: must begin with redis://"),
+            (["--redis-uri=rediss://u:hidden@a?ssl_ca_certs=/nonexistent", "--redis-db=0"], "REDIS_URI: ssl_ca_certs: the file"),
+        ] {
+            let problems = resolve(&flags).unwrap_err();
+            assert!(problems.all().len() == 1 && problems.all()[0].starts_with(why), "{:?}", problems.all());
+            assert!(!problems.all()[0].contains("hidden"), "{:?}", problems.all());
+        }
     }
 
     #[test]

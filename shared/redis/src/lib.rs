@@ -4,6 +4,7 @@
 pub mod config;
 mod connection;
 mod error;
+mod options;
 pub mod ownership;
 pub mod post_meta;
 pub mod requirements;

@@ -12,6 +12,7 @@ pub mod configuration;
 pub mod grants;
 pub mod haproxy;
 pub mod http;
+pub mod issuer;
 pub mod ports;
 pub mod postgres;
 pub mod posts;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::Header;
 pub use jsonwebtoken::{Algorithm, EncodingKey};
+use jsonwebtoken::{DecodingKey, Header, jwk::Jwk};
 use serde_json::{Map, Value, json};
 
 use crate::scratch::Scratch;
@@ -81,6 +81,11 @@ impl Token {
         self.sign_with(key.algorithm, &key.encoding_key)
     }
 
+    /// Signs with a private key and another algorithm of its family than its own.
+    pub fn sign_as(&self, algorithm: Algorithm, key: &SigningKey) -> String {
+        self.sign_with(algorithm, &key.encoding_key)
+    }
+
     /// Signs with any algorithm that suits the key.
     pub fn sign_with(&self, algorithm: Algorithm, key: &EncodingKey) -> String {
         let mut header = Header::new(algorithm);
@@ -136,6 +141,11 @@ impl SigningKey {
         Self::generate(Algorithm::ES256, &rcgen::PKCS_ECDSA_P256_SHA256, EncodingKey::from_ec_pem)
     }
 
+    /// Returns a new key on the curve P-384.
+    pub fn es384() -> Self {
+        Self::generate(Algorithm::ES384, &rcgen::PKCS_ECDSA_P384_SHA384, EncodingKey::from_ec_pem)
+    }
+
     /// Returns a new Ed25519 key.
     pub fn eddsa() -> Self {
         Self::generate(Algorithm::EdDSA, &rcgen::PKCS_ED25519, EncodingKey::from_ed_pem)
@@ -162,6 +172,18 @@ impl SigningKey {
     /// Returns the public key in PEM.
     pub fn public_key_pem(&self) -> &str {
         &self.public_key_pem
+    }
+
+    /// Returns the public key as an issuer publishes it (RFC 7517), with nothing beside what it is made of.
+    pub fn jwk(&self) -> Value {
+        let pem = self.public_key_pem.as_bytes();
+        let key = match self.algorithm {
+            Algorithm::RS256 => DecodingKey::from_rsa_pem(pem),
+            Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
+            _ => DecodingKey::from_ec_pem(pem),
+        };
+        let jwk = key.and_then(|key| Jwk::from_decoding_key(&key, None)).expect("the key is valid");
+        serde_json::to_value(&jwk).expect("a key has a JSON form")
     }
 
     /// Returns a file with the public key in PEM.

@@ -16,6 +16,7 @@ use views_service::{
 use crate::{
     api::{messages, surface::Surface, viewer_rate::ViewerRate},
     cli::Limits,
+    http::phase_timer::PhaseTimer,
     metrics::Metrics,
     record::{
         read_limit::{ReadLimit, ReadPermit},
@@ -71,17 +72,23 @@ impl App {
     }
 
     /// Asks who sends a request; the error is the answer to give.
-    pub(crate) fn identify(&self, token: Option<&[u8]>) -> Result<Identity, Answer> {
-        self.verifier.identify_token(token).map_err(|error| match error {
+    pub(crate) async fn identify(&self, token: Option<&[u8]>, timer: &PhaseTimer) -> Result<Identity, Answer> {
+        let mut identified = self.verifier.identify_token(token);
+        if identified == Err(AuthError::Pending) {
+            let _waits = timer.waits();
+            identified = self.verifier.identify_later(token).await;
+        }
+        identified.map_err(|error| match error {
             AuthError::Missing => respond::unauthorized(messages::TOKEN_MISSING, false),
             AuthError::Expired => respond::unauthorized(messages::TOKEN_EXPIRED, true),
             AuthError::Invalid => respond::unauthorized(messages::TOKEN_INVALID, true),
+            AuthError::Pending | AuthError::Unavailable => respond::unavailable(messages::UNAVAILABLE),
         })
     }
 
     /// Asks who sends views, and turns away a viewer whose views could never be stored; the error is the answer to give.
-    pub(crate) async fn viewer(&self, token: Option<&[u8]>) -> Result<ViewerId, Answer> {
-        let Identity { viewer, .. } = self.identify(token)?;
+    pub(crate) async fn viewer(&self, token: Option<&[u8]>, timer: &PhaseTimer) -> Result<ViewerId, Answer> {
+        let Identity { viewer, .. } = self.identify(token, timer).await?;
         match &self.database {
             Some(database) if ledger::refuses(database, &viewer).await => {
                 self.verifier.refuse(Reason::UnfitViewer);

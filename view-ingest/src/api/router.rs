@@ -111,7 +111,7 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
             post_views_batch::post(app, viewer, request).await
         }
         Route::Counts => {
-            may_read(app, &request)?;
+            may_read(app, &request).await?;
             get_counts::many(app, request.body().timer(), request.uri().query().unwrap_or_default()).await
         }
         Route::Viewed => {
@@ -119,7 +119,7 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
             get_viewed::many(app, request.body().timer(), viewer, request.uri().query().unwrap_or_default()).await
         }
         Route::Count(id) => {
-            may_read(app, &request)?;
+            may_read(app, &request).await?;
             get_counts::one(app, request.body().timer(), id).await
         }
         Route::Live | Route::Ready if request.method() == Method::OPTIONS => Ok(admin::options()),
@@ -129,8 +129,9 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
 }
 
 async fn viewer(app: &App, request: &Request<&mut Upload<'_>>) -> Result<ViewerId, Answer> {
-    let viewer = app.viewer(token(app, request)?).await?;
-    request.body().timer().trust();
+    let timer = request.body().timer();
+    let viewer = app.viewer(token(app, request)?, timer).await?;
+    timer.trust();
     Ok(viewer)
 }
 
@@ -138,10 +139,11 @@ fn token<'r>(app: &App, request: &'r Request<&mut Upload<'_>>) -> Result<Option<
     credentials::token(&app.surface, &app.verifier, request)
 }
 
-fn may_read(app: &App, request: &Request<&mut Upload<'_>>) -> Result<(), Answer> {
+async fn may_read(app: &App, request: &Request<&mut Upload<'_>>) -> Result<(), Answer> {
     if app.limits.reads_require_token {
-        app.identify(token(app, request)?)?;
-        request.body().timer().trust();
+        let timer = request.body().timer();
+        app.identify(token(app, request)?, timer).await?;
+        timer.trust();
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use testkit::{
     tokens::{self, SECRET},
 };
 use tokio::runtime::Runtime;
+use views_core::tls::Trust;
 use views_postgres::config::{DatabaseSettings, PostsSettings};
 
 /// Long enough for a migration.
@@ -85,7 +86,7 @@ impl World {
 
 /// Creates the ledger, as `view-syncd migrate` does.
 async fn migrate(database: &Database) {
-    let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false };
+    let settings = DatabaseSettings { config: database.url().parse().unwrap(), trust: Trust::Anybody };
     views_postgres::Database::new(&settings, PostsSettings::default(), 1, MIGRATION_TIMEOUT)
         .unwrap()
         .migrate(false)

@@ -80,6 +80,16 @@ async fn no_part_of_a_password_is_repeated() {
         (with_key().env("DATABASE_URL_FILE", &two_lines), "--database-url-file: has more than one line"),
         (with_key().env("REDIS_URL", "redis://u:12/hidden@cache/0"), "write %40"),
         (with_key().env("REDIS_URL", "redis://:hidden@cache/0\nredis://:hidden@cache/0"), "--redis-url: has more than one line"),
+        (with_key().env("DATABASE_URL", "postgres://u:hidden@db/app?sslcert=/hidden"), "sslcert: client certificates are not"),
+        (
+            with_key().env("DATABASE_URL", "postgres://u:hidden@db/app?sslrootcert=/nonexistent"),
+            "sslrootcert: /nonexistent cannot",
+        ),
+        (
+            with_key().env("REDIS_URL", "rediss://u:hidden@cache?ssl_certfile=/hidden"),
+            "ssl_certfile: client certificates are not",
+        ),
+        (with_key().env("REDIS_URL", "redis://u:hidden@a").env("REDIS_URI", "redis://u:hidden@b"), "give only one of them"),
         (with_key().arg("postgres://u:hidden@db/app"), "unexpected argument"),
         (with_key().arg("--listen=127.0.0.1:0").arg("--database=postgres://u:hidden@db/app"), "unexpected argument"),
     ] {

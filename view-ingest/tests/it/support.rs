@@ -16,6 +16,7 @@ use testkit::{
     redis::RedisServer,
     tokens,
 };
+use views_core::tls::Trust;
 use views_postgres::{
     config::{DatabaseSettings, PostsSettings},
     sql::identifier::{ColumnName, TableName},
@@ -268,7 +269,7 @@ pub(crate) async fn migrate(database: &Database, posts: &PostsTable) {
 
 /// The database with its posts table, as both programs know it.
 pub(crate) fn as_the_programs_know_it(database: &Database, posts: &PostsTable) -> views_postgres::Database {
-    let settings = DatabaseSettings { config: database.url().parse().unwrap(), verify: false };
+    let settings = DatabaseSettings { config: database.url().parse().unwrap(), trust: Trust::Anybody };
     let column = |name: &str| ColumnName::parse(name).unwrap();
     let posts = PostsSettings {
         table: TableName::parse(&posts.table).unwrap(),

@@ -48,7 +48,7 @@ async fn each_reason_is_counted_and_told_without_the_token() {
         ("no_viewer", signed(good().without("sub"))),
         ("no_viewer", signed(good().claim("sub", json!(null)))),
         ("bad_viewer", signed(good().claim("sub", "a nn"))),
-        ("bad_viewer", signed(good().claim("sub", 7))),
+        ("bad_viewer", signed(good().claim("sub", -7))),
         ("bad_viewer", signed(good().claim("sub", 1.5))),
         ("bad_viewer", signed(good().claim("sub", true))),
         ("bad_viewer", signed(good().claim("sub", json!([])))),

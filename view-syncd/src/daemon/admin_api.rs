@@ -7,7 +7,7 @@ use hyper::{
     header::{AUTHORIZATION, HeaderValue},
 };
 use serde::Serialize;
-use views_auth::{AuthError, Verifier};
+use views_auth::{AuthError, Identity, Verifier};
 use views_service::{
     admin::{Route, RouteAnswer},
     respond::{self, Answer},
@@ -23,6 +23,7 @@ const TOKEN_MISSING: &str = "Требуется авторизация";
 const TOKEN_INVALID: &str = "Недействительный токен";
 const NO_ADMIN: &str = "Недостаточно прав";
 const TOO_MANY: &str = "Слишком много ожидающих запросов, повторите позже";
+const NO_KEYS: &str = "Ключи для проверки токенов пока недоступны, повторите позже";
 const FAILED: &str = "Синхронизация не выполнена, повторите позже";
 
 #[derive(Serialize)]
@@ -39,30 +40,38 @@ pub fn route(verifier: Arc<Verifier>, trigger_sender: TriggerSender) -> Route {
         if request.uri().path() != PATH {
             return None;
         }
-        let refusal = if request.method() == Method::POST {
-            let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-            refusal(&verifier, authorization)
+        if request.method() != Method::POST {
+            return Some(RouteAnswer::Now(respond::method_not_allowed(METHOD, "POST")));
+        }
+        let token = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(views_auth::bearer);
+        let identified = verifier.identify_token(token);
+        Some(if identified == Err(AuthError::Pending) {
+            let (verifier, token, trigger_sender) = (Arc::clone(&verifier), token.map(<[u8]>::to_vec), trigger_sender.clone());
+            RouteAnswer::Later(Box::pin(async move {
+                let identified = verifier.identify_later(token.as_deref()).await;
+                match synchronize(identified, &trigger_sender) {
+                    RouteAnswer::Now(answer) => answer,
+                    RouteAnswer::Later(answering) => answering.await,
+                }
+            }))
         } else {
-            Some(respond::method_not_allowed(METHOD, "POST"))
-        };
-        Some(match refusal {
-            Some(refusal) => RouteAnswer::Now(refusal),
-            None => match trigger_sender.wait() {
-                Some(cycle) => RouteAnswer::Later(Box::pin(async { answer(cycle.await) })),
-                None => RouteAnswer::Now(respond::unavailable(TOO_MANY)),
-            },
+            synchronize(identified, &trigger_sender)
         })
     })
 }
 
-/// Returns the answer for everybody but administrators.
-fn refusal(verifier: &Verifier, authorization: Option<&[u8]>) -> Option<Answer> {
-    match verifier.identify(authorization) {
-        Ok(identity) if identity.admin => None,
-        Ok(_) => Some(respond::error(StatusCode::FORBIDDEN, NO_ADMIN)),
-        Err(AuthError::Missing) => Some(respond::unauthorized(TOKEN_MISSING, false)),
-        Err(AuthError::Expired | AuthError::Invalid) => Some(respond::unauthorized(TOKEN_INVALID, true)),
-    }
+/// Has administrators wait for a cycle, and refuses everybody else.
+fn synchronize(identified: Result<Identity, AuthError>, trigger_sender: &TriggerSender) -> RouteAnswer {
+    RouteAnswer::Now(match identified {
+        Ok(identity) if identity.admin => match trigger_sender.wait() {
+            Some(cycle) => return RouteAnswer::Later(Box::pin(async { answer(cycle.await) })),
+            None => respond::unavailable(TOO_MANY),
+        },
+        Ok(_) => respond::error(StatusCode::FORBIDDEN, NO_ADMIN),
+        Err(AuthError::Missing) => respond::unauthorized(TOKEN_MISSING, false),
+        Err(AuthError::Expired | AuthError::Invalid) => respond::unauthorized(TOKEN_INVALID, true),
+        Err(AuthError::Pending | AuthError::Unavailable) => respond::unavailable(NO_KEYS),
+    })
 }
 
 fn answer(synced: Option<Synced>) -> Answer {

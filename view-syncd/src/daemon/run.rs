@@ -47,6 +47,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let readiness = Arc::new(readiness(&context, leadership.clone()));
     let verifier = Arc::new(daemon.verifier);
     verifier.register(registry.sub_registry_with_prefix("view_syncd"));
+    tokio::spawn(Arc::clone(&verifier).follow_keys());
     let route = admin_api::route(Arc::clone(&verifier), trigger_sender.clone());
     let admin = Admin { readiness: Arc::clone(&readiness), registry, route: Some(route) };
     tokio::spawn(admin::serve(listener, Arc::new(admin)));

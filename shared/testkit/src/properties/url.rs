@@ -7,7 +7,7 @@ pub const HALVES: [&str; 2] = ["Hunter2Hunter2", "Correct1Horse1"];
 
 /// Schemes of either store, of others, and what is left of one that was mistyped.
 pub fn scheme() -> impl Strategy<Value = String> {
-    "(redis|rediss|redis-sentinel|redis-cluster|postgres|postgresql|http|mysql|valkey|)(://|:/|:|//|)"
+    "(redis|rediss|REDIS|redis-sentinel|redis-cluster|postgres|postgresql|jdbc:postgresql|postgresql[+]asyncpg|http|mysql|valkey|)(://|:/|:|//|)"
 }
 
 /// Returns one to three characters that mean something in a URL or to its reader.
