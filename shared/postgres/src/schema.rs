@@ -5,11 +5,12 @@ pub(super) mod cache;
 mod catalogue;
 mod count_type;
 mod distinct_ids;
-mod id_type;
+pub(crate) mod id_type;
 mod layout;
 mod migration;
 mod preconditions;
 mod problems;
+mod purpose;
 mod source_table;
 
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use self::{
     catalogue::Table,
     layout::{Found, Layout},
 };
-pub use self::{id_type::IdType, migration::Migrated, preconditions::Purpose, problems::Problems};
+pub use self::{id_type::IdType, migration::Migrated, problems::Problems, purpose::Purpose};
 use crate::{
     config::PostsSettings,
     sql::{

@@ -6,8 +6,8 @@ use super::{
     catalogue::{Column, Table},
     count_type::{COUNT_TYPES, CountType},
     id_type::{ID_TYPES, IdType},
-    preconditions::Purpose,
     problems::Problems,
+    purpose::Purpose,
 };
 use crate::{
     config::PostsSettings,

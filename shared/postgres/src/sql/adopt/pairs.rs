@@ -1,7 +1,7 @@
 //! How the pairs of a chunk are read from their source, and what fits.
 
 use crate::{
-    schema::IdType,
+    schema::id_type::IdType,
     sql::{
         identifier::{ColumnName, TableName},
         tables::Tables,
