@@ -3,10 +3,7 @@
 
 use std::collections::HashSet;
 
-use views_core::{
-    failpoints,
-    ids::{PostId, ViewerId},
-};
+use views_core::ids::{PostId, ViewerId};
 use views_redis::{
     resp::{Commands, Replies, Reply},
     scripts,
@@ -58,7 +55,6 @@ pub(crate) async fn tell(reconciler: &mut Reconciler, viewers: &[(PostId, Viewer
     if !sent.is_empty() {
         send(reconciler, &mut commands, &mut replies, &mut sent).await?;
     }
-    failpoints::at("adopt::told");
     write_live_counts(reconciler, posts).await
 }
 

@@ -5,6 +5,7 @@ use super::{
     catalogue::{Column, Index, Table},
     layout::{Found, Layout},
     problems::Problems,
+    purpose::Purpose,
 };
 use crate::{
     config::PostsSettings,

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use views_core::failpoints;
 use views_postgres::{
     DatabaseError,
     adopt::{Adopted, Adoption, Tally},
@@ -155,7 +154,6 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let adopted = self.adoption.adopt(chunk.as_part()).await?;
-        failpoints::at("adopt::after_commit");
         self.note_time(started.elapsed(), chunk);
         self.add(chunk, &adopted.tally);
         if adopted.tally.new > 0 {
