@@ -91,6 +91,26 @@ async fn counts_are_true_where_every_viewer_views_at_two_processes_at_once() {
     settles(&world, &ingests, &crowd.stop().await).await;
 }
 
+/// The drain is held up again and again, until more viewers are known to be in the outbox twice than the post's hash
+/// lists one by one.
+#[tokio::test]
+async fn counts_are_true_where_viewers_view_at_two_processes_while_the_drain_is_held_up() {
+    let (world, ingests, addresses) = site::<2>().await;
+    let syncd = busy(&world).start();
+    syncd.wait_for_line("Sync completed").await;
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Twice);
+    for _ in 0..3 {
+        syncd.signal("STOP");
+        for post in POSTS {
+            eventually("the list is full", SOON, async || world.repeated(post).await.contains("..")).await;
+        }
+        let stored = world.posts.views_count(&world.sql, POSTS[0]).await;
+        syncd.signal("CONT");
+        eventually("it drains", SOON, async || world.posts.views_count(&world.sql, POSTS[0]).await > stored + 100).await;
+    }
+    settles(&world, &ingests, &crowd.stop().await).await;
+}
+
 #[tokio::test]
 async fn counts_are_true_where_views_come_in_batches() {
     let (world, ingests, addresses) = site::<2>().await;
