@@ -108,8 +108,8 @@ impl Seen {
 }
 
 impl Seen {
-    /// Returns whether a process may have been held up while it recorded, for longer than it is waited for. What it adds
-    /// to `recorded` then counts once too often until the next scan; nothing is too low.
+    /// Returns whether a process may have been held up while it recorded, for longer than it is waited for. What it
+    /// adds to `recorded` then counts once too often until the leader's next scan; nothing is too low.
     pub(crate) fn has_outlasted_the_grace(&self) -> bool {
         self.slowest >= GRACE
     }
