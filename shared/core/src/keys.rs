@@ -38,7 +38,8 @@ pub mod field {
     /// The last entry of the outbox up to which the post's pairs are acknowledged.
     pub const SETTLED: &str = "settled";
     /// How many pairs in which entries of the outbox `recorded` does not count, because two processes have recorded
-    /// their viewers at once: `5-1=2 7-0=1`.
+    /// their viewers at once: `5-1=2 7-0=1`. Of many pairs, it names only the entries between which they are:
+    /// `8-0..9-3=40`.
     pub const REPEATED: &str = "repeated";
     /// How often PostgreSQL has been found to have fewer views of the post than it had, since the set was compared with
     /// the ledger.

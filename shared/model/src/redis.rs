@@ -73,6 +73,12 @@ impl Repeated {
         self.0.iter().filter(|id| **id > 0 && **id <= last).count() as i8
     }
 
+    /// Returns the last of them.
+    #[must_use]
+    pub fn last(&self) -> Id {
+        self.0[self.0.len() - 1]
+    }
+
     fn add(&mut self, id: Id) {
         assert_eq!(std::mem::replace(&mut self.0[0], id), 0, "more repeated pairs than expected");
         self.0.sort_unstable();

@@ -58,6 +58,11 @@ pub enum Variant {
     RepeatedByCount,
     /// `settle.lua` knows repeated pairs by both, whichever are more.
     RepeatedByEither,
+    /// `repeated` says of no pair which entry it is of, but only of all of them between which entries they are. That is as
+    /// built, where there are many.
+    RepeatedInOneSpan,
+    /// `repeated` says of all pairs that they are of the last of their entries.
+    RepeatedInLastEntry,
     /// `settle.lua` sees that PostgreSQL has lost views only by a count that is smaller than before.
     FallsByCount,
     /// `hydrate.lua` brings a read's count although views were accepted unseen.

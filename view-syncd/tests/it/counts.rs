@@ -47,7 +47,7 @@ async fn settles(world: &World, ingests: &[Daemon], seen: &Seen) {
     seen.is_true(ingests);
     eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
     // Without any scan.
-    for post in POSTS {
+    for post in POSTS.iter().filter(|_| !seen.has_outlasted_the_grace()) {
         let stored = world.stored(post).await;
         let agrees = async || if world.live(post).await == stored { Ok(()) } else { Err((post, stored, world.meta(post).await)) };
         eventually("the counts agree", SOON, agrees).await;
@@ -59,7 +59,10 @@ async fn settles(world: &World, ingests: &[Daemon], seen: &Seen) {
     for (post, sent, acknowledged) in &seen.posts {
         let stored = world.stored(post).await;
         assert!((*acknowledged..=*sent).contains(&stored), "{stored} views of {post} are stored: {seen:?}");
-        world.assert_views(post, stored).await;
+        // Repairs are the leader's, with its next scan.
+        if !seen.has_outlasted_the_grace() {
+            world.assert_views(post, stored).await;
+        }
     }
     assert_eq!(world.dead().await.len(), 0);
 }
@@ -88,6 +91,26 @@ async fn counts_are_true_where_every_viewer_views_at_two_processes_at_once() {
     let _syncd = busy(&world).start();
     let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Twice);
     sleep(LOAD).await;
+    settles(&world, &ingests, &crowd.stop().await).await;
+}
+
+/// The drain is held up again and again, until more viewers are known to be in the outbox twice than the post's hash
+/// lists one by one.
+#[tokio::test]
+async fn counts_are_true_where_viewers_view_at_two_processes_while_the_drain_is_held_up() {
+    let (world, ingests, addresses) = site::<2>().await;
+    let syncd = busy(&world).start();
+    syncd.wait_for_line("Sync completed").await;
+    let crowd = Crowd::start(&addresses, &POSTS, CLIENTS, Habit::Twice);
+    for _ in 0..3 {
+        syncd.signal("STOP");
+        for post in POSTS {
+            eventually("the list is full", SOON, async || world.repeated(post).await.contains("..")).await;
+        }
+        let stored = world.posts.views_count(&world.sql, POSTS[0]).await;
+        syncd.signal("CONT");
+        eventually("it drains", SOON, async || world.posts.views_count(&world.sql, POSTS[0]).await > stored + 100).await;
+    }
     settles(&world, &ingests, &crowd.stop().await).await;
 }
 

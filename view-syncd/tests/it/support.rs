@@ -158,6 +158,12 @@ impl World {
         [0, 1, 2].map(|place: usize| fields[place].as_i64().unwrap_or(0))
     }
 
+    /// Which entries have pairs that `recorded` does not count, and how many.
+    pub(crate) async fn repeated(&self, post: &str) -> String {
+        let meta = self.keys.meta(&PostId::parse(post).unwrap());
+        self.redis.hget::<Option<String>, _, _>(meta, "repeated").await.unwrap().unwrap_or_default()
+    }
+
     pub(crate) async fn author(&self, post: &str) -> Option<String> {
         self.redis.hget(self.keys.meta(&PostId::parse(post).unwrap()), "author").await.unwrap()
     }

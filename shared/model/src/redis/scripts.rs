@@ -148,6 +148,9 @@ impl Meta {
             Variant::RepeatedByCount => by_count,
             Variant::RepeatedBySurplus => by_surplus,
             Variant::RepeatedByEither => by_count.max(by_surplus),
+            Variant::RepeatedInOneSpan | Variant::RepeatedInLastEntry if self.repeated.last() <= last => self.repeated.len(),
+            Variant::RepeatedInOneSpan if self.repeated.up_to(last) > 0 => by_count,
+            Variant::RepeatedInOneSpan | Variant::RepeatedInLastEntry => 0,
             _ => self.repeated.up_to(last),
         };
         found.clamp(0, self.repeated.len())

@@ -106,6 +106,17 @@ fn a_viewer_whom_two_processes_record_at_once_counts_twice_until_one_of_them_has
     holds(Setup { bounds, daemons: 2, leaders: 2, ..RACE }, 50_000);
 }
 
+/// Of many pairs, only the entries between which they are is noted. A drain that settles some of these entries goes by
+/// PostgreSQL's count.
+#[test]
+fn a_count_is_as_exact_where_it_is_not_noted_of_which_entry_each_repeated_pair_is() {
+    let race = Setup { bounds: Some(Bounds { above: 1, below: 0, exact_at_rest: true }), requests: [2, 2], ..RACE };
+    breaks_anyway(Setup { variant: Variant::RepeatedInLastEntry, ..race }, properties::BELOW);
+    let span = Setup { variant: Variant::RepeatedInOneSpan, ..race };
+    holds(span, 13_000);
+    holds(Setup { requests: [2, 1], daemons: 2, leaders: 2, ..span }, 50_000);
+}
+
 /// `recorded` is a number: the increment of one view may stand in for that of another one, which is on its way, so that
 /// this one is settled too early; and a viewer who is taken back later was taken for somebody else.
 #[test]

@@ -46,15 +46,27 @@ for i = 1, #KEYS do
   else
     local recorded, acked, persisted = tonumber(known[1]) or 0, tonumber(known[2]) or 0, tonumber(known[4])
     -- Pairs that `recorded` does not count, because two processes have recorded their viewers at once (see raced.lua).
-    local again, later = 0, {}
+    local again, later, spans = 0, {}, {}
     for id, pairs in string.gmatch(known[5] or '', '(%S+)=(%d+)') do
-      if behind(id, last) then
-        later[#later + 1] = {id, tonumber(pairs)}
+      local from, to = string.match(id, '^(.-)%.%.(.*)$')
+      local item = {id, tonumber(pairs), is_whole = not behind(to or id, last)}
+      if from and not behind(from, last) then
+        spans[#spans + 1] = item
+      end
+      if from or not item.is_whole then
+        later[#later + 1] = item
       else
-        again = again + tonumber(pairs)
+        again = again + item[2]
       end
     end
     again = math.min(again, number)
+    -- Of a span that ends behind these pairs, as many are taken as PostgreSQL's count lacks, so that the live count stays what it is. What is left
+    -- of a span comes with the next pairs.
+    for _, item in ipairs(spans) do
+      local here = (item.is_whole or not persisted) and item[2] or persisted + number - again - count
+      here = math.max(math.min(here, item[2], number - again), 0)
+      again, item[2] = again + here, item[2] - here
+    end
     local surplus = math.max(acked + number - again - recorded, 0)
     -- The last of several entries stands for all of them. What is too much in an earlier one is of those.
     for _, item in ipairs(later) do
