@@ -232,7 +232,7 @@ async fn a_backup_that_is_restored_while_views_are_drained_loses_none_of_them() 
 /// A whole database is restored: thousands of sets are compared with the ledger, and new views go on reaching it.
 #[tokio::test]
 async fn views_go_on_while_the_ledger_of_many_posts_is_restored() {
-    const POSTS: i64 = 2_000;
+    const POSTS: i64 = 4_000;
     let world = World::new().await;
     world.post("7").await;
     let posts = format!("insert into posts select post, 999999, 1 from generate_series(1001, {}) post", 1_000 + POSTS);
