@@ -100,7 +100,7 @@ pub struct KeyArgs {
     /// The claim that makes an administrator, and its value; repeatable, or with commas between them
     ///
     /// The claim is that value, or a list with it: `realm_access.roles=admin`. Numbers and `true` or `false` are compared
-    /// as they are written.
+    /// as they are written. A value cannot have commas, as distinguished names (`CN=…,OU=…`) do.
     #[arg(long, env = "JWT_ADMIN_CLAIM", default_value = "role=ADMIN", value_name = "PATH=VALUE")]
     jwt_admin_claim: Vec<Setting>,
     /// The ids of administrators, with commas between them, for issuers whose tokens have no roles [default: none]
@@ -142,7 +142,7 @@ impl KeyArgs {
         }
         let mut claims = Vec::new();
         for setting in &self.jwt_admin_claim {
-            claims.extend(problems.resolve(setting, |text| listed(text).map(paths::admin_claim).collect::<Result<Vec<_>, _>>()));
+            claims.extend(problems.resolve(setting, admin_claims));
         }
         let ids = problems.optional(self.admin_ids.as_ref(), |text| listed(text).map(admin_id).collect::<Result<Vec<_>, _>>());
         TokenRules {
@@ -207,6 +207,21 @@ fn text(setting: Option<&Setting>) -> Option<String> {
 fn listed(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
+
+/// Parses claims with commas between them. A distinguished name has commas itself, and what stands behind them would make
+/// administrators of everybody with such a claim.
+fn admin_claims(text: &str) -> Result<Vec<(ClaimPath, String)>, String> {
+    let is_attribute = |part: &str| {
+        part.split_once('=').is_some_and(|(name, _)| ATTRIBUTES.iter().any(|other| other.eq_ignore_ascii_case(name.trim())))
+    };
+    if listed(text).skip(1).any(is_attribute) {
+        return Err(format!("{text:?} has commas within a value, which none can have: name a claim whose values have none"));
+    }
+    listed(text).map(paths::admin_claim).collect()
+}
+
+/// What the parts of distinguished names begin with (RFC 4514, section 3).
+const ATTRIBUTES: [&str; 9] = ["CN", "L", "ST", "O", "OU", "C", "STREET", "DC", "UID"];
 
 fn admin_id(text: &str) -> Result<ViewerId, String> {
     ViewerId::parse(text).map_err(|error| format!("{text:?}: {error}"))
@@ -280,6 +295,7 @@ mod tests {
             &["--jwt-viewer-claim", "https://x.example/user_id"][..],
             &["--jwt-admin-claim", "role=ADMIN", "--jwt-admin-claim", "realm_access.roles=admin,is_staff=true"],
             &["--jwt-admin-claim", ""],
+            &["--jwt-admin-claim", "groups=CN=Admins,role=ADMIN"],
             &["--admin-ids", "1, auth0|5f7c,"],
             &["--jwt-algorithms", "HS256,HS512"],
             &["--jwt-secret-encoding", "text"],
@@ -290,6 +306,8 @@ mod tests {
             &["--jwt-viewer-claim", "a\nb"][..],
             &["--jwt-admin-claim", "ADMIN"],
             &["--jwt-admin-claim", "role=ADMIN", "--jwt-admin-claim", "=x"],
+            &["--jwt-admin-claim", "groups=CN=Admins,OU=Groups,DC=site,DC=example"],
+            &["--jwt-admin-claim", "groups=cn=admins, ou=groups"],
             &["--admin-ids", "a b"],
             &["--jwt-algorithms", "RS256"],
             &["--jwt-algorithms", "none"],

@@ -7,6 +7,27 @@ pub fn unknown_option(base: &str, query: &str, name: &str) -> String {
     if may_be_password(base, query, name) { "has an unknown option".to_owned() } else { format!("has an unknown option {name}") }
 }
 
+/// Demands that nothing in the value of a known option looks like the beginning of further ones, which nobody would
+/// read: somebody has added `?sslmode=require` to what had a `?` already.
+///
+/// # Errors
+/// What is wrong with it, which repeats nothing but the option's name.
+pub fn one_value(name: &str, value: &str) -> Result<(), String> {
+    if value.contains(['?', '#', ';']) {
+        return Err(format!("{name}: its value has a ?, # or ; in it: a URL's options are joined by &"));
+    }
+    Ok(())
+}
+
+/// Returns whether this can be the name of a host. What cannot may be a whole list of settings, a password among them.
+#[must_use]
+pub fn may_be_host(text: &str) -> bool {
+    !text.contains(|letter: char| letter.is_whitespace() || letter.is_control() || "/\\?#@,;=&\"'<>".contains(letter))
+}
+
+/// What is said of a host that can be none.
+pub const NO_HOST: &str = "has a sign in its host that no host has: a URL's options stand behind a ?, and are joined by &";
+
 fn may_be_password(base: &str, query: &str, name: &str) -> bool {
     let authority = base.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or_default();
     let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
@@ -21,6 +42,21 @@ fn may_be_password(base: &str, query: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_is_one_and_a_host_is_one() {
+        for bad in ["1?sslmode=require", "1#sslmode=require", "1;sslmode=require"] {
+            let error = one_value("pool", bad).unwrap_err();
+            assert!(error.starts_with("pool: ") && !error.contains("require"), "{error}");
+        }
+        assert_eq!(one_value("pool", "a/b c=1"), Ok(()));
+        for host in ["db", "db-1.example", "10.0.0.1", "::1", "[::1]", "fe80::1%eth0", "my_db", "база.рф"] {
+            assert!(may_be_host(host), "{host}");
+        }
+        for text in ["db;password=x", "db,password=x", "a b", "u@db", "db/x", "db?x", "db=x"] {
+            assert!(!may_be_host(text), "{text}");
+        }
+    }
 
     #[test]
     fn a_part_of_a_password_is_no_options_name() {

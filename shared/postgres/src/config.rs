@@ -8,6 +8,7 @@ use clap::Args;
 use tokio_postgres::config::{Config, Host};
 use views_core::{
     settings::{Problems, Setting},
+    store_urls,
     tls::{self, Trust},
 };
 
@@ -33,8 +34,9 @@ pub struct PostgresArgs {
     ///
     /// A URL of another driver works as it is (`jdbc:postgresql:`, `postgresql+psycopg2:`), and so do the parameters of
     /// Prisma, poolers and hosters (`?schema=…&connection_limit=…`). `ssl=true` alone checks the certificate, `sslrootcert`
-    /// names the file with its root, or `system`, and `sslmode=no-verify` is `require`. What asks for anything that there
-    /// is not, such as `sslcert`, is refused by its name.
+    /// names the file with its root, or `system`, and `sslmode=no-verify` is `require`. Of several
+    /// that speak of TLS, the safest counts. What asks for anything that there is not, such as `sslcert`, is refused by
+    /// its name.
     ///
     /// Behind PgBouncer in transaction
     /// mode, set its `ignore_startup_parameters = options` and `max_prepared_statements`. The daemon view-syncd needs a
@@ -94,6 +96,10 @@ impl PostgresArgs {
         };
         if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
             problems.add(name, LOOSE_AT);
+            return None;
+        }
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if !store_urls::may_be_host(name))) {
+            problems.add(name, store_urls::NO_HOST);
             return None;
         }
         config.ssl_mode(ssl_mode);
@@ -213,6 +219,21 @@ mod tests {
         }
         let settings = read("postgres://me%40here:pa%40word@db/app").unwrap();
         assert_eq!((settings.config.get_user(), settings.config.get_password()), (Some("me@here"), Some(&b"pa@word"[..])));
+    }
+
+    #[test]
+    fn a_list_of_settings_is_no_host_and_is_not_repeated() {
+        for text in [
+            "host=db;port=5432;user=u;password=hidden;sslmode=require",
+            "host=db;password=hidden user=u",
+            "postgres://u:hidden@db;sslmode=require/app",
+            "postgres://db;password=hidden/app",
+        ] {
+            let problems = read(text).unwrap_err();
+            let text = problems.all().join("\n");
+            assert!(problems.all().len() == 1 && text.contains("no host") && !text.contains("hidden"), "{text}");
+        }
+        assert!(read("host=db,db2 port=1,2 user=u").is_ok());
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub(crate) struct Adapted {
     pub(crate) server_options: String,
 }
 
-/// libpq's modes. It knows `verify-ca`, too, which is treated as `verify-full`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// libpq's modes, the safest one last: where several are given, it counts. It knows `verify-ca`, too, which is treated as `verify-full`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum TlsMode {
     Disable,
     /// Where the server has it.
@@ -86,6 +86,7 @@ pub(crate) fn adapt(text: &str) -> Result<Adapted, String> {
         for (name, value) in settings {
             // A name that nobody has heard of may be a part of a password.
             reading.take(&name, &value)?.ok_or("has an unknown option")?;
+            one_value(&name, &value)?;
         }
         return reading.finish(|kept| words::write(&kept));
     };
@@ -95,6 +96,7 @@ pub(crate) fn adapt(text: &str) -> Result<Adapted, String> {
         if reading.take(&name, &value)?.is_none() {
             return Err(store_urls::unknown_option(base, query, &name));
         }
+        one_value(&name, &value)?;
     }
     let base = base.to_owned();
     reading.finish(|kept| {
@@ -128,6 +130,15 @@ fn base(text: &str) -> Result<Option<(String, Option<TlsMode>)>, String> {
     Ok(Some((format!("postgresql://{rest}"), demanded)))
 }
 
+/// Passwords may have any sign, options of the server and paths may have those, and hosts are looked at later.
+fn one_value(name: &str, value: &str) -> Result<(), String> {
+    if matches!(name, "user" | "password" | "host" | "options" | "sslrootcert") {
+        Ok(())
+    } else {
+        store_urls::one_value(name, value)
+    }
+}
+
 fn is_scheme(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte))
 }
@@ -140,18 +151,19 @@ impl Reading {
         match name {
             name if KNOWN.contains(&name) => self.kept.push((name.to_owned(), value.to_owned())),
             name if PASSED_OVER.contains(&name) || name.starts_with("pool_") => {}
-            "sslmode" => self.mode = Some(mode(value).ok_or(MODES)?),
+            "sslmode" => self.mode = self.mode.max(Some(mode(value).ok_or(MODES)?)),
             // With it alone, the drivers that know it demand a certificate that is trusted.
-            "ssl" => {
-                self.ssl = match on_or_off(value) {
-                    Some(true) => Some(TlsMode::Verify),
-                    Some(false) => self.ssl.filter(|mode| *mode != TlsMode::Verify),
-                    None => Some(mode(value).ok_or("ssl must be true, false or one of sslmode's values")?),
-                };
-            }
+            "ssl" => match on_or_off(value) {
+                Some(true) => self.ssl = self.ssl.max(Some(TlsMode::Verify)),
+                Some(false) => {}
+                None => {
+                    let mode = mode(value).ok_or("ssl must be true, false or one of sslmode's values")?;
+                    self.mode = self.mode.max(Some(mode));
+                }
+            },
             "sslaccept" => match value {
                 "strict" => self.is_strict = true,
-                "accept_invalid_certs" => self.ssl = Some(TlsMode::Require),
+                "accept_invalid_certs" => self.ssl = self.ssl.max(Some(TlsMode::Require)),
                 _ => return refused("must be strict or accept_invalid_certs"),
             },
             "sslrootcert" if value == "system" => self.root = Some(Trust::Platform),
@@ -305,6 +317,12 @@ mod tests {
             ("ssl=true&sslmode=prefer", &verify),
             ("sslmode=verify-ca&ssl=true", &verify),
             ("ssl=false&sslmode=require", &require),
+            ("ssl=true&ssl=false", &verify),
+            ("ssl=false&ssl=true", &verify),
+            ("ssl=verify-full&sslmode=require", &verify),
+            ("ssl=require&sslmode=verify-full", &verify),
+            ("sslmode=verify-full&sslmode=disable", &verify),
+            ("ssl=true&sslaccept=accept_invalid_certs", &verify),
             ("sslaccept=strict", &verify),
             ("sslmode=require&sslaccept=strict", &verify),
             ("sslmode=prefer&sslaccept=strict", &verify),
@@ -362,6 +380,17 @@ mod tests {
         }
         assert_eq!(adapt("postgres://u:p@db/app?no_such=1").unwrap_err(), "has an unknown option no_such");
         assert_eq!(adapt("postgres://db:5432/app?no_such=1").unwrap_err(), "has an unknown option no_such");
+    }
+
+    #[test]
+    fn options_behind_a_second_question_mark_are_not_lost() {
+        for option in ["pool=1?sslmode=require", "schema=public?sslmode=verify-full", "application_name=x?sslmode=require"] {
+            for option in [option.to_owned(), option.replace('?', "%3F"), option.replace('?', "#"), option.replace('?', ";")] {
+                let error = adapt(&format!("postgres://u:hidden@db/app?{option}")).unwrap_err();
+                assert!(error.contains("joined by &") && !error.contains("hidden"), "{option}: {error}");
+            }
+        }
+        assert_eq!(config("postgres://db/app?user=u&password=a?b;c").get_password(), Some(&b"a?b;c"[..]));
     }
 
     #[test]

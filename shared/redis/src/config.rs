@@ -5,6 +5,7 @@ use fred::types::config::{Config, ServerConfig};
 use views_core::{
     keys::Keys,
     settings::{Problems, Setting},
+    store_urls,
     tls::{self, Trust},
     ttl::Ttl,
 };
@@ -164,7 +165,7 @@ impl RedisArgs {
 
 /// What is not a host is probably a URL, and that may hold a password, so it is not repeated.
 fn host(text: &str) -> Result<String, &'static str> {
-    if text.contains(['/', '@', ' ']) { Err("is not a host name; a URL goes into REDIS_URL") } else { Ok(text.to_owned()) }
+    if store_urls::may_be_host(text) { Ok(text.to_owned()) } else { Err("is not a host name; a URL goes into REDIS_URL") }
 }
 
 /// Parses a URL. What is wrong with it is told without repeating it: it may hold a password.
@@ -181,6 +182,9 @@ fn from_url(url: &str) -> Result<(Config, Trust), String> {
     let refused =
         |error: fred::error::Error| format!("is not a Redis URL such as redis://user:password@host:6379/0 ({:?})", error.kind());
     let mut config = Config::from_url(&url).map_err(refused)?;
+    if !config.server.hosts().iter().all(|server| store_urls::may_be_host(&server.host)) {
+        return Err(store_urls::NO_HOST.to_owned());
+    }
     if config.tls.is_some() && trust != Trust::Platform {
         let tls = tls::client_config(&trust).map_err(|error| format!("ssl_ca_certs: the file cannot be used: {error}"))?;
         config.tls = Some(tls.into());
@@ -329,6 +333,19 @@ mod tests {
         ] {
             let settings = resolve(&["--redis-url", url]).unwrap();
             assert_eq!(settings.describe(), host);
+        }
+    }
+
+    #[test]
+    fn a_list_of_settings_is_no_host_and_is_not_repeated() {
+        for flag in [
+            "--redis-url=redis://cache,password=hidden,ssl=True",
+            "--redis-url=redis://cache;password=hidden/0",
+            "--redis-host=cache,password=hidden",
+        ] {
+            let problems = resolve(&[flag]).unwrap_err();
+            let text = problems.all().join("\n");
+            assert!(problems.all().len() == 1 && text.contains("host") && !text.contains("hidden"), "{text}");
         }
     }
 

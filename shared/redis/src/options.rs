@@ -134,6 +134,10 @@ pub(crate) fn adapt(url: &str) -> Result<Adapted, String> {
         if reading.take(&name, &value)?.is_none() {
             return Err(store_urls::unknown_option(&format!("redis://{base}"), query, &name));
         }
+        // Passwords may have any sign.
+        if !name.starts_with("sentinel") {
+            store_urls::one_value(&name, &value)?;
+        }
     }
     reading.finish(base, is_tls, is_sentinel)
 }
@@ -148,7 +152,12 @@ impl Reading {
             }
             name if PASSED_OVER.contains(&name) => {}
             "db" | "database" | "dbindex" => self.database = Some(value.to_owned()),
-            "ssl" | "tls" => self.tls = Some(is_on()?),
+            "ssl" | "tls" => {
+                let is_on = is_on()?;
+                if self.tls.replace(is_on).is_some_and(|other| other != is_on) {
+                    return Err("ssl and tls contradict each other, or themselves".to_owned());
+                }
+            }
             "ssl_cert_reqs" => match &*value.to_ascii_lowercase() {
                 "none" | "cert_none" => self.trust(name, Trust::Anybody)?,
                 "optional" | "required" | "cert_optional" | "cert_required" => self.trust(name, Trust::Platform)?,
@@ -272,6 +281,10 @@ mod tests {
         }
         for (url, why) in [
             ("rediss://cache?ssl=false", "contradicts"),
+            ("redis://cache?ssl=true&ssl=false", "contradict each other"),
+            ("redis://cache?tls=false&ssl=true", "contradict each other"),
+            ("redis://cache?family=0?ssl=true", "family: its value has a ?"),
+            ("redis://cache?timeout=1;ssl=true", "timeout: its value has a ?"),
             ("redis://cache?ssl_cert_reqs=required", "ssl_cert_reqs is about TLS"),
             ("redis://cache?ssl=false&ssl_ca_certs=/ca.pem", "ssl_ca_certs is about TLS"),
             ("rediss://cache?ssl_cert_reqs=none&verifyPeer=FULL", "ssl_cert_reqs and verifyPeer contradict"),
