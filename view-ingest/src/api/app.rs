@@ -76,7 +76,8 @@ impl App {
         let mut identified = self.verifier.identify_token(token);
         if identified == Err(AuthError::Pending) {
             let _waits = timer.waits();
-            identified = self.verifier.identify_later(token).await;
+            // In a box, so that the futures of all other requests are not as large: they are moved.
+            identified = Box::pin(self.verifier.identify_later(token)).await;
         }
         identified.map_err(|error| match error {
             AuthError::Missing => respond::unauthorized(messages::TOKEN_MISSING, false),

@@ -116,7 +116,9 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
         }
         Route::Viewed => {
             let viewer = viewer(app, &request).await?;
-            get_viewed::many(app, request.body().timer(), viewer, request.uri().query().unwrap_or_default()).await
+            let query = request.uri().query().unwrap_or_default();
+            // In a box, so that the futures of the other routes are not as large: they are moved.
+            Box::pin(get_viewed::many(app, request.body().timer(), viewer, query)).await
         }
         Route::Count(id) => {
             may_read(app, &request).await?;
