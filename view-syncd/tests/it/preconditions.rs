@@ -275,3 +275,16 @@ async fn each_new_connection_finds_out_what_has_become_of_the_tables() {
     eventually("it is ready", SOON, async || admin.get("/readyz").await.status == 200).await;
     assert_eq!(world.stored("1").await, 1);
 }
+
+#[tokio::test]
+async fn nobody_is_told_to_remove_rows_from_a_table_of_the_applications_own() {
+    let redis = RedisServer::start().await;
+    let own = "create table post_views (id bigint primary key, post_id bigint, ip text, seen_at timestamptz);
+               insert into post_views values (1, 1, '::1', now()), (2, 1, '::1', now())";
+    let stage = Stage::new(&redis, own).await;
+    let migrated = stage.program(&["migrate"]).start();
+    assert_eq!(migrated.wait_exit().await.code(), Some(78));
+    let output = migrated.output().join("\n");
+    assert!(output.contains("has no column user_id: rename this table") && output.contains("--ledger-table"), "{output}");
+    assert!(!output.contains("remove") && !output.contains("CREATE UNIQUE INDEX"), "{output}");
+}

@@ -9,9 +9,18 @@ use crate::{
     sql::adopt::{Origin, Raw},
 };
 
-const ELEMENTS: &str = "an array of text, uuid or integers, or jsonb";
-const VALUES: &str = "text, uuid or an integer";
-const TIMES: &str = "a timestamp or a date";
+/// What a column has to be, and what to do where it is not.
+type Wanted = (&'static str, &'static str);
+
+const ELEMENTS: Wanted = (
+    "an array of text, uuid or integers, or jsonb",
+    "make a view that has a row for each pair, and name that with --from-table (lists with commas: unnest(string_to_array(…, ',')))",
+);
+const VALUES: Wanted = ("text, uuid or an integer", "make a view that casts it to text, and name that with --from-table");
+const TIMES: Wanted = (
+    "a timestamp or a date",
+    "leave the time out, or make a view that converts it (milliseconds: to_timestamp(time / 1000.0)), and name that with --from-table",
+);
 
 /// A source that was found.
 pub(super) struct Found {
@@ -82,9 +91,9 @@ fn raw(type_name: &str) -> Option<Raw> {
     }
 }
 
-fn wrong_type(table: &SourceTable, column: &SourceColumn, wanted: &str) -> DatabaseError {
+fn wrong_type(table: &SourceTable, column: &SourceColumn, (wanted, remedy): Wanted) -> DatabaseError {
     DatabaseError::Setup(format!(
-        "the column {} of {} is of type {}, where {wanted} is needed",
+        "the column {} of {} is of type {}, where {wanted} is needed: {remedy}",
         column.name, table.name, column.declared
     ))
 }

@@ -113,10 +113,10 @@ async fn what_cannot_be_a_source_is_told_with_a_status_of_its_own() {
     world.sql.batch_execute("create table odd (post text, viewer bytea, at text)").await.unwrap();
     for (arguments, code, what) in [
         (&["--from-array", "vues"][..], 78, "has no column \"vues\""),
-        (&["--from-array", "id"], 78, "where an array of text"),
+        (&["--from-array", "id"], 78, "is needed: make a view that has a row for each pair"),
         (&["--from-table", "nothing(a,b)"], 78, "there is no table \"nothing\""),
         (&["--from-table", "odd(post,viewer)"], 78, "is of type bytea"),
-        (&["--from-table", "odd(post,post,at)"], 78, "where a timestamp"),
+        (&["--from-table", "odd(post,post,at)"], 78, "where a timestamp or a date is needed: leave the time out"),
         (&["--from-table", "odd"], 64, "NAME(post,viewer)"),
         (&["--from-table", "odd(post)"], 64, "NAME(post,viewer)"),
         (&[], 64, "--from-array"),
