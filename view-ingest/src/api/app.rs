@@ -73,13 +73,25 @@ impl App {
 
     /// Asks who sends a request; the error is the answer to give.
     pub(crate) async fn identify(&self, token: Option<&[u8]>, timer: &PhaseTimer) -> Result<Identity, Answer> {
-        let mut identified = self.verifier.identify_token(token);
-        if identified == Err(AuthError::Pending) {
-            let _waits = timer.waits();
+        match self.verifier.identify_token(token) {
+            Ok(identity) => Ok(identity),
             // In a box, so that the futures of all other requests are not as large: they are moved.
-            identified = Box::pin(self.verifier.identify_later(token)).await;
+            Err(error) => Box::pin(self.identify_later(token, error, timer)).await,
         }
-        identified.map_err(|error| match error {
+    }
+
+    /// Waits for keys where they may let in a token that was not known to be good.
+    async fn identify_later(&self, token: Option<&[u8]>, error: AuthError, timer: &PhaseTimer) -> Result<Identity, Answer> {
+        let error = if error == AuthError::Pending {
+            let _waits = timer.waits();
+            match self.verifier.identify_later(token).await {
+                Ok(identity) => return Ok(identity),
+                Err(error) => error,
+            }
+        } else {
+            error
+        };
+        Err(match error {
             AuthError::Missing => respond::unauthorized(messages::TOKEN_MISSING, false),
             AuthError::Expired => respond::unauthorized(messages::TOKEN_EXPIRED, true),
             AuthError::Invalid => respond::unauthorized(messages::TOKEN_INVALID, true),
