@@ -11,10 +11,15 @@ pub mod warm;
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::{cli::SyncSettings, context::Context, metrics::Metrics};
+use crate::{
+    cli::SyncSettings,
+    context::{Context, startup},
+    metrics::Metrics,
+};
 
 /// Stores that are away for longer than this are somebody else's to bring back.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,4 +27,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Begins to connect to both stores, for a command that simply ends.
 fn open(settings: &SyncSettings) -> anyhow::Result<Arc<Context>> {
     Context::open(settings, Metrics::new(&mut Registry::default()), CancellationToken::new())
+}
+
+/// Connects to both stores, for a command that simply ends. `away` is what is said where one is away. Returns nothing
+/// where one of them cannot be used, which has been said then: the exit status is `EXIT_CONFIG`.
+///
+/// # Errors
+/// When a store is away.
+async fn connect(settings: &SyncSettings, away: &'static str) -> anyhow::Result<Option<Arc<Context>>> {
+    let context = open(settings)?;
+    let waited = tokio::time::timeout(PATIENCE, startup::wait(&context, |_| ())).await;
+    Ok(match waited.context(away)? {
+        Ok(()) => Some(context),
+        Err(text) => {
+            tracing::error!("{text}");
+            None
+        }
+    })
 }

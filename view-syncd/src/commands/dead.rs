@@ -6,17 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Serialize;
 use views_core::settings::EXIT_CONFIG;
 
-use super::{PATIENCE, open};
+use super::connect;
 use crate::{
     cli::{
         SyncSettings,
         dead::{Action, Filter},
     },
-    context::startup,
     drain::{
         dead_letters::{self, StoredDeadLetter},
         shared::Shared,
@@ -59,12 +58,7 @@ fn selection(filter: &Filter) -> Selection {
 /// # Errors
 /// When a store is away.
 pub async fn run(settings: SyncSettings, action: Action) -> anyhow::Result<ExitCode> {
-    let context = open(&settings)?;
-    let waited = tokio::time::timeout(PATIENCE, startup::wait(&context, |_| ())).await;
-    if let Err(text) = waited.context("a store is away")? {
-        tracing::error!("{text}");
-        return Ok(ExitCode::from(EXIT_CONFIG));
-    }
+    let Some(context) = connect(&settings, "a store is away").await? else { return Ok(ExitCode::from(EXIT_CONFIG)) };
     let mut reconciler = Reconciler::new(&context, &Shared::new(&context));
     match action {
         Action::List(filter) => list(&mut reconciler.session, &filter).await,

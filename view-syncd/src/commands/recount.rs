@@ -15,10 +15,10 @@ use views_core::{ids::PostId, settings::EXIT_CONFIG};
 use views_postgres::{DatabaseError, recount::Recount};
 use views_redis::scripts::Adjustment;
 
-use super::{PATIENCE, open, progress_bar::ProgressBar};
+use super::{connect, progress_bar::ProgressBar};
 use crate::{
     cli::{SyncSettings, recount::Options},
-    context::{Context, startup},
+    context::Context,
     drain::shared::Shared,
     error::Failure,
     reconcile::{adjust::adjust, post_state::read_states, reconciler::Reconciler, report::ScanReport},
@@ -47,12 +47,7 @@ struct Summary {
 /// # Errors
 /// When a store is away.
 pub async fn run(settings: SyncSettings, options: Options) -> anyhow::Result<ExitCode> {
-    let context = open(&settings)?;
-    let waited = tokio::time::timeout(PATIENCE, startup::wait(&context, |_| ())).await;
-    if let Err(text) = waited.context("a store is away")? {
-        tracing::error!("{text}");
-        return Ok(ExitCode::from(EXIT_CONFIG));
-    }
+    let Some(context) = connect(&settings, "a store is away").await? else { return Ok(ExitCode::from(EXIT_CONFIG)) };
     let mut recount = match Recount::begin(&context.database).await {
         Ok(recount) => recount,
         Err(DatabaseError::Setup(text)) => {

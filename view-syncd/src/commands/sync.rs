@@ -2,13 +2,12 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use views_core::settings::EXIT_CONFIG;
 
-use super::{PATIENCE, open};
+use super::connect;
 use crate::{
     cli::SyncSettings,
-    context::startup,
     daemon::{leader, synchronizer::Synchronizer},
 };
 
@@ -17,12 +16,7 @@ use crate::{
 /// # Errors
 /// When a store is away, or a post could not be brought into order.
 pub async fn run(settings: SyncSettings) -> anyhow::Result<ExitCode> {
-    let context = open(&settings)?;
-    let waited = tokio::time::timeout(PATIENCE, startup::wait(&context, |_| ())).await;
-    if let Err(text) = waited.context("Sync failed: a store is away")? {
-        tracing::error!("{text}");
-        return Ok(ExitCode::from(EXIT_CONFIG));
-    }
+    let Some(context) = connect(&settings, "Sync failed: a store is away").await? else { return Ok(ExitCode::from(EXIT_CONFIG)) };
     let mut leadership = leader::campaign(Arc::clone(&context.database), context.metrics.clone());
     let mut synchronizer = Synchronizer::new(&context);
     leadership.decided().await;

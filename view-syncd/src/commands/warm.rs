@@ -2,18 +2,17 @@
 
 use std::{io::Write, process::ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Serialize;
 use views_core::settings::EXIT_CONFIG;
 use views_postgres::DatabaseError;
 
-use super::{PATIENCE, open, progress_bar::ProgressBar};
+use super::{connect, progress_bar::ProgressBar};
 use crate::{
     cli::{
         SyncSettings,
         warm::{WarmCommand, WarmSettings},
     },
-    context::startup,
     error::Failure,
     owned_session::OwnedSession,
     reconcile::warm::{Warmed, warm},
@@ -33,12 +32,7 @@ struct Result {
 /// # Errors
 /// When a store is away.
 pub async fn run(settings: SyncSettings, command: WarmCommand) -> anyhow::Result<ExitCode> {
-    let context = open(&settings)?;
-    let waited = tokio::time::timeout(PATIENCE, startup::wait(&context, |_| ())).await;
-    if let Err(text) = waited.context("Warm failed: a store is away")? {
-        tracing::error!("{text}");
-        return Ok(ExitCode::from(EXIT_CONFIG));
-    }
+    let Some(context) = connect(&settings, "Warm failed: a store is away").await? else { return Ok(ExitCode::from(EXIT_CONFIG)) };
     let WarmSettings { top, orders } = &command.settings;
     let bar = ProgressBar::new("posts", (top * orders.len()) as u64);
     let result = warm(&mut OwnedSession::new(&context), &command.settings, |posts| bar.add(posts as u64)).await;
