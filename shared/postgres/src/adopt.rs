@@ -13,7 +13,7 @@ use views_core::ids::{PostId, ViewerId};
 pub use self::source::{Source, SourceError};
 pub use crate::sql::adopt::Counting;
 use crate::{
-    COMMIT, Database, DatabaseError,
+    COMMIT, Database, DatabaseError, Refusal,
     sql::adopt::{self, AdoptStatements},
 };
 
@@ -33,6 +33,8 @@ pub struct Adoption<'a> {
     statements: AdoptStatements,
     counts_posts: bool,
     about: u64,
+    /// The table with the counts, without its schema.
+    counted: String,
 }
 
 /// What pairs are.
@@ -102,7 +104,8 @@ impl Database {
         let found = origin::find(&client, &schema, source).await?;
         let statements = AdoptStatements::new(&schema.target, &found.origin, found.raw, counting);
         let counts_posts = matches!(source, Source::Array(_));
-        let adoption = Adoption { database: self, client, statements, counts_posts, about: found.about };
+        let counted = schema.tables.counted().table.clone();
+        let adoption = Adoption { database: self, client, statements, counts_posts, about: found.about, counted };
         if !is_dry {
             adoption.take_turn(&schema.tables.ledger.spelled()).await?;
         }
@@ -160,6 +163,14 @@ impl Adoption<'_> {
     #[must_use]
     pub fn counts_posts(&self) -> bool {
         self.counts_posts
+    }
+
+    /// Returns whether it is the pair that is refused: its ids fit no column, or the ledger's own rules or foreign keys
+    /// keep it out. Whatever else refuses it, such as a trigger, or a rule about the posts' counts, may be gone later.
+    #[must_use]
+    pub fn is_of_pair(&self, refusal: &Refusal) -> bool {
+        let is_of_count = refusal.table.as_ref().is_some_and(|table| *table == self.counted);
+        !is_of_count && (refusal.is_of_reference() || !refusal.may_pass())
     }
 
     /// Returns whether the connection is there still. A copy of the source ends with it.

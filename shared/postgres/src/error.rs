@@ -35,6 +35,8 @@ pub struct Refusal {
     pub message: String,
     /// The constraint that failed, if the server names one.
     pub constraint: Option<String>,
+    /// The table of the row, if the server names one.
+    pub table: Option<String>,
 }
 
 impl Refusal {
@@ -131,7 +133,8 @@ impl From<tokio_postgres::Error> for DatabaseError {
         let db = error.as_db_error();
         let message = db.map_or_else(|| error.to_string(), |db| db.message().to_owned());
         let constraint = db.and_then(|db| db.constraint().map(str::to_owned));
-        let refusal = Refusal { state, message, constraint };
+        let table = db.and_then(|db| db.table().map(str::to_owned));
+        let refusal = Refusal { state, message, constraint, table };
         let text = refusal.to_string();
         match refusal.state {
             SqlState::LOCK_NOT_AVAILABLE => Self::Locked(refusal),
@@ -177,7 +180,7 @@ mod tests {
     use super::*;
 
     fn refusal(state: SqlState, constraint: Option<&str>) -> Refusal {
-        Refusal { state, message: "no".to_owned(), constraint: constraint.map(str::to_owned) }
+        Refusal { state, message: "no".to_owned(), constraint: constraint.map(str::to_owned), table: None }
     }
 
     #[test]

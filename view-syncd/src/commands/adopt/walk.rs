@@ -41,13 +41,15 @@ pub(super) struct Walk<'a> {
     bar: ProgressBar,
     /// How many pairs the next chunk is to have.
     pairs: i64,
-    /// Keys whose posts others had locked, each with its part.
+    /// Keys whose posts others had locked, or that were refused for now, each with its part.
     left: Vec<Left>,
     /// The post that was counted last of which there may be more parts.
     counted: Option<String>,
     /// Refusals, while nothing was stored.
     refused: u32,
     refusals: usize,
+    /// Posts that were refused for a reason that may pass.
+    deferrals: usize,
 }
 
 /// Keys of which something is left.
@@ -61,7 +63,18 @@ impl<'a> Walk<'a> {
         let unit = if adoption.counts_posts() { "posts" } else { "pairs" };
         let (summary, bar) =
             (Summary { dry_run: told.is_none(), ..Summary::default() }, ProgressBar::new(unit, adoption.about()));
-        Self { adoption, told, summary, bar, pairs: PAIRS, left: Vec::new(), counted: None, refused: 0, refusals: 0 }
+        Self {
+            adoption,
+            told,
+            summary,
+            bar,
+            pairs: PAIRS,
+            left: Vec::new(),
+            counted: None,
+            refused: 0,
+            refusals: 0,
+            deferrals: 0,
+        }
     }
 
     /// Walks to the end.
@@ -128,8 +141,10 @@ impl<'a> Walk<'a> {
                 DatabaseError::Locked(_) if chunk.keys.len() == 1 => self.leave(&chunk, &error).await?,
                 DatabaseError::Locked(_) => work.extend(chunk.halves().into_iter().flatten()),
                 DatabaseError::Refused(refusal) if !refusal.is_of_server() => {
-                    if self.is_refused_alone(&chunk).await {
+                    if self.adoption.is_of_pair(refusal) && self.is_refused_alone(&chunk).await {
                         self.refuse(&chunk, &error).await?;
+                    } else if !self.adoption.is_of_pair(refusal) && chunk.keys.len() == 1 {
+                        self.leave(&chunk, &error).await?;
                     } else {
                         work.extend(chunk.halves().into_iter().flatten());
                     }
@@ -200,9 +215,17 @@ impl<'a> Walk<'a> {
         self.left.push(Left { keys, chunk: Chunk { keys: Vec::new(), ..chunk.clone() } });
     }
 
-    /// Leaves a post for later of which a row of the ledger, or of its viewer, is locked.
+    /// Leaves a post for later of which a row of the ledger, or of its viewer, is locked, or that is refused for a reason
+    /// that may pass.
     async fn leave(&mut self, chunk: &Chunk, error: &DatabaseError) -> Result<(), DatabaseError> {
         self.note_refusal(error)?;
+        if matches!(error, DatabaseError::Refused(_)) {
+            self.deferrals += 1;
+            if self.deferrals <= TOLD {
+                let post = chunk.keys.first().map_or("", |(key, _)| key);
+                tracing::warn!(post, %error, "the views of a post are left");
+            }
+        }
         let tally = self.adoption.look(chunk.as_part()).await?;
         self.add(chunk, &Tally { new: 0, left: tally.new, ..tally });
         let keys = chunk.keys.iter().map(|(key, _)| key.clone()).collect();
@@ -236,14 +259,15 @@ impl<'a> Walk<'a> {
 
     fn note_refusal(&mut self, error: &DatabaseError) -> Result<(), DatabaseError> {
         self.refused += 1;
-        if self.refused >= MOST_REFUSED && self.summary.new == 0 { Err(error.clone()) } else { Ok(()) }
+        let is_any_stored = self.summary.new + self.summary.repeated > 0;
+        if self.refused >= MOST_REFUSED && !is_any_stored { Err(error.clone()) } else { Ok(()) }
     }
 
-    /// Tries the posts again that others had locked, for a while.
+    /// Tries the posts again that are left, for a while.
     async fn retry_left(&mut self) -> Result<(), Failure> {
         let until = Instant::now() + LEFT_PATIENCE;
         if !self.left.is_empty() {
-            tracing::info!("some posts are locked by others: trying again for a while");
+            tracing::info!("some posts are locked by others, or refused for now: trying again for a while");
         }
         loop {
             let mut still = Vec::new();
@@ -261,6 +285,10 @@ impl<'a> Walk<'a> {
                         }
                     }
                     Err(DatabaseError::Locked(_) | DatabaseError::Conflict(_)) => still.push(Left { keys, chunk }),
+                    // One of them costs only itself.
+                    Err(DatabaseError::Refused(refusal)) if !refusal.is_of_server() => {
+                        still.extend(keys.into_iter().map(|key| Left { keys: vec![key], chunk: chunk.clone() }));
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -278,7 +306,7 @@ impl<'a> Walk<'a> {
             let some = posts.iter().take(TOLD).map(|post| post.as_str()).collect::<Vec<_>>().join(", ");
             tracing::warn!(
                 posts = posts.len(),
-                "posts are locked by others, or their counts are full, and their views are left: run this again ({some}{})",
+                "posts are locked by others, refused for now, or their counts are full, and their views are left: run this again ({some}{})",
                 if posts.len() > TOLD { ", …" } else { "" }
             );
         }

@@ -133,6 +133,34 @@ async fn what_the_ledger_refuses_does_not_fit_and_stops_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_refused_for_a_while_is_left_and_told_and_costs_only_itself() {
+    let world = origin().await;
+    // A trigger for one post and a rule about counts for another: neither is a fault of the viewers.
+    let maintenance = r#"
+        create function no() returns trigger language plpgsql as $$begin raise exception 'maintenance'; end$$;
+        create trigger no before update on "Post" for each row when (new.id = 'p2') execute function no();
+        insert into "Post" (id, "authorId", views) values
+          ('p2', null, '{u1,u2}'), ('p3', null, '{u1,u2}'), ('p8', null, '{u1}'), ('p9', null, '{u1,u2,u3}');
+        alter table "Post" add constraint few check (views_count < 3)"#;
+    world.sql.batch_execute(maintenance).await.unwrap();
+    let adopting = world.command("adopt").args(ARRAY).start();
+    assert_eq!(adopting.wait_exit().await.code(), Some(1), "{:?}", adopting.output());
+    assert!(last_line(&adopting).ends_with("do not fit 0"), "{:?}", adopting.output());
+    for told in ["maintenance", "few", "(p2, p9)"] {
+        assert_eq!(adopting.lines_with(told).len(), 1, "{told}: {:?}", adopting.output());
+    }
+    assert_eq!((counted(&world, "p8").await, counted(&world, "p3").await), ([1, 0, 1], [2, 0, 2]));
+    assert_eq!((counted(&world, "p2").await[2], counted(&world, "p9").await[2]), (0, 0));
+    // Whatever is over while it is tried again is over.
+    let adopting = world.command("adopt").args(ARRAY).start();
+    adopting.wait_for_line("trying again for a while").await;
+    world.sql.batch_execute(r#"drop trigger no on "Post"; alter table "Post" drop constraint few"#).await.unwrap();
+    assert_eq!(adopting.wait_exit().await.code(), Some(0), "{:?}", adopting.output());
+    assert!(last_line(&adopting).contains("· new 5 ·"), "{:?}", adopting.output());
+    assert_eq!((counted(&world, "p2").await, counted(&world, "p9").await), ([2, 0, 2], [3, 0, 3]));
+}
+
+#[tokio::test]
 async fn a_table_of_counts_and_posts_without_authors_are_adopted_too() {
     let world = World::new().await;
     let tables = "create table notes (id int primary key); insert into notes values (1), (2), (3);
