@@ -11,7 +11,6 @@ pub mod warm;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +36,8 @@ fn open(settings: &SyncSettings) -> anyhow::Result<Arc<Context>> {
 async fn connect(settings: &SyncSettings, away: &'static str) -> anyhow::Result<Option<Arc<Context>>> {
     let context = open(settings)?;
     let waited = tokio::time::timeout(PATIENCE, startup::wait(&context, |_| ())).await;
-    Ok(match waited.context(away)? {
+    let advice = "what is away is told above: run this again when it is back";
+    Ok(match waited.map_err(|_| anyhow::anyhow!("{away}: {advice}"))? {
         Ok(()) => Some(context),
         Err(text) => {
             tracing::error!("{text}");
