@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::join;
+use tokio::sync::Mutex;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 use views_core::ids::{PostId, ViewerId};
 
@@ -14,7 +15,7 @@ pub use self::source::{Source, SourceError};
 pub use crate::sql::adopt::Counting;
 use crate::{
     COMMIT, Database, DatabaseError, Refusal,
-    sql::adopt::{self, AdoptStatements},
+    sql::adopt::{self, AdoptStatements, ChunkStatements},
 };
 
 /// How long a chunk waits for a lock that it cannot pass over: it holds posts meanwhile.
@@ -35,6 +36,19 @@ pub struct Adoption<'a> {
     about: u64,
     /// The table with the counts, without its schema.
     counted: String,
+    copied: Mutex<Copied>,
+}
+
+/// The copy of the pairs of a post that is cut.
+#[derive(Debug, Default)]
+enum Copied {
+    /// There is none yet.
+    #[default]
+    Nothing,
+    /// It has those of this key.
+    Key(String),
+    /// Nothing can be copied.
+    Never,
 }
 
 /// What pairs are.
@@ -103,7 +117,7 @@ impl Database {
         let statements = AdoptStatements::new(&schema.target, &found.origin, found.raw, counting);
         let counts_posts = matches!(source, Source::Array(_));
         let counted = schema.tables.counted().table.clone();
-        let adoption = Adoption { database: self, client, statements, counts_posts, about: found.about, counted };
+        let adoption = Adoption { database: self, client, statements, counts_posts, about: found.about, counted, copied: Mutex::default() };
         if !is_dry {
             adoption.take_turn(&schema.tables.ledger.spelled()).await?;
         }
@@ -207,9 +221,9 @@ impl Adoption<'_> {
         }
         // Only what the ledger lacks is stored. That somebody else stores one of these pairs in the very same moment is rare,
         // and to be prepared for it takes a third of the time that it takes to store a pair.
-        let rows = match self.run_part(&self.statements.alone, of).await {
+        let rows = match self.run_chunk(|chunk| &chunk.alone, of).await {
             Err(DatabaseError::Refused(refusal)) if refusal.state == SqlState::UNIQUE_VIOLATION => {
-                self.run_part(&self.statements.beside, of).await?
+                self.run_chunk(|chunk| &chunk.beside, of).await?
             }
             result => result?,
         };
@@ -221,7 +235,7 @@ impl Adoption<'_> {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn look(&self, of: Part<'_>) -> Result<Tally, DatabaseError> {
-        let rows = self.run_part(&self.statements.look, of).await?;
+        let rows = self.run_chunk(|chunk| &chunk.look, of).await?;
         Ok(rows.first().map(tally).unwrap_or_default())
     }
 
@@ -230,9 +244,54 @@ impl Adoption<'_> {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn adopted(&self, of: Part<'_>) -> Result<Vec<(PostId, ViewerId)>, DatabaseError> {
-        let rows = self.run_part(&self.statements.adopted, of).await?;
+        let rows = self.run_chunk(|chunk| &chunk.adopted, of).await?;
         let pair = |row: &Row| Some((PostId::parse(row.get(0)).ok()?, ViewerId::parse(row.get(1)).ok()?));
         Ok(rows.iter().filter_map(pair).collect())
+    }
+
+    /// Runs what is done with a chunk. Of a post that is cut, it reads the copy.
+    async fn run_chunk(&self, what: fn(&ChunkStatements) -> &String, of: Part<'_>) -> Result<Vec<Row>, DatabaseError> {
+        if let ([key], true) = (of.keys, of.parts > 1) {
+            let mut copied = self.copied.lock().await;
+            if self.copy(&mut copied, key).await? {
+                match self.run_part(what(&self.statements.of_copy), of).await {
+                    // A pooler has given the connection to another session of the server.
+                    Err(DatabaseError::Setup(_)) => *copied = Copied::Never,
+                    result => return result,
+                }
+            }
+        }
+        self.run_part(what(&self.statements.of_source), of).await
+    }
+
+    /// Copies the pairs of a key, unless that was done, and returns whether there is a copy.
+    async fn copy(&self, copied: &mut Copied, key: &str) -> Result<bool, DatabaseError> {
+        let prepare = match copied {
+            Copied::Key(of) if *of == key => return Ok(true),
+            Copied::Never => return Ok(false),
+            Copied::Key(_) => adopt::EMPTY_COPY,
+            Copied::Nothing => self.statements.make_copy.as_str(),
+        };
+        let begin = self.database.begin(LOCK_TIMEOUT, &format!("{}; {}", adopt::BEGIN, adopt::BEGIN_STAGING));
+        let work = async {
+            self.client.batch_execute(&format!("{begin}; {prepare}")).await?;
+            self.client.execute(&self.statements.copy, &[&[key].as_slice()]).await?;
+            self.client.batch_execute(adopt::ANALYZE_COPY).await
+        };
+        let done = tokio::time::timeout(STAGING_TIMEOUT, work).await.map_err(|_| DatabaseError::no_answer())?;
+        self.client.batch_execute(COMMIT).await?;
+        match done.map_err(DatabaseError::from) {
+            Ok(()) => {
+                *copied = Copied::Key(key.to_owned());
+                Ok(true)
+            }
+            // It may be made from the source as well, if not as fast.
+            Err(DatabaseError::Setup(_) | DatabaseError::Refused(_)) => {
+                *copied = Copied::Never;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn run_part(&self, statement: &str, Part { keys, parts, part }: Part<'_>) -> Result<Vec<Row>, DatabaseError> {

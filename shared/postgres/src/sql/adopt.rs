@@ -5,7 +5,7 @@
 
 mod pairs;
 
-use self::pairs::{Kept, STAGED, elements, found, keys, table_of};
+use self::pairs::{From, Kept, STAGED, copy, elements, found, keys, table_of};
 pub use self::pairs::{Origin, Raw, Target};
 use super::tables::Tables;
 
@@ -18,6 +18,12 @@ pub const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'";
 
 /// What is added where the source is to be copied, which may take longer than a statement may otherwise.
 pub const BEGIN_STAGING: &str = "SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '256MB'";
+
+/// Empties the copy of a post's pairs.
+pub const EMPTY_COPY: &str = "TRUNCATE pg_temp.post_to_adopt";
+
+/// Tells the planner what is in it.
+pub const ANALYZE_COPY: &str = "ANALYZE pg_temp.post_to_adopt";
 
 /// What the count of a post is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +47,19 @@ pub struct AdoptStatements {
     /// Makes the rows that the posts of a chunk lack in the table of counts (`$1` and `$2` are not looked at); none where the
     /// counts stand in the posts table.
     pub make_counts: Option<String>,
+    /// Makes an empty copy for the pairs of a post that is cut.
+    pub make_copy: String,
+    /// Fills it with those of the keys `$1`.
+    pub copy: String,
+    /// What is done with a chunk.
+    pub of_source: ChunkStatements,
+    /// The same with a part of the post that was copied.
+    pub of_copy: ChunkStatements,
+}
+
+/// What is done with a chunk.
+#[derive(Debug, Clone)]
+pub struct ChunkStatements {
     /// Adopts, and is refused where somebody has just stored one of the pairs.
     pub alone: String,
     /// Adopts, and passes over what somebody has just stored.
@@ -55,16 +74,25 @@ impl AdoptStatements {
     /// Writes the statements. `raw` says what the source's viewers are.
     #[must_use]
     pub fn new(target: &Target, origin: &Origin, raw: Raw, counting: Counting) -> Self {
-        let chunk = |kept, last: String| format!("-- adopt\nWITH {}{last}", found(target, origin, raw, kept));
+        let [make_copy, copy] = copy(target, origin, raw);
+        let chunks = |from| {
+            let chunk = |kept, last: String| format!("-- adopt\nWITH {}{last}", found(target, origin, raw, from, kept));
+            ChunkStatements {
+                alone: chunk(Kept::New, adopt(target, counting, "")),
+                beside: chunk(Kept::New, adopt(target, counting, "\n  ON CONFLICT DO NOTHING")),
+                look: chunk(Kept::New, look()),
+                adopted: chunk(Kept::Repeated, adopted()),
+            }
+        };
         Self {
             stage: stage(origin),
             next: next(target, origin, raw),
             without_post: without_post(origin),
             make_counts: make_counts(target, origin),
-            alone: chunk(Kept::New, adopt(target, counting, "")),
-            beside: chunk(Kept::New, adopt(target, counting, "\n  ON CONFLICT DO NOTHING")),
-            look: chunk(Kept::New, look()),
-            adopted: chunk(Kept::Repeated, adopted()),
+            make_copy,
+            copy,
+            of_source: chunks(From::Source),
+            of_copy: chunks(From::Copy),
         }
     }
 }
@@ -222,11 +250,9 @@ fn make_counts(target: &Target, origin: &Origin) -> Option<String> {
     Some(format!(
         "\
 -- adopt: make counts
-WITH {keys}, named AS MATERIALIZED (
-  SELECT DISTINCT keys.post FROM keys WHERE keys.post IS NOT NULL AND ($1::int4 = 1 OR $2::int4 >= 0)
-)
+WITH {keys}
 INSERT INTO {counts} ({counted_id}, {count})
-SELECT p.{id}, 0 FROM named JOIN {posts} p ON p.{id} = named.post
+SELECT p.{id}, 0 FROM keys JOIN {posts} p ON p.{id} = keys.post AND ($1::int4 = 1 OR $2::int4 >= 0)
 WHERE NOT EXISTS (SELECT FROM {counts} c WHERE c.{counted_id} = p.{id})
 ORDER BY p.{id}{lock_posts}
 ON CONFLICT DO NOTHING",

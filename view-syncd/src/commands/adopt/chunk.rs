@@ -48,7 +48,7 @@ impl Chunk {
             return Some([first, second].map(|keys| Self { keys: keys.to_vec(), ..*self }));
         }
         let parts = self.parts.checked_mul(2).filter(|parts| *parts <= MOST_PARTS)?;
-        Some([self.part, self.part + self.parts].map(|part| Self { parts, part, ..self.clone() }))
+        Some([2 * self.part, 2 * self.part + 1].map(|part| Self { parts, part, ..self.clone() }))
     }
 
     /// Returns how many pairs its keys have.
@@ -112,7 +112,7 @@ mod tests {
         let chunk = Chunk { keys: keys(&[1, 2, 3]), parts: 1, part: 0 };
         let [first, second] = chunk.halves().unwrap();
         assert_eq!((first.keys_with_pairs(), second.keys_with_pairs()), (vec!["0"], vec!["1", "2"]));
-        let of_hash = |chunk: &Chunk, hash: i32| hash % chunk.parts == chunk.part;
+        let of_hash = |chunk: &Chunk, hash: i32| hash * chunk.parts / 100 == chunk.part;
         let whole = Chunk { parts: 3, part: 2, ..Chunk::take(keys(&[9]), 1) };
         let halves = whole.halves().unwrap();
         for hash in 0..100 {

@@ -11,7 +11,7 @@ use super::{Summary, chunk::Chunk, redis::Told};
 use crate::{commands::progress_bar::ProgressBar, error::Failure};
 
 /// Pairs in a chunk at first, and the bounds of it. Whoever writes a post of a chunk waits for the end of it.
-const PAIRS: i64 = 10_000;
+const PAIRS: i64 = 20_000;
 const LEAST_PAIRS: i64 = 500;
 const MOST_PAIRS: i64 = 50_000;
 /// A chunk that takes longer than the second is followed by smaller ones, one that takes less than the first by larger

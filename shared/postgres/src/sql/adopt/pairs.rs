@@ -12,6 +12,9 @@ use crate::{
 /// The copy of a source that has no index on its posts.
 pub(super) const STAGED: &str = "pg_temp.views_to_adopt";
 
+/// The copy of the pairs of one post that is cut: each part of it would read all of them.
+pub(super) const COPIED: &str = "pg_temp.post_to_adopt";
+
 /// The kind of a pair that the ledger has. The others are 0 (new), 1 (without viewer), 2 (without post), 3 (does not fit) and
 /// 4 (the author's own).
 const REPEATED: i32 = 5;
@@ -202,29 +205,80 @@ named AS MATERIALIZED (
     }
 }
 
+/// Where the pairs of a chunk are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// Where they come from.
+    Source,
+    /// The copy of the pairs of its only post.
+    Copy,
+}
+
+/// Returns the raw viewers and the times of some posts, or of one of them.
+fn rows(origin: &Origin, raw: Raw, [posts, key]: [&str; 2], array: &str, condition: &str) -> String {
+    match origin {
+        Origin::Array { .. } => {
+            let from = if posts.is_empty() { String::new() } else { format!(" FROM {posts} p WHERE p.{key} {condition}") };
+            format!("SELECT {} AS raw, NULL::timestamptz AS at{from}", elements(array, raw)[0])
+        }
+        Origin::Table { table, post, viewer, at, is_staged, .. } => {
+            let at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz"));
+            let table = table_of(table, *is_staged);
+            format!("SELECT s.{viewer} AS raw, {at} AS at FROM {table} s WHERE s.{post} {condition}")
+        }
+    }
+}
+
+/// Returns the hash of a raw viewer, which tells its part: two spellings of one UUID have one hash.
+fn hash(raw: Raw) -> String {
+    let text = match raw {
+        Raw::Uuid | Raw::Number => "source.raw::text",
+        Raw::Text => "lower(replace(source.raw::text, '-', ''))",
+        Raw::Json => "lower(replace(source.raw #>> '{}', '-', ''))",
+    };
+    format!("(hashtext(coalesce({text}, '')) & 2147483647)")
+}
+
+/// Returns the statements that make an empty copy, and that fill it with the pairs of the keys `$1`.
+pub(super) fn copy(target: &Target, origin: &Origin, raw: Raw) -> [String; 2] {
+    let (posts, id) = (target.tables.posts.to_string(), target.tables.id.to_string());
+    let (array, key_type) = match origin {
+        Origin::Array { column } => (format!("p.{column}"), &target.post_cast),
+        Origin::Table { post_type, .. } => (String::new(), post_type),
+    };
+    let of = |condition: &str| rows(origin, raw, [&posts, &id], &array, condition);
+    let hash = hash(raw);
+    [
+        format!(
+            "\
+-- adopt: make copy
+CREATE TEMPORARY TABLE post_to_adopt AS SELECT source.raw, source.at, {hash} AS hash FROM ({}) source;
+CREATE INDEX ON {COPIED} (hash)",
+            of("IS NULL AND false")
+        ),
+        format!(
+            "-- adopt: copy\nINSERT INTO {COPIED} SELECT source.raw, source.at, {hash} FROM ({}) source ORDER BY 3",
+            of(&format!("= ANY($1::text[]::{key_type}[])"))
+        ),
+    ]
+}
+
 /// Returns the common beginning of all that is done with the pairs of a chunk: `found`, of each post how many pairs it has,
 /// what they are, and the viewers that are kept, each once and with the earliest time.
 ///
 /// A post's pairs are dealt with on their own, so each is sorted among its post's only, and all that follows has a row for
 /// each post.
-pub(super) fn found(target: &Target, origin: &Origin, raw: Raw, kept: Kept) -> String {
+pub(super) fn found(target: &Target, origin: &Origin, raw: Raw, from: From, kept: Kept) -> String {
     let ledger = &target.tables.ledger;
-    let source = match origin {
-        Origin::Array { .. } => format!("(SELECT {} AS raw, NULL::timestamptz AS at) source", elements("keys.elements", raw)[0]),
-        Origin::Table { table, post, viewer, at, is_staged, .. } => format!(
-            "(SELECT s.{viewer} AS raw, {at} AS at FROM {table} s WHERE s.{post} = ANY(keys.keys)) source",
-            at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz")),
-            table = table_of(table, *is_staged),
-        ),
+    let (source, hash) = match from {
+        From::Source => (rows(origin, raw, ["", ""], "keys.elements", "= ANY(keys.keys)"), hash(raw)),
+        From::Copy => (format!("SELECT s.raw, s.at, s.hash FROM {COPIED} s"), "source.hash".to_owned()),
     };
     let is_null = if raw == Raw::Json { "source.raw IS NULL OR jsonb_typeof(source.raw) = 'null'" } else { "source.raw IS NULL" };
     let viewer = value("source.raw", raw, target.viewer, &target.viewer_cast, true);
-    // Two spellings of one UUID are in one part.
-    let hashed = match raw {
-        Raw::Uuid | Raw::Number => "source.raw::text",
-        Raw::Text => "lower(replace(source.raw::text, '-', ''))",
-        Raw::Json => "lower(replace(source.raw #>> '{}', '-', ''))",
-    };
+    // The first hash of a part.
+    let first = |part: &str| format!("({part}::int8 * 2147483648 + $1::int4 - 1) / $1::int4");
+    let (least, beyond) = (first("$2::int4"), first("($2::int4 + 1)"));
     let users = target.users.iter();
     let unknown_users: String = users
         .map(|UserKey { table, column, .. }| {
@@ -257,8 +311,8 @@ pub(super) fn found(target: &Target, origin: &Origin, raw: Raw, kept: Kept) -> S
             WHEN valued.viewer::text = keys.author THEN 4
             ELSE 0 END AS kind
           FROM (
-            SELECT {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM {source}
-            WHERE $1::int4 = 1 OR (hashtext(coalesce({hashed}, '')) & 2147483647) % $1::int4 = $2::int4
+            SELECT {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM ({source}) source
+            WHERE $1::int4 = 1 OR ({hash} >= {least} AND {hash} < {beyond})
             -- Each value is looked at once.
             OFFSET 0
           ) valued
