@@ -45,8 +45,9 @@ enum Copied {
     /// There is none yet.
     #[default]
     Nothing,
-    /// It has those of this key.
-    Key(String),
+    /// It has those of this key, whose count is known to be explained by the ledger and the table of bases while it is what
+    /// the second says.
+    Key(String, Option<i64>),
     /// Nothing can be copied.
     Never,
 }
@@ -117,7 +118,8 @@ impl Database {
         let statements = AdoptStatements::new(&schema.target, &found.origin, found.raw, counting);
         let counts_posts = matches!(source, Source::Array(_));
         let counted = schema.tables.counted().table.clone();
-        let adoption = Adoption { database: self, client, statements, counts_posts, about: found.about, counted, copied: Mutex::default() };
+        let adoption =
+            Adoption { database: self, client, statements, counts_posts, about: found.about, counted, copied: Mutex::default() };
         if !is_dry {
             adoption.take_turn(&schema.tables.ledger.spelled()).await?;
         }
@@ -216,17 +218,26 @@ impl Adoption<'_> {
     /// # Errors
     /// [`DatabaseError`]. Nothing has been done then, or (when the connection broke) all of it.
     pub async fn adopt(&self, of: Part<'_>) -> Result<Adopted, DatabaseError> {
+        let explained = match &*self.copied.lock().await {
+            Copied::Key(key, explained) if of.keys == [key] => *explained,
+            _ => None,
+        };
         if let Some(make_counts) = self.statements.make_counts.as_ref().filter(|_| of.part == 0) {
-            self.run_part(make_counts, of).await?;
+            self.run_part(make_counts, of, &[]).await?;
         }
         // Only what the ledger lacks is stored. That somebody else stores one of these pairs in the very same moment is rare,
         // and to be prepared for it takes a third of the time that it takes to store a pair.
-        let rows = match self.run_chunk(|chunk| &chunk.alone, of).await {
+        let rows = match self.run_chunk(|chunk| &chunk.alone, of, &[&explained]).await {
             Err(DatabaseError::Refused(refusal)) if refusal.state == SqlState::UNIQUE_VIOLATION => {
-                self.run_chunk(|chunk| &chunk.beside, of).await?
+                self.run_chunk(|chunk| &chunk.beside, of, &[&explained]).await?
             }
             result => result?,
         };
+        if let (Copied::Key(key, explained), Some(row)) = (&mut *self.copied.lock().await, rows.first())
+            && of.keys == [key]
+        {
+            *explained = row.get(11);
+        }
         Ok(read(&rows))
     }
 
@@ -235,7 +246,7 @@ impl Adoption<'_> {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn look(&self, of: Part<'_>) -> Result<Tally, DatabaseError> {
-        let rows = self.run_chunk(|chunk| &chunk.look, of).await?;
+        let rows = self.run_chunk(|chunk| &chunk.look, of, &[]).await?;
         Ok(rows.first().map(tally).unwrap_or_default())
     }
 
@@ -244,32 +255,37 @@ impl Adoption<'_> {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn adopted(&self, of: Part<'_>) -> Result<Vec<(PostId, ViewerId)>, DatabaseError> {
-        let rows = self.run_chunk(|chunk| &chunk.adopted, of).await?;
+        let rows = self.run_chunk(|chunk| &chunk.adopted, of, &[]).await?;
         let pair = |row: &Row| Some((PostId::parse(row.get(0)).ok()?, ViewerId::parse(row.get(1)).ok()?));
         Ok(rows.iter().filter_map(pair).collect())
     }
 
     /// Runs what is done with a chunk. Of a post that is cut, it reads the copy.
-    async fn run_chunk(&self, what: fn(&ChunkStatements) -> &String, of: Part<'_>) -> Result<Vec<Row>, DatabaseError> {
+    async fn run_chunk(
+        &self,
+        what: fn(&ChunkStatements) -> &String,
+        of: Part<'_>,
+        more: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DatabaseError> {
         if let ([key], true) = (of.keys, of.parts > 1) {
             let mut copied = self.copied.lock().await;
             if self.copy(&mut copied, key).await? {
-                match self.run_part(what(&self.statements.of_copy), of).await {
+                match self.run_part(what(&self.statements.of_copy), of, more).await {
                     // A pooler has given the connection to another session of the server.
                     Err(DatabaseError::Setup(_)) => *copied = Copied::Never,
                     result => return result,
                 }
             }
         }
-        self.run_part(what(&self.statements.of_source), of).await
+        self.run_part(what(&self.statements.of_source), of, more).await
     }
 
     /// Copies the pairs of a key, unless that was done, and returns whether there is a copy.
     async fn copy(&self, copied: &mut Copied, key: &str) -> Result<bool, DatabaseError> {
         let prepare = match copied {
-            Copied::Key(of) if *of == key => return Ok(true),
+            Copied::Key(of, _) if *of == key => return Ok(true),
             Copied::Never => return Ok(false),
-            Copied::Key(_) => adopt::EMPTY_COPY,
+            Copied::Key(..) => adopt::EMPTY_COPY,
             Copied::Nothing => self.statements.make_copy.as_str(),
         };
         let begin = self.database.begin(LOCK_TIMEOUT, &format!("{}; {}", adopt::BEGIN, adopt::BEGIN_STAGING));
@@ -282,7 +298,7 @@ impl Adoption<'_> {
         self.client.batch_execute(COMMIT).await?;
         match done.map_err(DatabaseError::from) {
             Ok(()) => {
-                *copied = Copied::Key(key.to_owned());
+                *copied = Copied::Key(key.to_owned(), None);
                 Ok(true)
             }
             // It may be made from the source as well, if not as fast.
@@ -294,8 +310,13 @@ impl Adoption<'_> {
         }
     }
 
-    async fn run_part(&self, statement: &str, Part { keys, parts, part }: Part<'_>) -> Result<Vec<Row>, DatabaseError> {
-        self.run(statement, &[&parts, &part, &keys]).await
+    async fn run_part(
+        &self,
+        statement: &str,
+        Part { keys, parts, part }: Part<'_>,
+        more: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        self.run(statement, &[&[&parts as &(dyn ToSql + Sync), &part, &keys], more].concat()).await
     }
 
     /// Runs a statement in a transaction of its own, within the deadlines.

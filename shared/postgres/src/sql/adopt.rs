@@ -13,8 +13,9 @@ use super::tables::Tables;
 /// project's own.
 pub const TRY_TO_ADOPT: &str = "-- try to adopt\nSELECT pg_try_advisory_lock(722644, hashtext($1))";
 
-/// What each transaction of an adoption begins with as well.
-pub const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'";
+/// What each transaction of an adoption begins with as well. A chunk's posts are looked up by their index: with the default
+/// costs, a few thousand of them are worth reading all posts for each chunk.
+pub const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; SET LOCAL random_page_cost = 1";
 
 /// What is added where the source is to be copied, which may take longer than a statement may otherwise.
 pub const BEGIN_STAGING: &str = "SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '256MB'";
@@ -109,8 +110,9 @@ fn look() -> String {
 }
 
 /// Tells the numbers of a chunk and adopts what is new: of the posts whose rows nobody has locked, and whose counts have
-/// room. Gives how many pairs were new, how many those of other posts are, these posts, and of each changed post its id
-/// and its count now.
+/// room. `$4` is the count of its only post that is known to be explained by the ledger. Gives how many pairs were new,
+/// how many those of other posts are, these posts, of each changed post its id and its count now, and the greatest of the
+/// counts that are explained now.
 ///
 /// What is to be looked for in a chunk's own posts stands in `IN (…) IS TRUE`, which is a hash table, or is added up: no
 /// plan can foresee how many they are, and a join made for a few would compare each with each.
@@ -125,7 +127,8 @@ fn adopt(target: &Target, counting: Counting, on_conflict: &str) -> String {
     let (new_views, raw_views) = (tables.views_of("n"), tables.raw_views_of("n"));
     let row = if join_counts.is_empty() { "p" } else { "c" };
     let join_posts = if lock_posts.is_empty() { String::new() } else { format!(" JOIN {posts} p ON p.{id} = found.post") };
-    // Of a post that the ledger has nothing of, nothing has to be counted.
+    // Of a post that the ledger has nothing of, nothing has to be counted; nor of one whose count is what it was when its last
+    // part had been adopted, and has been explained.
     let rows = format!("CASE WHEN added.is_seen THEN (SELECT count(*) FROM {ledger} v WHERE v.post_id = added.post) ELSE 0 END");
     let change = match counting {
         Counting::Keep => "old.n - least(old.n, old.base)",
@@ -158,14 +161,14 @@ fn adopt(target: &Target, counting: Counting, on_conflict: &str) -> String {
   ) one GROUP BY one.post HAVING sum(one.n) > 0
 ), old AS MATERIALIZED (
   SELECT added.post, added.n, added.views, b.post_id IS NOT NULL AS has_base, {rows_if} AS rows,
-    coalesce(b.base, CASE WHEN added.views > 0 THEN greatest(added.views - {rows}, 0) ELSE 0 END) AS base
+    coalesce(b.base, CASE WHEN added.views > 0 AND added.views IS DISTINCT FROM $4::int8 THEN greatest(added.views - {rows}, 0) ELSE 0 END) AS base
   FROM added LEFT JOIN {base} b ON b.post_id = added.post
 ), changes AS MATERIALIZED (
-  SELECT old.post, old.has_base, old.base, {eaten} AS eaten, {change} AS change FROM old
+  SELECT old.post, old.has_base, old.base, {eaten} AS eaten, {change} AS change, old.views + {change} AS views FROM old
 ), counted AS (
   UPDATE {counted} n SET {count} = {raw_views} + changes.change
   FROM changes WHERE n.{counted_id} = changes.post AND changes.change <> 0
-  RETURNING n.{counted_id} AS post, {new_views} AS views
+  RETURNING n.{counted_id} AS post, {new_views} AS views, changes.views AS explained
 ), eaten AS (
   UPDATE {base} b SET base = greatest(b.base - changes.eaten, 0)
   FROM changes WHERE b.post_id = changes.post AND changes.has_base AND changes.eaten <> 0
@@ -177,7 +180,8 @@ fn adopt(target: &Target, counting: Counting, on_conflict: &str) -> String {
 SELECT {TALLY}, (SELECT coalesce(sum(added.n), 0)::int8 FROM added),
   (SELECT coalesce(sum(shut.n), 0)::int8 FROM shut), ARRAY(SELECT shut.post::text FROM shut),
   (SELECT coalesce(array_agg(counted.post::text ORDER BY counted.post), '{{}}') FROM counted),
-  (SELECT coalesce(array_agg(counted.views ORDER BY counted.post), '{{}}') FROM counted)
+  (SELECT coalesce(array_agg(counted.views ORDER BY counted.post), '{{}}') FROM counted),
+  (SELECT max(counted.explained) FROM counted)
 FROM found",
         rows_if = if counting == Counting::Ledger { rows.as_str() } else { "0::int8" },
     )
