@@ -295,18 +295,18 @@ impl Adoption<'_> {
             self.client.batch_execute(adopt::ANALYZE_COPY).await
         };
         let done = tokio::time::timeout(STAGING_TIMEOUT, work).await.map_err(|_| DatabaseError::no_answer())?;
-        self.client.batch_execute(COMMIT).await?;
+        let done = self.client.batch_execute(COMMIT).await.and(done);
         match done.map_err(DatabaseError::from) {
             Ok(()) => {
                 *copied = Copied::Key(key.to_owned(), None);
                 Ok(true)
             }
-            // It may be made from the source as well, if not as fast.
-            Err(DatabaseError::Setup(_) | DatabaseError::Refused(_)) => {
+            Err(error) if self.client.is_closed() => Err(error),
+            // A role without the right to temporary tables, a full disk: the source has the same pairs, if not as fast.
+            Err(_) => {
                 *copied = Copied::Never;
                 Ok(false)
             }
-            Err(error) => Err(error),
         }
     }
 
