@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::join;
-use tokio_postgres::{Row, types::ToSql};
+use tokio::sync::Mutex;
+use tokio_postgres::{Row, error::SqlState, types::ToSql};
 use views_core::ids::{PostId, ViewerId};
 
 pub use self::source::{Source, SourceError};
 pub use crate::sql::adopt::Counting;
 use crate::{
     COMMIT, Database, DatabaseError, Refusal,
-    sql::adopt::{self, AdoptStatements},
+    sql::adopt::{self, AdoptStatements, ChunkStatements},
 };
 
 /// How long a chunk waits for a lock that it cannot pass over: it holds posts meanwhile.
@@ -35,6 +36,20 @@ pub struct Adoption<'a> {
     about: u64,
     /// The table with the counts, without its schema.
     counted: String,
+    copied: Mutex<Copied>,
+}
+
+/// The copy of the pairs of a post that is cut.
+#[derive(Debug, Default)]
+enum Copied {
+    /// There is none yet.
+    #[default]
+    Nothing,
+    /// It has those of this key, whose count is known to be explained by the ledger and the table of bases while it is what
+    /// the second says.
+    Key(String, Option<i64>),
+    /// Nothing can be copied.
+    Never,
 }
 
 /// What pairs are.
@@ -81,10 +96,8 @@ pub struct Adopted {
 /// A part of a source.
 #[derive(Debug, Clone, Copy)]
 pub struct Part<'a> {
-    /// The key before it.
-    pub after: Option<&'a str>,
-    /// The last key.
-    pub upto: &'a str,
+    /// Its keys.
+    pub keys: &'a [&'a str],
     /// In how many parts these are cut.
     pub parts: i32,
     /// Which of the parts it is.
@@ -105,7 +118,8 @@ impl Database {
         let statements = AdoptStatements::new(&schema.target, &found.origin, found.raw, counting);
         let counts_posts = matches!(source, Source::Array(_));
         let counted = schema.tables.counted().table.clone();
-        let adoption = Adoption { database: self, client, statements, counts_posts, about: found.about, counted };
+        let adoption =
+            Adoption { database: self, client, statements, counts_posts, about: found.about, counted, copied: Mutex::default() };
         if !is_dry {
             adoption.take_turn(&schema.tables.ledger.spelled()).await?;
         }
@@ -203,40 +217,106 @@ impl Adoption<'_> {
     ///
     /// # Errors
     /// [`DatabaseError`]. Nothing has been done then, or (when the connection broke) all of it.
-    pub async fn adopt(&self, part: Part<'_>) -> Result<Adopted, DatabaseError> {
-        let Part { after, upto, parts, part } = part;
-        if let Some(make_counts) = self.statements.make_counts.as_ref().filter(|_| part == 0) {
-            self.run(make_counts, &[&parts, &part, &after, &upto]).await?;
+    pub async fn adopt(&self, of: Part<'_>) -> Result<Adopted, DatabaseError> {
+        let explained = match &*self.copied.lock().await {
+            Copied::Key(key, explained) if of.keys == [key] => *explained,
+            _ => None,
+        };
+        if let Some(make_counts) = self.statements.make_counts.as_ref().filter(|_| of.part == 0) {
+            self.run_part(make_counts, of, &[]).await?;
         }
-        Ok(read(&self.run(&self.statements.range, &[&parts, &part, &after, &upto]).await?))
+        // Only what the ledger lacks is stored. That somebody else stores one of these pairs in the very same moment is rare,
+        // and to be prepared for it takes a third of the time that it takes to store a pair.
+        let rows = match self.run_chunk(|chunk| &chunk.alone, of, &[&explained]).await {
+            Err(DatabaseError::Refused(refusal)) if refusal.state == SqlState::UNIQUE_VIOLATION => {
+                self.run_chunk(|chunk| &chunk.beside, of, &[&explained]).await?
+            }
+            result => result?,
+        };
+        if let (Copied::Key(key, explained), Some(row)) = (&mut *self.copied.lock().await, rows.first())
+            && of.keys == [key]
+        {
+            *explained = row.get(11);
+        }
+        Ok(read(&rows))
     }
 
     /// Returns what pairs are, and adopts none.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn look(&self, part: Part<'_>) -> Result<Tally, DatabaseError> {
-        let Part { after, upto, parts, part } = part;
-        let rows = self.run(&self.statements.dry_range, &[&parts, &part, &after, &upto]).await?;
+    pub async fn look(&self, of: Part<'_>) -> Result<Tally, DatabaseError> {
+        let rows = self.run_chunk(|chunk| &chunk.look, of, &[]).await?;
         Ok(rows.first().map(tally).unwrap_or_default())
     }
 
-    /// Adopts a part of some keys.
+    /// Returns the pairs of a part that are in the ledger by now, in the order of the posts.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn adopt_keys(&self, keys: &[String], parts: i32, part: i32) -> Result<Adopted, DatabaseError> {
-        Ok(read(&self.run(&self.statements.list, &[&parts, &part, &keys]).await?))
-    }
-
-    /// Returns the pairs of a part of some keys that are in the ledger by now, in the order of the posts.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn adopted(&self, keys: &[String], parts: i32, part: i32) -> Result<Vec<(PostId, ViewerId)>, DatabaseError> {
-        let rows = self.run(&self.statements.adopted, &[&parts, &part, &keys]).await?;
+    pub async fn adopted(&self, of: Part<'_>) -> Result<Vec<(PostId, ViewerId)>, DatabaseError> {
+        let rows = self.run_chunk(|chunk| &chunk.adopted, of, &[]).await?;
         let pair = |row: &Row| Some((PostId::parse(row.get(0)).ok()?, ViewerId::parse(row.get(1)).ok()?));
         Ok(rows.iter().filter_map(pair).collect())
+    }
+
+    /// Runs what is done with a chunk. Of a post that is cut, it reads the copy.
+    async fn run_chunk(
+        &self,
+        what: fn(&ChunkStatements) -> &String,
+        of: Part<'_>,
+        more: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        if let ([key], true) = (of.keys, of.parts > 1) {
+            let mut copied = self.copied.lock().await;
+            if self.copy(&mut copied, key).await? {
+                match self.run_part(what(&self.statements.of_copy), of, more).await {
+                    // A pooler has given the connection to another session of the server.
+                    Err(DatabaseError::Setup(_)) => *copied = Copied::Never,
+                    result => return result,
+                }
+            }
+        }
+        self.run_part(what(&self.statements.of_source), of, more).await
+    }
+
+    /// Copies the pairs of a key, unless that was done, and returns whether there is a copy.
+    async fn copy(&self, copied: &mut Copied, key: &str) -> Result<bool, DatabaseError> {
+        let prepare = match copied {
+            Copied::Key(of, _) if *of == key => return Ok(true),
+            Copied::Never => return Ok(false),
+            Copied::Key(..) => adopt::EMPTY_COPY,
+            Copied::Nothing => self.statements.make_copy.as_str(),
+        };
+        let begin = self.database.begin(LOCK_TIMEOUT, &format!("{}; {}", adopt::BEGIN, adopt::BEGIN_STAGING));
+        let work = async {
+            self.client.batch_execute(&format!("{begin}; {prepare}")).await?;
+            self.client.execute(&self.statements.copy, &[&[key].as_slice()]).await?;
+            self.client.batch_execute(adopt::ANALYZE_COPY).await
+        };
+        let done = tokio::time::timeout(STAGING_TIMEOUT, work).await.map_err(|_| DatabaseError::no_answer())?;
+        let done = self.client.batch_execute(COMMIT).await.and(done);
+        match done.map_err(DatabaseError::from) {
+            Ok(()) => {
+                *copied = Copied::Key(key.to_owned(), None);
+                Ok(true)
+            }
+            Err(error) if self.client.is_closed() => Err(error),
+            // A role without the right to temporary tables, a full disk: the source has the same pairs, if not as fast.
+            Err(_) => {
+                *copied = Copied::Never;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn run_part(
+        &self,
+        statement: &str,
+        Part { keys, parts, part }: Part<'_>,
+        more: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        self.run(statement, &[&[&parts as &(dyn ToSql + Sync), &part, &keys], more].concat()).await
     }
 
     /// Runs a statement in a transaction of its own, within the deadlines.

@@ -11,8 +11,6 @@ const MOST_PARTS: i32 = 1 << 20;
 /// Some keys of a source in their order, each with the number of its pairs, and a part of their viewers.
 #[derive(Debug, Clone)]
 pub(super) struct Chunk {
-    /// The key before it.
-    pub(super) after: Option<String>,
     pub(super) keys: Vec<(String, i64)>,
     /// In how many parts the viewers are cut.
     pub(super) parts: i32,
@@ -21,8 +19,8 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// Takes a chunk of about so many pairs from the front of the keys, behind `after`.
-    pub(super) fn take(after: Option<String>, mut keys: Vec<(String, i64)>, pairs: i64) -> Self {
+    /// Takes a chunk of about so many pairs from the front of the keys.
+    pub(super) fn take(mut keys: Vec<(String, i64)>, pairs: i64) -> Self {
         let mut sum = 0;
         let fits = |(_, more): &&(String, i64)| {
             sum += more;
@@ -30,7 +28,7 @@ impl Chunk {
         };
         let number = keys.iter().take_while(fits).count().max(1);
         keys.truncate(number);
-        Self { after, keys, parts: 1, part: 0 }
+        Self { keys, parts: 1, part: 0 }
     }
 
     /// Cuts it into parts of about so many pairs, where it is a single post with more than twice as many.
@@ -47,12 +45,10 @@ impl Chunk {
     pub(super) fn halves(&self) -> Option<[Self; 2]> {
         if self.keys.len() > 1 {
             let (first, second) = self.keys.split_at(self.keys.len() / 2);
-            let after = first.last().map(|(key, _)| key.clone());
-            let half = |after, keys: &[(String, i64)]| Self { after, keys: keys.to_vec(), ..*self };
-            return Some([half(self.after.clone(), first), half(after, second)]);
+            return Some([first, second].map(|keys| Self { keys: keys.to_vec(), ..*self }));
         }
         let parts = self.parts.checked_mul(2).filter(|parts| *parts <= MOST_PARTS)?;
-        Some([self.part, self.part + self.parts].map(|part| Self { parts, part, ..self.clone() }))
+        Some([2 * self.part, 2 * self.part + 1].map(|part| Self { parts, part, ..self.clone() }))
     }
 
     /// Returns how many pairs its keys have.
@@ -65,16 +61,20 @@ impl Chunk {
         self.pairs() == 0
     }
 
-    /// Returns it as it is asked for.
-    pub(super) fn as_part(&self) -> Part<'_> {
-        let upto = self.keys.last().map_or("", |(key, _)| key);
-        Part { after: self.after.as_deref(), upto, parts: self.parts, part: self.part }
+    /// Returns those of its keys that have pairs.
+    pub(super) fn keys_with_pairs(&self) -> Vec<&str> {
+        self.keys.iter().filter(|(_, pairs)| *pairs > 0).map(|(key, _)| &**key).collect()
+    }
+
+    /// Returns the part of some keys as it is asked for.
+    pub(super) fn part_of<'a>(&self, keys: &'a [&'a str]) -> Part<'a> {
+        Part { keys, parts: self.parts, part: self.part }
     }
 
     /// Returns the posts of its keys that have pairs, and as what the source has them.
     pub(super) fn posts(&self) -> HashMap<PostId, Vec<&str>> {
         let mut posts: HashMap<PostId, Vec<&str>> = HashMap::with_capacity(self.keys.len());
-        for (key, _) in self.keys.iter().filter(|(_, pairs)| *pairs > 0) {
+        for key in self.keys_with_pairs() {
             if let Ok(post) = PostId::parse(key) {
                 posts.entry(post).or_default().push(key);
             }
@@ -93,28 +93,27 @@ mod tests {
 
     #[test]
     fn a_chunk_has_about_as_many_pairs_as_it_may_and_one_post_at_least() {
-        assert_eq!(Chunk::take(None, keys(&[4, 0, 5, 2, 9]), 10).keys.len(), 3);
-        assert_eq!(Chunk::take(None, keys(&[40, 1]), 10).keys.len(), 1);
+        assert_eq!(Chunk::take(keys(&[4, 0, 5, 2, 9]), 10).keys.len(), 3);
+        assert_eq!(Chunk::take(keys(&[40, 1]), 10).keys.len(), 1);
     }
 
     #[test]
     fn a_post_with_many_viewers_is_cut() {
-        let parts = Chunk::take(None, keys(&[95]), 10).cut(10);
+        let parts = Chunk::take(keys(&[95]), 10).cut(10);
         assert_eq!(
             parts.iter().map(|chunk| (chunk.parts, chunk.part)).collect::<Vec<_>>(),
             (0..10).map(|n| (10, n)).collect::<Vec<_>>()
         );
-        assert_eq!(Chunk::take(None, keys(&[15]), 10).cut(10).len(), 1);
+        assert_eq!(Chunk::take(keys(&[15]), 10).cut(10).len(), 1);
     }
 
     #[test]
     fn halves_have_all_of_it_and_nothing_twice() {
-        let chunk = Chunk { after: Some("x".to_owned()), keys: keys(&[1, 2, 3]), parts: 1, part: 0 };
+        let chunk = Chunk { keys: keys(&[1, 2, 3]), parts: 1, part: 0 };
         let [first, second] = chunk.halves().unwrap();
-        assert_eq!((first.as_part().after, first.as_part().upto), (Some("x"), "0"));
-        assert_eq!((second.as_part().after, second.as_part().upto), (Some("0"), "2"));
-        let of_hash = |chunk: &Chunk, hash: i32| hash % chunk.parts == chunk.part;
-        let whole = Chunk { parts: 3, part: 2, ..Chunk::take(None, keys(&[9]), 1) };
+        assert_eq!((first.keys_with_pairs(), second.keys_with_pairs()), (vec!["0"], vec!["1", "2"]));
+        let of_hash = |chunk: &Chunk, hash: i32| hash * chunk.parts / 100 == chunk.part;
+        let whole = Chunk { parts: 3, part: 2, ..Chunk::take(keys(&[9]), 1) };
         let halves = whole.halves().unwrap();
         for hash in 0..100 {
             let within = halves.iter().filter(|half| of_hash(half, hash)).count();

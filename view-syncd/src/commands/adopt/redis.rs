@@ -100,9 +100,8 @@ impl Told {
             return Ok(known);
         }
         let of_posts = chunk.posts();
-        let keys: Vec<String> =
-            known.iter().filter_map(|post| of_posts.get(post)).flatten().map(|key| (*key).to_owned()).collect();
-        let viewers = adoption.adopted(&keys, chunk.parts, chunk.part).await?;
+        let keys: Vec<&str> = known.iter().filter_map(|post| of_posts.get(post)).flatten().copied().collect();
+        let viewers = adoption.adopted(chunk.part_of(&keys)).await?;
         tell(&mut self.reconciler, &viewers).await?;
         for Changed { post, views } in changed.iter().filter(|changed| known.contains(&changed.post)) {
             self.reconciler.shared.publisher.changed(*post, *views);

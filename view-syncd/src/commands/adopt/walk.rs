@@ -11,7 +11,7 @@ use super::{Summary, chunk::Chunk, redis::Told};
 use crate::{commands::progress_bar::ProgressBar, error::Failure};
 
 /// Pairs in a chunk at first, and the bounds of it. Whoever writes a post of a chunk waits for the end of it.
-const PAIRS: i64 = 10_000;
+const PAIRS: i64 = 20_000;
 const LEAST_PAIRS: i64 = 500;
 const MOST_PAIRS: i64 = 50_000;
 /// A chunk that takes longer than the second is followed by smaller ones, one that takes less than the first by larger
@@ -92,7 +92,7 @@ impl<'a> Walk<'a> {
             let of_all: i64 = keys.iter().map(|(_, pairs)| pairs).sum();
             let average = of_all / i64::try_from(keys.len()).unwrap_or(1);
             posts = (2 * MOST_PAIRS.min(2 * self.pairs) / average.max(1)).clamp(1, MOST_POSTS);
-            let chunk = Chunk::take(after, keys, self.pairs);
+            let chunk = Chunk::take(keys, self.pairs);
             after = chunk.keys.last().map(|(key, _)| key.clone());
             let (done, pairs) = (chunk.keys.len() as u64, chunk.pairs().unsigned_abs());
             for part in chunk.cut(self.pairs) {
@@ -164,11 +164,11 @@ impl<'a> Walk<'a> {
     async fn step(&mut self, chunk: &Chunk) -> Result<(), Failure> {
         let started = Instant::now();
         if self.told.is_none() {
-            let tally = self.adoption.look(chunk.as_part()).await?;
+            let tally = self.adoption.look(chunk.part_of(&chunk.keys_with_pairs())).await?;
             self.add(chunk, &tally);
             return Ok(());
         }
-        let adopted = self.adoption.adopt(chunk.as_part()).await?;
+        let adopted = self.adoption.adopt(chunk.part_of(&chunk.keys_with_pairs())).await?;
         self.note_time(started.elapsed(), chunk);
         self.add(chunk, &adopted.tally);
         if adopted.tally.new > 0 {
@@ -226,7 +226,7 @@ impl<'a> Walk<'a> {
                 tracing::warn!(post, %error, "the views of a post are left");
             }
         }
-        let tally = self.adoption.look(chunk.as_part()).await?;
+        let tally = self.adoption.look(chunk.part_of(&chunk.keys_with_pairs())).await?;
         self.add(chunk, &Tally { new: 0, left: tally.new, ..tally });
         let keys = chunk.keys.iter().map(|(key, _)| key.clone()).collect();
         self.left.push(Left { keys, chunk: Chunk { keys: Vec::new(), ..chunk.clone() } });
@@ -235,7 +235,7 @@ impl<'a> Walk<'a> {
 
     /// Returns whether a refused chunk has a single pair that is new, or nothing can be read of it.
     async fn is_refused_alone(&self, chunk: &Chunk) -> bool {
-        match self.adoption.look(chunk.as_part()).await {
+        match self.adoption.look(chunk.part_of(&chunk.keys_with_pairs())).await {
             Ok(tally) => tally.new <= 1 || chunk.halves().is_none(),
             Err(_) => chunk.keys.len() == 1,
         }
@@ -244,7 +244,7 @@ impl<'a> Walk<'a> {
     /// Counts what is refused among what does not fit.
     async fn refuse(&mut self, chunk: &Chunk, error: &DatabaseError) -> Result<(), DatabaseError> {
         self.note_refusal(error)?;
-        let tally = self.adoption.look(chunk.as_part()).await.unwrap_or_else(|_| {
+        let tally = self.adoption.look(chunk.part_of(&chunk.keys_with_pairs())).await.unwrap_or_else(|_| {
             let pairs = chunk.pairs();
             Tally { pairs, new: pairs, ..Tally::default() }
         });
@@ -273,7 +273,7 @@ impl<'a> Walk<'a> {
             let mut still = Vec::new();
             for Left { keys, chunk } in std::mem::take(&mut self.left) {
                 let chunk = Chunk { keys: keys.iter().map(|key| (key.clone(), 1)).collect(), ..chunk };
-                match self.adoption.adopt_keys(&keys, chunk.parts, chunk.part).await {
+                match self.adoption.adopt(chunk.part_of(&chunk.keys_with_pairs())).await {
                     Ok(adopted) => {
                         self.summary.new += adopted.tally.new;
                         self.summary.left -= adopted.tally.new;

@@ -157,6 +157,16 @@ async fn what_is_refused_for_a_while_is_left_and_told_and_costs_only_itself() {
     world.sql.batch_execute(r#"drop trigger no on "Post"; alter table "Post" drop constraint few"#).await.unwrap();
     assert_eq!(adopting.wait_exit().await.code(), Some(0), "{:?}", adopting.output());
     assert!(last_line(&adopting).contains("· new 5 ·"), "{:?}", adopting.output());
+    // A pair that somebody stores in the moment before it is stored is theirs to count, and costs only itself.
+    let racing = r#"
+        create function faster() returns trigger language plpgsql as $$begin
+          if pg_trigger_depth() = 1 then insert into post_views values (new.*); end if; return new; end$$;
+        create trigger faster before insert on post_views for each row when (new.user_id = 'u7') execute function faster();
+        update "Post" set views = views || '{u7,u8}' where id = 'p3'"#;
+    world.sql.batch_execute(racing).await.unwrap();
+    let (status, told) = adopt(&world, &ARRAY).await;
+    assert!(status == Some(0) && told.contains("· new 1 ·"), "{told}");
+    assert_eq!(counted(&world, "p3").await, [3, 0, 4]);
     assert_eq!((counted(&world, "p2").await, counted(&world, "p9").await), ([2, 0, 2], [3, 0, 3]));
 }
 

@@ -12,6 +12,13 @@ use crate::{
 /// The copy of a source that has no index on its posts.
 pub(super) const STAGED: &str = "pg_temp.views_to_adopt";
 
+/// The copy of the pairs of one post that is cut: each part of it would read all of them.
+pub(super) const COPIED: &str = "pg_temp.post_to_adopt";
+
+/// The kind of a pair that the ledger has. The others are 0 (new), 1 (without viewer), 2 (without post), 3 (does not fit) and
+/// 4 (the author's own).
+const REPEATED: i32 = 5;
+
 /// A number in its shortest spelling.
 const NUMBER: &str = "'^(0|-?[1-9][0-9]{0,18})$'";
 /// The id of a post, by the rules of [`views_core::ids`].
@@ -76,26 +83,18 @@ pub struct Target {
     pub users: Vec<UserKey>,
 }
 
-/// Which keys a chunk has.
+/// Which of a chunk's viewers are kept.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Keys {
-    Range,
-    List,
+pub(super) enum Kept {
+    /// Those that the ledger lacks.
+    New,
+    /// Those that it has.
+    Repeated,
 }
 
 /// Returns the table that the pairs are read from, under the name `s`.
 pub(super) fn table_of(table: &TableName, is_staged: bool) -> String {
     if is_staged { STAGED.to_owned() } else { table.to_string() }
-}
-
-/// Returns the condition that a key is within a chunk.
-fn within(key: &str, key_type: &str, keys: Keys) -> String {
-    match keys {
-        Keys::Range => {
-            format!("($3::text IS NULL OR {key} > $3::text::{key_type}) AND {key} <= $4::text::{key_type}")
-        }
-        Keys::List => format!("{key} = ANY($3::text[]::{key_type}[])"),
-    }
 }
 
 /// Returns a value as what an id column holds, and NULL where it does not fit.
@@ -172,83 +171,158 @@ pub(super) fn elements(column: &str, raw: Raw) -> [String; 2] {
     [format!("unnest({column})"), format!("cardinality({column})")]
 }
 
-/// Returns the keys of a chunk with their posts (`keys`), and what the source has of them (`source`).
-pub(super) fn source(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
+/// Returns the posts of a chunk's keys (`keys`), and where the pairs of each are: all keys without a post are one row.
+pub(super) fn keys(target: &Target, origin: &Origin) -> String {
     let Tables { posts, id, ids_ignore_case, ledger, .. } = &target.tables;
     let (author, fits) = (target.tables.author(), fits(target));
+    let (join_counts, views) = (target.tables.join_counts(), target.tables.views());
     // Whether the ledger has any view of the post: where it has none, no pair has to be looked for.
     let is_seen = format!("(SELECT true FROM {ledger} v WHERE v.post_id = p.{id} LIMIT 1)");
+    let of_post = format!("p.{id} AS post, {author} AS author, {fits} AS fits, {is_seen} AS is_seen, {views} AS views");
     match origin {
-        Origin::Array { column } => {
-            let [rows, number] = elements("keys.elements", raw);
-            format!(
-                "\
+        Origin::Array { column } => format!(
+            "\
 keys AS MATERIALIZED (
-  SELECT p.{id} AS post, {author} AS author, {fits} AS fits, {is_seen} AS is_seen, p.{column} AS elements FROM {posts} p WHERE {within}
-), source AS (
-  SELECT keys.post, keys.author, keys.fits, keys.is_seen, element.raw, NULL::timestamptz AS at
-  FROM keys CROSS JOIN LATERAL {rows} AS element(raw) WHERE {number} > 0
+  SELECT {of_post}, p.{column} AS elements FROM {posts} p{join_counts} WHERE p.{id} = ANY($3::text[]::{key_type}[])
+  ORDER BY p.{id}
 )",
-                within = within(&format!("p.{id}"), &target.post_cast, keys),
-            )
-        }
-        Origin::Table { table, post, post_type, post_raw, viewer, at, is_staged } => {
+            key_type = target.post_cast,
+        ),
+        Origin::Table { post_type, post_raw, .. } => {
             let value = value("named.key", *post_raw, target.post, &target.post_cast, false);
             let exactly = if *ids_ignore_case { format!(" AND p.{id}::text = named.key::text") } else { String::new() };
             format!(
                 "\
-found AS MATERIALIZED (
-  SELECT s.{post} AS key, s.{viewer} AS raw, {at} AS at FROM {table} s WHERE {within}
+named AS MATERIALIZED (
+  SELECT {of_post}, named.key
+  FROM unnest($3::text[]::{post_type}[]) named(key) LEFT JOIN {posts} p ON p.{id} = {value}{exactly}{join_counts}
 ), keys AS MATERIALIZED (
-  SELECT named.key, p.{id} AS post, {author} AS author, {fits} AS fits, {is_seen} AS is_seen
-  FROM (SELECT DISTINCT found.key FROM found) named LEFT JOIN {posts} p ON p.{id} = {value}{exactly}
-), source AS (
-  SELECT keys.post, keys.author, keys.fits, keys.is_seen, found.raw, found.at FROM found JOIN keys ON keys.key = found.key
-)",
-                at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz")),
-                table = table_of(table, *is_staged),
-                within = within(&format!("s.{post}"), post_type, keys),
+  SELECT named.post, named.author, named.fits, named.is_seen, named.views, array_agg(named.key) AS keys FROM named
+  GROUP BY named.post, named.author, named.fits, named.is_seen, named.views ORDER BY named.post
+)"
             )
         }
     }
 }
 
-/// Returns the common beginning of all that is done with the pairs of a chunk: `sorted`, its pairs with what they are (0
-/// to be adopted, 1 without viewer, 2 without post, 3 does not fit, 4 the author's own), and `pairs`, each of those that
-/// are to be adopted once, with its earliest time.
-pub(super) fn pairs(target: &Target, origin: &Origin, raw: Raw, keys: Keys) -> String {
-    let source = source(target, origin, raw, keys);
-    let is_null = if raw == Raw::Json { "source.raw IS NULL OR jsonb_typeof(source.raw) = 'null'" } else { "source.raw IS NULL" };
-    let viewer = value("source.raw", raw, target.viewer, &target.viewer_cast, true);
-    // Two spellings of one UUID are in one part.
-    let hashed = match raw {
+/// Where the pairs of a chunk are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// Where they come from.
+    Source,
+    /// The copy of the pairs of its only post.
+    Copy,
+}
+
+/// Returns the raw viewers and the times of some posts, or of one of them.
+fn rows(origin: &Origin, raw: Raw, [posts, key]: [&str; 2], array: &str, condition: &str) -> String {
+    match origin {
+        Origin::Array { .. } => {
+            let from = if posts.is_empty() { String::new() } else { format!(" FROM {posts} p WHERE p.{key} {condition}") };
+            format!("SELECT {} AS raw, NULL::timestamptz AS at{from}", elements(array, raw)[0])
+        }
+        Origin::Table { table, post, viewer, at, is_staged, .. } => {
+            let at = at.as_ref().map_or_else(|| "NULL::timestamptz".to_owned(), |at| format!("s.{at}::timestamptz"));
+            let table = table_of(table, *is_staged);
+            format!("SELECT s.{viewer} AS raw, {at} AS at FROM {table} s WHERE s.{post} {condition}")
+        }
+    }
+}
+
+/// Returns the hash of a raw viewer, which tells its part: two spellings of one UUID have one hash.
+fn hash(raw: Raw) -> String {
+    let text = match raw {
         Raw::Uuid | Raw::Number => "source.raw::text",
         Raw::Text => "lower(replace(source.raw::text, '-', ''))",
         Raw::Json => "lower(replace(source.raw #>> '{}', '-', ''))",
     };
+    format!("(hashtext(coalesce({text}, '')) & 2147483647)")
+}
+
+/// Returns the statements that make an empty copy, and that fill it with the pairs of the keys `$1`.
+pub(super) fn copy(target: &Target, origin: &Origin, raw: Raw) -> [String; 2] {
+    let (posts, id) = (target.tables.posts.to_string(), target.tables.id.to_string());
+    let (array, key_type) = match origin {
+        Origin::Array { column } => (format!("p.{column}"), &target.post_cast),
+        Origin::Table { post_type, .. } => (String::new(), post_type),
+    };
+    let of = |condition: &str| rows(origin, raw, [&posts, &id], &array, condition);
+    let hash = hash(raw);
+    [
+        format!(
+            "\
+-- adopt: make copy
+CREATE TEMPORARY TABLE post_to_adopt AS SELECT source.raw, source.at, {hash} AS hash FROM ({}) source;
+CREATE INDEX ON {COPIED} (hash)",
+            of("IS NULL AND false")
+        ),
+        format!(
+            "-- adopt: copy\nINSERT INTO {COPIED} SELECT source.raw, source.at, {hash} FROM ({}) source ORDER BY 3",
+            of(&format!("= ANY($1::text[]::{key_type}[])"))
+        ),
+    ]
+}
+
+/// Returns the common beginning of all that is done with the pairs of a chunk: `found`, of each post how many pairs it has,
+/// what they are, and the viewers that are kept, each once and with the earliest time.
+///
+/// A post's pairs are dealt with on their own, so each is sorted among its post's only, and all that follows has a row for
+/// each post.
+pub(super) fn found(target: &Target, origin: &Origin, raw: Raw, from: From, kept: Kept) -> String {
+    let ledger = &target.tables.ledger;
+    let (source, hash) = match from {
+        From::Source => (rows(origin, raw, ["", ""], "keys.elements", "= ANY(keys.keys)"), hash(raw)),
+        From::Copy => (format!("SELECT s.raw, s.at, s.hash FROM {COPIED} s"), "source.hash".to_owned()),
+    };
+    let is_null = if raw == Raw::Json { "source.raw IS NULL OR jsonb_typeof(source.raw) = 'null'" } else { "source.raw IS NULL" };
+    let viewer = value("source.raw", raw, target.viewer, &target.viewer_cast, true);
+    // The first hash of a part.
+    let first = |part: &str| format!("({part}::int8 * 2147483648 + $1::int4 - 1) / $1::int4");
+    let (least, beyond) = (first("$2::int4"), first("($2::int4 + 1)"));
     let users = target.users.iter();
     let unknown_users: String = users
         .map(|UserKey { table, column, .. }| {
-            format!("\n      OR (SELECT true FROM {table} u WHERE u.{column} = valued.viewer LIMIT 1) IS NULL")
+            format!("\n            OR (SELECT true FROM {table} u WHERE u.{column} = valued.viewer LIMIT 1) IS NULL")
         })
         .collect();
+    let kept = match kept {
+        Kept::New => 0,
+        Kept::Repeated => REPEATED,
+    };
     format!(
         "\
-{source}, valued AS (
-  SELECT source.post, source.author, source.fits, source.is_seen, {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM source
-  WHERE $1::int4 = 1 OR (hashtext(coalesce({hashed}, '')) & 2147483647) % $1::int4 = $2::int4
-  -- Each value is looked at once.
-  OFFSET 0
-), sorted AS MATERIALIZED (
-  SELECT valued.post, valued.viewer, valued.at, valued.is_seen, CASE
-    WHEN valued.is_nobody THEN 1
-    WHEN valued.post IS NULL THEN 2
-    WHEN valued.viewer IS NULL OR NOT valued.fits{unknown_users} THEN 3
-    WHEN valued.viewer::text = valued.author THEN 4
-    ELSE 0 END AS kind
-  FROM valued
-), pairs AS MATERIALIZED (
-  SELECT sorted.post, sorted.viewer, min(sorted.at) AS at, bool_or(sorted.is_seen) AS is_seen FROM sorted WHERE sorted.kind = 0 GROUP BY sorted.post, sorted.viewer
-)"
+{keys}, found AS MATERIALIZED (
+  SELECT keys.post, keys.is_seen, keys.views, told.* FROM keys CROSS JOIN LATERAL (
+    SELECT sum(one.n) AS pairs, sum(one.n) FILTER (WHERE one.kind = 1) AS no_viewer,
+      sum(one.n) FILTER (WHERE one.kind = 2) AS unknown_post, sum(one.n) FILTER (WHERE one.kind = 3) AS unfit,
+      sum(one.n) FILTER (WHERE one.kind = 4) AS own, count(*) FILTER (WHERE one.kind = {kept}) AS n,
+      array_agg(one.viewer) FILTER (WHERE one.kind = {kept}) AS viewers,
+      array_agg(one.at) FILTER (WHERE one.kind = {kept}) AS times
+    FROM (
+      SELECT grouped.viewer, grouped.at, grouped.n, CASE WHEN grouped.kind = 0 AND keys.is_seen IS TRUE AND
+          (SELECT true FROM {ledger} v WHERE v.post_id = keys.post AND v.user_id = grouped.viewer LIMIT 1)
+        THEN {REPEATED} ELSE grouped.kind END AS kind
+      FROM (
+        SELECT each.viewer, each.kind, min(each.at) AS at, count(*)::int4 AS n FROM (
+          SELECT valued.viewer, valued.at, CASE
+            WHEN valued.is_nobody THEN 1
+            WHEN keys.post IS NULL THEN 2
+            WHEN valued.viewer IS NULL OR NOT keys.fits{unknown_users} THEN 3
+            WHEN valued.viewer::text = keys.author THEN 4
+            ELSE 0 END AS kind
+          FROM (
+            SELECT {is_null} AS is_nobody, {viewer} AS viewer, source.at FROM ({source}) source
+            WHERE $1::int4 = 1 OR ({hash} >= {least} AND {hash} < {beyond})
+            -- Each value is looked at once.
+            OFFSET 0
+          ) valued
+        ) each GROUP BY each.viewer, each.kind ORDER BY each.viewer, each.kind
+      ) grouped
+      -- Each of them is looked for once.
+      OFFSET 0
+    ) one
+  ) told
+)",
+        keys = keys(target, origin),
     )
 }
