@@ -5,6 +5,7 @@
 //! behind either, even when the test process is killed: see `supervisor.rs`. Linux only, because it reads `/proc`.
 
 mod eventually;
+mod made;
 mod server;
 mod supervisor;
 
@@ -13,6 +14,7 @@ pub mod grants;
 pub mod haproxy;
 pub mod http;
 pub mod issuer;
+pub mod manual;
 pub mod ports;
 pub mod postgres;
 pub mod posts;
