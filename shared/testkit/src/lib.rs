@@ -15,9 +15,9 @@ mod supervisor;
 
 pub mod configuration;
 pub mod grants;
-pub mod haproxy;
 pub mod http;
 pub mod issuer;
+pub mod load_balancer;
 pub mod manual;
 pub mod ports;
 pub mod postgres;
