@@ -42,11 +42,13 @@ fn completions(command: &Command, name: &str) -> BTreeMap<String, String> {
     let file = |shell: Shell| {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command.clone(), name, &mut script);
-        let file = match shell {
-            Shell::Zsh => format!("_{name}"),
-            _ => format!("{name}.{shell}"),
-        };
-        (file, String::from_utf8(script).expect("names of flags are text"))
+        let script = String::from_utf8(script).expect("names of flags are text");
+        match shell {
+            Shell::Zsh => (format!("_{name}"), script),
+            // In a name with a hyphen, the library takes it for the end of a command in one place, and not in the other.
+            Shell::Bash => (format!("{name}.bash"), script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"))),
+            _ => (format!("{name}.{shell}"), script),
+        }
     };
     SHELLS.into_iter().map(file).collect()
 }
@@ -146,5 +148,13 @@ mod tests {
         for (name, script) in files {
             assert!(["url", "dead", "list", "post"].iter().all(|word| script.contains(word)), "{name}: {script}");
         }
+    }
+
+    #[test]
+    fn bash_completes_what_is_below_a_command_of_a_program_with_a_hyphen() {
+        let script = completions(&command().name("a-daemon"), "a-daemon").remove("a-daemon.bash").unwrap();
+        let ask = "COMP_WORDS=(a-daemon dead l); COMP_CWORD=2; _a__daemon a-daemon l dead; echo \"${COMPREPLY[*]}\"";
+        let answer = std::process::Command::new("bash").args(["-c", &format!("{script}\n{ask}")]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer.stdout), "list\n");
     }
 }
