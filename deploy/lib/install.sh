@@ -49,6 +49,7 @@ need_stores_and_tools() {
 # The programs that read the sample configurations, and what the units call.
 need_checkers() {
     need haproxy haproxy
+    need nginx nginx
     need systemd-analyze systemd
     need kill procps
     python3_with_yaml || MISSING+=(python3-yaml)
@@ -72,21 +73,25 @@ need_rust() {
     command -v cargo >/dev/null || fail "Rust is missing: install it, $version or later, with rustup, and run this again."
 }
 
+# become_root WHY: sets AS_ROOT to the words before a command that root has to run.
+become_root() {
+    AS_ROOT=()
+    ((EUID)) || return 0
+    command -v sudo >/dev/null || fail "$1. Run it as root."
+    # Without a terminal nobody could type a password.
+    AS_ROOT=(sudo)
+    [[ -t 0 ]] || AS_ROOT=(sudo -n)
+    "${AS_ROOT[@]}" true || fail "$1. Run it as root."
+}
+
 # Installs what was noted. The services are not started: private ones are, on other ports, and only for as long as a script runs.
 install_missing() {
     ((${#MISSING[@]})) || return 0
-    local as_root=()
     command -v apt-get >/dev/null ||
         fail "these are missing (by their names on Debian): ${MISSING[*]}. Install them and run this again."
-    if ((EUID)); then
-        command -v sudo >/dev/null || fail "these packages are missing: ${MISSING[*]}. Install them as root and run this again."
-        # Without a terminal nobody could type a password.
-        as_root=(sudo)
-        [[ -t 0 ]] || as_root=(sudo -n)
-        "${as_root[@]}" true || fail "these packages are missing: ${MISSING[*]}. Install them as root and run this again."
-    fi
+    become_root "these packages are missing: ${MISSING[*]}"
     headline "Installing ${MISSING[*]}"
-    apt_install "${as_root[@]}"
+    apt_install "${AS_ROOT[@]}"
     hash -r
 }
 
@@ -127,4 +132,6 @@ apt_install() (
         cat "$log" >&2
         fail "the packages could not be installed: ${MISSING[*]}"
     fi
+    # It would serve a page of its own from the next boot on.
+    [[ " ${MISSING[*]} " != *' nginx '* ]] || "${root[@]}" systemctl --quiet disable nginx >"$log" 2>&1 || true
 )

@@ -237,5 +237,6 @@ mod tests {
     #[test]
     fn every_setting_is_documented() {
         testkit::configuration::assert_documented(Args::command());
+        testkit::manual::assert_current(Args::command());
     }
 }

@@ -293,5 +293,6 @@ mod tests {
     #[test]
     fn every_setting_is_documented() {
         testkit::configuration::assert_documented(command());
+        testkit::manual::assert_current(Args::command());
     }
 }

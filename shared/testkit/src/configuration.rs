@@ -8,9 +8,9 @@ use std::fmt::Write;
 
 use clap::{Arg, Command};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-/// Tells the test to write the file.
-const UPDATE: &str = "UPDATE_CONFIGURATION";
+use crate::made;
+
+const FILE: &str = "docs/configuration.md";
 /// How wide text is. Rows of tables cannot be broken.
 const WIDTH: usize = 100;
 
@@ -21,17 +21,9 @@ const WIDTH: usize = 100;
 pub fn assert_documented(mut command: Command) {
     // Hands the flags on to the subcommands, and leaves out of them what is the program's.
     command.build();
-    let text = std::fs::read_to_string(FILE).unwrap_or_else(|error| panic!("{FILE}: {error}"));
-    let made = with_section(&text, command.get_name(), &of_program(&command));
-    let made = with_section(&made, "both", &of_both(&command));
-    if made == text {
-        return;
-    }
-    assert!(
-        std::env::var_os(UPDATE).is_some(),
-        "docs/configuration.md is not what --help says. Make it anew:\n  {UPDATE}=1 cargo test -p view-ingest -p view-syncd every_setting_is_documented"
-    );
-    std::fs::write(FILE, made).unwrap_or_else(|error| panic!("{FILE}: {error}"));
+    let text = std::fs::read_to_string(made::path(FILE)).unwrap_or_else(|error| panic!("{FILE}: {error}"));
+    let text = with_section(&text, command.get_name(), &of_program(&command));
+    made::assert_file(FILE, &with_section(&text, "both", &of_both(&command)));
 }
 
 /// Returns the text with another section between its marks.

@@ -3,16 +3,22 @@
 //!
 //! Nothing here returns an error: what goes wrong is a failed test, so it panics and says what happened. Nothing stays
 //! behind either, even when the test process is killed: see `supervisor.rs`. Linux only, because it reads `/proc`.
+//!
+//! The stores are the `redis-server` and the PostgreSQL in `PATH`, or Debian's newest PostgreSQL. Others are named by
+//! environment variables: `TESTKIT_REDIS_SERVER` is the path of a server, such as a `valkey-server`, and
+//! `TESTKIT_POSTGRES_BIN` the folder of `initdb` and `postgres`. `deploy/check-servers` tries some of them.
 
 mod eventually;
+mod made;
 mod server;
 mod supervisor;
 
 pub mod configuration;
 pub mod grants;
-pub mod haproxy;
 pub mod http;
 pub mod issuer;
+pub mod load_balancer;
+pub mod manual;
 pub mod ports;
 pub mod postgres;
 pub mod posts;

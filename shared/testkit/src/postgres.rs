@@ -23,7 +23,7 @@ const INITDB_DEADLINE: std::time::Duration = std::time::Duration::from_secs(120)
 const START_ATTEMPTS: usize = 5;
 
 /// Durability costs time and a test's database does not outlive the test. The shared memory for parallel queries lives
-/// in the folder, so that it is removed with it.
+/// in the folder, so that it is removed with it. Passwords are kept as later versions than 13 keep them anyway.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 fsync = off
@@ -33,6 +33,7 @@ shared_buffers = '32MB'
 max_connections = 300
 dynamic_shared_memory_type = mmap
 log_line_prefix = '%m [%p] %d: '
+password_encryption = 'scram-sha-256'
 ";
 
 /// The server of this test process; see [`shared`].
@@ -260,7 +261,7 @@ impl PostgresBuilder {
         }
         // A killed initdb would leave its shared memory in /dev/shm, and there is no option that puts it elsewhere.
         supervisor.spawn_unkillable(&format!(
-            r#"{} -D "$folder/data" -U postgres -E UTF8 --no-locale --no-sync -A trust --pwfile="$folder/password""#,
+            r#"{} -D "$folder/data" -U postgres -E UTF8 --no-locale --no-sync -A scram-sha-256 --pwfile="$folder/password""#,
             binaries.command("initdb")
         ));
         let status = wait_for_exit(&supervisor, INITDB_DEADLINE).await;

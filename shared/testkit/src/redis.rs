@@ -6,13 +6,17 @@ use fred::prelude::{Builder, Client, ClientLike, Config, ReconnectPolicy};
 
 use crate::ports;
 use crate::server::{READY, Server, StartError};
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, quoted};
 use crate::tls::Certificates;
 
 /// A command that gets no answer fails its test instead of hanging it.
 const COMMAND_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 const RECONNECT_DELAY_MS: u32 = 50;
 const START_ATTEMPTS: usize = 5;
+
+/// The environment variable that names another server than the `redis-server` in `PATH`, such as a `valkey-server`.
+const SERVER_VARIABLE: &str = "TESTKIT_REDIS_SERVER";
+const SERVER: &str = "redis-server";
 
 /// What a sentinel logs last when it starts.
 const SENTINEL_READY: &str = "+monitor master";
@@ -172,6 +176,7 @@ impl RedisBuilder {
 
     /// Starts the server and waits until it is ready.
     pub async fn start(self) -> RedisServer {
+        let program = program();
         let mut last_error = String::new();
         for _ in 0..START_ATTEMPTS {
             // The default cluster port, 10000 above the other one, may be taken by then.
@@ -182,7 +187,7 @@ impl RedisBuilder {
             let lines = self.config(supervisor.folder(), [port, cluster_port], tls_port);
             std::fs::write(&file, lines).expect("cannot write redis.conf");
             let (mode, ready) = if self.sentinel { (" --sentinel", SENTINEL_READY) } else { ("", READY) };
-            let server = Server::new(supervisor, format!(r#"redis-server "$folder/redis.conf"{mode}"#), ready);
+            let server = Server::new(supervisor, format!(r#"{program} "$folder/redis.conf"{mode}"#), ready);
             match server.start().await {
                 Ok(()) => {
                     let Self { password, sentinel, .. } = self;
@@ -217,4 +222,12 @@ impl RedisBuilder {
         }
         lines
     }
+}
+
+/// Returns the server's program, quoted for a shell.
+fn program() -> String {
+    let named = std::env::var_os(SERVER_VARIABLE).filter(|program| !program.is_empty());
+    let Some(program) = named else { return SERVER.to_owned() };
+    let path = Path::new(&program).canonicalize();
+    quoted(path.unwrap_or_else(|error| panic!("{SERVER_VARIABLE} is {}: {error}", program.display())))
 }

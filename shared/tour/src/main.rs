@@ -1,5 +1,5 @@
-//! What `deploy/try`, `deploy/check-samples`, `deploy/adopt-samples`, `deploy/check-browsers` and `deploy/hostile` do,
-//! once everything is installed and built: daemons on private stores, which nobody else can use and which are removed
+//! What `deploy/try`, `deploy/check-samples`, `deploy/check-package`, `deploy/adopt-samples`, `deploy/check-browsers` and
+//! `deploy/hostile` do, once everything is installed and built: daemons on private stores, which nobody else can use and which are removed
 //! however this ends.
 
 mod adoption;
@@ -8,6 +8,7 @@ mod daemons;
 mod demo_page;
 mod hostile;
 mod journey;
+mod package;
 mod report;
 mod repository;
 mod samples;
@@ -45,6 +46,8 @@ enum Command {
     Adoption(adoption::Options),
     /// Has pages in a real browser send views
     Browsers(browsers::Options),
+    /// Installs, upgrades and removes the Debian package, in a copy of this system
+    Package(package::Options),
     /// Sends what schemathesis makes of deploy/openapi.yaml, and what strangers may send
     Hostile(hostile::Options),
 }
@@ -80,6 +83,10 @@ async fn run(command: &Command) -> u8 {
         },
         Command::Browsers(options) => tokio::select! {
             status = browsers::run(options) => status,
+            status = signals.stop() => status,
+        },
+        Command::Package(options) => tokio::select! {
+            status = package::run(options) => status,
             status = signals.stop() => status,
         },
         Command::Hostile(options) => tokio::select! {

@@ -3,8 +3,9 @@
 mod compose;
 mod credentials;
 mod environment;
-mod haproxy;
+mod kubernetes;
 mod limits;
+mod load_balancers;
 mod roles;
 mod schema;
 mod subject;
@@ -20,6 +21,9 @@ pub(crate) struct Options {
     /// The folder of view-ingest and view-syncd
     #[arg(long, value_name = "FOLDER")]
     binaries: PathBuf,
+    /// The program kubernetes-validate
+    #[arg(long, value_name = "PROGRAM")]
+    kubernetes_validate: PathBuf,
 }
 
 /// Checks all samples and returns the exit status.
@@ -31,7 +35,8 @@ pub(crate) async fn run(options: &Options) -> u8 {
     let stores = crate::stores::Stores::start().await;
     schema::check(&mut subject, &stores).await;
     let role_url = roles::check(&mut subject, &stores).await;
-    haproxy::check(&mut subject, &stores, &role_url).await;
+    kubernetes::check(&mut subject, &stores, &role_url, &options.kubernetes_validate).await;
+    load_balancers::check(&mut subject, &stores, &role_url).await;
     let status = subject.report.verdict();
     if !subject.report.is_good() {
         subject.report.show_logs(stores.logs());

@@ -97,6 +97,19 @@ impl Stores {
         self.redis_values(words).await.into_iter().next().unwrap_or_default()
     }
 
+    /// Returns the names and versions of both, as they say themselves.
+    pub(crate) async fn versions(&self) -> [String; 2] {
+        let info = self.redis(&["INFO", "server"]).await;
+        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::to_owned);
+        // Valkey calls itself a Redis of the version whose commands it has, too.
+        let redis = match field("valkey_version") {
+            Some(version) => format!("Valkey {version}"),
+            None => format!("Redis {}", field("redis_version").unwrap_or_default()),
+        };
+        let postgres = self.sql("show server_version").await;
+        [redis, format!("PostgreSQL {}", postgres.split(' ').next().unwrap_or_default())]
+    }
+
     /// Returns how many views PostgreSQL has yet to learn.
     pub(crate) async fn outbox(&self) -> String {
         self.redis(&["XLEN", "views:outbox"]).await

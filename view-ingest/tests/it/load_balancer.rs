@@ -1,11 +1,11 @@
-//! Two copies behind HAProxy, which runs with the project's own sample configuration.
+//! Two copies behind HAProxy and behind nginx, which run with the project's own sample configurations.
 
 use std::net::SocketAddr;
 
 use testkit::{
     SOON, eventually,
-    haproxy::HaProxy,
     http::Client,
+    load_balancer::{Kind, LoadBalancer},
     ports,
     process::Daemon,
     traffic::{Traffic, View},
@@ -16,37 +16,35 @@ use crate::{
     support::{SECRET, World},
 };
 
-const SERVERS: [&str; 2] = ["ingest1", "ingest2"];
 /// That of the sample `systemd/view-ingest.env`.
 const SHUTDOWN_DELAY: &str = "3s";
 
-/// Two copies of the program behind HAProxy, and clients that view through it.
+/// Two copies of the program behind a load balancer, and clients that view through it.
 struct Site {
     world: World,
     addresses: [SocketAddr; 2],
     copies: [Daemon; 2],
-    proxy: HaProxy,
+    proxy: LoadBalancer,
     traffic: Traffic,
 }
 
 impl Site {
-    async fn under_load() -> Self {
+    async fn under_load(kind: Kind) -> Self {
         let world = World::redis_alone().await;
         let addresses = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], ports::free())));
         let copies = [start(&world, addresses[0]).await, start(&world, addresses[1]).await];
         // Nobody asks for a synchronization here.
         let syncd = SocketAddr::from(([127, 0, 0, 1], ports::free()));
-        let proxy = HaProxy::start(addresses, syncd).await;
+        let proxy = LoadBalancer::start(kind, addresses, syncd).await;
         let traffic = Traffic::start(proxy.address(), SECRET, POSTS.map(str::to_owned), CLIENTS);
         traffic.goes_on(A_FEW).await;
         Self { world, addresses, copies, proxy, traffic }
     }
 
-    /// Starts a copy again that has ended, and waits until HAProxy sends it views.
+    /// Starts a copy again that has ended, and waits until it is sent views.
     async fn start_again(&mut self, place: usize) {
-        let ups = self.proxy.changes(SERVERS[place], "UP");
         self.copies[place] = start(&self.world, self.addresses[place]).await;
-        self.proxy.wait_for_change(SERVERS[place], "UP", ups + 1).await;
+        self.proxy.wait_until_served_by(place).await;
         self.traffic.goes_on(A_FEW).await;
     }
 
@@ -67,33 +65,39 @@ async fn start(world: &World, address: SocketAddr) -> Daemon {
 
 #[tokio::test]
 async fn a_rolling_restart_fails_no_request() {
-    let mut site = Site::under_load().await;
-    for place in [0, 1] {
-        site.copies[place].signal("TERM");
-        assert!(site.copies[place].wait_exit().await.success());
-        // On a busy machine the checks may take longer than the delay.
-        site.proxy.wait_for_change(SERVERS[place], "DOWN", 1).await;
-        site.traffic.goes_on(A_FEW).await;
-        site.start_again(place).await;
-    }
-    let failures = site.failures().await;
-    assert!(failures.is_empty(), "{} failed: {failures:?}", failures.len());
+    let restart = async |kind| {
+        let mut site = Site::under_load(kind).await;
+        for place in [0, 1] {
+            site.copies[place].signal("TERM");
+            assert!(site.copies[place].wait_exit().await.success());
+            site.traffic.goes_on(A_FEW).await;
+            site.start_again(place).await;
+        }
+        let failures = site.failures().await;
+        assert!(failures.is_empty(), "{kind:?}: {} failed: {failures:?}", failures.len());
+    };
+    let [one, other] = Kind::ALL.map(restart);
+    tokio::join!(one, other);
 }
 
 #[tokio::test]
 async fn the_death_of_one_costs_at_most_the_requests_in_flight_and_no_acknowledged_view() {
-    let mut site = Site::under_load().await;
-    site.copies[0].kill9().await;
-    site.proxy.wait_for_change(SERVERS[0], "DOWN", 1).await;
-    site.traffic.goes_on(A_FEW).await;
-    site.start_again(0).await;
-    let failures = site.failures().await;
-    assert!(failures.len() <= CLIENTS, "{} failed: {failures:?}", failures.len());
+    let die = async |kind| {
+        let mut site = Site::under_load(kind).await;
+        site.copies[0].kill9().await;
+        site.traffic.goes_on(A_FEW).await;
+        site.start_again(0).await;
+        let failures = site.failures().await;
+        assert!(failures.len() <= CLIENTS, "{kind:?}: {} failed: {failures:?}", failures.len());
+    };
+    let [one, other] = Kind::ALL.map(die);
+    tokio::join!(one, other);
 }
 
+/// nginx cannot count them.
 #[tokio::test]
 async fn requests_that_are_refused_have_a_limit_by_address_whatever_token_they_have() {
-    let site = Site::under_load().await;
+    let site = Site::under_load(Kind::HaProxy).await;
     let client = Client::new(site.proxy.address());
     let refused = || async {
         let junk = [("authorization", "x"), ("content-type", "application/json")];

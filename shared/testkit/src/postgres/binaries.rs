@@ -5,6 +5,8 @@ use std::process::Command;
 
 use crate::supervisor::quoted;
 
+/// The environment variable that names the folder of another server's programs.
+const FOLDER_VARIABLE: &str = "TESTKIT_POSTGRES_BIN";
 /// Debian keeps the servers of all versions here, out of `PATH`.
 const DEBIAN_FOLDER: &str = "/usr/lib/postgresql";
 
@@ -16,9 +18,9 @@ pub(super) struct Binaries {
 
 impl Binaries {
     /// # Panics
-    /// When PostgreSQL is not installed.
+    /// When PostgreSQL is not installed, or not where the environment says.
     pub(super) fn find() -> Self {
-        let folder = in_path().or_else(newest_of_debian).unwrap_or_else(|| {
+        let folder = named().or_else(in_path).or_else(newest_of_debian).unwrap_or_else(|| {
             panic!("no `initdb` and `postgres` in PATH or {DEBIAN_FOLDER}/*/bin: is the PostgreSQL server installed?")
         });
         let user = (id(&["-u"]).as_deref() == Some("0")).then(|| {
@@ -48,6 +50,12 @@ impl Binaries {
 
 fn is_complete(folder: &Path) -> bool {
     ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file())
+}
+
+fn named() -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty())?);
+    assert!(is_complete(&folder), "{FOLDER_VARIABLE}: no `initdb` and `postgres` in {}", folder.display());
+    folder.canonicalize().ok()
 }
 
 fn in_path() -> Option<PathBuf> {

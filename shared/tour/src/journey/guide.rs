@@ -50,7 +50,9 @@ impl Guide {
         let report = Report::in_full("try");
         report.headline("Starting private Redis and PostgreSQL");
         let stores = Stores::start().await;
-        report.say(format!("Redis on 127.0.0.1:{}, PostgreSQL on 127.0.0.1:{}", stores.redis.port(), stores.postgres.port()));
+        let [redis, postgres] = stores.versions().await;
+        let ports = [stores.redis.port(), stores.postgres.port()];
+        report.say(format!("{redis} on 127.0.0.1:{}, {postgres} on 127.0.0.1:{}", ports[0], ports[1]));
         let binaries = binaries.canonicalize().unwrap_or_else(|error| panic!("no folder {}: {error}", binaries.display()));
         let exports = Exports::new(&stores, &binaries);
         Self { report, stores, once, binaries, exports, ingest: None, syncd: None, page: None }

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::haproxy::HaProxy;
 use testkit::http::Client;
+use testkit::load_balancer::{Kind, LoadBalancer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::sleep;
 
@@ -26,7 +27,7 @@ const LEFT: usize = 200;
 const QUIET: Duration = Duration::from_secs(1);
 const REFUSAL: &str = r#"{"statusCode":429,"message":"Слишком много запросов, повторите позже","error":"Too Many Requests"}"#;
 
-pub(super) async fn check(subject: &mut Subject, proxy: &HaProxy, token: &str, post: &str) {
+pub(super) async fn check(subject: &mut Subject, kind: Kind, proxy: &LoadBalancer, token: &str, post: &str) {
     let report = &mut subject.report;
     let path = format!("/posts/{post}/views");
     let statuses = flood(FLOODING, proxy.address(), &path).await;
@@ -46,7 +47,7 @@ pub(super) async fn check(subject: &mut Subject, proxy: &HaProxy, token: &str, p
     report.check("a view from an address that is past the limit", "duplicate", field(&answer.json(), "status"));
     let answer = Client::from_address(ANOTHER, proxy.address()).get(&path).await;
     report.check("an anonymous request from another address", 200, answer.status);
-    report.check("how many connections of one address stay", LEFT, connections_left(proxy.address()).await);
+    report.check("how many connections of one address stay", LEFT, connections_left(proxy.address(), beginning(kind)).await);
     if let Some(address) = proxy.address_v6() {
         let statuses = flood(IpAddr::V6(Ipv6Addr::LOCALHOST), address, &path).await;
         report.check("an address of IPv6 has the same limit", "{200, 429}", statuses);
@@ -63,14 +64,26 @@ async fn flood(local: IpAddr, server: SocketAddr, path: &str) -> String {
     format!("{statuses:?}")
 }
 
+/// Returns what a connection has to say to be counted.
+fn beginning(kind: Kind) -> &'static [u8] {
+    match kind {
+        Kind::HaProxy => b"",
+        // It counts connections with a request, of which the body may be on its way.
+        Kind::Nginx => b"POST /posts/view HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n",
+    }
+}
+
 /// Opens connections from an address, and returns how many of them the other side has left open.
-async fn connections_left(server: SocketAddr) -> usize {
+async fn connections_left(server: SocketAddr, beginning: &[u8]) -> usize {
     let mut open = Vec::new();
     for _ in 0..OPENED {
         let socket = TcpSocket::new_v4().expect("there is room for another socket");
         socket.bind(SocketAddr::new(CONNECTING, 0)).expect("the address is this machine's");
         // One that is closed before it could be used counts as closed.
-        open.extend(socket.connect(server).await.ok());
+        let Ok(mut stream) = socket.connect(server).await else { continue };
+        if stream.write_all(beginning).await.is_ok() {
+            open.push(stream);
+        }
     }
     loop {
         let before = open.len();
@@ -82,7 +95,7 @@ async fn connections_left(server: SocketAddr) -> usize {
     }
 }
 
-/// Nobody has asked for anything, so whatever can be read is an end.
+/// Nobody has asked for anything in full, so whatever can be read is an end.
 fn is_open(stream: &TcpStream) -> bool {
     stream.try_read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }

@@ -12,7 +12,7 @@ use crate::shell::succeeds;
 /// The place of an installation, in whose stead the programs stand where they were built.
 const INSTALLED: &str = "/usr/local/bin/";
 /// The most that `systemd-analyze security` may find, in tenths.
-const EXPOSURE: &str = "--threshold=20";
+const EXPOSURE: &str = "--threshold=15";
 
 pub(super) async fn check(subject: &mut Subject) {
     subject.report.headline("systemd/");
@@ -25,7 +25,7 @@ pub(super) async fn check(subject: &mut Subject) {
         let unit = units.iter().find(|unit| unit.ends_with(&name)).cloned().unwrap_or_else(|| PathBuf::from(&name));
         let analysis = ["security", "--no-pager", "--offline=true", EXPOSURE];
         let outcome = succeeds(Command::new("systemd-analyze").args(analysis).arg(unit)).await;
-        subject.report.holds(&format!("the exposure of {name} is at most 2.0"), outcome);
+        subject.report.holds(&format!("the exposure of {name} is at most 1.5"), outcome);
         let text = repository::text(&format!("systemd/{name}"));
         let outcome = holds(text.lines().any(is_bound_of_memory), || "it has none".to_owned());
         subject.report.holds(&format!("{name} has a bound of its memory"), outcome);

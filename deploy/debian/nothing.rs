@@ -1,0 +1,1 @@
+//! A Debian package is described in a manifest, and a manifest needs a target.
