@@ -42,7 +42,7 @@ fn compare(target: &Target, part: &str) -> String {
 -- compare counts
 WITH chunk AS MATERIALIZED (
   SELECT p.{id} AS id, {views} AS views FROM {posts} p{join_counts} {part}
-), known AS (
+), known AS MATERIALIZED (
   SELECT chunk.id, chunk.views, b.base, (SELECT count(*) FROM {ledger} v WHERE v.post_id = chunk.id) AS stored
   FROM chunk LEFT JOIN {base} b ON b.post_id = chunk.id
 ), different AS MATERIALIZED (

@@ -95,7 +95,7 @@ impl Report {
                 let text = serde_json::to_string(&Told { difference: &difference, repaired }).unwrap_or_default();
                 let begin = if std::mem::replace(&mut self.is_begun, true) { "," } else { "{\"differences\":[" };
                 // Should nobody read it any more, that is told at the end.
-                let _ = write!(std::io::stdout().lock(), "{begin}\n  {text}");
+                let _ = write!(std::io::stdout().lock(), "{begin}{text}");
             }
         }
     }
@@ -126,7 +126,7 @@ impl Report {
             seconds: (self.started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
         };
         let summary = serde_json::to_string(&summary)?;
-        let list = if self.is_begun { "\n]," } else { "{\"differences\":[]," };
+        let list = if self.is_begun { "]," } else { "{\"differences\":[]," };
         Ok(format!("{list}{}", summary.strip_prefix('{').unwrap_or_default()))
     }
 
