@@ -14,7 +14,9 @@ use views_service::logs::{LogArgs, LogSettings};
 
 pub mod adopt;
 pub mod dead;
+pub mod forget;
 pub mod migrate;
+pub mod reconcile;
 pub mod recount;
 pub mod warm;
 
@@ -64,6 +66,10 @@ enum Subcommands {
     Sync,
     /// Create the ledger table and what else is missing beside the posts in PostgreSQL, and exit
     Migrate(migrate::Options),
+    /// Compare Redis, the ledger, bases and counts, and exit. Exits 1 where they differ, or something is left
+    Reconcile(reconcile::ReconcileArgs),
+    /// Erase a viewer from Redis and the ledger and exit. Totals stay. Exits 1 where something is left, as posts are locked
+    Forget(forget::ForgetArgs),
     /// Set each post's count to its base and the views that the ledger has, and exit. Exits 1 where locks are in the way
     Recount(recount::RecountArgs),
     /// Bring existing views into the ledger and exit. Repeating it changes nothing. Exits 1 where some are left, as posts are locked
@@ -86,6 +92,10 @@ pub enum Command {
     Sync,
     /// Create what is missing beside the posts.
     Migrate(migrate::Options),
+    /// Compare both stores.
+    Reconcile(reconcile::Options),
+    /// Erase a viewer.
+    Forget(forget::Options),
     /// Set counts to what they are to be.
     Recount(recount::Options),
     /// Bring existing views in.
@@ -216,6 +226,8 @@ impl Args {
             Some(Subcommands::Dead(action)) => Some(Command::Dead(action.clone())),
             Some(Subcommands::Sync) => Some(Command::Sync),
             Some(Subcommands::Migrate(options)) => Some(Command::Migrate(*options)),
+            Some(Subcommands::Reconcile(args)) => Some(Command::Reconcile(args.resolve(p))),
+            Some(Subcommands::Forget(args)) => args.resolve(p).map(Command::Forget),
             Some(Subcommands::Recount(args)) => Some(Command::Recount(args.resolve(p))),
             Some(Subcommands::Adopt(args)) => args.resolve().map(Command::Adopt),
             Some(Subcommands::Claim) => Some(Command::Claim),

@@ -3,8 +3,10 @@
 pub mod adopt;
 pub mod claim;
 pub mod dead;
+pub mod forget;
 pub mod migrate;
 mod progress_bar;
+pub mod reconcile;
 pub mod recount;
 pub mod sync;
 pub mod warm;

@@ -15,7 +15,12 @@ fn main() -> ExitCode {
     };
     let (command, settings) = settings.into_parts();
     match &command {
-        Command::Adopt(_) | Command::Dead(_) | Command::Recount(_) | Command::Warm(_) => {
+        Command::Adopt(_)
+        | Command::Dead(_)
+        | Command::Forget(_)
+        | Command::Reconcile(_)
+        | Command::Recount(_)
+        | Command::Warm(_) => {
             telemetry::start_aside(settings.logs);
         }
         _ => telemetry::start(settings.logs),
@@ -38,6 +43,8 @@ fn main() -> ExitCode {
             Command::Adopt(adopt) => commands::adopt::run(settings.sync, adopt).await,
             Command::Claim => commands::claim::run(settings.sync).await,
             Command::Migrate(options) => commands::migrate::run(settings.sync, options).await,
+            Command::Forget(options) => commands::forget::run(settings.sync, options).await,
+            Command::Reconcile(options) => commands::reconcile::run(settings.sync, options).await,
             Command::Recount(options) => commands::recount::run(settings.sync, options).await,
             Command::Warm(command) => commands::warm::run(settings.sync, command).await,
         }

@@ -6,11 +6,17 @@
 
 pub(crate) mod adjust;
 pub(crate) mod adopted;
+pub(crate) mod compare;
+pub(crate) mod difference;
 pub(crate) mod drains;
+pub(crate) mod forget;
 pub(crate) mod hydrate;
 pub(crate) mod import_set;
 pub(crate) mod keyspace;
 pub(crate) mod live_count;
+pub(crate) mod look;
+pub(crate) mod mend;
+pub(crate) mod pending;
 pub(crate) mod post_state;
 pub(crate) mod posts;
 pub(crate) mod rebuild_set;

@@ -15,6 +15,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(250);
 /// How often it is tried.
 const LOCK_TRIES: u32 = 60;
 
+/// A plan that is made without the size of the chunk is one for a tenth of all posts, and reads whole tables for each chunk.
+const BEGIN: &str = " SET LOCAL plan_cache_mode = force_custom_plan";
+
 /// A walk through a table in the order of its ids.
 #[derive(Debug)]
 pub(crate) struct Chunks<'a> {
@@ -37,7 +40,7 @@ impl<'a> Chunks<'a> {
     pub(crate) async fn next(&mut self) -> Result<Option<(u64, Row)>, DatabaseError> {
         let mut tries = 1;
         while !self.is_done {
-            let begin = self.database.begin(LOCK_TIMEOUT, "");
+            let begin = self.database.begin(LOCK_TIMEOUT, BEGIN);
             let (statement, params) = match &self.after {
                 None => (&self.walk.first, vec![&self.size as &(dyn ToSql + Sync)]),
                 Some(after) => (&self.walk.next, vec![&self.size as _, after as _]),

@@ -70,6 +70,34 @@ pub async fn look_up(database: &Database, posts: &[PostId], few: i64) -> Result<
     Ok(known.collect())
 }
 
+/// What PostgreSQL has of a post, as of one moment.
+#[derive(Debug, Clone)]
+pub struct SurveyedPost {
+    /// The author in its canonical spelling; empty when the post has none.
+    pub author: String,
+    /// The count.
+    pub views: i64,
+    /// The viewers whom the ledger has; none where these are more than were asked for.
+    pub viewers: Option<HashSet<ViewerId>>,
+}
+
+/// Looks at posts, with the viewers of those that have at most `few` rows in the ledger. Posts that do not exist are
+/// missing from the answer.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub async fn survey(database: &Database, posts: &[PostId], few: i64) -> Result<HashMap<PostId, SurveyedPost>, DatabaseError> {
+    let schema = schema_for(database, posts.iter()).await?;
+    let rows = find(database, &schema, posts, &schema.statements.hydrate, &[&few]).await?;
+    let surveyed = rows.into_iter().map(|(post, row)| {
+        let viewers: Vec<&str> = row.get(3);
+        let are_few = i64::try_from(viewers.len()).is_ok_and(|number| number <= few);
+        let viewers = are_few.then(|| viewers.into_iter().filter_map(|viewer| ViewerId::parse(viewer).ok()).collect());
+        (post, SurveyedPost { author: author_of(&row, 1), views: row.get(2), viewers })
+    });
+    Ok(surveyed.collect())
+}
+
 /// The counts of those of the posts that exist.
 ///
 /// # Errors

@@ -7,8 +7,10 @@
 pub mod adopt;
 mod bases;
 mod chunks;
+pub mod compare;
 pub mod config;
 mod error;
+pub mod forget;
 pub mod insert;
 mod lease;
 pub mod ledger;
@@ -23,6 +25,7 @@ mod spelling;
 pub mod sql;
 pub mod top_posts;
 mod unprotected;
+pub mod viewer_index;
 mod words;
 
 use std::{sync::atomic::AtomicBool, time::Duration};

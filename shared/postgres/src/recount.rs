@@ -21,8 +21,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// A recount on its way through the posts.
 #[derive(Debug)]
 pub struct Recount<'a> {
-    database: &'a Database,
-    schema: Arc<Schema>,
+    pub(crate) database: &'a Database,
+    pub(crate) schema: Arc<Schema>,
     chunks: Chunks<'a>,
 }
 
@@ -90,10 +90,15 @@ impl<'a> Recount<'a> {
     /// # Errors
     /// [`DatabaseError`] when the server is away.
     pub async fn set(&self, ids: &[String]) -> Result<Recounted, DatabaseError> {
+        self.set_by(&self.schema.statements.walks.recount, ids).await
+    }
+
+    /// Sets numbers of posts by a statement that takes the ids of locked posts, and gives those that it has set.
+    pub(crate) async fn set_by(&self, statement: &str, ids: &[String]) -> Result<Recounted, DatabaseError> {
         let mut recounted = Recounted::default();
         let mut work = vec![ids];
         while let Some(ids) = work.pop() {
-            match self.try_set(ids).await {
+            match self.try_set(statement, ids).await {
                 Ok((counts, locked)) => {
                     recounted.counts.extend(counts);
                     recounted.locked.extend(locked);
@@ -115,13 +120,13 @@ impl<'a> Recount<'a> {
     }
 
     /// Returns the new counts, and the posts that were left out.
-    async fn try_set(&self, ids: &[String]) -> Result<(Vec<(String, i64)>, Vec<String>), DatabaseError> {
+    async fn try_set(&self, statement: &str, ids: &[String]) -> Result<(Vec<(String, i64)>, Vec<String>), DatabaseError> {
         let spelled: Vec<Cow<'_, str>> = ids.iter().map(|id| Cow::Borrowed(id.as_str())).collect();
         count_rows::make(self.database, &self.schema, &spelled).await?;
         let begin = self.database.begin(LOCK_TIMEOUT, "");
         let set = async |connection: &Object| {
             connection.batch_execute(&begin).await?;
-            let result = lock_and_count(connection, &self.schema, ids).await;
+            let result = lock_and_set(connection, &self.schema, statement, ids).await;
             connection.batch_execute(if result.is_ok() { COMMIT } else { ROLLBACK }).await?;
             Ok(result?)
         };
@@ -131,16 +136,17 @@ impl<'a> Recount<'a> {
     }
 }
 
-/// Returns the ids of the posts that could be locked, and the counts that were set.
-async fn lock_and_count(
+/// Returns the ids of the posts that could be locked, and the numbers that were set.
+async fn lock_and_set(
     connection: &Object,
     schema: &Schema,
+    statement: &str,
     ids: &[String],
 ) -> Result<(Vec<String>, Vec<(String, i64)>), tokio_postgres::Error> {
-    let walks = &schema.statements.walks;
-    let locked = connection.query(&connection.prepare_cached(&walks.lock).await?, &[&ids]).await?;
+    let lock = &schema.statements.walks.lock;
+    let locked = connection.query(&connection.prepare_cached(lock).await?, &[&ids]).await?;
     let locked: Vec<String> = locked.iter().map(|row| row.get(0)).collect();
-    let counted = connection.query(&connection.prepare_cached(&walks.recount).await?, &[&locked]).await?;
+    let counted = connection.query(&connection.prepare_cached(statement).await?, &[&locked]).await?;
     Ok((locked, counted.iter().map(|row| (row.get(0), row.get(1))).collect()))
 }
 

@@ -83,6 +83,8 @@ pub struct Schema {
     pub estimated_posts: u64,
     /// Whether posts can be gone through in the order of their ids.
     pub(crate) is_sorted: bool,
+    /// Whether an index of the ledger leads from a viewer to his rows.
+    pub(crate) has_viewer_index: bool,
     loaded: Instant,
 }
 
@@ -196,6 +198,7 @@ impl Schema {
             is_view: posts.is_view(),
             repeatable: repeatable(&posts, &tables),
             estimated_posts: posts.estimated_rows.unsigned_abs(),
+            has_viewer_index: found.ledger.is_some_and(|ledger| ledger.is_sorted_by("user_id")),
             is_sorted: posts.is_view() || posts.is_sorted_by(tables.id.as_str()),
             target: Target {
                 tables: tables.clone(),

@@ -4,7 +4,9 @@
 pub mod adopt;
 pub mod bases;
 pub mod catalogue;
+pub mod compare;
 pub mod duplicates;
+pub mod forget;
 pub mod identifier;
 mod insert;
 mod look;
@@ -12,6 +14,7 @@ pub mod migration;
 mod probe;
 pub mod tables;
 pub mod types;
+pub mod viewer_index;
 pub mod warm;
 
 use std::time::Duration;

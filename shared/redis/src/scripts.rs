@@ -27,6 +27,7 @@ const SETTLE: &str = include_str!("scripts/settle.lua");
 const ADJUST: &str = include_str!("scripts/adjust.lua");
 const RACED: &str = include_str!("scripts/raced.lua");
 const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
+const FORGET: &str = include_str!("scripts/forget.lua");
 const ADOPT: &str = include_str!("scripts/adopt.lua");
 
 /// What of a post is put into Redis. A view needs all that a read needs.
@@ -250,6 +251,18 @@ pub fn take_out(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[
     commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post)).number(falls);
     for viewer in viewers {
         commands.text(viewer.as_str());
+    }
+}
+
+/// Writes the command that takes a viewer, given in all spellings that his id may have, out of the sets of posts. The reply
+/// has for each of them how many were taken out, or an error.
+pub fn forget(commands: &mut Commands, keys: &Keys, posts: &[PostId], spellings: &[String]) {
+    commands.command("EVAL", 2 + 2 * posts.len() + spellings.len()).text(FORGET).number(2 * posts.len() as i64);
+    for post in posts {
+        commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post));
+    }
+    for spelling in spellings {
+        commands.text(spelling);
     }
 }
 

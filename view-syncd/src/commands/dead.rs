@@ -10,7 +10,7 @@ use anyhow::bail;
 use serde::Serialize;
 use views_core::settings::EXIT_CONFIG;
 
-use super::connect;
+use super::{connect, progress_bar::ProgressBar};
 use crate::{
     cli::{
         SyncSettings,
@@ -68,7 +68,9 @@ pub async fn run(settings: SyncSettings, action: Action) -> anyhow::Result<ExitC
             Ok(if retried.left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Action::Drop(filter) => {
-            let removed = drop_selected(&mut reconciler, &selection(&filter)).await?;
+            let bar = bar(&mut reconciler).await?;
+            let removed = drop_selected(&mut reconciler, &selection(&filter), |letters| bar.add(letters as u64)).await?;
+            drop(bar);
             print(&filter, &Result { stored: 0, removed, left: 0 })?;
             Ok(ExitCode::SUCCESS)
         }
@@ -80,13 +82,21 @@ async fn retry_until_unlocked(reconciler: &mut Reconciler, selection: &Selection
     let started = Instant::now();
     let mut stored = 0;
     loop {
-        let retried = retry_selected(reconciler, selection).await?;
+        let bar = bar(reconciler).await?;
+        let retried = retry_selected(reconciler, selection, |letters| bar.add(letters as u64)).await?;
+        drop(bar);
         stored += retried.stored;
         if retried.locked == 0 || started.elapsed() >= LOCK_PATIENCE {
             return Ok(Retried { stored, ..retried });
         }
         tokio::time::sleep(LOCK_PAUSE).await;
     }
+}
+
+/// Returns a bar for all dead letters.
+async fn bar(reconciler: &mut Reconciler) -> anyhow::Result<ProgressBar> {
+    let number = dead_letters::length(&mut reconciler.session).await?;
+    Ok(ProgressBar::new("dead letters", u64::try_from(number).unwrap_or(0)))
 }
 
 async fn list(session: &mut OwnedSession, filter: &Filter) -> anyhow::Result<ExitCode> {

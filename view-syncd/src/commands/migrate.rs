@@ -1,12 +1,16 @@
 //! `view-syncd migrate`: creates what is missing beside the posts, or says that it is there, and remembers how much of
 //! each count no view explains. Either way the tables are what they have to be afterwards.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use views_core::settings::EXIT_CONFIG;
 use views_postgres::{
     Database, DatabaseError,
     schema::{Migrated, Schema},
+    viewer_index::{IndexProgress, MadeIndex},
 };
 
 use super::progress_bar::ProgressBar;
@@ -35,6 +39,35 @@ pub async fn run(settings: SyncSettings, options: Options) -> anyhow::Result<Exi
         tracing::warn!("{text}");
     }
     take_bases(&database, &schema).await?;
+    if options.viewer_index {
+        return make_viewer_index(&database, &schema).await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the index by which a viewer's views are found.
+async fn make_viewer_index(database: &Database, schema: &Schema) -> anyhow::Result<ExitCode> {
+    let bar = ProgressBar::new("making the index", 1);
+    let started = Instant::now();
+    let made = database.make_viewer_index(schema, |IndexProgress { phase, done, total }| bar.set(&phase, done, total)).await;
+    drop(bar);
+    let MadeIndex { name, made, dropped } = match made {
+        Ok(made) => made,
+        Err(DatabaseError::Setup(text)) => {
+            tracing::error!("cannot make the index by which a viewer's views are found: {text}");
+            return Ok(ExitCode::from(EXIT_CONFIG));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if dropped > 0 {
+        tracing::info!(indexes = dropped, "dropped what an earlier attempt had left unfinished");
+    }
+    if made > 0 {
+        let took = humantime::format_duration(Duration::from_millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(0)));
+        tracing::info!(index = name, %took, "made the index by which a viewer's views are found");
+    } else {
+        tracing::info!(index = name, "the index by which a viewer's views are found is there already");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

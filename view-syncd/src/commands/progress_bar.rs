@@ -30,11 +30,23 @@ impl ProgressBar {
 
     /// Notes that so many more are done.
     pub(crate) fn add(&self, number: u64) {
+        self.show();
+        self.bar.inc(number);
+    }
+
+    /// Notes what is being done, how much of it is, and how much there is; zero where nobody knows.
+    pub(crate) fn set(&self, what: &str, done: u64, total: u64) {
+        self.show();
+        self.bar.set_message(what.to_owned());
+        self.bar.set_length(total.max(done));
+        self.bar.set_position(done);
+    }
+
+    fn show(&self) {
         if self.bar.is_hidden() && self.since.elapsed() >= PATIENCE {
             // Where that is no terminal, it stays hidden.
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        self.bar.inc(number);
     }
 }
 

@@ -85,6 +85,17 @@ pub(super) async fn all(context: &Arc<Context>) -> Result<usize, Failure> {
     Ok(summary.locked + summary.refused)
 }
 
+/// Sets the counts of some posts. Returns those that others have locked.
+pub(super) async fn set_counts(
+    reconciler: &mut Reconciler,
+    recount: &Recount<'_>,
+    ids: &[String],
+) -> Result<Vec<String>, Failure> {
+    let (mut summary, mut locked) = (Summary::default(), HashSet::new());
+    set(reconciler, recount, ids, &mut summary, &mut locked).await?;
+    Ok(locked.into_iter().collect())
+}
+
 /// Goes through all posts.
 async fn walk(
     reconciler: &mut Reconciler,

@@ -89,7 +89,7 @@ impl Synchronizer {
     /// Has everything drained that is in the outbox now: by this process, or by the one that leads. Where that one does
     /// not get on, by this one all the same: two that drain at once do no harm, but for counts that are a little off
     /// until both are done.
-    async fn drain_or_await_leader(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn drain_or_await_leader(&mut self) -> Result<(), Failure> {
         if self.drains {
             return self.drain_all().await;
         }

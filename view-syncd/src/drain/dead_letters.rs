@@ -68,13 +68,7 @@ async fn drop_surplus(session: &mut OwnedSession, dead_letters: &mut Vec<DeadLet
     if dead_letters.iter().all(|dead_letter| dead_letter.reason != NO_SUCH_POST) {
         return Ok(0);
     }
-    let (mut commands, mut replies) = (Commands::default(), Replies::default());
-    commands.command("XLEN", 1).text(session.context.keys.dead());
-    session.redis.exchange(&commands, &mut replies).await?;
-    let length = match replies.iter().next() {
-        Some(Reply::Integer(length)) => length,
-        other => return Err(refusal(other)),
-    };
+    let length = length(session).await?;
     let mut room = usize::try_from(MOST_WITHOUT_POST - length).unwrap_or(0);
     let before = dead_letters.len();
     dead_letters.retain(|dead_letter| {
@@ -83,6 +77,17 @@ async fn drop_surplus(session: &mut OwnedSession, dead_letters: &mut Vec<DeadLet
         has_room
     });
     Ok(before - dead_letters.len())
+}
+
+/// Returns the number of dead letters.
+pub(crate) async fn length(session: &mut OwnedSession) -> Result<i64, RedisError> {
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    commands.command("XLEN", 1).text(session.context.keys.dead());
+    session.redis.exchange(&commands, &mut replies).await?;
+    match replies.iter().next() {
+        Some(Reply::Integer(length)) => Ok(length),
+        other => Err(refusal(other)),
+    }
 }
 
 /// Logs one line for all dead letters of one reason, and each of them at the level of debug.

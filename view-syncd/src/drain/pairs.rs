@@ -130,6 +130,11 @@ impl Pairs {
         rows.filter_map(|row| ViewerId::parse(row.viewer(&self.viewers)).ok()).collect()
     }
 
+    /// Returns how many pairs a viewer has.
+    pub(crate) fn pairs_of(&self, viewer: &ViewerId) -> usize {
+        self.rows.iter().filter(|row| row.viewer(&self.viewers) == viewer.as_str()).count()
+    }
+
     /// Returns the ids of the pair at a place.
     pub(crate) fn ids(&self, place: usize) -> Option<(PostId, ViewerId)> {
         let row = self.rows.get(place)?;

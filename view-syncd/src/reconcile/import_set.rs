@@ -76,6 +76,23 @@ pub(crate) async fn import_sets(
     Ok(())
 }
 
+/// Brings viewers into the ledger who are in the sets of posts, and nowhere else. What PostgreSQL refuses is kept as dead
+/// letters; what others have locked is left.
+pub(crate) async fn import_viewers(reconciler: &mut Reconciler, viewers: HashMap<PostId, Vec<ViewerId>>) -> Result<(), Failure> {
+    let mut members = Members::default();
+    for (post, viewers) in viewers {
+        for viewer in viewers {
+            members.pairs.add(post, &viewer, now_ms());
+        }
+        if members.pairs.len() >= reconciler.context().settings.batch_size {
+            store_members(reconciler, &mut members).await?;
+        }
+    }
+    store_members(reconciler, &mut members).await?;
+    reconciler.shared.publisher.publish(&mut reconciler.session).await;
+    Ok(())
+}
+
 /// Keeps what is in the sets of posts that do not exist as dead letters.
 pub(crate) async fn keep_members(
     reconciler: &mut Reconciler,

@@ -14,7 +14,7 @@ use views_core::{
 use views_postgres::{DatabaseError, insert::Outcome};
 use views_redis::scripts::Adjustment;
 
-use super::{adjust::adjust, post_state::read_states, reconciler::Reconciler, report::ScanReport};
+use super::{adjust::adjust, post_state::read_states, reconciler::Reconciler, report::ScanReport, throttle::Throttle};
 use crate::{
     drain::{
         dead_letters::{self, StoredDeadLetter},
@@ -97,25 +97,40 @@ pub(crate) async fn retry(reconciler: &mut Reconciler) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Retries the dead letters that are there now and are selected.
-pub(crate) async fn retry_selected(reconciler: &mut Reconciler, selection: &Selection) -> Result<Retried, Failure> {
+/// Retries the dead letters that are there now and are selected, resting as long as it works. `step` is told of each page
+/// how many it had.
+pub(crate) async fn retry_selected(
+    reconciler: &mut Reconciler,
+    selection: &Selection,
+    step: impl Fn(usize),
+) -> Result<Retried, Failure> {
     let mut total = Retried::default();
-    let mut after = None;
+    let (mut after, mut throttle) = (None, Throttle::new());
     loop {
         let page = dead_letters::page(&mut reconciler.session, after).await?;
         let Some(last) = page.last().map(|dead_letter| dead_letter.id) else { return Ok(total) };
+        let number = page.len();
         let selected = page.into_iter().filter(|dead_letter| selection.has(dead_letter)).collect();
         let retried = retry_page(reconciler, selected).await?;
         total.stored += retried.stored;
         total.left += retried.left;
         total.locked += retried.locked;
+        step(number);
+        reconciler.context().checkpoint()?;
+        throttle.rest().await;
         after = Some(last);
     }
 }
 
-/// Deletes the dead letters that are there now and are selected. Returns how many.
-pub(crate) async fn drop_selected(reconciler: &mut Reconciler, selection: &Selection) -> Result<usize, Failure> {
-    let (mut dropped, mut after) = (0, None);
+/// Deletes the dead letters that are there now and are selected, resting as long as it works. Returns how many. `step` is
+/// told of each page how many it had.
+pub(crate) async fn drop_selected(
+    reconciler: &mut Reconciler,
+    selection: &Selection,
+    step: impl Fn(usize),
+) -> Result<usize, Failure> {
+    let (mut dropped, mut after, mut throttle) = (0, None, Throttle::new());
+    reconciler.session.check_owner().await?;
     loop {
         let page = dead_letters::page(&mut reconciler.session, after).await?;
         let Some(last) = page.last().map(|dead_letter| dead_letter.id) else { return Ok(dropped) };
@@ -123,6 +138,9 @@ pub(crate) async fn drop_selected(reconciler: &mut Reconciler, selection: &Selec
         let ids: Vec<EntryId> = selected.map(|dead_letter| dead_letter.id).collect();
         dead_letters::delete(&mut reconciler.session, &ids).await?;
         dropped += ids.len();
+        step(page.len());
+        reconciler.context().checkpoint()?;
+        throttle.rest().await;
         after = Some(last);
     }
 }

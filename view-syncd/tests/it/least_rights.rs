@@ -57,7 +57,7 @@ fn users() -> [(&'static str, String); 2] {
 fn scripts(user: &str) -> Vec<String> {
     let names: &[&str] = match user {
         "view-ingest" => &["hydrate", "raced"],
-        _ => &["hydrate", "settle", "adjust", "take_out"],
+        _ => &["hydrate", "settle", "adjust", "take_out", "adopt", "forget"],
     };
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/redis/src/scripts");
     names.iter().map(|name| std::fs::read_to_string(format!("{folder}/{name}.lua")).unwrap()).collect()
@@ -88,6 +88,9 @@ struct World {
     _ingest: Daemon,
     client: Client,
     operators: Client,
+    /// The role of both programs, and where it finds both stores.
+    role: String,
+    stores: [(&'static str, String); 2],
     _database: Database,
 }
 
@@ -126,7 +129,9 @@ impl World {
         ingest.wait_for_nth_line(site::INGEST_WORKERS, "Redis connected").await;
         ingest.wait_for_line("view-ingest started").await;
         let (redis, keys) = (server.client().await, Keys::default());
-        Self { server, redis, keys, sql, posts, syncd, _ingest: ingest, client, operators, _database: database }
+        let stores = [("REDIS_URL", redis_of("view-syncd")), ("DATABASE_URL", url_of(&roles[1]))];
+        let [_, role] = roles;
+        Self { server, redis, keys, sql, posts, syncd, _ingest: ingest, client, operators, role, stores, _database: database }
     }
 
     async fn view(&self, viewer: &str, post: &str) -> Response {
@@ -149,6 +154,18 @@ impl World {
         let before = self.syncd.lines_with("Starting views synchronization").len() - self.syncd.lines_with("Sync failed").len();
         self.syncd.signal("HUP");
         self.syncd.wait_for_nth_line(before + 1, "Sync completed").await;
+    }
+
+    /// Runs a command that lacks a right, which it says, and again with what the document grants for it.
+    async fn command(&self, args: &[&str], comment: &str, grant: &str) {
+        let [redis, database] = &self.stores;
+        let run = || Daemon::builder(PROGRAM).args(args).env(redis.0, &redis.1).env(database.0, &database.1).start();
+        let refused = run();
+        assert_eq!(refused.wait_exit().await.code(), Some(78), "{args:?}: {:?}", refused.output());
+        assert_eq!(refused.lines_with(grant).len(), 1, "{args:?}: {:?}", refused.output());
+        self.sql.batch_execute(&grants(comment, &self.role)).await.unwrap();
+        let done = run();
+        assert_eq!(done.wait_exit().await.code(), Some(0), "{args:?}: {:?}", done.output());
     }
 
     fn key(&self, post: &str) -> String {
@@ -255,6 +272,9 @@ async fn a_view_travels_all_its_ways_with_the_documented_rights() {
     assert_eq!(world.verdict("10", "1").await, "duplicate 4");
     assert_eq!(world.verdict("11", "1").await, "counted 5");
     eventually("the test's own client is back", SOON, async || world.redis.is_connected()).await;
+    world.outbox_is_empty().await;
+    world.command(&["reconcile", "--repair"], "for view-syncd recount", r#"GRANT SELECT ("post_id", "base") ON"#).await;
+    world.command(&["forget", "4711"], "for view-syncd forget", r#"GRANT DELETE ON "public"."post_views" TO"#).await;
     world.assert_nothing_was_forbidden().await;
     world.syncd.signal("TERM");
     assert!(world.syncd.wait_exit().await.success(), "{:?}", world.syncd.output());

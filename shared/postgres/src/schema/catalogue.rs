@@ -24,6 +24,8 @@ pub(super) struct Table {
     pub(super) hides_rows: bool,
     /// Whether the role is the owner, or may act as it.
     pub(super) is_owned: bool,
+    /// Whether the role may remove rows.
+    pub(super) is_deletable: bool,
     /// Those who have rights on it and may be anybody: `PUBLIC`, `anon` and `authenticated`, quoted.
     pub(super) open_to: Vec<String>,
     /// The columns by which an index sorts all rows.

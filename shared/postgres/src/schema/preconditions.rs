@@ -46,7 +46,7 @@ pub(super) fn check(
     if let Some(base) = base {
         check_once_for_each("table of bases", base, problems);
         check_visible(base, problems);
-    } else if purpose == Purpose::Recount {
+    } else if purpose.needs_bases() {
         problems.add(format!("there is no table of bases {base_name}, by which counts would be known: run `view-syncd migrate`"));
     }
     if purpose.is_work() {
@@ -60,6 +60,9 @@ pub(super) fn check(
             check_schema_rights(ledger, &["USAGE"], problems);
             check_rights(ledger, &[("SELECT", &[POST_ID, "user_id"]), ("INSERT", &LEDGER_COLUMNS)], problems);
             check_sequences(ledger, problems);
+            if purpose == Purpose::Forget && !ledger.is_deletable {
+                problems.add(lacks(ledger, &format!("GRANT DELETE ON {} TO {}", ledger.name(), ledger.role())));
+            }
         }
         if let Some(counts) = counts {
             check_schema_rights(counts, &["USAGE"], problems);
@@ -68,7 +71,11 @@ pub(super) fn check(
         }
         if let Some(base) = base {
             check_schema_rights(base, &["USAGE"], problems);
-            check_rights(base, &[("SELECT", &[POST_ID, BASE])], problems);
+            let both = [POST_ID, BASE];
+            check_rights(base, &[("SELECT", &both)], problems);
+            if purpose == Purpose::Forget {
+                check_rights(base, &[("INSERT", &both), ("UPDATE", &[BASE])], problems);
+            }
         }
         return;
     }

@@ -32,15 +32,20 @@ pub struct Walk {
     pub next: String,
 }
 
+impl Walk {
+    /// Writes a statement around the part that says which rows of `table` a chunk has, in the order of `id`.
+    pub(super) fn new(statement: &dyn Fn(&str) -> String, table: &str, id: &str, post_cast: &str) -> Self {
+        let part = |behind: &str| format!("WHERE {table}.{id} IS NOT NULL{behind} ORDER BY {table}.{id} LIMIT $1::int8");
+        let behind = format!(" AND {table}.{id} > $2::text::{post_cast}");
+        Self { first: statement(&part("")), next: statement(&part(&behind)) }
+    }
+}
+
 impl Walks {
     /// Writes the statements.
     #[must_use]
     pub fn new(tables: &Tables, types: &CastTypes<'_>) -> Self {
-        let walk = |statement: &dyn Fn(&str) -> String, table: &str, id: &str| {
-            let part = |behind: &str| format!("WHERE {table}.{id} IS NOT NULL{behind} ORDER BY {table}.{id} LIMIT $1::int8");
-            let behind = format!(" AND {table}.{id} > $2::text::{}", types.post);
-            Walk { first: statement(&part("")), next: statement(&part(&behind)) }
-        };
+        let walk = |statement: &dyn Fn(&str) -> String, table: &str, id: &str| Walk::new(statement, table, id, types.post);
         let id = tables.id.to_string();
         let among = format!("WHERE p.{id} = ANY($1::text[]::{}[]) ORDER BY p.{id}", types.post);
         Self {
@@ -56,7 +61,8 @@ impl Walks {
 }
 
 /// Where a chunk ends, and how many posts it has.
-const END_OF_CHUNK: &str = "(SELECT chunk.id::text FROM chunk ORDER BY chunk.id DESC LIMIT 1), (SELECT count(*) FROM chunk)";
+pub(super) const END_OF_CHUNK: &str =
+    "(SELECT chunk.id::text FROM chunk ORDER BY chunk.id DESC LIMIT 1), (SELECT count(*) FROM chunk)";
 
 fn take_bases(tables: &Tables, part: &str) -> String {
     let Tables { posts, id, ledger, base, .. } = tables;
@@ -119,15 +125,15 @@ SELECT {END_OF_CHUNK}"
 }
 
 /// Returns what a post's count is to be. One whose base was never remembered keeps what no row explains.
-fn truth(types: &CastTypes<'_>) -> String {
+pub(super) fn truth(most_views: i64) -> String {
     // A base may be as large as numbers are, where a count is none.
     let explained = "coalesce(known.base::numeric + known.stored, greatest(known.views, known.stored))";
-    format!("least({explained}, {})::int8", types.most_views)
+    format!("least({explained}, {most_views})::int8")
 }
 
 fn miscounted(tables: &Tables, types: &CastTypes<'_>, part: &str) -> String {
     let Tables { posts, id, ledger, base, .. } = tables;
-    let (views, join_counts, truth) = (tables.views(), tables.join_counts(), truth(types));
+    let (views, join_counts, truth) = (tables.views(), tables.join_counts(), truth(types.most_views));
     format!(
         "\
 -- miscounted
@@ -153,7 +159,8 @@ SELECT n.{counted_id}::text FROM {counted} n WHERE n.{counted_id} = ANY($1::text
 
 fn recount(tables: &Tables, types: &CastTypes<'_>) -> String {
     let Tables { ledger, base, counts, .. } = tables;
-    let (counted, counted_id, views, truth) = (tables.counted(), tables.counted_id(), tables.views_of("n"), truth(types));
+    let (counted, counted_id, views, truth) =
+        (tables.counted(), tables.counted_id(), tables.views_of("n"), truth(types.most_views));
     format!(
         "\
 -- recount

@@ -13,7 +13,7 @@ SELECT jsonb_build_object(
   'schema', n.nspname, 'table', c.relname, 'kind', c.relkind::text, 'role', current_user::text,
   'schema_rights', (SELECT coalesce(jsonb_agg(privilege), '[]') FROM unnest('{USAGE,CREATE}'::text[]) AS privilege
     WHERE has_schema_privilege(n.oid, privilege)),
-  'hides_rows', row_security_active(c.oid), 'is_owned', pg_has_role(c.relowner, 'USAGE'),
+  'hides_rows', row_security_active(c.oid), 'is_owned', pg_has_role(c.relowner, 'USAGE'), 'is_deletable', has_table_privilege(c.oid, 'DELETE'),
   'open_to', (SELECT coalesce(jsonb_agg(DISTINCT CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END), '[]')
     FROM (SELECT c.relacl AS acl UNION ALL SELECT a.attacl FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid) own,
       aclexplode(own.acl) acl LEFT JOIN pg_catalog.pg_roles r ON r.oid = acl.grantee
