@@ -3,9 +3,14 @@
 pub mod adopt;
 pub mod claim;
 pub mod dead;
+pub mod doctor;
+pub mod explain;
+mod look;
 pub mod migrate;
+mod output;
 mod progress_bar;
 pub mod recount;
+pub mod status;
 pub mod sync;
 pub mod warm;
 
