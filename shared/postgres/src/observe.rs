@@ -21,8 +21,6 @@ pub struct ServerState {
     pub clock: Duration,
     /// The role.
     pub role: String,
-    /// The database.
-    pub database: String,
     /// Whether the connection is encrypted.
     pub is_encrypted: bool,
 }
@@ -93,8 +91,7 @@ impl Database {
             is_read_only: row.get(3),
             clock: ms(row.get(4)),
             role: row.get(5),
-            database: row.get(6),
-            is_encrypted: row.get(7),
+            is_encrypted: row.get(6),
         })
     }
 

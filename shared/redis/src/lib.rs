@@ -114,10 +114,17 @@ pub async fn connect_within(client: &Client, patience: Duration) -> Result<(), S
     let asking = client.clone();
     client.on_error(move |(error, _)| {
         sentinels::ask_another(&asking);
-        *told.lock().unwrap_or_else(PoisonError::into_inner) = sentinels::explain(&error, &asking.client_config().server);
+        let details = sentinels::explain(&error, &asking.client_config().server);
+        *told.lock().unwrap_or_else(PoisonError::into_inner) = in_words(&details);
         async { Ok(()) }
     });
     client.connect();
     let result = tokio::time::timeout(patience, connected.notified()).await;
     result.map_err(|_| reason.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// Returns what an error says to people: the library tells those of the system as they stand in its source.
+fn in_words(details: &str) -> String {
+    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or(details, |(message, _)| message).to_owned()
 }

@@ -26,6 +26,8 @@ pub(crate) struct Look {
     pub(crate) redis_url: String,
     /// The number of its database.
     pub(crate) redis_database: u8,
+    /// Where PostgreSQL is, without secrets.
+    pub(crate) database_url: String,
     /// What Redis says of itself, nothing where that is forbidden, or why it does not answer.
     pub(crate) redis: Result<Option<ServerInfo>, String>,
     /// What PostgreSQL says of itself, or why it does not answer.
@@ -45,8 +47,15 @@ impl Look {
         };
         let (redis, database) = tokio::join!(redis, in_time(context.database.server_state()));
         let session = OwnedSession::new(&context);
-        let redis_database = settings.redis.config.database.unwrap_or(0);
-        Ok(Self { context, session, redis_url: settings.redis.describe(), redis_database, redis, database })
+        Ok(Self {
+            context,
+            session,
+            redis_url: settings.redis.describe(),
+            redis_database: settings.redis.config.database.unwrap_or(0),
+            database_url: settings.database.describe(),
+            redis,
+            database,
+        })
     }
 
     /// Returns Redis's description of itself, where there is one.

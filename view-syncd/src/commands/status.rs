@@ -142,13 +142,13 @@ impl Status {
     }
 
     async fn look_at_database(&mut self, look: &Look, interval: Duration) {
+        self.postgresql.server = Some(look.database_url.clone());
         let state = match &look.database {
             Ok(state) => state,
             Err(error) => return self.note(error),
         };
         self.postgresql.up = true;
-        self.postgresql.version = Some(format!("PostgreSQL {}", state.version_text));
-        self.postgresql.server = Some(format!("database {} as {}", state.database, state.role));
+        self.postgresql.version = Some(version(&state.version_text));
         self.postgresql.mode = Some(if state.is_standby { "standby" } else { "primary" });
         if state.is_read_only {
             self.problems.push("PostgreSQL takes no writes: it is a standby, or was made read-only".to_owned());
@@ -290,6 +290,11 @@ fn dead_text(dead: &DeadLetters) -> String {
         lines.push(format!("{} others", output::count(dead.entries - shown)));
     }
     lines.join("\n")
+}
+
+/// Returns the version without the package's.
+fn version(text: &str) -> String {
+    format!("PostgreSQL {}", text.split(' ').next().unwrap_or(text))
 }
 
 fn seconds(seconds: f64) -> String {

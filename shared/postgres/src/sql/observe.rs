@@ -1,13 +1,12 @@
 //! The statements that look at the server and at other sessions, and change nothing.
 
 /// What the server and this session are: the version as a number and in words, whether it is a standby, whether the
-/// session may not write, the clock in milliseconds since 1970, the role, the database, and whether the connection is
-/// encrypted.
+/// session may not write, the clock in milliseconds since 1970, the role, and whether the connection is encrypted.
 pub const SERVER_STATE: &str = "\
 -- observe: server
 SELECT current_setting('server_version_num')::int4, current_setting('server_version'), pg_is_in_recovery(),
   current_setting('transaction_read_only') = 'on', (extract(epoch FROM clock_timestamp()) * 1000)::int8, current_user::text,
-  current_database()::text, coalesce((SELECT s.ssl FROM pg_catalog.pg_stat_ssl s WHERE s.pid = pg_backend_pid()), false)";
+  coalesce((SELECT s.ssl FROM pg_catalog.pg_stat_ssl s WHERE s.pid = pg_backend_pid()), false)";
 
 /// The backend that serves this session.
 pub const BACKEND: &str = "-- observe: backend\nSELECT pg_backend_pid()";

@@ -24,11 +24,11 @@ pub(super) async fn check(look: &Look, checks: &mut Checks) -> Option<Schema> {
             return None;
         }
         Err(error) => {
-            checks.fail("postgresql", format!("{error}: start it, or mend --database-url (DATABASE_URL)"));
+            checks.fail("postgresql", format!("{}: {error}: start it, or mend --database-url (DATABASE_URL)", look.database_url));
             return None;
         }
     };
-    check_server(state, checks);
+    check_server(&look.database_url, state, checks);
     match in_time(look.context.database.shares_backends()).await {
         Ok(false) => checks.ok("pooler", "connections are sessions of their own"),
         Ok(true) => checks.fail(
@@ -53,8 +53,8 @@ pub(super) async fn check(look: &Look, checks: &mut Checks) -> Option<Schema> {
     schema
 }
 
-fn check_server(state: &ServerState, checks: &mut Checks) {
-    let ServerState { version_text, database, role, .. } = state;
+fn check_server(url: &str, state: &ServerState, checks: &mut Checks) {
+    let ServerState { version_text, role, .. } = state;
     if state.is_read_only {
         let why = if state.is_standby { "it is a standby" } else { "it was made read-only" };
         checks.fail(
@@ -66,7 +66,7 @@ fn check_server(state: &ServerState, checks: &mut Checks) {
         );
     } else {
         let tls = if state.is_encrypted { "with TLS" } else { "without TLS" };
-        checks.ok("postgresql", format!("database {database} as {role}, {tls}"));
+        checks.ok("postgresql", format!("{url} as {role}, {tls}"));
     }
     let too_old = (state.version < OLDEST)
         .then(|| format!("PostgreSQL {version_text} is too old: {} or later is needed. Upgrade the server", OLDEST / 10_000));

@@ -99,7 +99,7 @@ impl PostInRedis {
 
     pub(super) fn count_text(&self) -> String {
         if !self.known {
-            return "as in PostgreSQL".to_owned();
+            return "none in Redis".to_owned();
         }
         let persisted = self.persisted.map_or_else(|| "?".to_owned(), |persisted| persisted.to_string());
         let parts = format!("{} = persisted {persisted} + recorded {} - acked {}", self.live, self.recorded, self.acked);

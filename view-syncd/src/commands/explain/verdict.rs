@@ -74,7 +74,7 @@ pub(super) fn decide(evidence: &Evidence<'_>) -> (Verdict, String) {
     if let Some(None) = facts {
         let mut text = "PostgreSQL has no such post, or the role does not see it".to_owned();
         if let Some(entry) = entry {
-            text.push_str(&format!("; its view (entry {}) becomes a dead letter with the next drain", entry.text()));
+            text.push_str(&format!("; its view ({}) becomes a dead letter with the next drain", entry.text()));
         }
         if let Some(letter) = letter {
             text.push_str(&format!("; the view is kept as the dead letter {}", letter.text()));
