@@ -3,11 +3,16 @@
 use tokio_postgres::types::ToSql;
 use views_core::ids::{PostId, ViewerId};
 
-use crate::{Database, DatabaseError, spelling::Spelling, spelling::canonical_author};
+use crate::{
+    Database, DatabaseError,
+    spelling::{Spelling, canonical_author},
+};
 
 /// What is known of a post and a viewer.
 #[derive(Debug, Clone)]
 pub struct ViewFacts {
+    /// The post's id as the database spells it.
+    pub id: String,
     /// The author in its canonical spelling; empty when the post has none.
     pub author: String,
     /// The count.
@@ -16,8 +21,6 @@ pub struct ViewFacts {
     pub is_stored: bool,
     /// When the post was viewed, in milliseconds since 1970, where that is stored and may be read.
     pub viewed_at_ms: Option<i64>,
-    /// How many viewers the ledger has; nothing where they could not be counted in time.
-    pub rows: Option<i64>,
     /// How much of the count no row of the ledger explains.
     pub base: Base,
 }
@@ -53,24 +56,24 @@ impl Database {
         if is_stored && let Some(rows) = readable(self.query(&statements.viewed_at, &pair).await)? {
             viewed_at_ms = rows.first().and_then(|row| row.get(0));
         }
-        let rows = match self.query(&statements.rows, &[&id]).await {
-            Ok(rows) => rows.first().map(|row| row.get(0)),
-            // A post may have more viewers than can be counted in the time of a statement.
-            Err(DatabaseError::Unavailable(_)) => None,
-            Err(error) => return Err(error),
-        };
         let base = match readable(self.query(&statements.base, &[&id]).await)? {
             Some(rows) => rows.first().map_or(Base::NotRemembered, |row| Base::Known(row.get(0))),
             None => Base::Unreadable,
         };
-        Ok(Some(ViewFacts {
-            author: author.map(canonical_author).unwrap_or_default(),
-            views,
-            is_stored,
-            viewed_at_ms,
-            rows,
-            base,
-        }))
+        let author = author.map(canonical_author).unwrap_or_default();
+        Ok(Some(ViewFacts { id, author, views, is_stored, viewed_at_ms, base }))
+    }
+}
+
+impl Database {
+    /// Returns how many viewers of a post the ledger has, which takes long where these are millions.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn ledger_rows(&self, id: &str) -> Result<i64, DatabaseError> {
+        let schema = self.schema().await?;
+        let rows = self.query(&schema.statements.explain.rows, &[&id]).await?;
+        rows.first().map(|row| row.get(0)).ok_or_else(DatabaseError::no_answer)
     }
 }
 

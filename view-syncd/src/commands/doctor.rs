@@ -6,6 +6,7 @@ mod clocks;
 mod database;
 mod keys;
 mod redis;
+mod rights;
 mod sessions;
 mod token;
 
@@ -38,6 +39,7 @@ pub async fn run(settings: SyncSettings, doctor: DoctorSettings) -> anyhow::Resu
     redis::check(&look, settings.redis.allow_eviction, &mut checks).await;
     let is_alone = look.info().is_none_or(|info| !info.is_clustered());
     if look.redis.is_ok() && is_alone {
+        rights::check(&mut look, &mut checks).await;
         keys::check(&mut look, settings.work.linger, &mut checks).await;
     }
     let schema = database::check(&look, &mut checks).await;

@@ -80,6 +80,11 @@ pub async fn run(settings: SyncSettings, command: ExplainSettings) -> anyhow::Re
             None
         }
     };
+    // A post may have more viewers than can be counted in time.
+    let rows = match &facts {
+        Some(Some(facts)) => in_time(database.ledger_rows(&facts.id)).await.ok(),
+        _ => None,
+    };
     let fits = match in_time(database.schema()).await {
         Ok(schema) => schema.accepts_viewer(&viewer),
         Err(_) => true,
@@ -119,7 +124,7 @@ pub async fn run(settings: SyncSettings, command: ExplainSettings) -> anyhow::Re
         counts: matches!(verdict, Verdict::Stored | Verdict::OnItsWay),
         verdict,
         text,
-        ledger: facts.flatten().map(|facts| Ledger::of(&facts)),
+        ledger: facts.flatten().map(|facts| Ledger::of(&facts, rows)),
         outbox: entry,
         dead: letter,
         redis: in_redis,
@@ -159,16 +164,16 @@ async fn waits_for(look: &Look) -> String {
 }
 
 impl Ledger {
-    fn of(facts: &ViewFacts) -> Self {
+    fn of(facts: &ViewFacts, rows: Option<i64>) -> Self {
         let base = if let Base::Known(base) = facts.base { Some(base) } else { None };
-        let agrees = base.zip(facts.rows).map(|(base, rows)| base.saturating_add(rows) == facts.views);
+        let agrees = base.zip(rows).map(|(base, rows)| base.saturating_add(rows) == facts.views);
         Self {
             stored: facts.is_stored,
             viewed_at: facts.viewed_at_ms.map(output::moment),
             author: Some(facts.author.clone()).filter(|author| !author.is_empty()),
             count: facts.views,
             base,
-            rows: facts.rows,
+            rows,
             agrees,
         }
     }
@@ -179,7 +184,10 @@ impl Ledger {
         match self.agrees {
             Some(true) => format!("{parts}: agrees"),
             Some(false) => format!("{parts}: differs, `view-syncd recount --post` mends that"),
-            None => format!("{parts} (a base that is not known has not been remembered, or needs a right: see docs/commands.md)"),
+            None if self.base.is_none() => {
+                format!("{parts}: the base was not remembered, or the role may not read it (docs/adopt.md)")
+            }
+            None => format!("{parts}: there are too many viewers to count them in time"),
         }
     }
 }

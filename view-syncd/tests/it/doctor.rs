@@ -101,7 +101,7 @@ async fn all_is_well_with_a_daemon_that_works_and_nothing_is_written_without_one
 /// What is planted with a command, and undone with another one; the exit status; the check, its verdict and its words.
 type RedisCase = (&'static str, &'static str, i32, &'static str, &'static str, &'static [&'static str]);
 
-const REDIS: [RedisCase; 12] = [
+const REDIS: [RedisCase; 13] = [
     (
         "CONFIG SET maxmemory-policy allkeys-lru",
         "CONFIG SET maxmemory-policy noeviction",
@@ -148,13 +148,15 @@ const REDIS: [RedisCase; 12] = [
         &["post:*:views", "passed over", "--redis-prefix"],
     ),
     ("SET shop:views:owner x", "DEL shop:views:owner", 0, "redis-prefix", "ok", &["no prefix", "other installations", "shop:"]),
+    ("HSET {post:7:views}:meta author 1", "DEL {post:7:views}:meta", 0, "view-ttl", "ok", &["are kept for 1day"]),
     ("XADD views:outbox 1000-0 7 1", "DEL views:outbox", 1, "outbox", "fail", &["1 entry, the oldest", "/readyz"]),
 ];
 
 #[tokio::test]
 async fn what_is_wrong_with_redis_is_told_with_what_to_do() {
-    let users = "limited on >secret ~* &* +@all -scan -eval";
-    let server = RedisServer::start_with(&[("appendonly", "yes"), ("user", users)]).await;
+    let users = "limited on >secret ~* &* +@all -scan -xdel -publish";
+    let mute = "mute on >secret ~* &* +@all -eval";
+    let server = RedisServer::start_with(&[("appendonly", "yes"), ("user", users), ("user", mute)]).await;
     let world = World::with_redis(server).await;
     let doctor = || world.command("doctor");
     for (plant, undo, status, name, verdict, words) in REDIS {
@@ -164,6 +166,10 @@ async fn what_is_wrong_with_redis_is_told_with_what_to_do() {
         assert_eq!(found.status, Some(status), "{plant}: {:#?}", found.checks);
         send(&world.redis, undo).await;
     }
+    send(&world.redis, "HSET {post:7:views}:meta author 1").await;
+    send(&world.redis, "EXPIRE {post:7:views}:meta 7150").await;
+    let short = checkup(doctor().env("VIEW_TTL", "1h")).await;
+    short.assert("view-ttl", "warn", &["kept for 1h 59m", "keeps it for 1h", "--view-ttl (VIEW_TTL)"]);
     send(&world.redis, "CONFIG SET maxmemory-policy allkeys-lru").await;
     let allowed = checkup(doctor().arg("--allow-eviction")).await;
     allowed.assert("redis-eviction", "warn", &["--allow-eviction puts up with", "set maxmemory-policy noeviction"]);
@@ -172,7 +178,9 @@ async fn what_is_wrong_with_redis_is_told_with_what_to_do() {
 
     let url = world.server.url().replace("redis://", "redis://limited:secret@");
     let limited = checkup(doctor().env("REDIS_URL", &url)).await;
-    limited.assert("redis-rights", "fail", &["EVAL, SCAN", "deploy/redis-users.conf"]);
+    limited.assert("redis-rights", "fail", &["SCAN, XDEL, PUBLISH:", "deploy/redis-users.conf"]);
+    let mute = checkup(doctor().env("REDIS_URL", url.replace("limited", "mute"))).await;
+    mute.assert("redis-rights", "fail", &["forbids this account EVAL", "deploy/redis-users.conf"]);
     assert_eq!(limited.status, Some(1), "{:#?}", limited.checks);
     let wrong = checkup(doctor().env("REDIS_URL", url.replace("secret", "hidden"))).await;
     wrong.assert("redis", "fail", &["cannot be reached", "WRONGPASS", "--redis-url (REDIS_URL)"]);

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use views_core::{ids::PostId, keys::Keys};
+use views_core::ids::PostId;
 use views_redis::{
-    Code, RedisError, ServerError,
+    Code, RedisError,
     resp::{Commands, Replies, Reply},
     scripts::prove_writable,
 };
@@ -21,15 +21,11 @@ use crate::{
 
 /// An entry that waits for longer than this, and the linger, is behind.
 const LONGEST_LAG: Duration = Duration::from_secs(60);
-/// The post whose keys are asked for, to see whether they may be: it need not be there.
-const ANY_POST: &str = "0";
+/// Posts of the sample whose times to live are looked at.
+const TTL_POSTS: usize = 50;
 
 pub(super) async fn check(look: &mut Look, linger: Duration, checks: &mut Checks) {
-    let keys = look.context.keys.clone();
-    match ask(look, &keys).await {
-        Ok(answers) => judge(&keys, &answers, checks),
-        Err(error) => return checks.fail("redis-rights", format!("Redis does not answer: {error}")),
-    }
+    check_types(look, checks).await;
     check_writes(look, checks).await;
     check_others(look, checks).await;
     check_outbox(look, linger, checks).await;
@@ -51,70 +47,28 @@ pub(super) async fn check(look: &mut Look, linger: Duration, checks: &mut Checks
     }
 }
 
-/// An answer: the command, the key, and the error.
-type Answer = (&'static str, String, Option<(Code, String)>);
-
-/// Sends one of each kind of command that reads, and a script that does nothing.
-async fn ask(look: &mut Look, keys: &Keys) -> Result<Vec<Answer>, RedisError> {
+/// Looks whether the keys are of their types.
+async fn check_types(look: &mut Look, checks: &mut Checks) {
+    let keys = &look.context.keys;
+    let asked = [("GET", keys.owner().to_owned()), ("XLEN", keys.outbox().to_owned()), ("XLEN", keys.dead().to_owned())];
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
-    let mut asked = Vec::new();
-    let mut ask = |name: &'static str, key: &str, more: &[&str]| {
-        commands.command(name, 1 + more.len()).text(key);
-        for argument in more {
-            commands.text(argument);
-        }
-        asked.push((name, key.to_owned()));
-    };
-    ask("GET", keys.owner(), &[]);
-    for stream in [keys.outbox(), keys.dead()] {
-        ask("XLEN", stream, &[]);
-        ask("XRANGE", stream, &["-", "+", "COUNT", "1"]);
+    for (name, key) in &asked {
+        commands.command(name, 1).text(key);
     }
-    if let Ok(post) = PostId::parse(ANY_POST) {
-        let (set, hash) = (keys.views(&post), keys.meta(&post));
-        ask("SCARD", &set, &[]);
-        ask("SSCAN", &set, &["0", "COUNT", "1"]);
-        ask("TTL", &hash, &[]);
-        ask("HMGET", &hash, &["persisted"]);
-        ask("EXISTS", &hash, &[]);
+    if let Err(error) = look.session.redis.exchange(&commands, &mut replies).await {
+        return checks.fail("redis-keys", format!("Redis does not answer: {error}"));
     }
-    ask("EVAL", "return 1", &["0"]);
-    ask("SCAN", "0", &["COUNT", "1"]);
-    look.session.redis.exchange(&commands, &mut replies).await?;
-    let errors = replies.iter().map(|reply| reply.error().map(|ServerError { code, text }| (code, text.to_owned())));
-    Ok(asked.into_iter().zip(errors).map(|((name, key), error)| (name, key, error)).collect())
-}
-
-fn judge(keys: &Keys, answers: &[Answer], checks: &mut Checks) {
-    let mut forbidden: Vec<&str> = Vec::new();
-    let mut misused: Vec<&str> = Vec::new();
-    for (name, key, error) in answers {
-        match error {
-            Some((Code::NoPermission, _)) if !forbidden.contains(name) => forbidden.push(name),
-            Some((Code::WrongType, _)) if !misused.contains(&key.as_str()) => misused.push(key),
-            Some((Code::NoPermission | Code::WrongType, _)) | None => {}
-            Some((_, text)) => checks.fail("redis-rights", format!("Redis refuses {name} {key}: {text}")),
-        }
-    }
-    if forbidden.is_empty() {
-        checks.ok("redis-rights", "this account may read all keys");
-    } else {
-        let prefix = if keys.prefix().is_empty() { "" } else { ", with the prefix behind each ~ and &" };
-        let text = format!(
-            "Redis forbids this account {}: give it what deploy/redis-users.conf grants view-syncd{prefix}",
-            forbidden.join(", ")
-        );
-        checks.fail("redis-rights", text);
-    }
+    let is_misused = |reply: Reply<'_>| reply.error().is_some_and(|error| error.code == Code::WrongType);
+    let misused = asked.iter().zip(replies.iter()).filter(|(_, reply)| is_misused(*reply));
+    let misused: Vec<&str> = misused.map(|((_, key), _)| key.as_str()).collect();
     if misused.is_empty() {
-        checks.ok("redis-keys", "are of their types");
-    } else {
-        let text = format!(
-            "{} holds something of another program's: rename that, or give this installation a --redis-prefix (REDIS_PREFIX)",
-            misused.join(", ")
-        );
-        checks.fail("redis-keys", text);
+        return checks.ok("redis-keys", "are of their types");
     }
+    let text = format!(
+        "{} holds something of another program's: rename that, or give this installation a --redis-prefix (REDIS_PREFIX)",
+        misused.join(", ")
+    );
+    checks.fail("redis-keys", text);
 }
 
 /// Looks whether Redis takes writes, by one that changes nothing.
@@ -145,6 +99,7 @@ async fn check_writes(look: &mut Look, checks: &mut Checks) {
 /// Looks at what else there is among the keys.
 async fn check_others(look: &mut Look, checks: &mut Checks) {
     let Ok(sample) = keyspace::sample(&mut look.session).await else { return };
+    check_ttl(look, sample.some_posts(TTL_POSTS), checks).await;
     let keys = &look.context.keys;
     for (pattern, number) in &sample.misnamed {
         let text = format!(
@@ -165,6 +120,25 @@ async fn check_others(look: &mut Look, checks: &mut Checks) {
         let others: Vec<String> = sample.others.iter().map(name).collect();
         checks.ok("redis-prefix", format!("{own}; other installations are here with {}", others.join(", ")));
     }
+}
+
+/// Looks whether another process keeps posts for longer than this one would: both programs set the time to live.
+async fn check_ttl(look: &mut Look, posts: Vec<PostId>, checks: &mut Checks) {
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    let keys = &look.context.keys;
+    for post in &posts {
+        commands.command("TTL", 1).parts(&keys.meta_parts(post));
+    }
+    if look.session.redis.exchange(&commands, &mut replies).await.is_err() {
+        return;
+    }
+    let own = keys.ttl().seconds();
+    let longest = replies.iter().filter_map(Reply::number).max().unwrap_or(0);
+    let [own_text, longest_text] = [own, longest].map(|seconds| output::age(Duration::from_secs(seconds.unsigned_abs())));
+    let differs = format!(
+        "a post is kept for {longest_text}, and this setting keeps it for {own_text}: give both programs the same --view-ttl (VIEW_TTL)"
+    );
+    checks.warn_or("view-ttl", (longest > own).then_some(differs), format!("posts that nobody views are kept for {own_text}"));
 }
 
 async fn check_outbox(look: &mut Look, linger: Duration, checks: &mut Checks) {

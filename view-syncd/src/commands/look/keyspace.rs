@@ -33,6 +33,11 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    /// Returns some of the posts that were found.
+    pub(crate) fn some_posts(&self, most: usize) -> Vec<PostId> {
+        self.posts.iter().take(most).copied().collect()
+    }
+
     /// Returns about how many posts there are, where the database has so many keys.
     pub(crate) fn posts(&self, all_keys: u64) -> u64 {
         if self.is_complete || self.keys == 0 {
