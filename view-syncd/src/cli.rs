@@ -14,10 +14,13 @@ use views_service::logs::{LogArgs, LogSettings};
 
 pub mod adopt;
 pub mod dead;
+pub mod doctor;
+pub mod explain;
 pub mod forget;
 pub mod migrate;
 pub mod reconcile;
 pub mod recount;
+pub mod status;
 pub mod warm;
 
 /// A statement that takes longer than this is given up; the drain then tries with fewer pairs.
@@ -79,6 +82,12 @@ enum Subcommands {
     /// Show, offer again or remove the views that could not be stored
     #[command(subcommand)]
     Dead(dead::Action),
+    /// Look whether everything is as it is needed, and say what to do where it is not. Changes nothing. Exits 1 where something fails
+    Doctor(doctor::DoctorArgs),
+    /// Tell what has become of a viewer's view of a post, and why. Changes nothing. Exits 1 where it does not count
+    Explain(explain::ExplainArgs),
+    /// Tell who leads, how far behind PostgreSQL is, and what could not be stored. Changes nothing. Exits 1 where something is not well
+    Status(status::StatusArgs),
     /// Load the posts that are asked for most into Redis and exit
     Warm(warm::WarmArgs),
 }
@@ -104,6 +113,12 @@ pub enum Command {
     Claim,
     /// See to the views that could not be stored.
     Dead(dead::Action),
+    /// Look at everything.
+    Doctor(Box<doctor::DoctorSettings>),
+    /// Tell what has become of a view.
+    Explain(explain::ExplainSettings),
+    /// Tell how everything is.
+    Status(status::StatusSettings),
     /// Load posts into Redis.
     Warm(warm::WarmCommand),
 }
@@ -189,7 +204,7 @@ impl Args {
         let p = &mut problems;
         let linger = p.duration(&self.linger, Duration::ZERO);
         let batch_size = p.number(&self.batch_size, 1..=500_000);
-        let command = self.resolve_command(p);
+        let mut command = self.resolve_command(p);
         let redis = self.redis.resolve(p);
         let work = WorkSettings { linger, batch_size };
         let before = p.all().len();
@@ -205,6 +220,10 @@ impl Args {
             );
         }
         command_line::warn_of_secrets(p, std::env::args_os());
+        if let Some(Command::Doctor(doctor)) = &mut command {
+            // It tells them itself.
+            doctor.warnings = p.take_warnings();
+        }
         let logs = self.logs.resolve(p);
         match (command, database) {
             (Some(command), Some(database)) if problems.is_empty() => {
@@ -224,6 +243,9 @@ impl Args {
         let warm_up = self.warm_up.resolve(p);
         match &self.command {
             Some(Subcommands::Dead(action)) => Some(Command::Dead(action.clone())),
+            Some(Subcommands::Doctor(args)) => Some(Command::Doctor(Box::new(args.resolve(&self.keys, p)))),
+            Some(Subcommands::Explain(args)) => args.resolve(p).map(Command::Explain),
+            Some(Subcommands::Status(args)) => Some(Command::Status(args.resolve(interval))),
             Some(Subcommands::Sync) => Some(Command::Sync),
             Some(Subcommands::Migrate(options)) => Some(Command::Migrate(*options)),
             Some(Subcommands::Reconcile(args)) => Some(Command::Reconcile(args.resolve(p))),

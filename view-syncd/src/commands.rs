@@ -3,11 +3,16 @@
 pub mod adopt;
 pub mod claim;
 pub mod dead;
+pub mod doctor;
+pub mod explain;
+mod look;
 pub mod forget;
 pub mod migrate;
+mod output;
 mod progress_bar;
 pub mod reconcile;
 pub mod recount;
+pub mod status;
 pub mod sync;
 pub mod warm;
 

@@ -61,13 +61,22 @@ impl Context {
     /// # Errors
     /// When the settings do not fit together.
     pub fn open(settings: &SyncSettings, metrics: Metrics, stop: CancellationToken) -> anyhow::Result<Arc<Self>> {
+        let context = Self::unconnected(settings, metrics, stop)?;
+        views_redis::connect(&context.redis, settings.redis.describe());
+        Ok(context)
+    }
+
+    /// Does the same without connecting to Redis.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub fn unconnected(settings: &SyncSettings, metrics: Metrics, stop: CancellationToken) -> anyhow::Result<Arc<Self>> {
         let mut database = settings.database.clone();
         let options = database.config.get_options().unwrap_or_default();
         let options = format!("{options} {SESSION_OPTIONS}");
         database.config.options(options.trim_start());
         let database = Database::new(&database, settings.posts.clone(), CONNECTIONS, STATEMENT_TIMEOUT)?;
         let redis = views_redis::client(&settings.redis, COMMAND_TIMEOUT)?;
-        views_redis::connect(&redis, settings.redis.describe());
         let reconnections = Arc::new(AtomicU64::new(0));
         let connected = Arc::clone(&reconnections);
         redis.on_reconnect(move |_| {

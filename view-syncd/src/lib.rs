@@ -14,3 +14,4 @@ pub mod error;
 pub mod metrics;
 mod owned_session;
 pub mod reconcile;
+mod session_name;

@@ -15,15 +15,8 @@ fn main() -> ExitCode {
     };
     let (command, settings) = settings.into_parts();
     match &command {
-        Command::Adopt(_)
-        | Command::Dead(_)
-        | Command::Forget(_)
-        | Command::Reconcile(_)
-        | Command::Recount(_)
-        | Command::Warm(_) => {
-            telemetry::start_aside(settings.logs);
-        }
-        _ => telemetry::start(settings.logs),
+        Command::Daemon(_) | Command::Sync | Command::Migrate(_) | Command::Claim => telemetry::start(settings.logs),
+        _ => telemetry::start_aside(settings.logs),
     }
     // One thread: the work is one step after the other, and each step that wakes another thread costs more than most
     // steps do.
@@ -40,6 +33,9 @@ fn main() -> ExitCode {
             Command::Daemon(daemon) => daemon::run::run(settings.sync, *daemon).await,
             Command::Sync => commands::sync::run(settings.sync).await,
             Command::Dead(action) => commands::dead::run(settings.sync, action).await,
+            Command::Doctor(doctor) => commands::doctor::run(settings.sync, *doctor).await,
+            Command::Explain(explain) => commands::explain::run(settings.sync, explain).await,
+            Command::Status(status) => commands::status::run(settings.sync, status).await,
             Command::Adopt(adopt) => commands::adopt::run(settings.sync, adopt).await,
             Command::Claim => commands::claim::run(settings.sync).await,
             Command::Migrate(options) => commands::migrate::run(settings.sync, options).await,

@@ -132,6 +132,14 @@ impl KeyArgs {
         Some(verifier)
     }
 
+    /// Returns whether it is said where the keys come from.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        let sources =
+            [&self.jwt_secret, &self.jwt_secret_file, &self.jwt_public_key_file, &self.jwt_jwks_file, &self.jwt_jwks_url];
+        sources.into_iter().flatten().any(|setting| setting.non_empty().is_some())
+    }
+
     fn rules(&self, problems: &mut Problems) -> TokenRules {
         let leeway = problems.duration(&self.jwt_leeway, Duration::ZERO);
         if leeway > MAX_LEEWAY {

@@ -80,6 +80,11 @@ impl Keys {
         Self { keys: loaded.keys, accepted, is_set }
     }
 
+    /// Returns whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Returns whom a token speaks for, and until when, at a moment in seconds since 1970.
     pub(super) fn check(&self, token: &[u8], rules: &TokenRules, now: f64) -> Result<(Identity, f64), Reason> {
         let token = Token::parse(token)?;

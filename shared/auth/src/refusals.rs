@@ -98,7 +98,8 @@ impl Reason {
     }
 
     /// Returns the reason in words, for whoever debugs.
-    fn explanation(self) -> &'static str {
+    #[must_use]
+    pub fn explanation(self) -> &'static str {
         match self {
             Self::Missing => "there is no bearer token",
             Self::Malformed => "it has not the form of a signed token",
@@ -120,6 +121,43 @@ impl Reason {
             Self::BadViewer => "its viewer claim is no viewer's id",
             Self::UnfitViewer => "the ledger's column cannot hold its viewer",
             Self::Origin => "it came in a cookie, with a request of a page that may not send views",
+        }
+    }
+
+    /// Returns what may be done about it, and by which setting.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Missing | Self::Malformed => "give the token itself (three parts with dots between them), without `Bearer`",
+            Self::Encrypted => "see docs/tokens.md, Encrypted sessions",
+            Self::Algorithm => {
+                "name its algorithm in --jwt-algorithms (JWT_ALGORITHMS), or give the key of the issuer's own kind (a secret for HS…, a \
+                 public key or a key set for RS…, PS…, ES… and EdDSA)"
+            }
+            Self::Crit => "have the issuer leave crit out",
+            Self::NoKeys => "see that this machine reaches --jwt-jwks-url (JWT_JWKS_URL), and that its answer is a key set",
+            Self::UnknownKey => {
+                "give the key set of the token's own issuer: --jwt-jwks-url (JWT_JWKS_URL) or --jwt-jwks-file (JWT_JWKS_FILE)"
+            }
+            Self::Signature => {
+                "give the key that the issuer signs with; where that is a secret in base64 which the issuer decodes first, set \
+                 --jwt-secret-encoding base64 (JWT_SECRET_ENCODING)"
+            }
+            Self::Expired => "take a fresh token; where it is fresh, set this machine's clock, or --jwt-leeway (JWT_LEEWAY)",
+            Self::NotYet => "set this machine's clock or the issuer's, or --jwt-leeway (JWT_LEEWAY)",
+            Self::NoExpiry => "have the issuer give tokens an exp, a number of seconds since 1970",
+            Self::Issuer => "set --jwt-issuer (JWT_ISSUER) to the token's iss, if that is your issuer",
+            Self::Audience => "set --jwt-audience (JWT_AUDIENCE) to one of the token's aud, if these are your tokens",
+            Self::NoViewer => "name the claim with the viewer's id by --jwt-viewer-claim (JWT_VIEWER_CLAIM)",
+            Self::BadViewer => {
+                "name another claim by --jwt-viewer-claim (JWT_VIEWER_CLAIM), with 1-128 printable ASCII characters without spaces, or a \
+                 whole number"
+            }
+            Self::UnfitViewer => {
+                "name the claim with the application's own user ids by --jwt-viewer-claim (JWT_VIEWER_CLAIM), or give the ledger's column \
+                 user_id a type that holds these"
+            }
+            Self::Origin => "name the page's origin by --cors-origin of view-ingest",
         }
     }
 

@@ -1,6 +1,6 @@
 //! Checks tokens, and takes new keys while it does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
@@ -95,6 +95,33 @@ impl Verifier {
             return Err(AuthError::Unavailable);
         }
         self.check(token).map_err(|reason| self.refuse(reason))
+    }
+
+    /// Checks a token for whoever looks into why it is refused, with the keys that there are, and counts nothing. Returns
+    /// also until when it holds, in seconds since 1970.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn examine(&self, token: &[u8]) -> Result<(Identity, f64), Reason> {
+        self.current.load().check(token, &self.rules, now())
+    }
+
+    /// Returns whether there is any key.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        !self.current.load().is_empty()
+    }
+
+    /// Returns by how much clocks may differ.
+    #[must_use]
+    pub fn leeway(&self) -> Duration {
+        self.rules.leeway
+    }
+
+    /// Returns the flag that says where the keys come from.
+    #[must_use]
+    pub fn setting(&self) -> &'static str {
+        self.source.setting()
     }
 
     fn check(&self, token: Option<&[u8]>) -> Result<Identity, Reason> {

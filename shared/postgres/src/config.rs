@@ -64,6 +64,21 @@ impl std::fmt::Debug for DatabaseSettings {
     }
 }
 
+impl DatabaseSettings {
+    /// Returns the servers and the database for people, without user or password.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let ports = self.config.get_ports();
+        let port = |place: usize| ports.get(place).or(ports.last()).copied().unwrap_or(5432);
+        let server = |(place, host): (usize, &Host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(place)),
+            Host::Unix(folder) => folder.display().to_string(),
+        };
+        let servers: Vec<String> = self.config.get_hosts().iter().enumerate().map(server).collect();
+        format!("postgres://{}/{}", servers.join(","), self.config.get_dbname().unwrap_or_default())
+    }
+}
+
 impl PostgresArgs {
     /// Returns the settings and notes what is wrong with them; `None` where no database is named.
     ///
@@ -252,6 +267,7 @@ mod tests {
         let settings = read("postgresql://u:p@db:5433/app?schema=blog&connection_limit=5&pgbouncer=true").unwrap();
         assert_eq!(settings.config.get_options(), Some("-c search_path=\"blog\" -c statement_timeout=7000"));
         assert_eq!(settings.config.get_ports(), [5433]);
+        assert_eq!(settings.describe(), "postgres://db:5433/app");
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(super) mod cache;
 mod catalogue;
 mod count_type;
 mod distinct_ids;
+mod examination;
 pub(crate) mod id_type;
 mod layout;
 mod migration;
@@ -23,7 +24,7 @@ use self::{
     catalogue::Table,
     layout::{Found, Layout},
 };
-pub use self::{id_type::IdType, migration::Migrated, problems::Problems, purpose::Purpose};
+pub use self::{examination::Examination, id_type::IdType, migration::Migrated, problems::Problems, purpose::Purpose};
 use crate::{
     config::PostsSettings,
     sql::{

@@ -7,10 +7,12 @@ pub mod catalogue;
 pub mod compare;
 pub mod duplicates;
 pub mod forget;
+pub mod explain;
 pub mod identifier;
 mod insert;
 mod look;
 pub mod migration;
+pub mod observe;
 mod probe;
 pub mod tables;
 pub mod types;
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use self::{
     bases::Walks,
+    explain::Explanations,
     look::{Looks, looks},
     tables::Tables,
     types::{CastTypes, UserKey, literal},
@@ -50,6 +53,13 @@ FROM pg_catalog.pg_database WHERE datname = current_database()";
 /// Takes the lock of the leader over the ledger `$1`, or tells that another session holds it. The number is the
 /// project's own.
 pub const TRY_TO_LEAD: &str = "-- try to lead\nSELECT pg_try_advisory_lock(722643, hashtext($1)), pg_backend_pid()";
+
+/// Shows others that this session stands by to lead over the ledger `$1`, or leads: any number hold this lock at once,
+/// and nobody waits for it.
+pub const BE_PRESENT: &str = "-- be present\nSELECT pg_try_advisory_lock_shared(722644, hashtext($1))";
+
+/// Names a session, for whoever looks at `pg_stat_activity`.
+pub const NAME_SESSION: &str = "-- name session\nSELECT set_config('application_name', $1, false)";
 
 /// Whether the session of the backend `$1` holds a lock of the leader.
 pub const LEADS: &str = "\
@@ -125,6 +135,8 @@ pub struct Statements {
     pub compare: String,
     /// The walks through all posts.
     pub walks: Walks,
+    /// What is asked of one post and one viewer.
+    pub explain: Explanations,
     /// Locks a post; its ids follow, see [`lock`](Self::lock).
     lock: String,
     /// The type of a post's id, without a length limit.
@@ -150,6 +162,7 @@ impl Statements {
             unlocked: insert::unlocked(tables, types),
             compare,
             walks: Walks::new(tables, types),
+            explain: Explanations::new(tables, types),
             lock: insert::lock(tables),
             post_type: types.post.to_owned(),
         }

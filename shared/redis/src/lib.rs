@@ -11,12 +11,13 @@ pub mod requirements;
 pub mod resp;
 pub mod scripts;
 mod sentinels;
+pub mod server_info;
 mod session;
 mod unprotected;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -31,6 +32,8 @@ use fred::{
         config::{ReconnectError, ReconnectPolicy, UnresponsiveConfig},
     },
 };
+
+use tokio::sync::Notify;
 
 pub use self::{
     error::{Code, RedisError, ServerError},
@@ -95,4 +98,33 @@ pub fn connect(client: &Client, server: String) {
         async { Ok(()) }
     });
     client.connect();
+}
+
+/// Begins to connect as [`connect`] does, without a word in the log, and waits for the connection.
+///
+/// # Errors
+/// Why there is none after `patience`, in words for an operator.
+pub async fn connect_within(client: &Client, patience: Duration) -> Result<(), String> {
+    let (connected, reason) = (Arc::new(Notify::new()), Arc::new(Mutex::new("no answer in time".to_owned())));
+    let (found, told) = (Arc::clone(&connected), Arc::clone(&reason));
+    client.on_reconnect(move |_| {
+        found.notify_one();
+        async { Ok(()) }
+    });
+    let asking = client.clone();
+    client.on_error(move |(error, _)| {
+        sentinels::ask_another(&asking);
+        let details = sentinels::explain(&error, &asking.client_config().server);
+        *told.lock().unwrap_or_else(PoisonError::into_inner) = in_words(&details);
+        async { Ok(()) }
+    });
+    client.connect();
+    let result = tokio::time::timeout(patience, connected.notified()).await;
+    result.map_err(|_| reason.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// Returns what an error says to people: the library tells those of the system as they stand in its source.
+fn in_words(details: &str) -> String {
+    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or(details, |(message, _)| message).to_owned()
 }

@@ -29,6 +29,7 @@ const RACED: &str = include_str!("scripts/raced.lua");
 const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
 const FORGET: &str = include_str!("scripts/forget.lua");
 const ADOPT: &str = include_str!("scripts/adopt.lua");
+const FORBIDDEN: &str = include_str!("scripts/forbidden.lua");
 
 /// What of a post is put into Redis. A view needs all that a read needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -273,5 +274,18 @@ pub fn adopt(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[Vie
     commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post)).number(keys.ttl().seconds());
     for viewer in viewers {
         commands.text(viewer.as_str());
+    }
+}
+
+/// Writes the command that finds those of some commands, each with its words, which this account may not send. None of
+/// them is run.
+pub fn find_forbidden(commands: &mut Commands, wanted: &[Vec<String>]) {
+    let words: usize = wanted.iter().map(|words| 1 + words.len()).sum();
+    commands.command("EVAL", 2 + words).text(FORBIDDEN).number(0);
+    for words in wanted {
+        commands.number(i64::try_from(words.len()).unwrap_or(i64::MAX));
+        for word in words {
+            commands.text(word);
+        }
     }
 }

@@ -38,6 +38,7 @@ impl Synchronizer {
         self.note_cycle(&result);
         match &result {
             Ok(synced) => {
+                self.note_for_others();
                 tracing::info!("Sync completed: {} successful, {} errors", synced.successful, synced.errors);
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 self.context.metrics.last_sync.set(now.as_secs_f64());
@@ -108,6 +109,13 @@ impl Synchronizer {
             }
             self.context.checkpoint()?;
             tokio::time::sleep(LEADER_POLL).await;
+        }
+    }
+
+    /// Has others know when the last cycle succeeded.
+    fn note_for_others(&self) {
+        if let Some(leadership) = &self.leadership {
+            leadership.note_cycle();
         }
     }
 

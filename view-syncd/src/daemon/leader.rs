@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::watch;
 use views_postgres::{Database, DatabaseError, sql};
 
-use crate::metrics::Metrics;
+use crate::{entry_id::now_ms, metrics::Metrics, session_name};
 
 /// How often a standby tries to take over, and a leader makes sure that it still has its connection.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -56,6 +56,8 @@ pub struct Leadership {
     role: watch::Receiver<Role>,
     connected: Arc<AtomicBool>,
     session: Arc<Mutex<Option<Session>>>,
+    /// When the last cycle of this process succeeded, in milliseconds since 1970.
+    cycle: watch::Sender<Option<i64>>,
 }
 
 /// The session that holds the lock.
@@ -77,6 +79,12 @@ impl Leadership {
             Some(session) => database.leads(session.backend).await,
             None => Ok(false),
         }
+    }
+
+    /// Notes that a cycle has succeeded. The session that holds the lock is named by it, so that whoever can see that
+    /// session knows.
+    pub fn note_cycle(&self) {
+        self.cycle.send_replace(Some(now_ms()));
     }
 
     /// Returns the role now.
@@ -118,11 +126,13 @@ impl Leadership {
 pub fn campaign(database: Arc<Database>, metrics: Metrics) -> Leadership {
     let (sender, receiver) = watch::channel(Role::Undecided);
     let (connected, session) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
-    let leadership = Leadership { role: receiver, connected: Arc::clone(&connected), session: Arc::clone(&session) };
+    let cycle = watch::Sender::new(None);
+    let mut cycles = cycle.subscribe();
+    let leadership = Leadership { role: receiver, connected: Arc::clone(&connected), session: Arc::clone(&session), cycle };
     tokio::spawn(async move {
         let candidate = Candidate { database, role: sender, connected, session, metrics };
         loop {
-            let ended = candidate.hold_a_session().await;
+            let ended = candidate.hold_a_session(&mut cycles).await;
             candidate.note_session(None);
             if let Err(error) = ended
                 && candidate.connected.swap(false, Relaxed)
@@ -150,10 +160,11 @@ impl Candidate {
     }
 
     /// Tries for the lock until it is held, then keeps the connection, for the lock ends with it.
-    async fn hold_a_session(&self) -> Result<(), DatabaseError> {
+    async fn hold_a_session(&self, cycles: &mut watch::Receiver<Option<i64>>) -> Result<(), DatabaseError> {
         let ledger = self.database.schema().await?.tables.ledger.to_string();
         let session = self.database.dedicated().await?;
         in_time(session.batch_execute(sql::LEADER_SESSION)).await?;
+        in_time(session.query(sql::BE_PRESENT, &[&ledger])).await?;
         let mut leads = false;
         loop {
             // A lock on a standby keeps nobody from leading on the primary: it is given up with the session.
@@ -164,9 +175,19 @@ impl Candidate {
                 let tried = in_time(session.query_one(sql::TRY_TO_LEAD, &[&ledger])).await?;
                 leads = tried.get(0);
                 self.note_session(leads.then(|| Session { backend: tried.get(1), since: Instant::now() }));
+                if leads {
+                    cycles.mark_changed();
+                }
                 self.decide(if leads { Role::Leader } else { Role::Standby });
             }
-            tokio::time::sleep(INTERVAL).await;
+            let sleep = tokio::time::sleep(INTERVAL);
+            tokio::select! {
+                () = sleep => {}
+                Ok(()) = cycles.changed(), if leads => {
+                    let name = session_name::leader(*cycles.borrow_and_update());
+                    in_time(session.query(sql::NAME_SESSION, &[&name])).await?;
+                }
+            }
         }
     }
 

@@ -20,7 +20,7 @@ pub struct Synchronizer {
     /// been told.
     pub(super) drains: bool,
     /// Whether it is the only one that does; where nobody can tell, it is.
-    leadership: Option<Leadership>,
+    pub(super) leadership: Option<Leadership>,
 }
 
 impl Synchronizer {

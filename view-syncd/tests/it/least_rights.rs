@@ -12,7 +12,7 @@ use testkit::{
     http::{Client, Response},
     postgres::{self, Database},
     posts::{IdType, PostsTable, ledger_viewers},
-    process::Daemon,
+    process::{Daemon, DaemonBuilder},
     redis::RedisServer,
     tokens,
 };
@@ -24,11 +24,8 @@ use crate::{
 };
 
 /// Granted commands that none of the ways below needs.
-const NOT_MET: [&str; 3] = [
-    // Asked where Redis keeps no append-only file.
-    "config|get",
-    // Of a drain that was in trouble, and of sets that PostgreSQL has fewer viewers of.
-    "setrange",
+const NOT_MET: [&str; 1] = [
+    // Of sets that PostgreSQL has fewer viewers of.
     "srem",
 ];
 
@@ -88,9 +85,10 @@ struct World {
     _ingest: Daemon,
     client: Client,
     operators: Client,
-    /// The role of both programs, and where it finds both stores.
+    /// view-syncd's role.
     role: String,
-    stores: [(&'static str, String); 2],
+    /// Both stores, for view-syncd's users.
+    urls: [String; 2],
     _database: Database,
 }
 
@@ -129,9 +127,9 @@ impl World {
         ingest.wait_for_nth_line(site::INGEST_WORKERS, "Redis connected").await;
         ingest.wait_for_line("view-ingest started").await;
         let (redis, keys) = (server.client().await, Keys::default());
-        let stores = [("REDIS_URL", redis_of("view-syncd")), ("DATABASE_URL", url_of(&roles[1]))];
+        let urls = [redis_of("view-syncd"), url_of(&roles[1])];
         let [_, role] = roles;
-        Self { server, redis, keys, sql, posts, syncd, _ingest: ingest, client, operators, role, stores, _database: database }
+        Self { server, redis, keys, sql, posts, syncd, _ingest: ingest, client, operators, role, urls, _database: database }
     }
 
     async fn view(&self, viewer: &str, post: &str) -> Response {
@@ -158,8 +156,7 @@ impl World {
 
     /// Runs a command that lacks a right, which it says, and again with what the document grants for it.
     async fn command(&self, args: &[&str], comment: &str, grant: &str) {
-        let [redis, database] = &self.stores;
-        let run = || Daemon::builder(PROGRAM).args(args).env(redis.0, &redis.1).env(database.0, &database.1).start();
+        let run = || self.looker(args).start();
         let refused = run();
         assert_eq!(refused.wait_exit().await.code(), Some(78), "{args:?}: {:?}", refused.output());
         assert_eq!(refused.lines_with(grant).len(), 1, "{args:?}: {:?}", refused.output());
@@ -181,6 +178,12 @@ impl World {
     async fn custom<T: fred::types::FromValue>(&self, words: &[&'static str]) -> T {
         let command = CustomCommand::new_static(words[0], ClusterHash::FirstKey, false);
         self.redis.custom(command, words[1..].to_vec()).await.unwrap()
+    }
+
+    /// A command of view-syncd under the daemon's users.
+    fn looker(&self, command: &[&str]) -> DaemonBuilder {
+        let [redis, database] = &self.urls;
+        Daemon::builder(PROGRAM).args(command).env("REDIS_URL", redis).env("DATABASE_URL", database)
     }
 
     /// Demands that Redis has forbidden nothing since its start.
@@ -259,6 +262,14 @@ async fn a_view_travels_all_its_ways_with_the_documented_rights() {
     assert_eq!(world.redis.xlen::<i64, _>(world.keys.dead()).await.unwrap(), 2);
     world.assert_nothing_was_forbidden().await;
     let mut met = world.commands().await;
+
+    // A look at all that.
+    for (command, status) in [(&["status"][..], 1), (&["doctor"], 0), (&["explain", "1", "6"], 0)] {
+        let looked = world.looker(command).start();
+        assert_eq!(looked.wait_exit().await.code(), Some(status), "{command:?}: {:?}", looked.output());
+    }
+    world.assert_nothing_was_forbidden().await;
+    met.extend(world.commands().await);
 
     // Past Redis, and back.
     world.server.stop().await;

@@ -17,7 +17,10 @@ use testkit::{
 use views_core::keys::Keys;
 
 use self::tables::{FIT, LEDGER, RIGHTS, UNFIT};
-use crate::support::{PROGRAM, SECRET, World};
+use crate::{
+    doctor::checkup,
+    support::{PROGRAM, SECRET, World},
+};
 
 /// How many databases are looked at side by side.
 const AT_ONCE: usize = 4;
@@ -83,6 +86,15 @@ async fn assert_refused(program: DaemonBuilder, words: &[&str]) -> String {
     errors[0].clone()
 }
 
+/// Demands that `doctor` says the same: it goes on behind it.
+async fn assert_diagnosed(program: DaemonBuilder, words: &[&str]) {
+    let found = checkup(program).await;
+    assert_eq!(found.status, Some(78), "{words:?}: {:#?}", found.checks);
+    for word in words {
+        found.assert("tables", "fail", &[word]);
+    }
+}
+
 async fn assert_succeeds(program: DaemonBuilder, what: &str) {
     let daemon = program.start();
     assert_eq!(daemon.wait_exit().await.code(), Some(0), "{what}: {:?}", daemon.output());
@@ -96,6 +108,7 @@ async fn tables_that_are_not_as_they_are_needed_are_refused_with_what_to_do() {
         assert_refused(stage.program(&["migrate"]), words).await;
         assert_refused(stage.program(&[]), words).await;
         assert_refused(stage.program(&["sync"]), words).await;
+        assert_diagnosed(stage.program(&["doctor"]), words).await;
     };
     stream::iter(UNFIT).for_each_concurrent(AT_ONCE, refuse).await;
 }
@@ -135,7 +148,9 @@ async fn a_right_that_is_missing_is_told_by_the_statement_that_grants_it() {
     for (revoke, grant) in RIGHTS {
         stage.execute(revoke).await;
         let grant = grant.replace('%', &format!(r#""{}""#, stage.role));
-        assert_refused(program(&["sync"]), &[&format!(r#"the role "{}" lacks a right: {grant}"#, stage.role)]).await;
+        let lacks = format!(r#"the role "{}" lacks a right: {grant}"#, stage.role);
+        assert_refused(program(&["sync"]), &[&lacks]).await;
+        assert_diagnosed(program(&["doctor"]), &[&lacks]).await;
         // A migration that finds the ledger as it has to be needs no rights on it.
         assert_succeeds(program(&["migrate"]), revoke).await;
         stage.sql.batch_execute(&grant).await.unwrap();
@@ -160,6 +175,7 @@ async fn rows_that_the_role_may_not_see_are_no_rows_that_are_gone() {
         let ways = [hidden.as_str(), "make it the owner", &format!("ALTER TABLE {name} DISABLE ROW LEVEL SECURITY")];
         assert_refused(stage.as_role(&[]), &ways).await;
         assert_refused(stage.as_role(&["migrate"]), &ways).await;
+        assert_diagnosed(stage.as_role(&["doctor"]), &ways).await;
         stage.execute("alter role % bypassrls").await;
         assert_succeeds(stage.as_role(&["sync"]), "BYPASSRLS").await;
         stage.execute(&format!("alter role % nobypassrls; alter table {table} owner to %")).await;

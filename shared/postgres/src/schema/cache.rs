@@ -14,7 +14,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use deadpool_postgres::Object;
 use tokio::sync::Mutex;
 
-use super::{Purpose, Schema};
+use super::{Purpose, Schema, SchemaError};
 use crate::{COMMIT, Database, DatabaseError, READ_LOCK_TIMEOUT};
 
 /// A schema that is older than this is read anew before it is used.
@@ -98,6 +98,13 @@ impl Database {
 
     /// Reads the catalogue.
     pub(crate) async fn load_schema(&self, purpose: Purpose) -> Result<Schema, DatabaseError> {
+        let schema = self.read_catalogue(purpose).await??;
+        self.demand_distinct_ids(&schema).await?;
+        Ok(schema)
+    }
+
+    /// Reads the catalogue, and nothing else.
+    pub(super) async fn read_catalogue(&self, purpose: Purpose) -> Result<Result<Schema, SchemaError>, DatabaseError> {
         let begin = self.begin(READ_LOCK_TIMEOUT, "");
         let load = async |connection: &Object| {
             connection.batch_execute(&begin).await?;
@@ -105,9 +112,7 @@ impl Database {
             connection.batch_execute(COMMIT).await?;
             Ok(schema)
         };
-        let schema = self.lease(load).await??;
-        self.demand_distinct_ids(&schema).await?;
-        Ok(schema)
+        self.lease(load).await
     }
 }
 

@@ -18,23 +18,31 @@ impl Database {
     /// # Errors
     /// [`DatabaseError::Setup`] where one does.
     pub(super) async fn demand_distinct_ids(&self, schema: &Schema) -> Result<(), DatabaseError> {
-        let Some(Repeatable { statements, warning }) = &schema.repeatable else { return Ok(()) };
+        let Some(Repeatable { warning, .. }) = &schema.repeatable else { return Ok(()) };
         if self.ids_are_distinct.load(Relaxed) {
             return Ok(());
         }
-        for statement in statements {
+        if let Some(problem) = self.find_repetition(schema).await? {
+            return Err(DatabaseError::Setup(problem));
+        }
+        tracing::warn!("{warning}");
+        self.ids_are_distinct.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Returns what is wrong where an id stands twice, as far as that can be found out in a moment.
+    pub(super) async fn find_repetition(&self, schema: &Schema) -> Result<Option<String>, DatabaseError> {
+        for statement in schema.repeatable.iter().flat_map(|repeatable| &repeatable.statements) {
             if let Some(id) = self.find_repeated(statement).await? {
                 let (posts, column) = (&schema.tables.posts, &schema.tables.id);
-                return Err(DatabaseError::Setup(format!(
+                return Ok(Some(format!(
                     "{posts} has more than one row with the {column} {id:?}, so that a view would count for several posts: name a column whose \
                      values are unique with --post-id-column (POST_ID_COLUMN), such as one of UUIDs, or one table or view for each tenant with \
                      --posts-table (POSTS_TABLE)"
                 )));
             }
         }
-        tracing::warn!("{warning}");
-        self.ids_are_distinct.store(true, Relaxed);
-        Ok(())
+        Ok(None)
     }
 
     /// Returns an id that stands twice, if one is found in time.

@@ -81,9 +81,7 @@ impl Database {
         for table in [&beside.ledger, &beside.counts, &beside.base].into_iter().flatten() {
             self.close(table, &mut done, &mut warnings).await?;
         }
-        if let Some(ledger) = beside.ledger.as_ref().filter(|ledger| !ledger.is_referring && !schema.unreferenced.is_empty()) {
-            warnings.push(orphans(&schema, &ledger.name));
-        }
+        warnings.extend(warn_of_orphans(&schema));
         warnings.extend(self.warn_of_triggers(&schema).await?);
         Ok(Migrated { ledger: schema.tables.ledger.clone(), created, done, warnings, schema })
     }
@@ -137,14 +135,13 @@ impl Database {
             self.execute_patiently(&[&revoke]).await?;
             done.push(format!("took all rights on {name} away from {roles}"));
         } else {
-            let statement = revoke.lines().last().unwrap_or_default();
-            warnings.push(format!("{roles} may use {name}, who may be anybody: have its owner run {statement}"));
+            warnings.push(open_to_others(table));
         }
         Ok(())
     }
 
     /// Names the triggers that go off with each view that is stored, where the counts stand in the posts table.
-    async fn warn_of_triggers(&self, schema: &Schema) -> Result<Option<String>, DatabaseError> {
+    pub(super) async fn warn_of_triggers(&self, schema: &Schema) -> Result<Option<String>, DatabaseError> {
         let counts = &schema.tables.counts;
         if counts.table.is_some() {
             return Ok(None);
@@ -161,6 +158,20 @@ impl Database {
             )
         }))
     }
+}
+
+/// Returns what is told of a table that those have rights on who may be anybody.
+pub(super) fn open_to_others(table: &TableBeside) -> String {
+    let TableBeside { name, open_to, .. } = table;
+    let (revoke, roles) = (sql::migration::revoke(name, open_to), open_to.join(", "));
+    let statement = revoke.lines().last().unwrap_or_default();
+    format!("{roles} may use {name}, who may be anybody: have its owner run {statement}")
+}
+
+/// Returns what is told of a ledger that can have no foreign key, where it has none.
+pub(super) fn warn_of_orphans(schema: &Schema) -> Option<String> {
+    let ledger = schema.beside.ledger.as_ref().filter(|ledger| !ledger.is_referring && !schema.unreferenced.is_empty())?;
+    Some(orphans(schema, &ledger.name))
 }
 
 /// Returns what is told of a ledger without a foreign key.

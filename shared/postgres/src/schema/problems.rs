@@ -14,6 +14,11 @@ impl Problems {
         }
     }
 
+    /// Returns each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Returns whether all is well.
     #[must_use]
     pub fn is_empty(&self) -> bool {

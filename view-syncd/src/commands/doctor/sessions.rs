@@ -1,0 +1,72 @@
+//! Other sessions in PostgreSQL: locks that are in the way of views, and who leads.
+
+use std::time::Duration;
+
+use views_postgres::{
+    observe::{Candidates, OtherSession},
+    schema::Schema,
+};
+
+use super::check::Checks;
+use crate::commands::{
+    look::{Look, in_time},
+    output,
+};
+
+/// How long applications may hold locks, or leave a transaction open, before that is told.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) async fn check(look: &Look, schema: &Schema, checks: &mut Checks) {
+    let database = &look.context.database;
+    match in_time(database.other_sessions(&schema.tables)).await {
+        Ok(sessions) => check_sessions(&sessions, checks),
+        Err(error) => checks.warn("locks", format!("locks cannot be looked at: {error}")),
+    }
+    match in_time(database.candidates(schema)).await {
+        Ok(Candidates { leader: Some(leader), standbys }) => {
+            let from = leader.address.map_or_else(String::new, |address| format!(" from {address}"));
+            let standbys = output::counted(standbys, "standby", "standbys");
+            checks.ok("leader", format!("a view-syncd leads{from} (backend {}), with {standbys}", leader.backend));
+        }
+        Ok(Candidates { leader: None, .. }) => {
+            checks.warn("leader", "no view-syncd leads, so that no views reach PostgreSQL: start it");
+        }
+        Err(error) => checks.warn("leader", format!("who leads cannot be told: {error}")),
+    }
+}
+
+fn check_sessions(sessions: &[OtherSession], checks: &mut Checks) {
+    let mut is_free = true;
+    for session in sessions {
+        let open = session.transaction;
+        let is_long = open.is_none_or(|open| open >= PATIENCE);
+        let end = format!("have it end its transaction, or run SELECT pg_terminate_backend({})", session.backend);
+        let (who, time) = (describe(session), open.map_or_else(|| "a time that this role may not see".to_owned(), output::age));
+        if session.keeps_out && is_long {
+            is_free = false;
+            let locks = session.locks.join(", ");
+            checks.fail(
+                "locks",
+                format!("{who} has kept all writers out for {time} ({locks}), so that no views are stored: {end}"),
+            );
+        } else if !session.locks.is_empty() && open.is_some_and(|open| open >= PATIENCE) {
+            is_free = false;
+            let locks = session.locks.join(", ");
+            checks.warn("locks", format!("{who} may have locked rows for {time} ({locks}), whose views wait: {end}"));
+        } else if session.is_idle() && session.since.is_some_and(|since| since >= PATIENCE) {
+            is_free = false;
+            let since = output::age(session.since.unwrap_or_default());
+            checks.warn("locks", format!("{who} has done nothing in an open transaction for {since}: {end}"));
+        }
+    }
+    if is_free {
+        checks.ok("locks", "nobody holds any for long, or leaves a transaction open");
+    }
+}
+
+/// Returns who it is: names that anybody may give themselves are shown without what would play tricks on a terminal.
+fn describe(session: &OtherSession) -> String {
+    let name = if session.name.is_empty() { String::new() } else { format!(", {}", session.name.escape_debug()) };
+    let state = if session.state.is_empty() { String::new() } else { format!(", {}", session.state) };
+    format!("backend {} ({}{name}{state})", session.backend, session.role)
+}
