@@ -10,23 +10,23 @@ mod worker;
 
 use std::process::ExitCode;
 
-use views_service::telemetry;
+use views_service::{levels, telemetry};
 
 /// A request makes some dozens of small allocations, most of them inside the libraries.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    levels::follow_signals();
     let (settings, logs) = match cli::Settings::read() {
         Ok(read) => read,
         Err(exit) => return exit,
     };
     telemetry::start(logs);
-    match startup::run(settings) {
-        Ok(exit) => exit,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let exit = startup::run(settings).unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    });
+    telemetry::finish();
+    exit
 }

@@ -8,6 +8,8 @@
 pub(crate) mod breaker;
 mod check;
 pub(crate) mod context;
+mod database_state;
+pub(crate) mod dependencies;
 mod fallback;
 mod group;
 pub(crate) mod health;
@@ -19,7 +21,6 @@ mod parked;
 pub(crate) mod pending;
 pub(crate) mod read_limit;
 pub(crate) mod recorder;
-pub(crate) mod reporter;
 pub(crate) mod request;
 pub(crate) mod unverified;
 pub(crate) mod viewed;

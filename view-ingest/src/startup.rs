@@ -24,11 +24,10 @@ use crate::{
     record::{
         breaker::{CircuitBreaker, REDIS_TIMEOUT, Requirements},
         context::Context,
+        dependencies,
         health::{self, Health},
         not_found::NotFoundPosts,
-        read_limit,
-        reporter::Reporter,
-        request,
+        read_limit, request,
         unverified::UnverifiedPosts,
     },
     worker::Worker,
@@ -74,19 +73,18 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         tracing::warn!("no --database-url: authors and unknown posts are told apart only by view-syncd, after the answer");
     }
     let notices = Arc::new(Notices::default());
-    let reporter = Arc::new(Reporter::default());
     let requirements = Requirements {
         allow_eviction: settings.redis.allow_eviction,
         database: database.clone(),
         keys: settings.redis.keys.clone(),
-        reporter: Arc::clone(&reporter),
         notices: Arc::clone(&notices),
         misconfigured: metrics.redis_misconfigured.clone(),
     };
     let breakers: Vec<_> =
         clients.iter().map(|redis| Arc::new(CircuitBreaker::new(redis.clone(), requirements.clone()))).collect();
     let health = Arc::new(Health::new(breakers.clone()));
-    let readiness = Arc::new(health.readiness());
+    let checks = dependencies::checks(&health, &notices, database.is_some(), &verifier);
+    let readiness = Arc::new(health.readiness().with_checks(checks));
 
     let public = listener::open(settings.listen, settings.limits.write_timeout)
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
@@ -122,7 +120,6 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             not_found: not_found.clone(),
             unverified: unverified.clone(),
             read_queries: Arc::clone(&read_queries),
-            reporter: Arc::clone(&reporter),
             health: Arc::clone(&health),
             metrics: metrics.clone(),
             worker_id,
@@ -157,7 +154,10 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let _ = tokio::time::timeout(FIRST_PROBE, health.probe(database.as_deref())).await;
     if let Some(database) = &database {
         tokio::spawn(health::keep_connections(Arc::clone(database)));
+        tokio::spawn(health.database.clone().watch(Arc::clone(database)));
     }
+    tokio::spawn(health::watch_redis(Arc::clone(&health)));
+    tokio::spawn(Arc::clone(&readiness).watch());
     tokio::spawn(health::watch_stores(Arc::clone(&health), database, metrics.postgres_misconfigured.clone()));
     readiness.started();
     notify::ready();

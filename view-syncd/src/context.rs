@@ -6,6 +6,7 @@ pub mod health;
 pub mod progress;
 pub mod redis_watch;
 pub mod startup;
+pub(crate) mod store_failures;
 
 use std::{
     sync::{
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use views_core::keys::Keys;
 use views_postgres::Database;
 
-use self::{health::Health, progress::Progress, redis_watch::RedisWatch};
+use self::{health::Health, progress::Progress, redis_watch::RedisWatch, store_failures::StoreFailures};
 use crate::{
     cli::{STATEMENT_TIMEOUT, SyncSettings, WorkSettings},
     error::Failure,
@@ -53,6 +54,7 @@ pub struct Context {
     pub(crate) stop: CancellationToken,
     pub(crate) health: Health,
     pub(crate) progress: Progress,
+    pub(crate) store_failures: StoreFailures,
 }
 
 impl Context {
@@ -94,6 +96,7 @@ impl Context {
             stop,
             health: Health::default(),
             progress: Progress::default(),
+            store_failures: StoreFailures::default(),
         }))
     }
 
@@ -109,6 +112,7 @@ impl Context {
     /// Notes a failure for operators: in the metrics of the store that failed, and in the health, of which `note` knows
     /// the part.
     pub(crate) fn note_failure(&self, failure: &Failure, note: impl Fn(&Health, Option<String>)) {
+        self.store_failures.note(failure);
         match failure {
             Failure::Stopped => return,
             Failure::Foreign(_) => {}

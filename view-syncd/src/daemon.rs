@@ -10,6 +10,7 @@ pub mod run;
 pub mod synchronizer;
 pub mod triggers;
 
+mod dependencies;
 mod flush;
 mod interleave;
 mod readiness;

@@ -153,6 +153,7 @@ impl Drain {
                 }
                 self.context.metrics.redis_up.set(1);
                 self.context.metrics.postgres_up.set(1);
+                self.context.store_failures.note_well();
                 self.context.health.note_drain(None);
             }
             Err(failure) => self.context.note_failure(failure, Health::note_drain),

@@ -6,9 +6,10 @@ use view_syncd::{
     cli::{self, Command},
     commands, daemon,
 };
-use views_service::telemetry;
+use views_service::{levels, telemetry};
 
 fn main() -> ExitCode {
+    levels::follow_signals();
     let settings = match cli::read(std::env::args_os()) {
         Ok(settings) => settings,
         Err(code) => return code,
@@ -47,8 +48,10 @@ fn main() -> ExitCode {
     });
     // What still runs is an operator's connection: nobody waits for it.
     runtime.shutdown_background();
-    result.unwrap_or_else(|error| {
+    let exit = result.unwrap_or_else(|error| {
         tracing::error!("{error:#}");
         ExitCode::FAILURE
-    })
+    });
+    telemetry::finish();
+    exit
 }

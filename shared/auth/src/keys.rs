@@ -75,6 +75,11 @@ fn decoded<T: for<'de> Deserialize<'de>>(part: &[u8]) -> Option<T> {
 }
 
 impl Keys {
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Returns the keys of a source.
     pub(super) fn new(loaded: Loaded, accepted: Vec<Algorithm>, is_set: bool) -> Self {
         Self { keys: loaded.keys, accepted, is_set }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, thread};
 
 use bytes::Bytes;
-use views_core::files::Reading;
+use views_core::{files::Reading, log_names};
 
 use super::{endpoint::Endpoint, key::Loaded, key_error::KeyError, source::KeySource, verifier::Verifier};
 
@@ -29,7 +29,7 @@ impl Verifier {
         });
         if let Err(error) = spawned {
             self.reloads.give_up();
-            tracing::error!(%error, "the key of tokens could not be read anew; the old one stays");
+            tracing::error!(name: log_names::STATE, %error, "the key of tokens could not be read anew; the old one stays");
         }
     }
 
@@ -39,9 +39,13 @@ impl Verifier {
             return;
         };
         let file = file.display();
-        match self.reload() {
+        let result = self.reload();
+        self.note_failure(result.as_ref().err().map(ToString::to_string));
+        match result {
             Ok(()) => tracing::info!(%file, "the key of tokens was read anew"),
-            Err(error) => tracing::error!(%error, "the key of tokens could not be read anew; the old one stays"),
+            Err(error) => {
+                tracing::error!(name: log_names::STATE, %error, "the key of tokens could not be read anew; the old one stays");
+            }
         }
     }
 
@@ -58,10 +62,13 @@ impl Verifier {
         let mut is_ordered = false;
         loop {
             refresh.begin();
-            let is_well = match self.fetch(endpoint).await {
+            let fetched = self.fetch(endpoint).await;
+            // It is tried every half minute, and a failure is told when it is another one.
+            let failure = self.note_failure(fetched.as_ref().err().cloned());
+            let is_well = match fetched {
                 Ok((fetched, loaded)) => {
                     let is_new = fetched != document;
-                    if is_new || is_ordered {
+                    if is_new || is_ordered || failure.is_some() {
                         tracing::info!(url = endpoint.describe(), keys = loaded.keys.len(), "the key of tokens was read anew");
                     }
                     if is_new {
@@ -70,14 +77,18 @@ impl Verifier {
                     }
                     true
                 }
+                Err(error) if failure.as_ref() == Some(&error) && !is_ordered => {
+                    tracing::debug!(url = endpoint.describe(), %error, "the set of keys could still not be fetched");
+                    false
+                }
                 Err(error) if document.is_empty() => {
                     let url = endpoint.describe();
-                    tracing::error!(url, %error, "there is no key of tokens yet, and nobody is let in: the set could not be fetched");
+                    tracing::error!(name: log_names::STATE, url, %error, "there is no key of tokens yet, and nobody is let in: the set could not be fetched");
                     false
                 }
                 Err(error) => {
                     let url = endpoint.describe();
-                    tracing::warn!(url, %error, "the key of tokens could not be read anew; the old one stays");
+                    tracing::warn!(name: log_names::STATE, url, %error, "the key of tokens could not be read anew; the old one stays");
                     false
                 }
             };

@@ -1,10 +1,13 @@
 //! Checks tokens, and takes new keys while it does.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
-use views_core::files::Reading;
+use views_core::{files::Reading, log_names};
 
 use super::{
     identity::{AuthError, Identity},
@@ -31,6 +34,8 @@ pub struct Verifier {
     pub(super) refresh: Option<Refresh>,
     refusals: Refusals,
     warnings: Vec<String>,
+    /// Why the keys could not be read or fetched anew, where the last try has failed.
+    pub(super) failure: Mutex<Option<String>>,
 }
 
 impl Verifier {
@@ -44,13 +49,25 @@ impl Verifier {
         let current = ArcSwap::from_pointee(keys(loaded, &source, &rules));
         let (token_cache, refusals, reloads) = (TokenCache::default(), Refusals::default(), Reloads::new(&warnings));
         let refresh = matches!(source, KeySource::SetUrl(_)).then(Refresh::default);
-        Ok(Self { source, rules, current, token_cache, reloads, refresh, refusals, warnings })
+        Ok(Self { source, rules, current, token_cache, reloads, refresh, refusals, warnings, failure: Mutex::default() })
     }
 
     /// Returns what an operator should know about the keys that were loaded at first.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Returns how many keys are in use, and why they could not be read or fetched anew, where the last try has failed.
+    #[must_use]
+    pub fn key_state(&self) -> (usize, Option<String>) {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (self.current.load().len(), failure)
+    }
+
+    /// Notes what came of a try to read or fetch the keys. Returns what had come of the one before.
+    pub(super) fn note_failure(&self, failure: Option<String>) -> Option<String> {
+        std::mem::replace(&mut *self.failure.lock().unwrap_or_else(PoisonError::into_inner), failure)
     }
 
     /// Adds the numbers of refused tokens, and of fetched keys, to a binary's own.
@@ -153,7 +170,7 @@ impl Verifier {
         self.current.store(Arc::new(keys(loaded, &self.source, &self.rules)));
         self.token_cache.forget();
         for warning in self.reloads.news(warnings) {
-            tracing::warn!("{warning}");
+            tracing::warn!(name: log_names::STATE, "{warning}");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Errors of PostgreSQL, sorted by what a caller does about them.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use tokio_postgres::error::{DbError, SqlState};
+use views_core::masked::mask;
 
 use super::schema::SchemaError;
 
@@ -31,7 +32,7 @@ pub enum DatabaseError {
 pub struct Refusal {
     /// The SQLSTATE.
     pub state: SqlState,
-    /// The server's message, which names tables and constraints and no values.
+    /// The server's message, which names tables and constraints and no values; that of a trigger may name a viewer.
     pub message: String,
     /// The constraint that failed, if the server names one.
     pub constraint: Option<String>,
@@ -100,6 +101,19 @@ impl DatabaseError {
     #[must_use]
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable(_)) && !self.is_read_only()
+    }
+
+    /// Returns the same without the ids of viewers, which a trigger of the application's may have put into its message.
+    #[must_use]
+    pub fn without_viewers<'v>(mut self, viewers: impl Iterator<Item = &'v str>) -> Self {
+        if let Self::Locked(refusal) | Self::Refused(refusal) = &mut self {
+            for viewer in viewers {
+                if let Cow::Owned(message) = mask(&refusal.message, viewer) {
+                    refusal.message = message;
+                }
+            }
+        }
+        self
     }
 
     pub(super) fn is_read_only(&self) -> bool {

@@ -158,7 +158,10 @@ impl<'a, P: PairList> Insert<'a, P> {
         };
         // Where something went wrong, nothing is known of these.
         self.work.extend(self.unconfirmed.drain(..).map(|refused| refused.place..refused.place + 1));
-        result.map(|()| self.work.is_empty())
+        result.map(|()| self.work.is_empty()).map_err(|error| {
+            let pairs = self.work.iter().flat_map(|range| self.pairs.range(range.clone()));
+            error.without_viewers(pairs.map(|(_, viewer, _)| viewer))
+        })
     }
 
     async fn work_off(&mut self, until: Option<Instant>, step: &mut impl FnMut()) -> Result<(), DatabaseError> {

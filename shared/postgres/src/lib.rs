@@ -16,7 +16,6 @@ pub mod insert;
 mod lease;
 pub mod ledger;
 pub mod observe;
-mod occasional;
 mod options;
 mod owner;
 pub mod pair;
@@ -43,7 +42,7 @@ pub use self::{
     bases::TakenBases,
     error::{DatabaseError, Refusal},
 };
-use self::{lease::Lease, occasional::Occasional, owner::KnownOwner, schema::cache::SchemaCache};
+use self::{lease::Lease, owner::KnownOwner, schema::cache::SchemaCache};
 use crate::config::{DatabaseSettings, PostsSettings};
 
 /// How long a statement that only reads waits for a lock, which only a change of the table itself holds against it.
@@ -63,7 +62,6 @@ pub struct Database {
     ids_are_distinct: AtomicBool,
     owner: KnownOwner,
     /// That the table of counts refuses rows.
-    told_of_counts: Occasional,
     statement_timeout: Duration,
 }
 
@@ -105,16 +103,7 @@ impl Database {
                 recycle: Some(statement_timeout),
             })
             .build()?;
-        Ok(Self {
-            pool,
-            tls,
-            posts,
-            schema,
-            ids_are_distinct: AtomicBool::new(false),
-            owner,
-            told_of_counts: Occasional::default(),
-            statement_timeout,
-        })
+        Ok(Self { pool, tls, posts, schema, ids_are_distinct: AtomicBool::new(false), owner, statement_timeout })
     }
 
     /// Takes a connection out of the pool, opening one where none is idle.

@@ -200,7 +200,7 @@ async fn a_databases_isolation_is_in_nobodys_way() {
         let counts = ledger::counts(&world.database, &[post("p"), post("q")]).await.unwrap();
         assert_eq!((counts[&post("p")], counts[&post("q")]), (6 * 20 * 5, 20 * 5), "{isolation}");
         assert_eq!((ledger_count(&world.client, "p").await, ledger_count(&world.client, "q").await), (6 * 20 * 5, 20 * 5));
-        assert!(world.database.takes_pairs().await.unwrap());
+        assert!(world.database.refuses_all().await.unwrap().is_none());
     }
 }
 
@@ -211,7 +211,7 @@ async fn a_database_that_is_read_only_by_default_takes_nothing_and_is_read() {
     world.run(&format!("alter database {} set default_transaction_read_only = on", world.application.name())).await;
     let database = connect(&world.application, STATEMENT_TIMEOUT);
     assert!(matches!(database.ping().await, Err(DatabaseError::Unavailable(_))));
-    assert!(matches!(database.takes_pairs().await, Err(DatabaseError::Unavailable(_))));
+    assert!(matches!(database.refuses_all().await, Err(DatabaseError::Unavailable(_))));
     let stored = store(&database, &pairs("p", "viewer", 2)).await;
     assert!(stored.as_ref().is_err_and(|error| !error.is_away() && error.to_string().contains("25006")), "{stored:?}");
     assert_eq!(ledger::counts(&database, &[post("p")]).await.unwrap()[&post("p")], 1);

@@ -32,6 +32,7 @@ use fred::{
         config::{ReconnectError, ReconnectPolicy, UnresponsiveConfig},
     },
 };
+use views_core::log_names;
 
 use tokio::sync::Notify;
 
@@ -93,7 +94,7 @@ pub fn connect(client: &Client, server: String) {
         if lost.swap(true, Relaxed) {
             tracing::debug!(server, kind = ?error.kind(), details, "Redis is still away");
         } else {
-            tracing::warn!(server, kind = ?error.kind(), details, "Redis connection lost");
+            tracing::warn!(name: log_names::STATE, server, kind = ?error.kind(), details, "Redis connection lost");
         }
         async { Ok(()) }
     });

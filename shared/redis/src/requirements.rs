@@ -11,6 +11,7 @@ use fred::{
     interfaces::{ClientLike, ClusterInterface},
     types::{ClusterHash, CustomCommand, Value},
 };
+use views_core::log_names;
 
 use crate::server_info::{ServerInfo, is_forbidden};
 
@@ -114,21 +115,21 @@ impl Notices {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if last.refusal != report.refusal {
             match &report.refusal {
-                Some(text) => tracing::error!("{text}"),
+                Some(text) => tracing::error!(name: log_names::STATE, "{text}"),
                 None => tracing::info!("Redis is now as it is needed"),
             }
         }
         if last.foreign != report.foreign {
             match &report.foreign {
-                Some(text) => tracing::error!("{text}"),
+                Some(text) => tracing::error!(name: log_names::STATE, "{text}"),
                 None => tracing::info!("the keys in Redis are no longer another database's"),
             }
         }
         for warning in report.warnings.iter().filter(|warning| !last.warnings.contains(warning)) {
-            tracing::warn!("{warning}");
+            tracing::warn!(name: log_names::STATE, "{warning}");
         }
         match report.pause {
-            Some(why) if last.pause != report.pause => tracing::warn!("Redis takes no writes: {why}"),
+            Some(why) if last.pause != report.pause => tracing::warn!(name: log_names::STATE, "Redis takes no writes: {why}"),
             None if last.pause.is_some() => tracing::info!("Redis takes writes again"),
             _ => {}
         }
@@ -139,6 +140,12 @@ impl Notices {
     #[must_use]
     pub fn foreign(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).foreign.clone()
+    }
+
+    /// Why Redis takes no writes for now, as last told.
+    #[must_use]
+    pub fn pause(&self) -> Option<&'static str> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pause
     }
 
     /// Why views must not be entrusted to Redis, as last told.

@@ -18,10 +18,14 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
+use serde::Serialize;
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::slots::{Slot, Slots};
 use crate::{
+    checks::{self, Audience},
+    failed_request,
     readiness::Readiness,
     request,
     respond::{self, Answer},
@@ -123,17 +127,20 @@ impl Admin {
             let message = "No Transfer-Encoding but chunked is taken";
             return respond::closing(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
-        match self.route.as_ref().and_then(|route| route(request)) {
-            Some(RouteAnswer::Now(answer)) => return answer,
-            Some(RouteAnswer::Later(answering)) => return slot.waiting(answering).await,
-            None => {}
+        if let Some(answer) = self.route.as_ref().and_then(|route| route(request)) {
+            let mut answer = match answer {
+                RouteAnswer::Now(answer) => answer,
+                RouteAnswer::Later(answering) => slot.waiting(answering).await,
+            };
+            failed_request::note(request.method(), request.uri().path(), request.headers(), &mut answer);
+            return answer;
         }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
             "/livez" | "/readyz" | "/metrics" if *request.method() == Method::OPTIONS => options(),
             "/livez" | "/readyz" | "/metrics" if !read => respond::method_not_allowed("Method not allowed", METHODS),
             "/livez" => live(),
-            "/readyz" => ready(&self.readiness),
+            "/readyz" => ready(&self.readiness, request.uri().query(), Audience::Operators),
             "/metrics" => self.metrics(),
             _ => respond::error(StatusCode::NOT_FOUND, "Not found"),
         }
@@ -171,14 +178,26 @@ pub fn live() -> Answer {
     respond::json(StatusCode::OK, r#"{"status":"ok"}"#)
 }
 
-/// Returns the answer of `/readyz`: the process should get work, or why not.
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<Value>,
+}
+
+/// Returns the answer of `/readyz`: the process should get work, or why not. With `verbose` in the query, how everything
+/// is that it depends on.
 #[must_use]
-pub fn ready(readiness: &Readiness) -> Answer {
+pub fn ready(readiness: &Readiness, query: Option<&str>, audience: Audience) -> Answer {
+    let checks = checks::is_verbose(query).then(|| readiness.checks().tell(audience));
     match readiness.obstacle() {
-        None => match readiness.role() {
-            None => live(),
-            Some(role) => respond::json(StatusCode::OK, format!(r#"{{"status":"ok","role":"{role}"}}"#)),
-        },
-        Some(obstacle) => respond::unavailable(&obstacle),
+        None => {
+            let ready = Ready { status: "ok", role: readiness.role(), checks };
+            // Strings and what is JSON already always have a JSON form.
+            respond::json(StatusCode::OK, serde_json::to_vec(&ready).unwrap_or_default())
+        }
+        Some(obstacle) => respond::unavailable_with(&obstacle, checks),
     }
 }

@@ -1,8 +1,9 @@
 //! How much is logged, and in which form.
 
 use clap::Args;
-use tracing_subscriber::EnvFilter;
 use views_core::settings::{Problems, Setting};
+
+use crate::levels::Levels;
 
 /// The flags of logging.
 #[derive(Debug, Clone, Args)]
@@ -10,8 +11,11 @@ use views_core::settings::{Problems, Setting};
 pub struct LogArgs {
     /// What to log: error, warn, info, debug or trace, or a filter such as `info,view_ingest=debug`
     ///
-    /// The default leaves out the lines of the Redis library, which reports each lost connection once more in its own words.
-    #[arg(long, env = "LOG_LEVEL", default_value = "info,fred=error", value_name = "FILTER")]
+    /// The default leaves out the lines of the libraries for both stores, which report each lost connection once more in
+    /// their own words.
+    ///
+    /// While the process runs, SIGUSR1 raises every level of the filter by one step, and SIGUSR2 brings back the configured one.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info,fred=error,deadpool_postgres=error", value_name = "FILTER")]
     log_level: Setting,
     /// The form of log lines: text or json
     #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
@@ -31,7 +35,7 @@ pub enum LogFormat {
 #[derive(Debug)]
 pub struct LogSettings {
     /// Which events are logged.
-    pub filter: EnvFilter,
+    pub levels: Levels,
     /// The form of a line.
     pub format: LogFormat,
     /// What is told first: settings that should not stay as they are.
@@ -47,7 +51,7 @@ impl LogArgs {
             "json" => Ok(LogFormat::Json),
             other => Err(format!("{other:?} is neither text nor json")),
         });
-        let filter = problems.resolve(&self.log_level, |text| EnvFilter::try_new(text));
-        LogSettings { filter, format, warnings: problems.take_warnings() }
+        let levels = problems.resolve(&self.log_level, Levels::parse);
+        LogSettings { levels, format, warnings: problems.take_warnings() }
     }
 }

@@ -9,6 +9,7 @@ use hyper::{
     header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 /// An answer with its whole body in memory.
 pub type Answer = Response<Full<Bytes>>;
@@ -21,6 +22,8 @@ struct ErrorBody<'a> {
     status_code: u16,
     message: &'a str,
     error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<Value>,
 }
 
 /// Returns an answer with a JSON body that is written already.
@@ -42,9 +45,13 @@ pub fn error(status: StatusCode, message: &str) -> Answer {
 /// Returns the body of an [`error`].
 #[must_use]
 pub fn error_body(status: StatusCode, message: &str) -> Vec<u8> {
+    error_body_with(status, message, None)
+}
+
+fn error_body_with(status: StatusCode, message: &str, checks: Option<Value>) -> Vec<u8> {
     let reason = status.canonical_reason().unwrap_or_default();
-    let body = ErrorBody { status_code: status.as_u16(), message, error: reason };
-    // A struct of a number and two strings always has a JSON form.
+    let body = ErrorBody { status_code: status.as_u16(), message, error: reason, checks };
+    // A struct of a number, two strings and what is JSON already always has a JSON form.
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
@@ -77,7 +84,13 @@ pub fn options(allowed: &'static str) -> Answer {
 /// 503, with the time in seconds after which it is worth another try.
 #[must_use]
 pub fn unavailable(message: &str) -> Answer {
-    let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, message);
+    unavailable_with(message, None)
+}
+
+/// The same, with how everything is that the process depends on.
+pub(crate) fn unavailable_with(message: &str, checks: Option<Value>) -> Answer {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut answer = json(status, error_body_with(status, message, checks));
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
 }

@@ -97,14 +97,14 @@ impl<'de> Visitor<'de> for IdVisitor {
 }
 
 /// Returns the post that a body names.
-pub(super) async fn viewed_post(app: &App, request: Request<&mut Upload<'_>>) -> Result<PostId, Answer> {
+pub(super) async fn viewed_post(app: &App, request: &mut Request<&mut Upload<'_>>) -> Result<PostId, Answer> {
     let body = read(app, request).await?;
     let One { post_id: Some(id) } = parse(&body)? else { return Err(bad_request(messages::POST_ID_MISSING)) };
     id.post()
 }
 
 /// Returns the posts that a body names.
-pub(super) async fn viewed_posts(app: &App, request: Request<&mut Upload<'_>>) -> Result<Vec<PostId>, Answer> {
+pub(super) async fn viewed_posts(app: &App, request: &mut Request<&mut Upload<'_>>) -> Result<Vec<PostId>, Answer> {
     let body = read(app, request).await?;
     let Many { post_ids: Some(ids) } = parse(&body)? else { return Err(bad_request(messages::POST_IDS_MISSING)) };
     post_ids(ids.iter().map(Id::post), app.limits.max_batch)
@@ -172,7 +172,7 @@ fn bad_request(message: &str) -> Answer {
     respond::error(StatusCode::BAD_REQUEST, message)
 }
 
-async fn read(app: &App, request: Request<&mut Upload<'_>>) -> Result<Bytes, Answer> {
+async fn read(app: &App, request: &mut Request<&mut Upload<'_>>) -> Result<Bytes, Answer> {
     body::read_json(request, app.limits.body_timeout).await.map_err(refusal)
 }
 

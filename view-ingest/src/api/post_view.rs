@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Records a view and answers with its verdict.
-pub(super) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
+pub(super) async fn post(app: &App, viewer: ViewerId, request: &mut Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
     let post = input::viewed_post(app, request).await?;
     let outcome = app.view_one(viewer, post).await?;
     let message = match outcome.status {

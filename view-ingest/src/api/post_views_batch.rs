@@ -14,7 +14,7 @@ use crate::{
 const BYTES_PER_POST: usize = 128;
 
 /// Records views and answers with their verdicts.
-pub(super) async fn post(app: &App, viewer: ViewerId, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
+pub(super) async fn post(app: &App, viewer: ViewerId, request: &mut Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
     let posts = input::viewed_posts(app, request).await?;
     let outcomes = app.view(viewer, &posts).await?;
 

@@ -3,7 +3,9 @@
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use views_core::ids::ViewerId;
 use views_service::{
-    admin, cors, request,
+    admin,
+    checks::Audience,
+    cors, failed_request, request,
     respond::{self, Answer},
 };
 
@@ -28,6 +30,21 @@ enum Route<'a> {
     Count(&'a str),
     Live,
     Ready,
+}
+
+impl Route<'_> {
+    /// Returns the path as it is documented.
+    fn path(&self) -> &'static str {
+        match self {
+            Self::View => "/posts/view",
+            Self::Batch => "/posts/views-batch",
+            Self::Counts => "/posts/views",
+            Self::Viewed => "/posts/viewed",
+            Self::Count(_) => "/posts/{id}/views",
+            Self::Live => "/livez",
+            Self::Ready => "/readyz",
+        }
+    }
 }
 
 fn route<'a>(prefix: &PathPrefix, path: &'a str) -> Option<Route<'a>> {
@@ -56,11 +73,17 @@ impl Handler for App {
         self.limits.max_batch * BYTES_PER_POST + MAX_HEADERS
     }
 
-    async fn handle(&self, request: Request<&mut Upload<'_>>) -> Answer {
-        let grant = self.surface.cors.as_ref().map(|cors| cors.grant(request.headers()));
-        let mut answer = dispatch(self, request).await.unwrap_or_else(|refusal| refusal);
-        if let Some(grant) = grant {
-            grant.add_headers(answer.headers_mut());
+    async fn handle(&self, mut request: Request<&mut Upload<'_>>) -> Answer {
+        let mut answer = match dispatch(self, &mut request).await {
+            Ok(answer) => answer,
+            Err(mut refusal) => {
+                let route = route(&self.surface.path_prefix, request.uri().path()).map_or("", |route| route.path());
+                failed_request::note(request.method(), route, request.headers(), &mut refusal);
+                refusal
+            }
+        };
+        if let Some(cors) = &self.surface.cors {
+            cors.grant(request.headers()).add_headers(answer.headers_mut());
         }
         answer
     }
@@ -76,15 +99,15 @@ impl Handler for App {
 }
 
 /// Both sides are answers: the error is the refusal on which a handler gives up.
-async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
+async fn dispatch(app: &App, request: &mut Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
     if size(request.headers()) > MAX_HEADERS {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(respond::closing(respond::error(status, messages::HEADERS_LARGE)));
     }
-    if request::is_ambiguous(&request) {
+    if request::is_ambiguous(request) {
         return Err(respond::closing(respond::error(StatusCode::BAD_REQUEST, messages::AMBIGUOUS)));
     }
-    if request::is_coded(&request) {
+    if request::is_coded(request) {
         return Err(respond::closing(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::ENCODING)));
     }
     let Some(route) = route(&app.surface.path_prefix, request.uri().path()) else {
@@ -95,7 +118,7 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
         Route::Live | Route::Ready => admin::METHODS,
         _ => "GET, HEAD",
     };
-    if let Some(cors) = app.surface.cors.as_ref().filter(|_| cors::is_preflight(&request)) {
+    if let Some(cors) = app.surface.cors.as_ref().filter(|_| cors::is_preflight(request)) {
         return Ok(cors.preflight(request.headers(), allowed));
     }
     if !allowed.split(", ").any(|method| method == request.method().as_str()) {
@@ -103,30 +126,30 @@ async fn dispatch(app: &App, request: Request<&mut Upload<'_>>) -> Result<Answer
     }
     match route {
         Route::View => {
-            let viewer = viewer(app, &request).await?;
+            let viewer = viewer(app, request).await?;
             post_view::post(app, viewer, request).await
         }
         Route::Batch => {
-            let viewer = viewer(app, &request).await?;
+            let viewer = viewer(app, request).await?;
             post_views_batch::post(app, viewer, request).await
         }
         Route::Counts => {
-            may_read(app, &request).await?;
+            may_read(app, request).await?;
             get_counts::many(app, request.body().timer(), request.uri().query().unwrap_or_default()).await
         }
         Route::Viewed => {
-            let viewer = viewer(app, &request).await?;
+            let viewer = viewer(app, request).await?;
             let query = request.uri().query().unwrap_or_default();
             // In a box, so that the futures of the other routes are not as large: they are moved.
             Box::pin(get_viewed::many(app, request.body().timer(), viewer, query)).await
         }
         Route::Count(id) => {
-            may_read(app, &request).await?;
+            may_read(app, request).await?;
             get_counts::one(app, request.body().timer(), id).await
         }
         Route::Live | Route::Ready if request.method() == Method::OPTIONS => Ok(admin::options()),
         Route::Live => Ok(admin::live()),
-        Route::Ready => Ok(admin::ready(&app.readiness)),
+        Route::Ready => Ok(admin::ready(&app.readiness, request.uri().query(), Audience::Public)),
     }
 }
 

@@ -72,14 +72,14 @@ impl<'a> Upload<'a> {
 ///
 /// # Errors
 /// [`BodyError`]: what is left of the body is not read.
-pub(crate) async fn read_json(request: Request<&mut Upload<'_>>, limit: Duration) -> Result<Bytes, BodyError> {
-    if !announces_json(&request) {
+pub(crate) async fn read_json(request: &mut Request<&mut Upload<'_>>, limit: Duration) -> Result<Bytes, BodyError> {
+    if !announces_json(request) {
         return Err(BodyError::NotJson);
     }
-    if is_encoded(&request) {
+    if is_encoded(request) {
         return Err(BodyError::Encoded);
     }
-    let upload = request.into_body();
+    let upload: &mut Upload<'_> = request.body_mut();
     if upload.incoming.size_hint().lower() > MAX_BODY as u64 {
         return Err(BodyError::TooLarge);
     }

@@ -183,6 +183,7 @@ fn forget(stream: &TcpStream) {
 
 /// Turns a connection away for want of room.
 pub(crate) async fn turn_away(handler: &impl Handler, stream: TcpStream) {
+    tracing::warn!("a connection was turned away: as many as --max-connections allows are being answered");
     handler.metrics().turned_away.inc();
     handler.metrics().answered(503);
     refuse(stream, handler, "503 Service Unavailable\r\nretry-after: 1", StatusCode::SERVICE_UNAVAILABLE).await;

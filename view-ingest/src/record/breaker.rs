@@ -32,8 +32,6 @@ use views_redis::{
     scripts,
 };
 
-use crate::record::reporter::Reporter;
-
 /// The longest that a command of the hot path may take. One without an answer in this time has failed.
 pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a server is asked again that does not take views.
@@ -58,8 +56,6 @@ pub(crate) struct Requirements {
     pub(crate) database: Option<Arc<Database>>,
     /// The names of all keys.
     pub(crate) keys: Keys,
-    /// Logs what Redis did not do.
-    pub(crate) reporter: Arc<Reporter>,
     /// What has been said about it.
     pub(crate) notices: Arc<Notices>,
     /// Whether it is not as it is needed, for operators.
@@ -141,7 +137,7 @@ impl Breaker for CircuitBreaker {
     }
 
     fn failed(self: Arc<Self>, error: &RedisError) {
-        self.requirements.reporter.report("Redis does not take a batch", error);
+        tracing::warn!(%error, "Redis does not take a batch");
         self.reconnect();
     }
 }
@@ -222,18 +218,26 @@ impl CircuitBreaker {
         }
     }
 
-    /// Returns whether the server proves that it takes writes, over a connection of its own. A user who may not do what
-    /// the proof takes is believed.
-    pub(crate) async fn takes_writes(&self) -> bool {
+    /// Returns whether there is a connection to the server.
+    pub(super) fn is_connected(&self) -> bool {
+        self.redis.is_connected()
+    }
+
+    /// Has the server prove that it takes writes, over a connection of its own. A user who may not do what the proof
+    /// takes is believed.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(super) async fn prove_writable(&self) -> Result<(), RedisError> {
         let prove = async {
             let mut session = Session::new(self.redis.clone(), REDIS_TIMEOUT, Epoch::default());
             let (mut commands, mut replies) = (Commands::default(), Replies::default());
             scripts::prove_writable(&mut commands, &self.requirements.keys);
-            session.exchange(&commands, &mut replies).await.ok()?;
-            let refusal = replies.iter().find_map(Reply::error);
-            Some(refusal.is_none_or(|error| error.code == Code::NoPermission))
+            session.exchange(&commands, &mut replies).await?;
+            let refusal = replies.iter().find_map(Reply::error).filter(|error| error.code != Code::NoPermission);
+            refusal.map_or(Ok(()), |error| Err(error.into()))
         };
-        matches!(tokio::time::timeout(REDIS_TIMEOUT, prove).await, Ok(Some(true)))
+        tokio::time::timeout(REDIS_TIMEOUT, prove).await.unwrap_or(Err(RedisError::Timeout))
     }
 
     fn reconnected(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

@@ -122,7 +122,7 @@ pub(super) async fn run<'b>(
         match read(group, members, replies.next()) {
             Ok(known) => checked.push(Checked { group, known }),
             Err(error) => {
-                context.reporter.report("Redis did not check a post", &format_args!("{error}, post {}", group.post));
+                tracing::warn!(%error, post = %group.post, "Redis did not check a post");
                 unavailable.push(group);
             }
         }

@@ -14,8 +14,7 @@ use views_redis::scripts::Depth;
 use crate::{
     metrics::Metrics,
     record::{
-        breaker::CircuitBreaker, health::Health, not_found::NotFoundPosts, reporter::Reporter, request::ReplyBatch,
-        unverified::UnverifiedPosts,
+        breaker::CircuitBreaker, health::Health, not_found::NotFoundPosts, request::ReplyBatch, unverified::UnverifiedPosts,
     },
 };
 
@@ -36,8 +35,6 @@ pub(crate) struct Context {
     pub(crate) unverified: UnverifiedPosts,
     /// The share that reads have of the connections to PostgreSQL, for all recorders together.
     pub(crate) read_queries: Arc<Semaphore>,
-    /// Logs what a store did not do, for all recorders together.
-    pub(crate) reporter: Arc<Reporter>,
     /// Which store takes the process's views.
     pub(crate) health: Arc<Health>,
     /// The process's numbers.

@@ -63,7 +63,10 @@ impl<'a> Fallback<'a> {
         for (post, new) in self.verdicts.stored().filter(|(post, _)| self.verdicts.is_decided(post)) {
             missed.add(*post, new);
         }
-        result.inspect_err(|error| self.context.reporter.report("neither Redis nor PostgreSQL takes views", error))
+        result.inspect_err(|error| {
+            tracing::warn!(%error, "neither Redis nor PostgreSQL takes views");
+            self.context.health.database.note_refusal(Some(error.to_string()));
+        })
     }
 
     async fn try_store(&mut self) -> Result<(), DatabaseError> {
@@ -145,7 +148,7 @@ impl<'a> Fallback<'a> {
         wanted.retain(|post, _| posts.contains(post));
         let result = result.and(self.look(wanted).await);
         if let Err(error) = result {
-            self.context.reporter.report("PostgreSQL does not take the views of posts that others have locked", &error);
+            tracing::warn!(%error, "PostgreSQL does not take the views of posts that others have locked");
         }
         for (post, new) in self.verdicts.stored().filter(|(post, _)| posts.contains(post)) {
             missed.add(*post, new);

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -10,14 +10,14 @@ use std::{
 
 use futures_util::future::join_all;
 use prometheus_client::metrics::gauge::Gauge;
-use views_core::ticks;
+use views_core::{log_names, ticks};
 use views_postgres::{Database, DatabaseError};
-use views_redis::Breaker;
-use views_service::readiness::Readiness;
+use views_redis::{Breaker, RedisError};
+use views_service::{checks::Check, readiness::Readiness};
 
 use crate::{
     metrics::Metrics,
-    record::{breaker::CircuitBreaker, read_limit::READ_QUERIES},
+    record::{breaker::CircuitBreaker, database_state::DatabaseState, read_limit::READ_QUERIES},
 };
 
 /// How long the start waits to be told whether PostgreSQL is as it is needed.
@@ -26,6 +26,9 @@ const FIRST_CHECK: Duration = Duration::from_secs(2);
 const SCHEMA_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is asked whether PostgreSQL is set up and, while nobody knows of a store that takes views, whether one does.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Redis proves with each so many of these that it takes writes, where no views show it.
+const PROVE_EVERY: u32 = 5;
 
 /// How many connections to PostgreSQL are kept open: as many as reads may use, one for a view, and one for who looks
 /// after the stores. To open one takes several times as long as a look-up.
@@ -40,6 +43,12 @@ pub(crate) struct Health {
     database_has_stored: AtomicBool,
     in_fallback: AtomicUsize,
     started: Instant,
+    /// Whether Redis has stored views since it was last proven that it would.
+    redis_has_stored: AtomicBool,
+    /// Why Redis, which answers, does not take writes, as far as is known.
+    redis_refusal: Mutex<Option<String>>,
+    /// Why PostgreSQL is not as it is needed, or does not do what it is asked to, as far as is known.
+    pub(crate) database: DatabaseState,
     /// When both stores last refused views, in milliseconds since the start; zero where one has taken some since, or
     /// has proven that it would. Nothing is known of either at the start.
     refused_ms: AtomicU64,
@@ -52,6 +61,9 @@ impl Health {
             database_takes_views: AtomicBool::new(false),
             database_has_stored: AtomicBool::new(false),
             in_fallback: AtomicUsize::new(0),
+            redis_has_stored: AtomicBool::new(false),
+            redis_refusal: Mutex::default(),
+            database: DatabaseState::default(),
             started: Instant::now(),
             refused_ms: AtomicU64::new(1),
         }
@@ -73,12 +85,66 @@ impl Health {
         if self.refused_ms.load(Relaxed) != 0 {
             self.refused_ms.store(0, Relaxed);
         }
+        if !self.redis_has_stored.load(Relaxed) {
+            self.redis_has_stored.store(true, Relaxed);
+            self.note_redis(None);
+        }
+    }
+
+    /// Redis, which answers, has refused to store views.
+    pub(super) fn redis_has_refused(&self, error: &RedisError) {
+        self.redis_has_stored.store(false, Relaxed);
+        self.note_redis(Some(error.to_string()));
+    }
+
+    fn note_redis(&self, refusal: Option<String>) {
+        *self.redis_refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+
+    /// Returns why Redis, which answers, does not take writes.
+    pub(super) fn redis_refusal(&self) -> Option<String> {
+        self.redis_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns whether all connections to Redis are there.
+    pub(super) fn is_connected_to_redis(&self) -> bool {
+        self.breakers.iter().all(|breaker| breaker.is_connected())
+    }
+
+    /// Returns which store takes new views, as far as is known.
+    pub(super) fn writes_to(&self) -> &'static str {
+        let in_fallback = self.in_fallback.load(Relaxed) > 0;
+        let refuses = self.redis_refusal().is_some();
+        if self.refused_ms.load(Relaxed) != 0 {
+            "none"
+        } else if self.redis_seems_available() && !in_fallback && !refuses {
+            "redis"
+        } else if in_fallback || self.database_takes_views.load(Relaxed) || (refuses && self.database.check().is(Check::UP)) {
+            "postgresql"
+        } else {
+            "none"
+        }
+    }
+
+    /// Has Redis prove that it takes writes, where nothing has shown it since the last time.
+    pub(super) async fn prove_redis(&self) {
+        if !self.redis_seems_available() || self.redis_has_stored.swap(false, Relaxed) {
+            return;
+        }
+        if let Some(breaker) = self.breakers.first() {
+            let proven = breaker.prove_writable().await;
+            if !self.redis_has_stored.load(Relaxed) {
+                let refusal = proven.err().filter(|error| error.code().is_some());
+                self.note_redis(refusal.map(|error| error.to_string()));
+            }
+        }
     }
 
     /// PostgreSQL has stored views.
     pub(super) fn database_has_stored(&self) {
         self.database_takes_views.store(true, Relaxed);
         self.database_has_stored.store(true, Relaxed);
+        self.database.note_refusal(None);
         self.refused_ms.store(0, Relaxed);
     }
 
@@ -100,7 +166,7 @@ impl Health {
         if begins {
             metrics.in_fallback.inc();
             if self.in_fallback.fetch_add(1, Relaxed) == 0 {
-                tracing::warn!(store = "postgresql", "Redis does not take views: they are written straight into PostgreSQL");
+                tracing::warn!(name: log_names::STATE, store = "postgresql", "Redis does not take views: they are written straight into PostgreSQL");
             }
         } else {
             metrics.in_fallback.dec();
@@ -121,7 +187,7 @@ impl Health {
     }
 
     /// Returns whether Redis is there and is what it has to be, which does not tell that it takes writes: it may be full.
-    fn redis_seems_available(&self) -> bool {
+    pub(super) fn redis_seems_available(&self) -> bool {
         self.breakers.iter().all(|breaker| breaker.is_closed())
     }
 
@@ -133,15 +199,17 @@ impl Health {
         let has_stored = self.database_has_stored.swap(false, Relaxed);
         if refused_ms == 0 && (seems_well || has_stored) {
             self.database_takes_views.store(has_stored, Relaxed);
+            // What it would say now, nobody knows.
+            self.database.note_refusal(None);
             return;
         }
         let redis = seems_well
             && match self.breakers.first() {
-                Some(breaker) => breaker.takes_writes().await,
+                Some(breaker) => breaker.prove_writable().await.is_ok(),
                 None => false,
             };
         let database = match database {
-            Some(database) if !redis => takes_views(database).await,
+            Some(database) if !redis => takes_views(database, &self.database).await,
             _ => false,
         };
         self.database_takes_views.store(database, Relaxed);
@@ -152,9 +220,15 @@ impl Health {
     }
 }
 
-async fn takes_views(database: &Database) -> bool {
+async fn takes_views(database: &Database, state: &DatabaseState) -> bool {
     // Whether the session may write is asked first, as that costs no try.
-    database.ping().await.is_ok() && database.takes_pairs().await.unwrap_or(false)
+    if database.ping().await.is_err() {
+        return false;
+    }
+    let refusal = database.refuses_all().await.unwrap_or_else(Some);
+    let takes = refusal.is_none();
+    state.note_refusal(refusal.map(|error| error.to_string()));
+    takes
 }
 
 /// Looks whether PostgreSQL is as it is needed, and says what is not. One that is away, or does not answer soon, is not
@@ -185,12 +259,28 @@ pub(crate) async fn watch_stores(health: Arc<Health>, database: Option<Arc<Datab
         interval.tick().await;
         if let Some(database) = &database {
             watch_tables(database, &misconfigured, &mut last).await;
+            health.database.note_trouble(last.clone());
             let before = database.known_owner();
             if last.is_none() && database.owner().await.is_ok_and(|owner| before != Some(owner)) {
                 health.inspect_again();
             }
         }
         health.probe(database.as_deref()).await;
+    }
+}
+
+/// Has Redis prove that it takes writes, where nothing else shows it: now and then, and soon again where it did not.
+pub(crate) async fn watch_redis(health: Arc<Health>) {
+    let mut interval = ticks::every(PROBE_INTERVAL);
+    // The start has had it prove that.
+    let mut pause = PROVE_EVERY;
+    loop {
+        interval.tick().await;
+        if pause == 0 || health.redis_refusal().is_some() {
+            health.prove_redis().await;
+            pause = PROVE_EVERY;
+        }
+        pause -= 1;
     }
 }
 
@@ -212,7 +302,7 @@ async fn watch_tables(database: &Database, misconfigured: &Gauge, last: &mut Opt
     };
     if trouble != *last {
         match &trouble {
-            Some(text) => tracing::error!("PostgreSQL cannot take views nor tell of posts: {text}"),
+            Some(text) => tracing::error!(name: log_names::STATE, "PostgreSQL cannot take views nor tell of posts: {text}"),
             None => tracing::info!("PostgreSQL is now as it is needed"),
         }
         misconfigured.set(i64::from(trouble.is_some()));

@@ -188,7 +188,7 @@ async fn run(context: &Context, database: &Database, depth: Depth, wanted: Vec<W
     let known = match ledger::look_up(database, &ids, few).await {
         Ok(known) => known,
         Err(error) => {
-            context.reporter.report("cannot look posts up: their views are accepted unseen", &error);
+            tracing::warn!(%error, "cannot look posts up: their views are accepted unseen");
             context.metrics.lookups_unavailable.inc_by(ids.len() as u64);
             let posts = wanted.into_iter().map(|(wanted, _)| (wanted, Found::Unknown)).collect();
             return FinishedLookup { posts, depth, query: QueryResult::Failed, started };
@@ -237,7 +237,7 @@ async fn put(
         Ok(true) => Found::Yes,
         Ok(false) => Found::NeedsViewers,
         Err(error) => {
-            context.reporter.report("cannot put a post into Redis", &format_args!("{error}, post {post}"));
+            tracing::warn!(%error, %post, "cannot put a post into Redis");
             Found::Refused
         }
     }

@@ -97,7 +97,7 @@ impl ViewedPosts {
         self.pipeline.exchange().await.ok()?;
         let members = self.pipeline.replies.iter().map(|reply| {
             let member = is_member(reply);
-            member.map_err(|error| self.context.reporter.report("Redis did not tell whether a post was viewed", &error)).ok()
+            member.map_err(|error| tracing::warn!(%error, "Redis did not tell whether a post was viewed")).ok()
         });
         Some(members.collect())
     }
@@ -136,7 +136,7 @@ impl ViewedPosts {
             Ok(Err(error)) => &error.to_string(),
             Err(_) => &"no answer in time",
         };
-        self.context.reporter.report("cannot look up whether posts were viewed", failure);
+        tracing::warn!(error = %failure, "cannot look up whether posts were viewed");
         self.probe = Some(tokio::spawn(wait_for(self.context.clone(), database, wanted)));
         None
     }

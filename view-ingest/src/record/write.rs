@@ -112,7 +112,7 @@ pub(super) async fn run<'b>(context: &Context, pipeline: &mut Pipeline, groups: 
             }
             Err(error) => {
                 if let Some(error) = error {
-                    context.reporter.report("Redis did not record a post", &format_args!("{error}, post {}", checked.group.post));
+                    tracing::warn!(%error, post = %checked.group.post, "Redis did not record a post");
                 }
                 refused.push(checked.group);
             }
@@ -192,7 +192,8 @@ async fn send_outbox(context: &Context, pipeline: &mut Pipeline, groups: &[Check
     let refusal = pipeline.replies.iter().find(|reply| !matches!(reply, Reply::Text(_)));
     if let Some(reply) = refusal {
         let error = reply.error().map_or(RedisError::UnexpectedReply, RedisError::from);
-        context.reporter.report("Redis did not record a batch", &error);
+        tracing::warn!(%error, "Redis did not record a batch");
+        context.health.redis_has_refused(&error);
         // A primary that its replicas have left, perhaps for another one.
         if error.code() == Some(Code::NoReplicas) {
             context.breaker.find_primary();

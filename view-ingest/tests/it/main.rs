@@ -23,6 +23,8 @@ mod last_words;
 mod limits;
 mod link;
 mod load_balancer;
+mod logs;
+mod one_by_one;
 mod operators;
 mod outbox;
 mod owner;

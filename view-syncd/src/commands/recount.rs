@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Serialize;
-use views_core::{ids::PostId, settings::EXIT_CONFIG};
+use views_core::{ids::PostId, log_names, settings::EXIT_CONFIG};
 use views_postgres::{DatabaseError, recount::Recount};
 use views_redis::scripts::Adjustment;
 
@@ -127,7 +127,7 @@ async fn retry(
     }
     summary.locked = locked.len();
     for post in &*locked {
-        tracing::warn!(post, "somebody has locked a post: its count is as it was");
+        tracing::warn!(name: log_names::EXAMPLE, post, "somebody has locked a post: its count is as it was");
     }
     Ok(())
 }
@@ -160,7 +160,7 @@ async fn set(
     adjust(&mut reconciler.session, &adjustments, &mut ScanReport::default()).await?;
     reconciler.shared.publisher.publish(&mut reconciler.session).await;
     for (post, error) in &recounted.refused {
-        tracing::warn!(post, error, "PostgreSQL does not let a count be set");
+        tracing::warn!(name: log_names::EXAMPLE, post, error, "PostgreSQL does not let a count be set");
     }
     summary.changed += recounted.counts.len();
     summary.refused += recounted.refused.len();

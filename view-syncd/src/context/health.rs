@@ -11,6 +11,7 @@ use prometheus_client::{
     metrics::gauge::ConstGauge,
     registry::Registry,
 };
+use views_service::checks::Check;
 
 use crate::entry_id::EntryId;
 
@@ -72,6 +73,34 @@ impl Health {
         Some(state.with_age(obstacle))
     }
 
+    /// Returns how the drain is.
+    pub(crate) fn check_drain(&self, is_standby: bool) -> Check {
+        let state = self.state();
+        let check = match &state.drain {
+            Drain::Unseen => Check::new("starting"),
+            Drain::Fails(obstacle) => Check::because("stuck", obstacle),
+            Drain::OnlyDeferred => Check::because("waiting", state.deferred(Duration::ZERO).unwrap_or_default()),
+            Drain::Well => match state.deferred(DEFERRED_PATIENCE) {
+                Some(deferred) => Check::because("waiting", deferred),
+                None => Check::new(if is_standby { "standby" } else { Check::UP }),
+            },
+        };
+        state.with_numbers(check)
+    }
+
+    /// Returns how the last cycle ended.
+    pub(crate) fn check_cycle(&self) -> Check {
+        match &self.state().cycle {
+            Some(obstacle) => Check::because("failed", obstacle),
+            None => Check::new(Check::UP),
+        }
+    }
+
+    /// Adds what is known of the outbox.
+    pub(crate) fn with_numbers(&self, check: Check) -> Check {
+        self.state().with_numbers(check)
+    }
+
     /// Registers the gauge of the oldest entry's age.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.sub_registry_with_prefix("view_syncd").register_collector(Box::new(OldestEntry(self.clone())));
@@ -89,7 +118,12 @@ impl Health {
 
     /// Notes how a step of the drain ended that could tell.
     pub(crate) fn note_drain(&self, obstacle: Option<String>) {
-        self.state().drain = obstacle.map_or(Drain::Well, Drain::Fails);
+        let now = obstacle.map_or(Drain::Well, Drain::Fails);
+        let is_well = matches!(now, Drain::Well);
+        let before = std::mem::replace(&mut self.state().drain, now);
+        if is_well && matches!(before, Drain::Fails(_) | Drain::OnlyDeferred) {
+            tracing::info!("the outbox is drained again");
+        }
     }
 
     /// Notes that everything in the outbox is deferred.
@@ -132,6 +166,12 @@ impl State {
             Some(age) => format!("{obstacle}; the oldest entry of the outbox is {} s old", age.as_secs()),
             None => obstacle,
         }
+    }
+
+    fn with_numbers(&self, check: Check) -> Check {
+        let age = self.oldest.map_or(0, |oldest| oldest.age().as_secs());
+        let posts = self.deferred.map_or(0, |deferred| deferred.posts);
+        check.with("oldestEntryAgeSeconds", age).with("waitingPosts", posts)
     }
 
     /// Returns what posts wait for, where the first of them has done so for longer than `patience`.

@@ -13,6 +13,7 @@ use fred::{
 };
 use prometheus_client::metrics::gauge::Gauge;
 use views_redis::requirements::{self, Notices, Report};
+use views_service::checks::Check;
 
 /// Whether Redis is as it is needed.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +73,17 @@ impl RedisWatch {
 
     fn set_misconfigured(&self) {
         self.misconfigured.set(i64::from(self.foreign.load(Relaxed) || self.notices.refusal().is_some()));
+    }
+
+    /// Returns what is not as it is needed, if anything is.
+    pub(crate) fn check(&self) -> Option<Check> {
+        if let Some(text) = self.notices.refusal() {
+            return Some(Check::because(Check::MISCONFIGURED, text));
+        }
+        if self.foreign.load(Relaxed) {
+            return Some(Check::because(Check::MISCONFIGURED, "the keys in Redis belong to another database"));
+        }
+        self.notices.pause().map(|why| Check::because(Check::REFUSES, why))
     }
 
     /// Looks again with each new connection: Redis may have been started anew with other settings. A daemon that runs

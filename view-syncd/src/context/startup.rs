@@ -29,6 +29,14 @@ pub enum NotReady {
 /// # Errors
 /// [`NotReady`].
 pub async fn check(context: &Context) -> Result<(), NotReady> {
+    check_all(context).await.inspect_err(|not_ready| {
+        if let NotReady::Away(failure) = not_ready {
+            context.store_failures.note(failure);
+        }
+    })
+}
+
+async fn check_all(context: &Context) -> Result<(), NotReady> {
     check_unowned(context).await?;
     let owner = context.database.owner().await.map_err(not_ready)?;
     match ownership::take(&context.redis, &context.keys, &owner).await {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use views_core::log_names;
+
 use super::synchronizer::Synchronizer;
 use crate::{
     context::health::Health,
@@ -46,7 +48,7 @@ impl Synchronizer {
             Err(Failure::Stopped) => tracing::info!("Sync abandoned: the process is about to stop"),
             Err(failure) => {
                 self.context.metrics.cycle_failures.inc();
-                tracing::error!("Sync failed: {failure}");
+                tracing::error!(name: log_names::STATE, "Sync failed: {failure}");
             }
         }
         result

@@ -5,6 +5,7 @@
 //! another one holds the lock.
 
 use std::{
+    convert::Infallible,
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,6 +15,7 @@ use std::{
 };
 
 use tokio::sync::watch;
+use views_core::log_names;
 use views_postgres::{Database, DatabaseError, sql};
 
 use crate::{entry_id::now_ms, metrics::Metrics, session_name};
@@ -55,6 +57,8 @@ impl Role {
 pub struct Leadership {
     role: watch::Receiver<Role>,
     connected: Arc<AtomicBool>,
+    /// Why PostgreSQL did not keep the connection that decides, where it did not.
+    failure: Arc<Mutex<Option<DatabaseError>>>,
     session: Arc<Mutex<Option<Session>>>,
     /// When the last cycle of this process succeeded, in milliseconds since 1970.
     cycle: watch::Sender<Option<i64>>,
@@ -106,6 +110,11 @@ impl Leadership {
         self.connected.load(Relaxed)
     }
 
+    /// Returns why there is no such connection, where it was tried.
+    pub(super) fn failure(&self) -> Option<DatabaseError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits for the first decision, but not for ever.
     pub async fn decided(&mut self) {
         let decided = self.role.wait_for(|role| *role != Role::Undecided);
@@ -126,19 +135,26 @@ impl Leadership {
 pub fn campaign(database: Arc<Database>, metrics: Metrics) -> Leadership {
     let (sender, receiver) = watch::channel(Role::Undecided);
     let (connected, session) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
+    let failure = Arc::<Mutex<Option<DatabaseError>>>::default();
     let cycle = watch::Sender::new(None);
     let mut cycles = cycle.subscribe();
-    let leadership = Leadership { role: receiver, connected: Arc::clone(&connected), session: Arc::clone(&session), cycle };
+    let leadership = Leadership {
+        role: receiver,
+        connected: Arc::clone(&connected),
+        failure: Arc::clone(&failure),
+        session: Arc::clone(&session),
+        cycle,
+    };
     tokio::spawn(async move {
-        let candidate = Candidate { database, role: sender, connected, session, metrics };
+        let candidate = Candidate { database, role: sender, connected, failure, session, metrics };
         loop {
             let ended = candidate.hold_a_session(&mut cycles).await;
             candidate.note_session(None);
-            if let Err(error) = ended
-                && candidate.connected.swap(false, Relaxed)
-            {
+            let Err(error) = ended;
+            candidate.note_failure(Some(error.clone()));
+            if candidate.connected.swap(false, Relaxed) {
                 candidate.metrics.postgres_up.set(0);
-                tracing::warn!(%error, "the connection that decides who leads is lost");
+                tracing::warn!(name: log_names::STATE, %error, "the connection that decides who leads is lost");
             }
             tokio::time::sleep(INTERVAL).await;
         }
@@ -150,6 +166,7 @@ struct Candidate {
     database: Arc<Database>,
     role: watch::Sender<Role>,
     connected: Arc<AtomicBool>,
+    failure: Arc<Mutex<Option<DatabaseError>>>,
     session: Arc<Mutex<Option<Session>>>,
     metrics: Metrics,
 }
@@ -159,8 +176,12 @@ impl Candidate {
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
     }
 
+    fn note_failure(&self, failure: Option<DatabaseError>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
     /// Tries for the lock until it is held, then keeps the connection, for the lock ends with it.
-    async fn hold_a_session(&self, cycles: &mut watch::Receiver<Option<i64>>) -> Result<(), DatabaseError> {
+    async fn hold_a_session(&self, cycles: &mut watch::Receiver<Option<i64>>) -> Result<Infallible, DatabaseError> {
         let ledger = self.database.schema().await?.tables.ledger.to_string();
         let session = self.database.dedicated().await?;
         in_time(session.batch_execute(sql::LEADER_SESSION)).await?;
@@ -194,6 +215,8 @@ impl Candidate {
     fn decide(&self, now: Role) {
         if !self.connected.swap(true, Relaxed) {
             self.metrics.postgres_up.set(1);
+            self.note_failure(None);
+            tracing::info!(store = "postgresql", "PostgreSQL connected");
         }
         self.metrics.leader.set(i64::from(now == Role::Leader));
         let changed = self.role.send_if_modified(|role| std::mem::replace(role, now) != now);

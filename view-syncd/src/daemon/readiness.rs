@@ -8,7 +8,7 @@ use super::leader::Leadership;
 use crate::context::Context;
 
 /// A step that takes longer than this does not get on. Most take milliseconds, and a full batch a second or so.
-const STALLED: Duration = Duration::from_secs(10);
+pub(super) const STALLED: Duration = Duration::from_secs(10);
 
 /// Returns the readiness of the daemon.
 pub(super) fn readiness(context: &Context, leadership: Leadership) -> Readiness {

@@ -12,7 +12,7 @@ use views_service::{
 };
 
 use super::{
-    admin_api, flush, leader,
+    admin_api, dependencies, flush, leader,
     readiness::readiness,
     serve,
     signals::{self, Followers, MARGIN},
@@ -44,8 +44,10 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let mut leadership = leader::campaign(Arc::clone(&context.database), metrics);
     let mut synchronizer = Synchronizer::new(&context);
     synchronizer.set_leadership(leadership.clone());
-    let readiness = Arc::new(readiness(&context, leadership.clone()));
     let verifier = Arc::new(daemon.verifier);
+    let checks = dependencies::checks(&context, &leadership, &verifier);
+    let readiness = Arc::new(readiness(&context, leadership.clone()).with_checks(checks));
+    tokio::spawn(Arc::clone(&readiness).watch());
     verifier.register(registry.sub_registry_with_prefix("view_syncd"));
     tokio::spawn(Arc::clone(&verifier).follow_keys());
     let route = admin_api::route(Arc::clone(&verifier), trigger_sender.clone());

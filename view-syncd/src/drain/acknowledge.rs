@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use views_core::{failpoints, ids::PostId};
+use views_core::{failpoints, ids::PostId, log_names};
 use views_postgres::ledger;
 use views_redis::{
     resp::{Commands, Replies, Reply},
@@ -135,7 +135,9 @@ async fn acknowledge_posts(
             for (acked, reply) in chunk.iter().zip(all.iter()) {
                 match scripts::settled(reply) {
                     Some(Settled::Done) => {}
-                    Some(Settled::Fallen) => tracing::info!(post = %acked.post, "PostgreSQL has fewer views than it had"),
+                    Some(Settled::Fallen) => {
+                        tracing::info!(name: log_names::EXAMPLE, post = %acked.post, "PostgreSQL has fewer views than it had");
+                    }
                     Some(Settled::Short) => {
                         youngest = youngest.max(Some(acked.span.last));
                         again.push(acked.clone());

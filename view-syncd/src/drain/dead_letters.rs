@@ -4,9 +4,9 @@
 //! A pair whose reason may pass by itself is retried with each cycle (see `reconcile/retry_dead_letters.rs`). All
 //! others wait for an operator, but for those of posts that do not exist: of these only so many are kept.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use views_core::failpoints;
+use views_core::{failpoints, log_names, masked::mask};
 use views_redis::{
     RedisError,
     resp::{Commands, List, Replies, Reply},
@@ -92,15 +92,15 @@ pub(crate) async fn length(session: &mut OwnedSession) -> Result<i64, RedisError
 
 /// Logs one line for all dead letters of one reason, and each of them at the level of debug.
 fn log(context: &Context, dead_letters: &[DeadLetter], dropped: usize) {
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut reasons: BTreeMap<Cow<'_, str>, usize> = BTreeMap::new();
     for DeadLetter { post, viewer, reason, .. } in dead_letters {
-        *reasons.entry(reason).or_default() += 1;
+        *reasons.entry(mask(reason, &String::from_utf8_lossy(viewer))).or_default() += 1;
         tracing::debug!(?post, ?viewer, reason = &**reason, "a pair could not be stored");
     }
     let without_post = reasons.get(NO_SUCH_POST).copied().unwrap_or(0);
     context.metrics.dead.inc_by((dead_letters.len() - without_post) as u64);
     for (reason, pairs) in reasons {
-        tracing::warn!(pairs, reason, "pairs that could not be stored are kept in {}", context.keys.dead());
+        tracing::warn!(name: log_names::EXAMPLE, pairs, reason = &*reason, "pairs that could not be stored are kept in {}", context.keys.dead());
     }
     if dropped > 0 {
         context.metrics.dropped.inc_by(dropped as u64);

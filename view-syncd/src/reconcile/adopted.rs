@@ -3,7 +3,10 @@
 
 use std::collections::HashSet;
 
-use views_core::ids::{PostId, ViewerId};
+use views_core::{
+    ids::{PostId, ViewerId},
+    log_names,
+};
 use views_redis::{
     resp::{Commands, Replies, Reply},
     scripts,
@@ -68,7 +71,7 @@ async fn send(
     for (post, reply) in sent.iter().zip(replies.iter()) {
         if matches!(reply, Reply::Error(_)) {
             // What the keys hold is the error of the post, which every scan tells.
-            tracing::warn!(%post, error = %refusal(Some(reply)), "Redis cannot be told of a post's viewers");
+            tracing::warn!(name: log_names::EXAMPLE, %post, error = %refusal(Some(reply)), "Redis cannot be told of a post's viewers");
         }
     }
     commands.clear();

@@ -8,6 +8,7 @@ use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
     keys::field,
+    log_names,
 };
 use views_postgres::ledger;
 use views_redis::{
@@ -41,7 +42,7 @@ pub(crate) async fn rebuild_sets(
     for post in std::mem::take(&mut report.regressed) {
         reconciler.session.check_owner().await?;
         if rebuild_set(reconciler, drains, post, report).await? {
-            tracing::info!(%post, "the set of a post has been made from the ledger again, which has fewer views than it had");
+            tracing::info!(name: log_names::EXAMPLE, %post, "the set of a post has been made from the ledger again, which has fewer views than it had");
         }
         reconciler.context().checkpoint()?;
     }

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use views_core::{failpoints, ids::PostId};
+use views_core::{failpoints, ids::PostId, log_names};
 use views_postgres::ledger;
 use views_redis::scripts::Adjustment;
 
@@ -49,7 +49,7 @@ pub(crate) async fn repair(reconciler: &mut Reconciler, drains: &mut impl Drains
     let failed = adjust(&mut reconciler.session, &adjustments, &mut ScanReport::default()).await?;
     for (post, drift) in drifted.iter().filter(|(post, _)| !failed.contains(post)) {
         reconciler.context().metrics.drifts.inc();
-        tracing::info!(%post, drift, "repaired a count that had drifted from the outbox");
+        tracing::info!(name: log_names::EXAMPLE, %post, drift, "repaired a count that had drifted from the outbox");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use views_core::ids::PostId;
+use views_core::{ids::PostId, log_names};
 
 /// Posts with something unacknowledged that are remembered for the repair of drifts. The rest has its turn with the
 /// next scan.
@@ -47,6 +47,6 @@ impl ScanReport {
     /// Notes that a post could not be brought into order.
     pub(crate) fn fail(&mut self, post: &PostId, error: &dyn std::fmt::Display) {
         self.errors += 1;
-        tracing::warn!(%post, %error, "a post cannot be synchronized");
+        tracing::warn!(name: log_names::EXAMPLE, %post, %error, "a post cannot be synchronized");
     }
 }

@@ -34,9 +34,7 @@ pub(crate) async fn make(database: &Database, schema: &Schema, ids: &[Cow<'_, st
                 lock_timeout = SEARCH_LOCK_TIMEOUT;
                 if let [post] = ids {
                     // Where the post is gone, that is told by whoever looks for it.
-                    if error.refusal().is_some_and(|refusal| !refusal.is_lock() && !refusal.is_of_reference())
-                        && database.told_of_counts.is_due()
-                    {
+                    if error.refusal().is_some_and(|refusal| !refusal.is_lock() && !refusal.is_of_reference()) {
                         tracing::warn!(post = post.as_ref(), %error, "the table of counts takes no row of a post, whose views wait");
                     }
                 } else {

@@ -55,14 +55,6 @@ fn some_places(range: &Range<usize>) -> HashSet<usize> {
 }
 
 impl Database {
-    /// Returns whether the ledger takes pairs.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the server is away.
-    pub async fn takes_pairs(&self) -> Result<bool, DatabaseError> {
-        Ok(self.refuses_all().await?.is_none())
-    }
-
     /// Returns why the ledger takes no pair at all, if that is so: some that it lacks are offered, in transactions that
     /// are rolled back. Where there is no post, there is nothing to be taken, and nothing in the way.
     ///
@@ -83,7 +75,7 @@ impl Database {
             match self.transact(&begin, &statements.probe, &[&post, &viewer], ROLLBACK).await {
                 Ok(_) => return Ok(None),
                 Err(error @ (DatabaseError::Locked(_) | DatabaseError::Refused(_) | DatabaseError::Conflict(_))) => {
-                    refused = Some(error);
+                    refused = Some(error.without_viewers([viewer].into_iter()));
                 }
                 Err(error) => return Err(error),
             }

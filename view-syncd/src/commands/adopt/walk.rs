@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use views_core::log_names;
 use views_postgres::{
     DatabaseError,
     adopt::{Adopted, Adoption, Tally},
@@ -223,7 +224,7 @@ impl<'a> Walk<'a> {
             self.deferrals += 1;
             if self.deferrals <= TOLD {
                 let post = chunk.keys.first().map_or("", |(key, _)| key);
-                tracing::warn!(post, %error, "the views of a post are left");
+                tracing::warn!(name: log_names::EXAMPLE, post, %error, "the views of a post are left");
             }
         }
         let tally = self.adoption.look(chunk.part_of(&chunk.keys_with_pairs())).await?;
@@ -251,7 +252,7 @@ impl<'a> Walk<'a> {
         self.refusals += usize::try_from(tally.new).unwrap_or(0);
         if self.refusals <= TOLD {
             let post = chunk.keys.first().map_or("", |(key, _)| key);
-            tracing::warn!(post, %error, "a view is not adopted");
+            tracing::warn!(name: log_names::EXAMPLE, post, %error, "a view is not adopted");
         }
         self.add(chunk, &Tally { unfit: tally.unfit + tally.new, new: 0, ..tally });
         Ok(())
