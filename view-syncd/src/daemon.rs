@@ -12,6 +12,7 @@ pub mod triggers;
 
 mod flush;
 mod interleave;
+mod observed;
 mod readiness;
 mod schedule;
 mod serve;

@@ -39,7 +39,9 @@ impl Verifier {
             return;
         };
         let file = file.display();
-        match self.reload() {
+        let reloaded = self.reload();
+        self.note_reload(reloaded.is_ok());
+        match reloaded {
             Ok(()) => tracing::info!(%file, "the key of tokens was read anew"),
             Err(error) => tracing::error!(%error, "the key of tokens could not be read anew; the old one stays"),
         }
@@ -81,6 +83,7 @@ impl Verifier {
                     false
                 }
             };
+            self.note_reload(is_well);
             refresh.finish(is_well);
             is_ordered = refresh.due(is_well).await;
         }

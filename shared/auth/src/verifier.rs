@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use views_core::files::Reading;
 
 use super::{
@@ -29,6 +29,8 @@ pub struct Verifier {
     pub(super) reloads: Reloads,
     /// Where the keys are fetched from a URL.
     pub(super) refresh: Option<Refresh>,
+    /// Whether the keys in use are those that were to be read last.
+    is_current: Gauge,
     refusals: Refusals,
     warnings: Vec<String>,
 }
@@ -44,7 +46,9 @@ impl Verifier {
         let current = ArcSwap::from_pointee(keys(loaded, &source, &rules));
         let (token_cache, refusals, reloads) = (TokenCache::default(), Refusals::default(), Reloads::new(&warnings));
         let refresh = matches!(source, KeySource::SetUrl(_)).then(Refresh::default);
-        Ok(Self { source, rules, current, token_cache, reloads, refresh, refusals, warnings })
+        let is_current = Gauge::default();
+        is_current.set(i64::from(refresh.is_none()));
+        Ok(Self { source, rules, current, token_cache, reloads, refresh, is_current, refusals, warnings })
     }
 
     /// Returns what an operator should know about the keys that were loaded at first.
@@ -53,9 +57,12 @@ impl Verifier {
         &self.warnings
     }
 
-    /// Adds the numbers of refused tokens, and of fetched keys, to a binary's own.
+    /// Adds the numbers of refused and of known tokens, and of keys, to a binary's own.
     pub fn register(&self, registry: &mut Registry) {
         self.refusals.register(registry);
+        self.token_cache.register(registry);
+        let help = "1 where the keys of tokens could be read or fetched when that was last tried, else 0: older ones are in use, or none";
+        registry.register("keys_last_reload_successful", help, self.is_current.clone());
         if let Some(refresh) = &self.refresh {
             refresh.register(registry);
         }
@@ -118,6 +125,11 @@ impl Verifier {
     pub fn refuse(&self, reason: Reason) -> AuthError {
         self.refusals.note(reason);
         reason.error()
+    }
+
+    /// Notes whether keys that were to be read could be.
+    pub(super) fn note_reload(&self, is_well: bool) {
+        self.is_current.set(i64::from(is_well));
     }
 
     /// Takes keys into use in place of the others, and tells what is new about them.

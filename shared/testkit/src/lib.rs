@@ -9,6 +9,7 @@ mod server;
 mod supervisor;
 
 pub mod configuration;
+pub mod exposition;
 pub mod grants;
 pub mod haproxy;
 pub mod http;
@@ -17,6 +18,7 @@ pub mod ports;
 pub mod postgres;
 pub mod posts;
 pub mod process;
+pub mod prometheus;
 pub mod properties;
 pub mod proxy;
 pub mod redis;

@@ -5,6 +5,7 @@
 mod acknowledge;
 mod administrators;
 mod adopt;
+mod alerts;
 mod bases;
 mod beside;
 mod changed_posts;
@@ -26,6 +27,7 @@ mod large;
 mod layouts;
 mod least_rights;
 mod locks;
+mod metrics;
 mod migrate;
 mod not_seen;
 mod old_data;
