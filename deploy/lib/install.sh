@@ -55,6 +55,9 @@ need_checkers() {
     python3_with_yaml || MISSING+=(python3-yaml)
 }
 
+# What runs the alerts against the daemons, and checks what they export. promtool comes with it.
+need_prometheus() { need prometheus prometheus; }
+
 # The browser, what drives it, and what runs the tests of the module for pages. A Chrome that is there will do: Ubuntu has Chromium as a snap
 # only.
 need_browser() {

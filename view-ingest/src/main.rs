@@ -4,6 +4,7 @@ mod api;
 mod cli;
 mod http;
 mod metrics;
+mod observed;
 mod record;
 mod startup;
 mod worker;

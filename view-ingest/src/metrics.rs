@@ -1,5 +1,10 @@
 //! What is counted for operators. Every handle is made once; the hot path only adds to numbers.
 
+mod histogram;
+mod worker;
+
+use std::sync::Arc;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -7,11 +12,13 @@ use prometheus_client::{
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
-        info::Info,
     },
     registry::Registry,
 };
+use views_service::metrics::gauges;
 
+use self::worker::Workers;
+pub(crate) use self::worker::{Route, WorkerMetrics};
 use crate::record::request::Status;
 
 /// What every name begins with.
@@ -27,12 +34,7 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClassLabel {
-    class: &'static str,
-}
-
-/// The numbers of one process, shared by its workers.
+/// The numbers of one process, shared by its workers but for those that each counts for itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     /// Views that were new.
@@ -49,12 +51,11 @@ pub(crate) struct Metrics {
     pub(crate) reads: Counter,
     /// Views and reads that no store could take.
     pub(crate) failed: Counter,
-    /// Answers by the first digit of their status, from 1 on.
-    pub(crate) answers: [Counter; 5],
-    /// Requests that wait for Redis together.
-    pub(crate) batch_size: Histogram,
-    /// Seconds from the first command of a batch to its last reply.
-    pub(crate) batch_seconds: Histogram,
+    /// What the worker whose copy this is counts for itself: requests and batches. Only its own thread adds to it.
+    pub(crate) worker: Arc<WorkerMetrics>,
+    workers: Arc<[Arc<WorkerMetrics>]>,
+    /// Seconds from a query for posts to the last reply about them.
+    pub(crate) lookup_seconds: Histogram,
     /// Posts looked up in PostgreSQL and found.
     pub(crate) lookups_found: Counter,
     /// Posts looked up in PostgreSQL and not found.
@@ -80,21 +81,23 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the handles and registers them.
-    pub(crate) fn new(registry: &mut Registry) -> Self {
+    /// Makes the handles of a process with so many workers, and registers them.
+    pub(crate) fn new(registry: &mut Registry, workers: usize) -> Self {
         let registry = registry.sub_registry_with_prefix(PREFIX);
-        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        gauges::register_build(registry, env!("CARGO_PKG_VERSION"));
+        let workers: Arc<[Arc<WorkerMetrics>]> = (0..workers.max(1)).map(|_| Arc::default()).collect();
+        registry.register_collector(Box::new(Workers(Arc::clone(&workers))));
 
         let views = Family::<StatusLabel, Counter>::default();
         registry.register("views", "Views by verdict; failed: no store took them", views.clone());
         let view = |status| views.get_or_create_owned(&StatusLabel { status });
 
-        let answers = Family::<ClassLabel, Counter>::default();
-        registry.register("http_responses", "HTTP responses by the class of their status", answers.clone());
-        let answer = |class| answers.get_or_create_owned(&ClassLabel { class });
-
         let lookups = Family::<OutcomeLabel, Counter>::default();
-        registry.register("first_touches", "Look-ups of posts in PostgreSQL by outcome", lookups.clone());
+        registry.register(
+            "first_touches",
+            "Posts looked up in PostgreSQL because Redis did not know them, by outcome",
+            lookups.clone(),
+        );
         let lookup = |outcome| lookups.get_or_create_owned(&OutcomeLabel { outcome });
 
         let metrics = Self {
@@ -104,9 +107,9 @@ impl Metrics {
             not_found: view("not_found"),
             failed: view("failed"),
             reads: Counter::default(),
-            answers: [answer("1xx"), answer("2xx"), answer("3xx"), answer("4xx"), answer("5xx")],
-            batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
-            batch_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 15)),
+            worker: Arc::clone(&workers[0]),
+            workers,
+            lookup_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
             lookups_found: lookup("found"),
             lookups_missing: lookup("missing"),
             lookups_unavailable: lookup("unavailable"),
@@ -123,12 +126,8 @@ impl Metrics {
         let help = "Views refused because their viewer had sent more than --viewer-rate allows";
         registry.register("views_rate_limited", help, metrics.rate_limited.clone());
         registry.register("count_reads", "Live counts read", metrics.reads.clone());
-        registry.register("batch_size", "Views and reads in a batch", metrics.batch_size.clone());
-        registry.register(
-            "batch_seconds",
-            "Seconds from the first command of a batch to its last reply",
-            metrics.batch_seconds.clone(),
-        );
+        let help = "Seconds from a query for posts that Redis does not know to the last reply about them";
+        registry.register("lookup_seconds", help, metrics.lookup_seconds.clone());
         registry.register(
             "bypassed_views",
             "Views that the fallback stored in PostgreSQL while Redis was away",
@@ -164,10 +163,8 @@ impl Metrics {
         };
     }
 
-    /// Counts an answer.
-    pub(crate) fn answered(&self, status: u16) {
-        if let Some(counter) = self.answers.get(usize::from(status / 100).wrapping_sub(1)) {
-            counter.inc();
-        }
+    /// Returns the same for the worker with this number.
+    pub(crate) fn at(&self, worker_id: usize) -> Self {
+        Self { worker: Arc::clone(&self.workers[worker_id]), ..self.clone() }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     cli::{STATEMENT_TIMEOUT, Settings},
     http::{admission::Admission, listener},
     metrics::{self, Metrics},
+    observed,
     record::{
         breaker::{CircuitBreaker, REDIS_TIMEOUT, Requirements},
         context::Context,
@@ -54,7 +55,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut signals = signals::listen().context("cannot listen to signals")?;
     let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry);
+    let metrics = Metrics::new(&mut registry, settings.workers);
     let verifier = Arc::new(settings.verifier);
     verifier.register(registry.sub_registry_with_prefix(metrics::PREFIX));
     tokio::spawn(Arc::clone(&verifier).follow_keys());
@@ -90,11 +91,12 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
     let operators =
         admin::bind(settings.admin_listen).await.with_context(|| format!("cannot listen on {}", settings.admin_listen))?;
+    let (senders, receivers): (Vec<_>, Vec<_>) = clients.iter().map(|_| request::queue(settings.limits.max_queue)).unzip();
+    observed::register(&mut registry, &health, &readiness, &senders, database.as_ref());
     tokio::spawn(admin::serve(operators, Arc::new(Admin { readiness: Arc::clone(&readiness), registry, route: None })));
 
     let (not_found, unverified) = (NotFoundPosts::default(), UnverifiedPosts::new(settings.max_unseen_posts));
     let read_queries = read_limit::read_queries();
-    let (senders, receivers): (Vec<_>, Vec<_>) = clients.iter().map(|_| request::queue(settings.limits.max_queue)).unzip();
     let (mailboxes, mailbox_ends): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let admission = Arc::new(Admission::new(settings.limits.max_connections, metrics.clone()));
     tokio::spawn(Arc::clone(&admission).sweep(settings.limits.clone()));
@@ -121,7 +123,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
             unverified: unverified.clone(),
             read_queries: Arc::clone(&read_queries),
             health: Arc::clone(&health),
-            metrics: metrics.clone(),
+            metrics: metrics.at(worker_id),
             worker_id,
             mailboxes: mailboxes.clone(),
         };

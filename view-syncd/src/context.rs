@@ -19,7 +19,7 @@ use std::{
 use fred::{clients::Client, interfaces::EventInterface};
 use tokio_util::sync::CancellationToken;
 use views_core::keys::Keys;
-use views_postgres::Database;
+use views_postgres::{Database, DatabaseError};
 
 use self::{health::Health, progress::Progress, redis_watch::RedisWatch, store_failures::StoreFailures};
 use crate::{
@@ -119,8 +119,11 @@ impl Context {
             Failure::Redis(_) => {
                 self.metrics.redis_up.set(0);
             }
-            Failure::Database(_) => {
+            Failure::Database(error) => {
                 self.metrics.postgres_up.set(0);
+                if matches!(error, DatabaseError::Setup(_)) {
+                    self.metrics.postgres_misconfigured.set(1);
+                }
             }
         }
         note(&self.health, Some(failure.obstacle()));

@@ -13,6 +13,7 @@ pub mod triggers;
 mod dependencies;
 mod flush;
 mod interleave;
+mod observed;
 mod readiness;
 mod schedule;
 mod serve;

@@ -123,7 +123,7 @@ impl Drain {
 
     /// Returns the id of the oldest entry; none where the outbox is empty.
     pub(crate) async fn oldest(&mut self) -> Result<Option<EntryId>, Failure> {
-        Ok(outbox::measure(&mut self.outbox.session).await?.1)
+        Ok(outbox::measure(&mut self.outbox.session).await?.oldest)
     }
 
     /// Looks whether the work could be done, and leaves it to another process.
@@ -154,6 +154,7 @@ impl Drain {
                 self.context.metrics.redis_up.set(1);
                 self.context.metrics.postgres_up.set(1);
                 self.context.store_failures.note_well();
+                self.context.metrics.postgres_misconfigured.set(0);
                 self.context.health.note_drain(None);
             }
             Err(failure) => self.context.note_failure(failure, Health::note_drain),
@@ -231,6 +232,7 @@ impl Drain {
             let schema = batch.prepare_for(&self.context.database).await?;
             last = batch.read_to.unwrap_or(last);
             let is_stopped_now = self.context.stop.is_cancelled() != was_stopping;
+            self.context.metrics.batch_pairs.observe(batch.size as f64);
             let may_go_on = batches_left > 0 && !is_stopped_now && !self.deferred().is_overdue();
             let goes_on = may_go_on && batch.size >= limit;
             self.batch = batch.behind();

@@ -6,6 +6,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
 use quick_cache::{Weighter, sync::Cache};
 
 use super::identity::Identity;
@@ -24,6 +29,14 @@ pub(super) struct TokenCache {
     tokens: Cache<Box<[u8]>, CachedToken, ByLength>,
     /// Grows with each change of the key. What an old key let in is worth nothing.
     keys: AtomicU64,
+    lookups: Family<Outcome, Counter>,
+    hits: Counter,
+    misses: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,15 +60,25 @@ impl Default for TokenCache {
     fn default() -> Self {
         let usual = MAX_BYTES / (2 * OVERHEAD);
         let tokens = Cache::with_weighter(usize::try_from(usual).unwrap_or(usize::MAX), MAX_BYTES, ByLength);
-        Self { tokens, keys: AtomicU64::new(0) }
+        let lookups = Family::<Outcome, Counter>::default();
+        let [hits, misses] = ["hit", "miss"].map(|outcome| lookups.get_or_create_owned(&Outcome { outcome }));
+        Self { tokens, keys: AtomicU64::new(0), lookups, hits, misses }
     }
 }
 
 impl TokenCache {
+    /// Adds the numbers to a binary's own.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Tokens looked up among those that were found good a moment ago, by outcome";
+        registry.register("token_cache_lookups", help, self.lookups.clone());
+    }
+
     /// Returns whom a token speaks for, if it was found good a moment ago and has not expired since.
     pub(super) fn get(&self, token: &[u8]) -> Option<Identity> {
-        let known = self.tokens.get(token)?;
-        (known.keys == self.keys() && now() < known.until).then_some(known.identity)
+        let known = self.tokens.get(token).filter(|known| known.keys == self.keys() && now() < known.until);
+        let counter = if known.is_some() { &self.hits } else { &self.misses };
+        counter.inc();
+        known.map(|known| known.identity)
     }
 
     /// Which key is in use, by its number.
@@ -102,6 +125,7 @@ mod tests {
         assert_eq!(known.get(b"good"), Some(identity()));
         assert_eq!(known.get(b"over"), None);
         assert_eq!(known.get(b"goo"), None);
+        assert_eq!((known.hits.get(), known.misses.get()), (1, 2));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use views_core::{files::Reading, log_names};
 
 use super::{
@@ -32,6 +32,8 @@ pub struct Verifier {
     pub(super) reloads: Reloads,
     /// Where the keys are fetched from a URL.
     pub(super) refresh: Option<Refresh>,
+    /// Whether the keys in use are those that were to be read last.
+    is_current: Gauge,
     refusals: Refusals,
     warnings: Vec<String>,
     /// Why the keys could not be read or fetched anew, where the last try has failed.
@@ -49,7 +51,10 @@ impl Verifier {
         let current = ArcSwap::from_pointee(keys(loaded, &source, &rules));
         let (token_cache, refusals, reloads) = (TokenCache::default(), Refusals::default(), Reloads::new(&warnings));
         let refresh = matches!(source, KeySource::SetUrl(_)).then(Refresh::default);
-        Ok(Self { source, rules, current, token_cache, reloads, refresh, refusals, warnings, failure: Mutex::default() })
+        let is_current = Gauge::default();
+        is_current.set(i64::from(refresh.is_none()));
+        let failure = Mutex::default();
+        Ok(Self { source, rules, current, token_cache, reloads, refresh, is_current, refusals, warnings, failure })
     }
 
     /// Returns what an operator should know about the keys that were loaded at first.
@@ -67,12 +72,16 @@ impl Verifier {
 
     /// Notes what came of a try to read or fetch the keys. Returns what had come of the one before.
     pub(super) fn note_failure(&self, failure: Option<String>) -> Option<String> {
+        self.is_current.set(i64::from(failure.is_none()));
         std::mem::replace(&mut *self.failure.lock().unwrap_or_else(PoisonError::into_inner), failure)
     }
 
-    /// Adds the numbers of refused tokens, and of fetched keys, to a binary's own.
+    /// Adds the numbers of refused and of known tokens, and of keys, to a binary's own.
     pub fn register(&self, registry: &mut Registry) {
         self.refusals.register(registry);
+        self.token_cache.register(registry);
+        let help = "1 where the keys of tokens could be read or fetched when that was last tried, else 0: older ones are in use, or none";
+        registry.register("keys_last_reload_successful", help, self.is_current.clone());
         if let Some(refresh) = &self.refresh {
             refresh.register(registry);
         }

@@ -10,8 +10,8 @@ mod chunks;
 pub mod compare;
 pub mod config;
 mod error;
-pub mod forget;
 pub mod explain;
+pub mod forget;
 pub mod insert;
 mod lease;
 pub mod ledger;
@@ -65,6 +65,19 @@ pub struct Database {
     statement_timeout: Duration,
 }
 
+/// How the connections of the pool are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Connections that are open and that nobody uses.
+    pub idle: usize,
+    /// Connections that are used.
+    pub in_use: usize,
+    /// How many wait for a connection.
+    pub waiting: usize,
+    /// How many connections there may be.
+    pub limit: usize,
+}
+
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Database").field("pool", &self.pool).field("posts", &self.posts).finish_non_exhaustive()
@@ -116,6 +129,14 @@ impl Database {
             PoolError::Timeout(_) => DatabaseError::Unavailable("no connection could be had in time".to_owned()),
             other => DatabaseError::Unavailable(other.to_string()),
         })
+    }
+
+    /// Returns how the connections of the pool are used.
+    #[must_use]
+    pub fn pool_status(&self) -> PoolStatus {
+        let status = self.pool.status();
+        let in_use = status.size.saturating_sub(status.available);
+        PoolStatus { idle: status.available, in_use, waiting: status.waiting, limit: status.max_size }
     }
 
     /// Sees to it that so many connections are open, so that whoever comes does not wait for one to be opened. Where

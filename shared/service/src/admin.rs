@@ -7,15 +7,7 @@ mod slots;
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
-};
+use hyper::{Method, Request, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
@@ -26,6 +18,7 @@ use self::slots::{Slot, Slots};
 use crate::{
     checks::{self, Audience},
     failed_request,
+    metrics::exposition,
     readiness::Readiness,
     request,
     respond::{self, Answer},
@@ -141,24 +134,8 @@ impl Admin {
             "/livez" | "/readyz" | "/metrics" if !read => respond::method_not_allowed("Method not allowed", METHODS),
             "/livez" => live(),
             "/readyz" => ready(&self.readiness, request.uri().query(), Audience::Operators),
-            "/metrics" => self.metrics(),
+            "/metrics" => exposition::answer(&self.registry, request.headers()),
             _ => respond::error(StatusCode::NOT_FOUND, "Not found"),
-        }
-    }
-
-    fn metrics(&self) -> Answer {
-        let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
-            Ok(()) => {
-                let mut answer = Response::new(Full::new(Bytes::from(text)));
-                let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-                answer.headers_mut().insert(CONTENT_TYPE, kind);
-                answer
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot write the metrics");
-                respond::error(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written")
-            }
         }
     }
 }

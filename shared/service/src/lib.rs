@@ -1,6 +1,6 @@
 //! What a process needs to be operated: [`admin`] listens for operators, with [`request`], [`respond`] and [`cors`] for
-//! HTTP, [`readiness`] and [`checks`] for probes; [`logs`], [`levels`] and [`telemetry`] tell what happens, and [`failed_request`]
-//! whose request failed; [`signals`] and [`notify`] are its ties to the system.
+//! HTTP, [`readiness`] and [`checks`] for probes and [`metrics`] for scrapes; [`logs`], [`levels`] and [`telemetry`] tell what
+//! happens, and [`failed_request`] whose request failed; [`signals`] and [`notify`] are its ties to the system.
 
 pub mod admin;
 pub mod checks;
@@ -9,6 +9,7 @@ pub mod failed_request;
 mod journal;
 pub mod levels;
 pub mod logs;
+pub mod metrics;
 pub mod notify;
 pub mod readiness;
 mod repetitions;

@@ -26,11 +26,14 @@ pub fn assert_documented(mut command: Command) {
     made::assert_file(FILE, &with_section(&text, "both", &of_both(&command)));
 }
 
-/// Returns the text with another section between its marks.
-fn with_section(text: &str, name: &str, section: &str) -> String {
+/// Returns a document's text with another section between its marks.
+///
+/// # Panics
+/// When it has no such marks.
+pub fn with_section(text: &str, name: &str, section: &str) -> String {
     let [begin, end] = ["begin", "end"].map(|side| format!("<!-- {name}: {side} -->\n"));
     let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
-    let (before, after) = parts.unwrap_or_else(|| panic!("docs/configuration.md has no section {name}"));
+    let (before, after) = parts.unwrap_or_else(|| panic!("there is no section {name}"));
     format!("{before}{begin}\n{section}\n\n{end}{after}")
 }
 

@@ -14,6 +14,7 @@ mod server;
 mod supervisor;
 
 pub mod configuration;
+pub mod exposition;
 pub mod grants;
 pub mod http;
 pub mod issuer;
@@ -23,6 +24,7 @@ pub mod ports;
 pub mod postgres;
 pub mod posts;
 pub mod process;
+pub mod prometheus;
 pub mod properties;
 pub mod proxy;
 pub mod redis;

@@ -68,7 +68,7 @@ impl App {
 
     /// Returns the same for another worker.
     pub(crate) fn at(&self, worker_id: usize) -> Self {
-        Self { worker_id, reads: ReadLimit::default(), ..self.clone() }
+        Self { worker_id, reads: ReadLimit::default(), metrics: self.metrics.at(worker_id), ..self.clone() }
     }
 
     /// Asks who sends a request; the error is the answer to give.

@@ -1,5 +1,7 @@
 //! The routes of the public listener, on one screen.
 
+use std::time::Instant;
+
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use views_core::ids::ViewerId;
 use views_service::{
@@ -13,7 +15,7 @@ use crate::{
     api::{app::App, credentials, get_counts, get_viewed, messages, path_prefix::PathPrefix, post_view, post_views_batch},
     cli::Limits,
     http::{body::Upload, connection::Handler},
-    metrics::Metrics,
+    metrics::{Metrics, Route},
 };
 
 /// The largest head of a request that is answered in the API's own form, in bytes. Beyond twice as much, hyper answers.
@@ -22,33 +24,8 @@ const MAX_HEADERS: usize = 16 * 1024;
 /// What a post takes of a target, in bytes: the longest id, and a comma.
 const BYTES_PER_POST: usize = 65;
 
-enum Route<'a> {
-    View,
-    Batch,
-    Counts,
-    Viewed,
-    Count(&'a str),
-    Live,
-    Ready,
-}
-
-impl Route<'_> {
-    /// Returns the path as it is documented.
-    fn path(&self) -> &'static str {
-        match self {
-            Self::View => "/posts/view",
-            Self::Batch => "/posts/views-batch",
-            Self::Counts => "/posts/views",
-            Self::Viewed => "/posts/viewed",
-            Self::Count(_) => "/posts/{id}/views",
-            Self::Live => "/livez",
-            Self::Ready => "/readyz",
-        }
-    }
-}
-
-fn route<'a>(prefix: &PathPrefix, path: &'a str) -> Option<Route<'a>> {
-    Some(match (path, prefix.strip(path)) {
+fn route(prefix: &PathPrefix, path: &str) -> Route {
+    match (path, prefix.strip(path)) {
         // A load balancer that asks for these knows nothing of the application's paths.
         ("/livez", _) | (_, Some("/livez")) => Route::Live,
         ("/readyz", _) | (_, Some("/readyz")) => Route::Ready,
@@ -56,8 +33,14 @@ fn route<'a>(prefix: &PathPrefix, path: &'a str) -> Option<Route<'a>> {
         (_, Some("/posts/views-batch")) => Route::Batch,
         (_, Some("/posts/views")) => Route::Counts,
         (_, Some("/posts/viewed")) => Route::Viewed,
-        (_, other) => Route::Count(other?.strip_prefix("/posts/")?.strip_suffix("/views").filter(|id| !id.contains('/'))?),
-    })
+        _ if id_of_count(prefix, path).is_some() => Route::Count,
+        _ => Route::Unmatched,
+    }
+}
+
+/// Returns the id in the path of one post's count.
+fn id_of_count<'p>(prefix: &PathPrefix, path: &'p str) -> Option<&'p str> {
+    prefix.strip(path)?.strip_prefix("/posts/")?.strip_suffix("/views").filter(|id| !id.contains('/'))
 }
 
 impl Handler for App {
@@ -74,17 +57,19 @@ impl Handler for App {
     }
 
     async fn handle(&self, mut request: Request<&mut Upload<'_>>) -> Answer {
-        let mut answer = match dispatch(self, &mut request).await {
+        let started = Instant::now();
+        let route = route(&self.surface.path_prefix, request.uri().path());
+        let mut answer = match dispatch(self, route, &mut request).await {
             Ok(answer) => answer,
             Err(mut refusal) => {
-                let route = route(&self.surface.path_prefix, request.uri().path()).map_or("", |route| route.path());
-                failed_request::note(request.method(), route, request.headers(), &mut refusal);
+                failed_request::note(request.method(), route.path(), request.headers(), &mut refusal);
                 refusal
             }
         };
         if let Some(cors) = &self.surface.cors {
             cors.grant(request.headers()).add_headers(answer.headers_mut());
         }
+        self.metrics.worker.answered(route, answer.status().as_u16(), started.elapsed());
         answer
     }
 
@@ -99,7 +84,7 @@ impl Handler for App {
 }
 
 /// Both sides are answers: the error is the refusal on which a handler gives up.
-async fn dispatch(app: &App, request: &mut Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
+async fn dispatch(app: &App, route: Route, request: &mut Request<&mut Upload<'_>>) -> Result<Answer, Answer> {
     if size(request.headers()) > MAX_HEADERS {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(respond::closing(respond::error(status, messages::HEADERS_LARGE)));
@@ -110,10 +95,8 @@ async fn dispatch(app: &App, request: &mut Request<&mut Upload<'_>>) -> Result<A
     if request::is_coded(request) {
         return Err(respond::closing(respond::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, messages::ENCODING)));
     }
-    let Some(route) = route(&app.surface.path_prefix, request.uri().path()) else {
-        return Err(respond::error(StatusCode::NOT_FOUND, messages::NO_ROUTE));
-    };
     let allowed = match route {
+        Route::Unmatched => return Err(no_route()),
         Route::View | Route::Batch => "POST",
         Route::Live | Route::Ready => admin::METHODS,
         _ => "GET, HEAD",
@@ -143,14 +126,20 @@ async fn dispatch(app: &App, request: &mut Request<&mut Upload<'_>>) -> Result<A
             // In a box, so that the futures of the other routes are not as large: they are moved.
             Box::pin(get_viewed::many(app, request.body().timer(), viewer, query)).await
         }
-        Route::Count(id) => {
+        Route::Count => {
             may_read(app, request).await?;
+            let id = id_of_count(&app.surface.path_prefix, request.uri().path()).unwrap_or_default();
             get_counts::one(app, request.body().timer(), id).await
         }
         Route::Live | Route::Ready if request.method() == Method::OPTIONS => Ok(admin::options()),
         Route::Live => Ok(admin::live()),
         Route::Ready => Ok(admin::ready(&app.readiness, request.uri().query(), Audience::Public)),
+        Route::Unmatched => Err(no_route()),
     }
+}
+
+fn no_route() -> Answer {
+    respond::error(StatusCode::NOT_FOUND, messages::NO_ROUTE)
 }
 
 async fn viewer(app: &App, request: &Request<&mut Upload<'_>>) -> Result<ViewerId, Answer> {
@@ -181,38 +170,43 @@ fn size(headers: &HeaderMap) -> usize {
 mod tests {
     use super::*;
 
+    /// The id in a path that asks for the count of one post.
+    fn id<'p>(prefix: &PathPrefix, path: &'p str) -> Option<&'p str> {
+        id_of_count(prefix, path).filter(|_| route(prefix, path) == Route::Count)
+    }
+
     #[test]
     fn a_post_may_be_called_like_a_route() {
-        let route = |path| route(&PathPrefix::default(), path);
-        assert!(matches!(route("/posts/view/views"), Some(Route::Count("view"))));
-        assert!(matches!(route("/posts/views/views"), Some(Route::Count("views"))));
-        assert!(matches!(route("/posts/viewed/views"), Some(Route::Count("viewed"))));
-        assert!(matches!(route("/posts/views"), Some(Route::Counts)));
+        let none = PathPrefix::default();
+        for name in ["view", "views", "viewed"] {
+            assert_eq!(id(&none, &format!("/posts/{name}/views")), Some(name));
+        }
+        assert_eq!(route(&none, "/posts/views"), Route::Counts);
     }
 
     #[test]
     fn all_routes_but_the_probes_are_below_the_prefix_only() {
         let prefix = PathPrefix::parse("/posts").unwrap();
-        assert!(matches!(route(&prefix, "/posts/posts/view"), Some(Route::View)));
-        assert!(matches!(route(&prefix, "/posts/posts/p/views"), Some(Route::Count("p"))));
+        assert_eq!(route(&prefix, "/posts/posts/view"), Route::View);
+        assert_eq!(id(&prefix, "/posts/posts/p/views"), Some("p"));
         for path in ["/posts/view", "/posts/p/views", "/postsposts/view", "/posts", "/posts/", "/post/posts/view"] {
-            assert!(route(&prefix, path).is_none(), "{path}");
+            assert_eq!(route(&prefix, path), Route::Unmatched, "{path}");
         }
         for path in ["/livez", "/posts/livez"] {
-            assert!(matches!(route(&prefix, path), Some(Route::Live)), "{path}");
+            assert_eq!(route(&prefix, path), Route::Live, "{path}");
         }
         let probe = PathPrefix::parse("/livez").unwrap();
         for path in ["/livez", "/livez/livez"] {
-            assert!(matches!(route(&probe, path), Some(Route::Live)), "{path}");
+            assert_eq!(route(&probe, path), Route::Live, "{path}");
         }
-        assert!(matches!(route(&probe, "/livez/posts/view"), Some(Route::View)));
+        assert_eq!(route(&probe, "/livez/posts/view"), Route::View);
     }
 
     #[test]
     fn other_paths_have_no_route() {
         for path in ["/", "/posts", "/posts/", "/posts/view/", "/posts/a/b/views", "/posts/sync-views", "/metrics", "posts/view"]
         {
-            assert!(route(&PathPrefix::default(), path).is_none(), "{path}");
+            assert_eq!(route(&PathPrefix::default(), path), Route::Unmatched, "{path}");
         }
     }
 }

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn admission(limit: usize) -> Arc<Admission> {
-        Arc::new(Admission::new(limit, Metrics::new(&mut Registry::default())))
+        Arc::new(Admission::new(limit, Metrics::new(&mut Registry::default(), 1)))
     }
 
     /// Returns whether the place is another connection's by now.

@@ -54,13 +54,13 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// Returns how long clients are waited for.
     fn limits(&self) -> &Limits;
 
-    /// Returns the process's numbers.
+    /// Returns the process's numbers, as the worker that serves the connection adds to them.
     fn metrics(&self) -> &Metrics;
 
     /// Returns how long a head may be that is worth being read, in bytes.
     fn longest_head(&self) -> usize;
 
-    /// Answers a request, whose body may be yet to come.
+    /// Answers a request, whose body may be yet to come, and counts the answer.
     fn handle(&self, request: Request<&mut Upload<'_>>) -> impl Future<Output = Answer> + Send;
 
     /// Returns the body of the last answer to a client that no request is read from any more.
@@ -90,7 +90,6 @@ pub(crate) async fn serve<H: Handler>(
             let (head, body) = request.into_parts();
             let mut upload = Upload::new(body, &timer);
             let answer = handler.handle(Request::from_parts(head, &mut upload)).await;
-            handler.metrics().answered(answer.status().as_u16());
             // Where a part of the body is yet to come, no request can follow it.
             let is_whole = upload.is_whole().await;
             let is_last = timer.answered() || stopping.is_cancelled();
@@ -160,7 +159,7 @@ pub(crate) async fn serve<H: Handler>(
     let stream = connection.into_parts().io.into_inner().stream;
     match due {
         Due::TooSlow => {
-            handler.metrics().answered(408);
+            handler.metrics().worker.refused(408);
             refuse(stream, &*handler, "408 Request Timeout", StatusCode::REQUEST_TIMEOUT).await;
         }
         Due::NoRoom => turn_away(&*handler, stream).await,
@@ -185,7 +184,7 @@ fn forget(stream: &TcpStream) {
 pub(crate) async fn turn_away(handler: &impl Handler, stream: TcpStream) {
     tracing::warn!("a connection was turned away: as many as --max-connections allows are being answered");
     handler.metrics().turned_away.inc();
-    handler.metrics().answered(503);
+    handler.metrics().worker.refused(503);
     refuse(stream, handler, "503 Service Unavailable\r\nretry-after: 1", StatusCode::SERVICE_UNAVAILABLE).await;
 }
 

@@ -1,4 +1,4 @@
-//! Which store takes views, as `/readyz`, the log and a gauge tell it.
+//! Which store takes views, as `/readyz`, the log and gauges tell it.
 
 use std::{
     sync::{
@@ -41,6 +41,8 @@ pub(crate) struct Health {
     database_takes_views: AtomicBool,
     /// Whether PostgreSQL has stored views since it was last looked whether it would.
     database_has_stored: AtomicBool,
+    /// Whether PostgreSQL answered when its tables were last looked at.
+    database_answers: AtomicBool,
     in_fallback: AtomicUsize,
     started: Instant,
     /// Whether Redis has stored views since it was last proven that it would.
@@ -60,6 +62,7 @@ impl Health {
             breakers,
             database_takes_views: AtomicBool::new(false),
             database_has_stored: AtomicBool::new(false),
+            database_answers: AtomicBool::new(false),
             in_fallback: AtomicUsize::new(0),
             redis_has_stored: AtomicBool::new(false),
             redis_refusal: Mutex::default(),
@@ -77,6 +80,23 @@ impl Health {
             let ready = ready && health.refused_ms.load(Relaxed) == 0;
             (!ready).then(|| "no store to write to: neither Redis nor PostgreSQL takes views".to_owned())
         })
+    }
+
+    /// Returns which store takes views now, as far as is known: Redis, PostgreSQL, or none; one of them is true.
+    pub(crate) fn takes_views(&self) -> [bool; 3] {
+        let none = self.refused_ms.load(Relaxed) != 0;
+        let in_fallback = self.in_fallback.load(Relaxed) > 0 || !self.redis_seems_available();
+        let has_database = self.in_fallback.load(Relaxed) > 0 || self.database_takes_views.load(Relaxed);
+        match (none, in_fallback) {
+            (false, false) => [true, false, false],
+            (false, true) if has_database => [false, true, false],
+            _ => [false, false, true],
+        }
+    }
+
+    /// Returns whether PostgreSQL answered when its tables were last looked at.
+    pub(crate) fn database_answers(&self) -> bool {
+        self.database_answers.load(Relaxed)
     }
 
     /// Redis has stored views.
@@ -187,7 +207,7 @@ impl Health {
     }
 
     /// Returns whether Redis is there and is what it has to be, which does not tell that it takes writes: it may be full.
-    pub(super) fn redis_seems_available(&self) -> bool {
+    pub(crate) fn redis_seems_available(&self) -> bool {
         self.breakers.iter().all(|breaker| breaker.is_closed())
     }
 
@@ -258,8 +278,9 @@ pub(crate) async fn watch_stores(health: Arc<Health>, database: Option<Arc<Datab
     loop {
         interval.tick().await;
         if let Some(database) = &database {
-            watch_tables(database, &misconfigured, &mut last).await;
+            let answers = watch_tables(database, &misconfigured, &mut last).await;
             health.database.note_trouble(last.clone());
+            health.database_answers.store(answers, Relaxed);
             let before = database.known_owner();
             if last.is_none() && database.owner().await.is_ok_and(|owner| before != Some(owner)) {
                 health.inspect_again();
@@ -293,11 +314,16 @@ pub(crate) async fn keep_connections(database: Arc<Database>) {
     }
 }
 
-async fn watch_tables(database: &Database, misconfigured: &Gauge, last: &mut Option<String>) {
+/// Returns whether PostgreSQL answers.
+async fn watch_tables(database: &Database, misconfigured: &Gauge, last: &mut Option<String>) -> bool {
+    let mut answers = true;
     let trouble = match database.schema_no_older_than(SCHEMA_INTERVAL).await {
         Err(DatabaseError::Setup(text)) => Some(text),
         // Away is not wrong: what was known stays known.
-        Err(_) => last.clone(),
+        Err(_) => {
+            answers = false;
+            last.clone()
+        }
         Ok(_) => None,
     };
     if trouble != *last {
@@ -308,4 +334,5 @@ async fn watch_tables(database: &Database, misconfigured: &Gauge, last: &mut Opt
         misconfigured.set(i64::from(trouble.is_some()));
         *last = trouble;
     }
+    answers
 }

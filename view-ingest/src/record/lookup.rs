@@ -203,7 +203,9 @@ async fn run(context: &Context, database: &Database, depth: Depth, wanted: Vec<W
         };
         (wanted, found)
     });
-    FinishedLookup { posts: join_all(put).await, depth, query: QueryResult::Answered, started }
+    let posts = join_all(put).await;
+    context.metrics.lookup_seconds.observe(started.elapsed().as_secs_f64());
+    FinishedLookup { posts, depth, query: QueryResult::Answered, started }
 }
 
 /// The count that Redis has of a post, in its own words, where it was asked for it.

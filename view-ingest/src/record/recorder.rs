@@ -172,8 +172,8 @@ impl Recorder {
             self.enter(Mode::Redis);
         }
         self.lookups.start();
-        self.context.metrics.batch_size.observe(size as f64);
-        self.context.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
+        self.context.metrics.worker.batch_size.observe(size as u64);
+        self.context.metrics.worker.batch_took(started.elapsed());
     }
 
     /// Returns the groups that can be written as they are. The others wait for a look-up, or have their outcome; those

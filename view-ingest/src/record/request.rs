@@ -50,6 +50,17 @@ pub(crate) struct RequestSender {
     pub(crate) viewed: mpsc::Sender<ViewedRequest>,
 }
 
+impl RequestSender {
+    /// Returns how many views, reads and questions which posts were seen wait.
+    pub(crate) fn lengths(&self) -> [usize; 3] {
+        [length(&self.views), length(&self.reads), length(&self.viewed)]
+    }
+}
+
+fn length<T>(queue: &mpsc::Sender<T>) -> usize {
+    queue.max_capacity() - queue.capacity()
+}
+
 /// The receiving ends of a recorder. Views go before reads.
 #[derive(Debug)]
 pub(crate) struct RequestReceiver {

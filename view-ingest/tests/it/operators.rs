@@ -30,6 +30,9 @@ async fn metrics_are_for_operators_only() {
     assert_error(&app.http.get("/metrics").await, 404, "Маршрут не найден");
     let response = app.admin.get("/metrics").await;
     assert_eq!(response.status, 200);
+    assert_eq!(response.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    let accept = [("accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1")];
+    let response = app.admin.request("GET", "/metrics", &accept, "").await;
     assert!(response.header("content-type").starts_with("application/openmetrics-text"), "{response:?}");
     assert!(response.body.ends_with("# EOF\n"), "{response:?}");
     for path in ["/posts/p/views", "/posts/view", "/"] {
@@ -52,6 +55,14 @@ async fn metrics_count_what_became_of_views() {
     assert_eq!(app.metric("view_ingest_count_reads_total").await, 1.0);
     assert_eq!(app.metric("view_ingest_http_responses_total{class=\"2xx\"}").await, 4.0);
     assert_eq!(app.metric("view_ingest_http_responses_total{class=\"4xx\"}").await, 2.0);
+    let requests = [("/posts/view", 200, 3.0), ("/posts/view", 404, 2.0), ("/posts/{id}/views", 200, 1.0), ("/readyz", 200, 0.0)];
+    for (route, status, number) in requests {
+        let name = format!("view_ingest_http_requests_total{{route=\"{route}\",status=\"{status}\"}}");
+        assert_eq!(app.metric(&name).await, number, "{name}");
+    }
+    assert_eq!(app.metric("view_ingest_http_request_duration_seconds_count{route=\"/posts/view\"}").await, 5.0);
+    assert_eq!(app.metric("view_ingest_token_cache_lookups_total{outcome=\"hit\"}").await, 3.0);
+    assert_eq!(app.metric("view_ingest_active_store{store=\"redis\"}").await, 1.0);
     assert_eq!(app.metric("view_ingest_first_touches_total{outcome=\"missing\"}").await, 1.0);
     assert_eq!(app.metric("view_ingest_bypassed_views_total").await, 0.0);
 }

@@ -128,7 +128,7 @@ impl Run<'_> {
         let looked_at = look(&mut self.reconciler.session, &[post], &mut self.report.seen.unreadable).await?;
         let seen = looked_at.get(&post);
         self.report.redis_posts = u64::from(seen.is_some_and(LookedAt::is_known));
-        let (length, _) = outbox::measure(&mut self.reconciler.session).await?;
+        let length = outbox::measure(&mut self.reconciler.session).await?.entries;
         if length > 0 || seen.is_some_and(is_suspicious) {
             self.suspects.push(post);
             self.pends = length > 0;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cli::{SyncSettings, status::StatusSettings},
-    drain::outbox,
+    drain::outbox::{self, Measured},
     entry_id::now_ms,
     session_name,
 };
@@ -122,7 +122,7 @@ impl Status {
             self.problems.extend(unfit.or_else(|| info.pause().map(|pause| format!("Redis takes no writes: {pause}"))));
         }
         match outbox::measure(&mut look.session).await {
-            Ok((entries, oldest)) => {
+            Ok(Measured { entries, oldest, .. }) => {
                 let lag_seconds = oldest.map_or(0.0, |oldest| look.age(oldest).as_secs_f64());
                 let oldest = oldest.map(|oldest| oldest.to_string());
                 self.outbox = Some(Outbox { entries: entries.unsigned_abs(), oldest, lag_seconds });

@@ -5,15 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::gauge::ConstGauge,
-    registry::Registry,
-};
-use views_service::checks::Check;
+use prometheus_client::registry::Registry;
+use views_service::{checks::Check, metrics::gauges};
 
-use crate::entry_id::EntryId;
+use crate::{entry_id::EntryId, metrics::PREFIX};
 
 /// How long a post may wait for a lock before that is told. Applications lock their rows all the time, for a moment.
 const DEFERRED_PATIENCE: Duration = Duration::from_secs(3);
@@ -101,9 +96,15 @@ impl Health {
         self.state().with_numbers(check)
     }
 
-    /// Registers the gauge of the oldest entry's age.
+    /// Registers the ages of what waits for longest, which grow also while nobody looks.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.sub_registry_with_prefix("view_syncd").register_collector(Box::new(OldestEntry(self.clone())));
+        let registry = registry.sub_registry_with_prefix(PREFIX);
+        let health = self.clone();
+        let help = "Age of the oldest entry in the outbox, as last seen; 0 where the outbox is empty";
+        gauges::register(registry, "outbox_oldest_entry_age_seconds", help, move || health.oldest_age().as_secs_f64());
+        let health = self.clone();
+        let help = "Time that the first of the deferred posts has waited; 0 where there is none";
+        gauges::register(registry, "held_posts_oldest_age_seconds", help, move || health.longest_deferral().as_secs_f64());
     }
 
     /// Returns an obstacle that somebody else has found, with the age of the oldest entry.
@@ -155,6 +156,11 @@ impl Health {
         self.state().oldest.map_or(Duration::ZERO, EntryId::age)
     }
 
+    /// Returns how long the first of the deferred posts has waited; zero where there is none.
+    fn longest_deferral(&self) -> Duration {
+        self.state().deferred.map_or(Duration::ZERO, |deferred| deferred.since.elapsed())
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,17 +185,5 @@ impl State {
         let DeferredSummary { posts, since, waits_for } =
             self.deferred.filter(|deferred| deferred.since.elapsed() >= patience)?;
         Some(format!("views of {posts} posts wait, the first for {} s, for {waits_for}", since.elapsed().as_secs()))
-    }
-}
-
-/// The age of the oldest entry, which grows also while nobody looks.
-#[derive(Debug)]
-struct OldestEntry(Health);
-
-impl Collector for OldestEntry {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let age = ConstGauge::new(self.0.oldest_age().as_secs_f64());
-        let help = "Age of the oldest entry in the outbox, as last seen; 0 where the outbox is empty";
-        age.encode(encoder.encode_descriptor("outbox_oldest_entry_age_seconds", help, None, age.metric_type())?)
     }
 }

@@ -36,14 +36,14 @@ impl Synchronizer {
     /// [`Failure`]: a store is away, or the process is about to stop.
     pub async fn cycle(&mut self) -> Result<Synced, Failure> {
         tracing::info!("Starting views synchronization");
+        let started = Instant::now();
         let result = self.try_cycle().await;
         self.note_cycle(&result);
         match &result {
             Ok(synced) => {
                 self.note_for_others();
                 tracing::info!("Sync completed: {} successful, {} errors", synced.successful, synced.errors);
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                self.context.metrics.last_sync.set(now.as_secs_f64());
+                self.count(*synced, started.elapsed());
             }
             Err(Failure::Stopped) => tracing::info!("Sync abandoned: the process is about to stop"),
             Err(failure) => {
@@ -52,6 +52,16 @@ impl Synchronizer {
             }
         }
         result
+    }
+
+    /// Counts a cycle that did not fail.
+    fn count(&self, synced: Synced, took: Duration) {
+        let metrics = &self.context.metrics;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        metrics.last_sync.set(now.as_secs_f64());
+        metrics.cycle_seconds.observe(took.as_secs_f64());
+        metrics.posts_successful.set(i64::try_from(synced.successful).unwrap_or(i64::MAX));
+        metrics.posts_with_errors.set(i64::try_from(synced.errors).unwrap_or(i64::MAX));
     }
 
     async fn try_cycle(&mut self) -> Result<Synced, Failure> {

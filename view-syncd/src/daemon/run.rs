@@ -12,7 +12,7 @@ use views_service::{
 };
 
 use super::{
-    admin_api, dependencies, flush, leader,
+    admin_api, dependencies, flush, leader, observed,
     readiness::readiness,
     serve,
     signals::{self, Followers, MARGIN},
@@ -40,7 +40,6 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let metrics = Metrics::new(&mut registry);
     let context = Context::open(&settings, metrics.clone(), stop.clone())?;
     metrics::register_misconfigured(&mut registry, &context.redis_watch.misconfigured);
-    context.health.register(&mut registry);
     let mut leadership = leader::campaign(Arc::clone(&context.database), metrics);
     let mut synchronizer = Synchronizer::new(&context);
     synchronizer.set_leadership(leadership.clone());
@@ -48,7 +47,8 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let checks = dependencies::checks(&context, &leadership, &verifier);
     let readiness = Arc::new(readiness(&context, leadership.clone()).with_checks(checks));
     tokio::spawn(Arc::clone(&readiness).watch());
-    verifier.register(registry.sub_registry_with_prefix("view_syncd"));
+    verifier.register(registry.sub_registry_with_prefix(metrics::PREFIX));
+    observed::register(&mut registry, &context, &readiness, daemon.interval);
     tokio::spawn(Arc::clone(&verifier).follow_keys());
     let route = admin_api::route(Arc::clone(&verifier), trigger_sender.clone());
     let admin = Admin { readiness: Arc::clone(&readiness), registry, route: Some(route) };

@@ -26,6 +26,7 @@ use crate::{
     context::Context,
     entry_id::EntryId,
     error::{Failure, refusal},
+    metrics::Deferrals,
     owned_session::OwnedSession,
 };
 
@@ -187,6 +188,10 @@ async fn finish_entries(outbox: &mut Outbox, batch: &mut Committed, deferred: &H
     for (place, why) in &deferred {
         let post = batch.post(*place);
         if let Some(span) = batch.spans[*place as usize] {
+            let is_new = !outbox.deferred.contains(&post);
+            if let Some(why) = why.filter(|_| is_new) {
+                count_deferral(&outbox.context.metrics.deferrals, why);
+            }
             outbox.deferred.defer(post, span.first, *why);
             batch.deferred.insert(post);
         }
@@ -210,6 +215,15 @@ async fn finish_entries(outbox: &mut Outbox, batch: &mut Committed, deferred: &H
     outbox.delete(&done, batch.connection).await?;
     outbox.context.metrics.outbox_entries.dec_by(i64::try_from(done.len()).unwrap_or(i64::MAX));
     Ok(())
+}
+
+fn count_deferral(deferrals: &Deferrals, why: DeferReason) {
+    let counter = match why {
+        DeferReason::Locked => &deferrals.row_locked,
+        DeferReason::PairLocked => &deferrals.pair_locked,
+        DeferReason::Full => &deferrals.count_full,
+    };
+    counter.inc();
 }
 
 /// Returns whether an increment that belongs to an entry may be on its way.

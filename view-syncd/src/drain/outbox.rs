@@ -62,20 +62,35 @@ pub(crate) async fn newest(context: &Context) -> Result<Option<EntryId>, RedisEr
     Ok(page.first().and_then(|(id, _)| id.parse().ok()))
 }
 
-/// Returns the number of entries, and the first of them.
-pub(crate) async fn measure(session: &mut OwnedSession) -> Result<(i64, Option<EntryId>), RedisError> {
+/// What is in an outbox, and beside it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    /// How many entries there are.
+    pub(crate) entries: i64,
+    /// The first of them.
+    pub(crate) oldest: Option<EntryId>,
+    /// How many dead letters there are; nothing where Redis does not tell.
+    pub(crate) dead_letters: Option<i64>,
+}
+
+/// Returns what is in the outbox.
+pub(crate) async fn measure(session: &mut OwnedSession) -> Result<Measured, RedisError> {
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
-    let outbox = session.context.keys.outbox();
-    commands.command("XLEN", 1).text(outbox);
-    commands.command("XRANGE", 5).text(outbox).text("-").text("+").text("COUNT").number(1);
+    let keys = &session.context.keys;
+    commands.command("XLEN", 1).text(keys.outbox());
+    commands.command("XRANGE", 5).text(keys.outbox()).text("-").text("+").text("COUNT").number(1);
+    commands.command("XLEN", 1).text(keys.dead());
     session.redis.exchange(&commands, &mut replies).await?;
     let mut all = replies.iter();
     let (length, first) = (all.next(), all.next());
-    let (Some(Reply::Integer(length)), Some(Reply::List(page))) = (length, first) else {
+    // That a dead letter can be added is found out when there is one.
+    let dead_letters = all.next().and_then(Reply::number);
+    let (Some(Reply::Integer(entries)), Some(Reply::List(page))) = (length, first) else {
         return Err(refusal(length.filter(|reply| matches!(reply, Reply::Error(_))).or(first)));
     };
     let first = page.iter().next().and_then(|entry| if let Reply::List(entry) = entry { entry.iter().next() } else { None });
-    Ok((length, first.and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None })))
+    let oldest = first.and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
+    Ok(Measured { entries, oldest, dead_letters })
 }
 
 /// Returns the number of entries.

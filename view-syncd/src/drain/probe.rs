@@ -44,11 +44,14 @@ pub(crate) async fn prove_stores(session: &mut OwnedSession) -> Result<(), Failu
     session.context.database.refuses_all().await?.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// Notes how long the outbox is, and how old its oldest entry.
+/// Notes how long the outbox is, how old its oldest entry, and how many dead letters there are.
 async fn measure(session: &mut OwnedSession) -> Result<(), Failure> {
-    let (length, oldest) = outbox::measure(session).await?;
-    session.context.metrics.outbox_entries.set(length);
-    session.context.health.note_oldest(oldest);
+    let measured = outbox::measure(session).await?;
+    session.context.metrics.outbox_entries.set(measured.entries);
+    session.context.health.note_oldest(measured.oldest);
+    if let Some(dead_letters) = measured.dead_letters {
+        session.context.metrics.dead_letters.set(dead_letters);
+    }
     Ok(())
 }
 

@@ -52,5 +52,6 @@ pub(crate) async fn set_missing_ttl(
     let states = try_read_states(session, posts).await?;
     let sets = states.into_iter().filter(|(_, state)| state.as_ref().is_ok_and(|state| state.members > 0));
     let adjustments: Vec<Adjustment> = sets.map(|(post, _)| Adjustment::of(post)).collect();
+    session.context.metrics.differences.ttl.inc_by(adjustments.len() as u64);
     adjust(session, &adjustments, report).await.map(drop)
 }

@@ -42,6 +42,7 @@ pub(crate) async fn rebuild_sets(
     for post in std::mem::take(&mut report.regressed) {
         reconciler.session.check_owner().await?;
         if rebuild_set(reconciler, drains, post, report).await? {
+            reconciler.context().metrics.differences.set.inc();
             tracing::info!(name: log_names::EXAMPLE, %post, "the set of a post has been made from the ledger again, which has fewer views than it had");
         }
         reconciler.context().checkpoint()?;

@@ -30,7 +30,16 @@ pub(crate) async fn refresh(
             adjustment.known = cached.views;
             adjustment.author = (cached.author != *author).then(|| [cached.author.clone(), author.clone()]);
         }
-        if adjustment.views.is_some() || adjustment.author.is_some() || state.without_ttl {
+        let differences = &session.context.metrics.differences;
+        let found = [
+            (adjustment.views.is_some(), &differences.count),
+            (adjustment.author.is_some(), &differences.author),
+            (state.without_ttl, &differences.ttl),
+        ];
+        for (_, counter) in found.iter().filter(|(is_found, _)| *is_found) {
+            counter.inc();
+        }
+        if found.iter().any(|(is_found, _)| *is_found) {
             adjustments.push(adjustment);
         }
     }

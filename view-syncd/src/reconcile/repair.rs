@@ -38,6 +38,7 @@ pub(crate) async fn repair(reconciler: &mut Reconciler, drains: &mut impl Drains
     let suspects: Vec<PostId> = first.keys().copied().collect();
     let Some(second) = drifts(&mut reconciler.session, &suspects).await? else { return Ok(()) };
     let drifted: Vec<(PostId, i64)> = second.into_iter().filter(|(post, drift)| first.get(post) == Some(drift)).collect();
+    reconciler.context().metrics.drifts_found.inc_by(drifted.len() as u64);
     let mut counts = recover(reconciler, drains, &drifted).await?;
     failpoints::at("repair::before");
     let adjustment = |(post, drift): &(PostId, i64)| {

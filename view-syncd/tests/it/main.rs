@@ -5,6 +5,7 @@
 mod acknowledge;
 mod administrators;
 mod adopt;
+mod alerts;
 mod bases;
 mod beside;
 mod changed_posts;
@@ -30,6 +31,7 @@ mod layouts;
 mod least_rights;
 mod locks;
 mod logs;
+mod metrics;
 mod migrate;
 mod not_seen;
 mod old_data;

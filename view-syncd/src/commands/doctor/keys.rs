@@ -16,7 +16,7 @@ use crate::{
         look::{Look, dead, keyspace},
         output,
     },
-    drain::outbox,
+    drain::outbox::{self, Measured},
 };
 
 /// An entry that waits for longer than this, and the linger, is behind.
@@ -142,7 +142,7 @@ async fn check_ttl(look: &mut Look, posts: Vec<PostId>, checks: &mut Checks) {
 }
 
 async fn check_outbox(look: &mut Look, linger: Duration, checks: &mut Checks) {
-    let Ok((entries, oldest)) = outbox::measure(&mut look.session).await else { return };
+    let Ok(Measured { entries, oldest, .. }) = outbox::measure(&mut look.session).await else { return };
     let age = oldest.map(|oldest| look.age(oldest)).unwrap_or_default();
     let text = format!("{}, the oldest {} old", output::counted(entries.unsigned_abs(), "entry", "entries"), output::age(age));
     if age > LONGEST_LAG + linger {

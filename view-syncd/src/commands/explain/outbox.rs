@@ -52,7 +52,7 @@ pub(super) async fn find(
     viewer: &ViewerId,
     settled: Option<EntryId>,
 ) -> Result<Option<FoundEntry>, RedisError> {
-    let (length, _) = outbox::measure(&mut look.session).await?;
+    let length = outbox::measure(&mut look.session).await?.entries;
     let bar = ProgressBar::new("entries", length.unsigned_abs());
     let parts = match settled {
         Some(settled) => vec![(format!("({settled}"), "+".to_owned()), ("-".to_owned(), settled.to_string())],
