@@ -25,11 +25,26 @@ _view__syncd() {
             view__syncd,dead)
                 cmd="view__syncd__subcmd__dead"
                 ;;
+            view__syncd,doctor)
+                cmd="view__syncd__subcmd__doctor"
+                ;;
+            view__syncd,explain)
+                cmd="view__syncd__subcmd__explain"
+                ;;
+            view__syncd,forget)
+                cmd="view__syncd__subcmd__forget"
+                ;;
             view__syncd,migrate)
                 cmd="view__syncd__subcmd__migrate"
                 ;;
+            view__syncd,reconcile)
+                cmd="view__syncd__subcmd__reconcile"
+                ;;
             view__syncd,recount)
                 cmd="view__syncd__subcmd__recount"
+                ;;
+            view__syncd,status)
+                cmd="view__syncd__subcmd__status"
                 ;;
             view__syncd,sync)
                 cmd="view__syncd__subcmd__sync"
@@ -53,7 +68,7 @@ _view__syncd() {
 
     case "${cmd}" in
         view__syncd)
-            opts="-h -V --admin-listen --interval --linger --batch-size --shutdown-timeout --warm-top --created-column --jwt-secret --jwt-secret-file --jwt-secret-encoding --jwt-allow-weak-secret --jwt-public-key-file --jwt-jwks-file --jwt-jwks-url --jwt-algorithms --jwt-issuer --jwt-audience --jwt-leeway --jwt-viewer-claim --jwt-admin-claim --admin-ids --redis-url --redis-uri --redis-url-file --redis-host --redis-port --redis-password --redis-db --redis-prefix --view-ttl --allow-eviction --database-url --database-url-file --posts-table --post-id-column --author-column --count-column --count-table --ledger-table --log-level --log-format --help --version sync migrate recount adopt claim dead warm"
+            opts="-h -V --admin-listen --interval --linger --batch-size --shutdown-timeout --warm-top --created-column --jwt-secret --jwt-secret-file --jwt-secret-encoding --jwt-allow-weak-secret --jwt-public-key-file --jwt-jwks-file --jwt-jwks-url --jwt-algorithms --jwt-issuer --jwt-audience --jwt-leeway --jwt-viewer-claim --jwt-admin-claim --admin-ids --redis-url --redis-uri --redis-url-file --redis-host --redis-port --redis-password --redis-db --redis-prefix --view-ttl --allow-eviction --database-url --database-url-file --posts-table --post-id-column --author-column --count-column --count-table --ledger-table --log-level --log-format --help --version sync migrate reconcile forget recount adopt claim dead doctor explain status warm"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -350,13 +365,77 @@ _view__syncd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        view__syncd__subcmd__migrate)
-            opts="-h --add-count-column --help"
+        view__syncd__subcmd__doctor)
+            opts="-h --token-file --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        view__syncd__subcmd__explain)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        view__syncd__subcmd__forget)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        view__syncd__subcmd__migrate)
+            opts="-h --add-count-column --viewer-index --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        view__syncd__subcmd__reconcile)
+            opts="-h --post --repair --restore-from-redis --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --post)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -375,6 +454,20 @@ _view__syncd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        view__syncd__subcmd__status)
+            opts="-h --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -69,14 +69,27 @@ complete -c view-syncd -n "__fish_view_syncd_needs_command" -s h -l help -d 'Pri
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -s V -l version -d 'Print version'
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "sync" -d 'Run one full synchronization and exit'
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "migrate" -d 'Create the ledger table and what else is missing beside the posts in PostgreSQL, and exit'
+complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "reconcile" -d 'Compare Redis, the ledger, bases and counts, and exit. Exits 1 where they differ, or something is left'
+complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "forget" -d 'Erase a viewer from Redis and the ledger and exit. Totals stay. Exits 1 where something is left, as posts are locked'
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "recount" -d 'Set each post\'s count to its base and the views that the ledger has, and exit. Exits 1 where locks are in the way'
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "adopt" -d 'Bring existing views into the ledger and exit. Repeating it changes nothing. Exits 1 where some are left, as posts are locked'
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "claim" -d 'Make this database the owner of the keys in Redis, whose they were before, and exit'
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "dead" -d 'Show, offer again or remove the views that could not be stored'
+complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "doctor" -d 'Look whether everything is as it is needed, and say what to do where it is not. Changes nothing. Exits 1 where something fails'
+complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "explain" -d 'Tell what has become of a viewer\'s view of a post, and why. Changes nothing. Exits 1 where it does not count'
+complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "status" -d 'Tell who leads, how far behind PostgreSQL is, and what could not be stored. Changes nothing. Exits 1 where something is not well'
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -f -a "warm" -d 'Load the posts that are asked for most into Redis and exit'
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand sync" -s h -l help -d 'Print help'
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand migrate" -l add-count-column -d 'Add the column of counts to the posts table where it is missing: a bigint of 0, without a rewrite of the table'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand migrate" -l viewer-index -d 'Make an index by which a viewer\'s views are found, for his history and his erasure, beside whoever uses the ledger'
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand migrate" -s h -l help -d 'Print help'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand reconcile" -l post -d 'Only this post' -r
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand reconcile" -l repair -d 'Mend what differs'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand reconcile" -l restore-from-redis -d 'Mend what differs, and bring viewers back into the ledger whom only Redis knows, as after the restoration of a backup'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand reconcile" -l json -d 'Tell everything in JSON'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand reconcile" -s h -l help -d 'Print help'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand forget" -l json -d 'Tell the result in JSON'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand forget" -s h -l help -d 'Print help'
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand recount" -l post -d 'Only this post' -r
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand recount" -l json -d 'Tell the result in JSON'
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand recount" -s h -l help -d 'Print help'
@@ -104,6 +117,13 @@ complete -c view-syncd -n "__fish_view_syncd_using_subcommand dead; and __fish_s
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand dead; and __fish_seen_subcommand_from drop" -l reason -d 'Only those whose reason has this text in it' -r
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand dead; and __fish_seen_subcommand_from drop" -l json -d 'Tell everything in JSON'
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand dead; and __fish_seen_subcommand_from drop" -s h -l help -d 'Print help'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand doctor" -l token-file -d 'A file with a sample token, of which is told whether it is accepted, for whom, and if not, what to do' -r
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand doctor" -l json -d 'Tell everything in JSON'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand explain" -l json -d 'Tell everything in JSON'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand status" -l json -d 'Tell everything in JSON'
+complete -c view-syncd -n "__fish_view_syncd_using_subcommand status" -s h -l help -d 'Print help'
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand warm" -l top -d 'How many posts; at most 1000000' -r
 complete -c view-syncd -n "__fish_view_syncd_using_subcommand warm" -l by -d 'Which posts: the newest, those with the most views, or so many of each' -r -f -a "newest\t'The newest'
 views\t'Those with the most views'"
