@@ -69,6 +69,8 @@ impl Context {
         database.config.options(options.trim_start());
         let database = Database::new(&database, settings.posts.clone(), CONNECTIONS, STATEMENT_TIMEOUT)?;
         let redis = views_redis::client(&settings.redis, COMMAND_TIMEOUT)?;
+        let redis_watch = RedisWatch::new(settings.redis.allow_eviction);
+        redis_watch.note_losses(&redis);
         views_redis::connect(&redis, settings.redis.describe());
         let reconnections = Arc::new(AtomicU64::new(0));
         let connected = Arc::clone(&reconnections);
@@ -79,7 +81,7 @@ impl Context {
         Ok(Arc::new(Self {
             redis,
             reconnections,
-            redis_watch: RedisWatch::new(settings.redis.allow_eviction),
+            redis_watch,
             keys: settings.redis.keys.clone(),
             database: Arc::new(database),
             settings: settings.work,

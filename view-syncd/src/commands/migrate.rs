@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use views_core::settings::EXIT_CONFIG;
+use views_core::{log_names, settings::EXIT_CONFIG};
 use views_postgres::{
     Database, DatabaseError,
     schema::{Migrated, Schema},
@@ -32,7 +32,7 @@ pub async fn run(settings: SyncSettings, options: Options) -> anyhow::Result<Exi
         tracing::info!("{text}");
     }
     for text in warnings {
-        tracing::warn!("{text}");
+        tracing::warn!(name: log_names::STATE, "{text}");
     }
     take_bases(&database, &schema).await?;
     Ok(ExitCode::SUCCESS)
