@@ -11,14 +11,14 @@ mod worker;
 
 use std::process::ExitCode;
 
-use views_service::{levels, telemetry};
+use views_service::{level_signals, telemetry};
 
 /// A request makes some dozens of small allocations, most of them inside the libraries.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    levels::follow_signals();
+    level_signals::follow();
     let (settings, logs) = match cli::Settings::read() {
         Ok(read) => read,
         Err(exit) => return exit,

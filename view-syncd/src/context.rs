@@ -79,6 +79,8 @@ impl Context {
         database.config.options(options.trim_start());
         let database = Database::new(&database, settings.posts.clone(), CONNECTIONS, STATEMENT_TIMEOUT)?;
         let redis = views_redis::client(&settings.redis, COMMAND_TIMEOUT)?;
+        let redis_watch = RedisWatch::new(settings.redis.allow_eviction);
+        redis_watch.note_losses(&redis);
         let reconnections = Arc::new(AtomicU64::new(0));
         let connected = Arc::clone(&reconnections);
         redis.on_reconnect(move |_| {
@@ -88,7 +90,7 @@ impl Context {
         Ok(Arc::new(Self {
             redis,
             reconnections,
-            redis_watch: RedisWatch::new(settings.redis.allow_eviction),
+            redis_watch,
             keys: settings.redis.keys.clone(),
             database: Arc::new(database),
             settings: settings.work,

@@ -6,10 +6,10 @@ use view_syncd::{
     cli::{self, Command},
     commands, daemon,
 };
-use views_service::{levels, telemetry};
+use views_service::{level_signals, telemetry};
 
 fn main() -> ExitCode {
-    levels::follow_signals();
+    level_signals::follow();
     let settings = match cli::read(std::env::args_os()) {
         Ok(settings) => settings,
         Err(code) => return code,

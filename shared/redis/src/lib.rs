@@ -16,10 +16,7 @@ mod session;
 mod unprotected;
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -79,11 +76,11 @@ pub fn client(settings: &RedisSettings, timeout: Duration) -> Result<Client, Err
 
 /// Begins to connect and goes on in the background, for ever. Does not wait for the connection.
 pub fn connect(client: &Client, server: String) {
-    // Of an outage the beginning and the end are news; each failed attempt in between is not.
-    let lost = Arc::new(AtomicBool::new(false));
+    // Of an outage the beginning and the end are news, and another reason; each failed attempt in between is not.
+    let lost = Arc::<Mutex<Option<String>>>::default();
     let (found_again, connected) = (Arc::clone(&lost), server.clone());
     client.on_reconnect(move |_| {
-        found_again.store(false, Relaxed);
+        found_again.lock().unwrap_or_else(PoisonError::into_inner).take();
         tracing::info!(server = connected, "Redis connected");
         async { Ok(()) }
     });
@@ -91,8 +88,11 @@ pub fn connect(client: &Client, server: String) {
     client.on_error(move |(error, _)| {
         sentinels::ask_another(&asking);
         let details = sentinels::explain(&error, &asking.client_config().server);
-        if lost.swap(true, Relaxed) {
+        let before = lost.lock().unwrap_or_else(PoisonError::into_inner).replace(details.clone());
+        if before.as_deref() == Some(&*details) {
             tracing::debug!(server, kind = ?error.kind(), details, "Redis is still away");
+        } else if before.is_some() {
+            tracing::warn!(server, kind = ?error.kind(), details, "Redis is still away");
         } else {
             tracing::warn!(name: log_names::STATE, server, kind = ?error.kind(), details, "Redis connection lost");
         }

@@ -164,8 +164,8 @@ struct Ready {
     checks: Option<Value>,
 }
 
-/// Returns the answer of `/readyz`: the process should get work, or why not. With `verbose` in the query, how everything
-/// is that it depends on.
+/// Returns the answer of `/readyz`: the process should get work, or why not. With `verbose` in the query, it tells how
+/// everything is that the process depends on.
 #[must_use]
 pub fn ready(readiness: &Readiness, query: Option<&str>, audience: Audience) -> Answer {
     let checks = checks::is_verbose(query).then(|| readiness.checks().tell(audience));

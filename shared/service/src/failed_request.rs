@@ -10,8 +10,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The longest id that is taken, in bytes. A UUID has 36, a `traceparent` 55.
 const MAX_ID: usize = 128;
 
-/// Logs a request whose answer is a 5xx, with the ids that it came with, and gives the answer the request's own. `route`
-/// is the path as it is documented.
+/// Logs a request whose answer is a 5xx, with the ids that it came with, and gives the answer the request's own.
+/// `route` is the path as it is documented.
 pub fn note(method: &Method, route: &str, headers: &HeaderMap, answer: &mut Answer) {
     let status = answer.status();
     if !status.is_server_error() {

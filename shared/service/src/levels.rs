@@ -1,16 +1,9 @@
-//! How much is logged, and how an operator changes that while the process runs: SIGUSR1 asks for one step more, SIGUSR2
-//! for what is configured.
+//! How much is logged, and what is a step more.
 
-use signal_hook::{
-    consts::{SIGUSR1, SIGUSR2},
-    iterator::Signals,
-};
 use tracing_subscriber::{
     EnvFilter,
     filter::{LevelFilter, ParseError},
 };
-
-use crate::telemetry;
 
 /// What is logged when the filter says nothing.
 const UNNAMED: &str = "error";
@@ -73,18 +66,6 @@ fn next(level: LevelFilter) -> LevelFilter {
         LevelFilter::INFO => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     }
-}
-
-/// Begins to take the two signals, which end a process that takes neither. To be called first of all: the settings may
-/// take seconds to be read. Until logging starts, the signals do nothing.
-pub fn follow_signals() {
-    let Ok(mut signals) = Signals::new([SIGUSR1, SIGUSR2]) else { return };
-    // Without a thread they do nothing, which is no reason not to start.
-    let _ = std::thread::Builder::new().name("log-level".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            if signal == SIGUSR1 { telemetry::more() } else { telemetry::as_configured() }
-        }
-    });
 }
 
 #[cfg(test)]

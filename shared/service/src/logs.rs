@@ -14,8 +14,9 @@ pub struct LogArgs {
     /// The default leaves out the lines of the libraries for both stores, which report each lost connection once more in
     /// their own words.
     ///
-    /// While the process runs, SIGUSR1 raises every level of the filter by one step, and SIGUSR2 brings back the configured one.
-    #[arg(long, env = "LOG_LEVEL", default_value = "info,fred=error,deadpool_postgres=error", value_name = "FILTER")]
+    /// While the process runs, SIGUSR1 raises every level of the filter by one step, and SIGUSR2 brings back the
+    /// configured one.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info,fred=error,deadpool.postgres=error", value_name = "FILTER")]
     log_level: Setting,
     /// The form of log lines: text or json
     #[arg(long, env = "LOG_FORMAT", default_value = "text", value_name = "FORMAT")]

@@ -70,7 +70,8 @@ impl Repetitions {
         Self(Arc::default())
     }
 
-    /// Starts the thread that tells what was repeated. Without one, if the system has none to give, that is told at the end.
+    /// Starts the thread that tells what was repeated. Without one, if the system has none to give, that is told at the
+    /// end.
     pub(crate) fn tell_in_time(&self) {
         let shared = Arc::clone(&self.0);
         let _ = thread::Builder::new().name("repetitions".to_owned()).spawn(move || {

@@ -126,6 +126,8 @@ pub(crate) struct CircuitBreaker {
     reconnecting: AtomicBool,
     /// When that began for the last time.
     reconnected: Mutex<Option<Instant>>,
+    /// Why the last connection could not be opened, or was lost.
+    lost: Mutex<Option<String>>,
     /// Turns true when the server has been asked for the first time.
     inspected: watch::Sender<bool>,
 }
@@ -152,6 +154,7 @@ impl CircuitBreaker {
             changed: Notify::new(),
             reconnecting: AtomicBool::new(false),
             reconnected: Mutex::new(None),
+            lost: Mutex::new(None),
             inspected: watch::Sender::new(false),
         }
     }
@@ -171,7 +174,8 @@ impl CircuitBreaker {
             connected.changed.notify_one();
             async { Ok(()) }
         });
-        self.redis.on_error(move |_| {
+        self.redis.on_error(move |(error, _)| {
+            *failed.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.details().to_owned());
             failed.trip();
             async { Ok(()) }
         });
@@ -218,9 +222,10 @@ impl CircuitBreaker {
         }
     }
 
-    /// Returns whether there is a connection to the server.
-    pub(super) fn is_connected(&self) -> bool {
-        self.redis.is_connected()
+    /// Returns why there is no connection to the server, if there is none.
+    pub(super) fn why_disconnected(&self) -> Option<String> {
+        let why = || self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (!self.redis.is_connected()).then(|| why().unwrap_or_else(|| "there is no connection yet".to_owned()))
     }
 
     /// Has the server prove that it takes writes, over a connection of its own. A user who may not do what the proof

@@ -23,8 +23,8 @@ pub(crate) fn checks(health: &Arc<Health>, notices: &Arc<Notices>, has_database:
 }
 
 fn redis(health: &Health, notices: &Notices) -> Check {
-    if !health.is_connected_to_redis() {
-        return Check::because(Check::AWAY, "there is no connection");
+    if let Some(why) = health.why_redis_is_disconnected() {
+        return Check::because(Check::AWAY, why);
     }
     if let Some(text) = notices.refusal().or_else(|| notices.foreign()) {
         return Check::because(Check::MISCONFIGURED, text);

@@ -126,9 +126,9 @@ impl Health {
         self.redis_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns whether all connections to Redis are there.
-    pub(super) fn is_connected_to_redis(&self) -> bool {
-        self.breakers.iter().all(|breaker| breaker.is_connected())
+    /// Returns why a connection to Redis is not there, if one is not.
+    pub(super) fn why_redis_is_disconnected(&self) -> Option<String> {
+        self.breakers.iter().find_map(|breaker| breaker.why_disconnected())
     }
 
     /// Returns which store takes new views, as far as is known.

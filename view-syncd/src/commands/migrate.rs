@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use views_core::settings::EXIT_CONFIG;
+use views_core::{log_names, settings::EXIT_CONFIG};
 use views_postgres::{
     Database, DatabaseError,
     schema::{Migrated, Schema},
@@ -36,7 +36,7 @@ pub async fn run(settings: SyncSettings, options: Options) -> anyhow::Result<Exi
         tracing::info!("{text}");
     }
     for text in warnings {
-        tracing::warn!("{text}");
+        tracing::warn!(name: log_names::STATE, "{text}");
     }
     take_bases(&database, &schema).await?;
     if options.viewer_index {

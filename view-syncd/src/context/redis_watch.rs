@@ -2,7 +2,7 @@
 //! and in a gauge.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct RedisWatch {
     foreign: Arc<AtomicBool>,
     /// Whether it was in cluster mode when it was last asked.
     clustered: Arc<AtomicBool>,
+    /// Why the last connection could not be opened, or was lost.
+    lost: Arc<Mutex<Option<String>>>,
     /// Whether views are not safe in Redis, for operators.
     pub(crate) misconfigured: Gauge,
 }
@@ -31,6 +33,21 @@ pub(crate) struct RedisWatch {
 impl RedisWatch {
     pub(crate) fn new(allow_eviction: bool) -> Self {
         Self { allow_eviction, ..Self::default() }
+    }
+
+    /// Notes why connections are lost.
+    pub(crate) fn note_losses(&self, redis: &Client) {
+        let lost = Arc::clone(&self.lost);
+        redis.on_error(move |(error, _)| {
+            *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.details().to_owned());
+            async { Ok(()) }
+        });
+    }
+
+    /// Returns why there is no connection, where there is none.
+    pub(crate) fn why_disconnected(&self) -> String {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        lost.unwrap_or_else(|| "there is no connection yet".to_owned())
     }
 
     /// Demands that Redis takes writes. A server that loads its data or follows another one can perhaps be read, and no

@@ -40,7 +40,7 @@ pub(super) fn checks(context: &Arc<Context>, leadership: &Leadership, verifier: 
 
 fn redis(context: &Context) -> Check {
     if !context.redis.is_connected() {
-        return Check::because(Check::AWAY, "there is no connection");
+        return Check::because(Check::AWAY, context.redis_watch.why_disconnected());
     }
     let seen = context.store_failures.redis();
     context.redis_watch.check().unwrap_or(seen)
