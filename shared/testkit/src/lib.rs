@@ -13,6 +13,7 @@ pub mod grants;
 pub mod haproxy;
 pub mod http;
 pub mod issuer;
+pub mod pooler;
 pub mod ports;
 pub mod postgres;
 pub mod posts;
