@@ -325,6 +325,15 @@ mod tests {
     }
 
     #[test]
+    fn every_command_has_a_section() {
+        const DOCUMENT: &str = include_str!("../../docs/commands.md");
+        for command in command().get_subcommands() {
+            let name = command.get_name();
+            assert!(DOCUMENT.contains(&format!("\n## {name}\n")), "docs/commands.md has no section {name}");
+        }
+    }
+
+    #[test]
     fn every_setting_is_documented() {
         testkit::configuration::assert_documented(command());
         testkit::manual::assert_current(Args::command());

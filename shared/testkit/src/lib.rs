@@ -20,6 +20,7 @@ pub mod http;
 pub mod issuer;
 pub mod load_balancer;
 pub mod manual;
+pub mod pooler;
 pub mod ports;
 pub mod postgres;
 pub mod posts;

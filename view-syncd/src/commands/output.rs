@@ -36,7 +36,8 @@ pub(crate) fn age(age: Duration) -> String {
         3_600..86_400 => Duration::from_secs(seconds / 60 * 60),
         _ => Duration::from_secs(seconds / 3_600 * 3_600),
     };
-    humantime::format_duration(rounded).to_string()
+    let text = humantime::format_duration(rounded).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns a moment that is given in milliseconds since 1970, in whole seconds of UTC.
@@ -111,6 +112,7 @@ mod tests {
             (7_541_000, "2h 5m"),
             (86_400_000, "1day"),
             (273_841_000, "3days 4h"),
+            (40_000_000_000, "1year 3months"),
         ] {
             assert_eq!(age(Duration::from_millis(ms)), expected, "{ms}");
         }

@@ -12,7 +12,7 @@ use fred::{
 };
 use serde_json::{Value, json};
 use testkit::{
-    SOON, eventually, postgres,
+    SOON, eventually, pooler, postgres,
     posts::{IdType, PostsTable},
     process::DaemonBuilder,
     proxy::Proxy,
@@ -21,6 +21,9 @@ use testkit::{
 };
 
 use crate::support::{SECRET, World};
+
+/// The document that names the checks.
+const DOCUMENT: &str = include_str!("../../../docs/commands.md");
 
 /// A checkup: the exit status, and of each check its name, its verdict and its text.
 pub(crate) struct Checkup {
@@ -40,6 +43,9 @@ pub(crate) async fn checkup(doctor: DaemonBuilder) -> Checkup {
     let checks: Vec<[String; 3]> = checks.map(|check| ["name", "verdict", "text"].map(|name| text(check, name))).collect();
     let gravest = ["fail", "warn", "ok"].into_iter().find(|verdict| checks.iter().any(|[_, own, _]| own == verdict));
     assert_eq!(report["verdict"].as_str(), gravest);
+    for [name, ..] in &checks {
+        assert!(DOCUMENT.contains(&format!("`{name}`")), "the check {name} is not in docs/commands.md");
+    }
     Checkup { status, checks }
 }
 
@@ -216,7 +222,7 @@ async fn what_is_wrong_with_redis_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_or_in_cluster_mode_stops_no_other_check() {
+async fn a_store_that_is_away_in_cluster_mode_or_behind_a_pooler_stops_no_other_check() {
     let world = World::with_redis(RedisServer::start_with(&[("cluster-enabled", "yes")]).await).await;
     let clustered = checkup(world.command("doctor")).await;
     clustered.assert("redis-mode", "fail", &["Redis is in cluster mode", "give the address of a server without it"]);
@@ -231,6 +237,11 @@ async fn a_store_that_is_away_or_in_cluster_mode_stops_no_other_check() {
     away.assert("redis-mode", "fail", &[]);
     assert_eq!(away.status, Some(78), "{:#?}", away.checks);
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    let server = postgres::shared().await;
+    let pooler = pooler::start(server.port(), "postgres", world.database.name()).await;
+    let pooled = world.database.url().replace(&format!(":{}/", server.port()), &format!(":{}/", pooler.port()));
+    let pooled = checkup(world.command("doctor").env("DATABASE_URL", pooled)).await;
+    pooled.assert("pooler", "fail", &["a pooler in transaction mode", "directly, or through a pooler in session mode"]);
     let nowhere = world.database.url().replace(world.database.name(), "nowhere");
     let nowhere = checkup(world.command("doctor").env("DATABASE_URL", nowhere)).await;
     nowhere.assert("postgresql", "fail", &["does not exist", "mend --database-url (DATABASE_URL)"]);

@@ -1,5 +1,7 @@
 //! `view-syncd status`: who leads, how far behind PostgreSQL is, what could not be stored.
 
+use std::time::{Duration, Instant};
+
 use fred::interfaces::{KeysInterface, StreamsInterface};
 use serde_json::{Value, json};
 use testkit::process::DaemonBuilder;
@@ -64,6 +66,13 @@ async fn it_is_well_only_when_nothing_waits_and_somebody_leads() {
     let (code, told) = status(world.command("status").env("DATABASE_URL", "postgres://postgres@127.0.0.1:1/x")).await;
     assert_eq!((code, &told["postgresql"]["up"], &told["leader"]), (Some(1), &json!(false), &Value::Null), "{told}");
     assert_eq!(told["outbox"]["entries"], 1, "{told}");
+    world.server.pause();
+    let began = Instant::now();
+    let (code, told) = look().await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    world.server.resume();
+    assert_eq!((code, &told["redis"]["up"]), (Some(1), &json!(false)), "{told}");
+    assert!(told["leader"]["backend"].is_i64(), "{told}");
     // Not as needed.
     let (code, told) = status(world.command("status").env("POSTS_TABLE", "nothing")).await;
     assert_eq!(code, Some(78), "{told}");

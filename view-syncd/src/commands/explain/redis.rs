@@ -31,7 +31,7 @@ pub(super) struct PostInRedis {
     pub(super) members: i64,
     /// For how long Redis keeps the post if nobody views it.
     ttl_seconds: Option<i64>,
-    author: Option<String>,
+    pub(super) author: Option<String>,
     /// The count that clients are told.
     live: i64,
     persisted: Option<i64>,

@@ -66,9 +66,11 @@ pub(super) fn decide(evidence: &Evidence<'_>) -> (Verdict, String) {
         let since = viewed_at_ms.map_or_else(String::new, |ms| format!(" since {}", output::moment(ms)));
         return (Verdict::Stored, format!("the ledger has the view{since}, and it counts"));
     }
-    if let Some(Some(facts)) = facts
-        && facts.author == viewer
-    {
+    let author = match facts {
+        Some(facts) => facts.map(|facts| facts.author.as_str()),
+        None => in_redis.and_then(|post| post.author.as_deref()),
+    };
+    if author == Some(viewer) {
         return (Verdict::Own, "the viewer is the post's author, whose own views do not count".to_owned());
     }
     if let Some(None) = facts {
