@@ -8,8 +8,9 @@ use crate::{
     postgres::{Answer, Row},
     properties,
     setup::Setup,
-    viewers::Viewers,
-    world::World,
+    variant::Variant,
+    viewers::{VIEWERS, Viewer, Viewers},
+    world::{Erasure, World},
 };
 
 /// Anything that happens.
@@ -35,6 +36,13 @@ pub enum Action {
     Show,
     /// The application deletes the post.
     Delete,
+    /// Somebody has a viewer erased, who sends nothing any more, once the outbox has nothing of him: he is taken out of the
+    /// dead letters and of the set.
+    TakesOut(Viewer),
+    /// His row moves into the base.
+    MovesIntoBase,
+    /// He is taken out of the set again, when look-ups that were under way have arrived.
+    TakesOutAgain,
     /// The application deletes the post and creates it anew, or PostgreSQL is restored from a backup that does not have
     /// its viewers.
     Reset,
@@ -73,6 +81,7 @@ impl Model for Setup {
         actions.extend((left.policies > 0 && row == Row::Seen).then_some(Action::Hide));
         actions.extend((row == Row::Hidden).then_some(Action::Show));
         actions.extend((left.deletions > 0 && row != Row::Deleted).then_some(Action::Delete));
+        self.erasure_actions(world, actions);
         actions.extend((left.resets > 0 && row == Row::Seen && !world.postgres.ledger.is_empty()).then_some(Action::Reset));
     }
 
@@ -110,6 +119,32 @@ impl Model for Setup {
                 world.left.deletions -= 1;
                 world.postgres.erase(Row::Deleted);
             }
+            Action::TakesOut(viewer) => {
+                world.left.forgets -= 1;
+                if self.variant == Variant::ForgetsPending {
+                    let his: Vec<_> = world.redis.outbox.iter().filter(|entry| entry.viewer == viewer).copied().collect();
+                    world.redis.xdel(&his);
+                }
+                // From here on he need not be anywhere.
+                world.postgres.erased.add(viewer);
+                world.redis.dead.remove(viewer);
+                world.redis.forget(viewer);
+                world.erasure = Some(Erasure::TakenOut(viewer));
+            }
+            Action::MovesIntoBase => {
+                if let Some(Erasure::TakenOut(viewer)) = world.erasure {
+                    world.postgres.move_into_base(viewer);
+                    world.erasure = Some(Erasure::Based(viewer));
+                }
+            }
+            Action::TakesOutAgain => {
+                if let Some(Erasure::Based(viewer)) = world.erasure.take() {
+                    if self.variant != Variant::ForgetsOnce {
+                        world.redis.forget(viewer);
+                    }
+                    world.forgotten.add(viewer);
+                }
+            }
             Action::Reset => {
                 world.left.resets -= 1;
                 world.postgres.erase(Row::Seen);
@@ -121,5 +156,27 @@ impl Model for Setup {
 
     fn properties(&self) -> Vec<Property<Self>> {
         properties::all()
+    }
+}
+
+impl Setup {
+    /// Adds the steps of erasing a viewer.
+    fn erasure_actions(&self, world: &World, actions: &mut Vec<Action>) {
+        match world.erasure {
+            None if world.left.forgets > 0 && world.postgres.row == Row::Seen => {
+                let is_done = |viewer: &Viewer| {
+                    let pending = world.redis.listed().has(*viewer) && self.variant != Variant::ForgetsPending;
+                    let sends =
+                        world.left.requests[*viewer] > 0 || world.ingests.iter().any(|ingest| ingest.has_view_of(*viewer));
+                    world.attempted.has(*viewer) && !pending && !sends
+                };
+                actions.extend((0..VIEWERS).filter(is_done).map(Action::TakesOut));
+            }
+            Some(Erasure::TakenOut(_)) if world.postgres.row == Row::Seen => actions.push(Action::MovesIntoBase),
+            Some(Erasure::Based(viewer)) if !world.ingests.iter().any(|ingest| ingest.brings(viewer)) => {
+                actions.push(Action::TakesOutAgain);
+            }
+            _ => {}
+        }
     }
 }

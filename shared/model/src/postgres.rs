@@ -2,7 +2,7 @@
 
 use crate::{
     variant::Variant,
-    viewers::{VIEWERS, Viewers},
+    viewers::{VIEWERS, Viewer, Viewers},
 };
 
 /// What PostgreSQL holds. What is committed stays, unless the application takes it away.
@@ -14,7 +14,9 @@ pub struct Postgres {
     pub ledger: Viewers,
     /// How often each viewer has been added to the post's count. The code knows only the sum.
     pub counted: [i8; VIEWERS],
-    /// The viewers that were in the ledger when the application deleted the post, or set it back.
+    /// The base: what was counted of viewers who have been erased.
+    pub base: i8,
+    /// The viewers that were in the ledger when the application deleted the post, or set it back, or that were erased.
     pub erased: Viewers,
 }
 
@@ -54,7 +56,7 @@ impl Postgres {
     /// Returns the post's count.
     #[must_use]
     pub fn count(&self) -> i8 {
-        self.counted.iter().sum()
+        self.base + self.counted.iter().sum::<i8>()
     }
 
     /// Looks the post up.
@@ -83,11 +85,20 @@ impl Postgres {
         answer
     }
 
+    /// The statement of an erasure: moves a viewer's row into the base.
+    pub fn move_into_base(&mut self, viewer: Viewer) {
+        if self.ledger.has(viewer) {
+            self.ledger.remove(viewer);
+            self.counted[viewer] -= 1;
+            self.base += 1;
+        }
+    }
+
     /// The application takes the post's viewers and its count away, and perhaps the row.
     pub fn erase(&mut self, row: Row) {
         self.erased.add_all(self.ledger);
         self.ledger = Viewers::default();
-        self.counted = [0; VIEWERS];
+        (self.counted, self.base) = ([0; VIEWERS], 0);
         self.row = row;
     }
 }

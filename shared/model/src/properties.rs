@@ -17,13 +17,15 @@ pub const SET: &str = "everybody in the set is in the ledger, in the outbox or a
 /// Nothing is invented.
 pub const ATTEMPTED: &str = "the ledger holds only views that somebody sent";
 /// The count is right.
-pub const COUNT: &str = "the count is the number of the ledger's rows";
+pub const COUNT: &str = "the count is the number of the ledger's rows and the base";
 /// Nobody counts double.
 pub const ONCE: &str = "nobody is counted twice";
 /// Counts are never too high.
 pub const ABOVE: &str = "no answer is above the number of viewers who have sent a view";
 /// Counts are never too low.
 pub const BELOW: &str = "no answer is below the number of viewers acknowledged before it was asked";
+/// Who is erased stays so.
+pub const FORGOTTEN: &str = "who has been erased is nowhere until he views again";
 /// Rest brings everything into order.
 pub const REST: &str =
     "at rest, after a cycle, the live count is that of PostgreSQL and every acknowledged view is in the ledger";
@@ -48,8 +50,9 @@ pub(crate) fn all() -> Vec<Property<Setup>> {
         Property::always(ACKNOWLEDGED, |_, world: &World| world.acknowledged.all_in(world.stored())),
         Property::always(SET, |_, world: &World| world.redis.set.all_in(world.stored())),
         Property::always(ATTEMPTED, |_, world: &World| world.postgres.ledger.all_in(world.attempted)),
-        Property::always(COUNT, |_, world: &World| world.postgres.count() == world.postgres.ledger.len()),
+        Property::always(COUNT, |_, world: &World| world.postgres.count() == world.postgres.base + world.postgres.ledger.len()),
         Property::always(ONCE, |_, world: &World| world.postgres.counted.iter().all(|times| *times <= 1)),
+        Property::always(FORGOTTEN, |_, world: &World| world.has_forgotten()),
         Property::always(ABOVE, |setup, world: &World| world.misleads(setup) != Some(Wrong::Above)),
         Property::always(BELOW, |setup, world: &World| world.misleads(setup) != Some(Wrong::Below)),
         Property::always(REST, |setup, world: &World| !world.can_settle() || world.settles(setup)),
@@ -73,6 +76,12 @@ impl World {
     /// ledger.
     fn stored(&self) -> Viewers {
         self.postgres.ledger.with(self.redis.listed()).with(self.redis.dead).with(self.postgres.erased)
+    }
+
+    /// Returns whether nobody who was erased is anywhere.
+    fn has_forgotten(&self) -> bool {
+        let somewhere = self.postgres.ledger.with(self.redis.listed()).with(self.redis.dead).with(self.redis.set);
+        self.forgotten.without(somewhere) == self.forgotten
     }
 
     /// What is wrong with the count that was told to a viewer, or that a reader would be told now.

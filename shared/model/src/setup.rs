@@ -40,6 +40,8 @@ pub struct Setup {
     pub deletions: u8,
     /// How often PostgreSQL is set back, or the post is created anew: its viewers and its count are gone.
     pub resets: u8,
+    /// How often a viewer is erased from both stores, who sends nothing any more.
+    pub forgets: u8,
     /// How often PostgreSQL refuses a pair that it will take later.
     pub bad_pairs: u8,
     /// Whether processes of view-ingest die.
@@ -100,6 +102,7 @@ impl Setup {
         policies: 0,
         deletions: 0,
         resets: 0,
+        forgets: 0,
         bad_pairs: 0,
         ingests_die: true,
         daemons_die: true,
@@ -130,7 +133,7 @@ impl Setup {
     #[must_use]
     pub fn is_calm(&self) -> bool {
         let mishaps = [self.expiries, self.lost_replies, self.orphans, self.bypasses, self.refusals, self.scans];
-        let in_postgres = [self.policies, self.deletions, self.resets, self.bad_pairs];
+        let in_postgres = [self.policies, self.deletions, self.resets, self.forgets, self.bad_pairs];
         !self.ingests_die && !self.database_away && mishaps.iter().chain(&in_postgres).all(|budget| *budget == 0)
     }
 }

@@ -50,6 +50,9 @@ fn step(setup: &Setup, before: &World, action: Action) -> String {
         Action::Hide => "a policy hides the row".to_owned(),
         Action::Show => "the policy is lifted".to_owned(),
         Action::Delete => "the application deletes the post".to_owned(),
+        Action::TakesOut(viewer) => format!("{} is being erased: taken out of the set", name(viewer)),
+        Action::MovesIntoBase => "the row of whom is erased moves into the base".to_owned(),
+        Action::TakesOutAgain => "whom is erased is taken out of the set again".to_owned(),
         Action::Reset => "the application creates the post anew".to_owned(),
     }
 }

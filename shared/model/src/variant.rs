@@ -73,6 +73,12 @@ pub enum Variant {
     /// nothing seems to wait.
     PendingLeftUncounted,
 
+    // Erasing.
+    /// What the outbox has of the viewer is not stored before he is erased, but taken out of it.
+    ForgetsPending,
+    /// The set is not looked at once more when the row is gone.
+    ForgetsOnce,
+
     // Scanning.
     /// The scan does not write the count of PostgreSQL.
     NoRefresh,

@@ -8,7 +8,7 @@ use crate::{
     postgres::Postgres,
     redis::Redis,
     setup::{Bounds, Setup},
-    viewers::{VIEWERS, Viewers},
+    viewers::{VIEWERS, Viewer, Viewers},
 };
 
 /// Everything at one moment.
@@ -24,6 +24,10 @@ pub struct World {
     pub daemons: [Daemon; 2],
     /// A read that has looked the post up, with the count that it is about to put into Redis.
     pub reader: Option<i8>,
+    /// A viewer who is being erased.
+    pub erasure: Option<Erasure>,
+    /// Who has been erased, and has sent nothing since.
+    pub forgotten: Viewers,
     /// Who has sent a view.
     pub attempted: Viewers,
     /// Who has been told that the view is counted, or was counted before.
@@ -32,6 +36,15 @@ pub struct World {
     pub wrong: Option<Wrong>,
     /// What may still happen.
     pub left: Left,
+}
+
+/// How far an erasure has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Erasure {
+    /// The viewer is out of the set, and no dead letter has him.
+    TakenOut(Viewer),
+    /// His row is in the base. A look-up may have brought him back into the set meanwhile.
+    Based(Viewer),
 }
 
 /// What is wrong with a count.
@@ -57,6 +70,7 @@ pub struct Left {
     pub(crate) policies: u8,
     pub(crate) deletions: u8,
     pub(crate) resets: u8,
+    pub(crate) forgets: u8,
     pub(crate) bad_pairs: u8,
 }
 
@@ -76,6 +90,7 @@ impl World {
             policies: setup.policies,
             deletions: setup.deletions,
             resets: setup.resets,
+            forgets: setup.forgets,
             bad_pairs: setup.bad_pairs,
         };
         Self { left, ..Self::default() }
@@ -85,6 +100,7 @@ impl World {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         self.reader.is_none()
+            && self.erasure.is_none()
             && self.ingests.iter().all(|ingest| ingest.step == Step::Idle && ingest.adrift.is_none())
             && self.daemons.iter().all(|daemon| daemon.task == Task::Idle)
     }

@@ -116,10 +116,23 @@ impl<'a> Forgetting<'a> {
     /// # Errors
     /// [`DatabaseError`] when the server is away.
     pub async fn erase(&self, ids: &[String]) -> Result<Erased, DatabaseError> {
+        self.remove(ids, None).await
+    }
+
+    /// Removes rows that have come back: of views up to a time, in milliseconds since 1970, which are in the bases already.
+    /// Somebody had read them before they were erased, and has stored and counted them once more since.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the server is away.
+    pub async fn take_back(&self, ids: &[String], until_ms: i64) -> Result<Erased, DatabaseError> {
+        self.remove(ids, Some(until_ms)).await
+    }
+
+    async fn remove(&self, ids: &[String], until_ms: Option<i64>) -> Result<Erased, DatabaseError> {
         let mut erased = Erased::default();
         let mut work = if ids.is_empty() { Vec::new() } else { vec![ids] };
         while let Some(ids) = work.pop() {
-            match self.try_erase(ids).await {
+            match self.try_remove(ids, until_ms).await {
                 Ok((rows, locked)) => {
                     erased.rows.extend(rows);
                     erased.locked.extend(locked);
@@ -147,26 +160,39 @@ impl<'a> Forgetting<'a> {
     }
 
     /// Returns how many rows each post had, and the posts that were left.
-    async fn try_erase(&self, ids: &[String]) -> Result<(Vec<(String, i64)>, Vec<String>), DatabaseError> {
+    async fn try_remove(
+        &self,
+        ids: &[String],
+        until_ms: Option<i64>,
+    ) -> Result<(Vec<(String, i64)>, Vec<String>), DatabaseError> {
         let begin = self.database.begin(LOCK_TIMEOUT, "");
         let erase = async |connection: &Object| {
             connection.batch_execute(&begin).await?;
-            let result = self.lock_and_erase(connection, ids).await;
+            let result = self.lock_and_remove(connection, ids, until_ms).await;
             connection.batch_execute(if result.is_ok() { COMMIT } else { ROLLBACK }).await?;
             Ok(result?)
         };
         self.database.lease(erase).await
     }
 
-    async fn lock_and_erase(
+    async fn lock_and_remove(
         &self,
         connection: &Object,
         ids: &[String],
+        until_ms: Option<i64>,
     ) -> Result<(Vec<(String, i64)>, Vec<String>), tokio_postgres::Error> {
         let lock = connection.prepare_cached(&self.schema.statements.walks.lock).await?;
         let locked: Vec<String> = connection.query(&lock, &[&ids]).await?.iter().map(|row| row.get(0)).collect();
-        let erase = connection.prepare_cached(&self.statements.erase).await?;
-        let rows = connection.query(&erase, &[&self.viewer, &ids, &locked]).await?;
+        let rows = match until_ms {
+            None => {
+                let erase = connection.prepare_cached(&self.statements.erase).await?;
+                connection.query(&erase, &[&self.viewer, &ids, &locked]).await?
+            }
+            Some(until_ms) => {
+                let take_back = connection.prepare_cached(&self.statements.take_back).await?;
+                connection.query(&take_back, &[&self.viewer, &until_ms, &locked]).await?
+            }
+        };
         let rows: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         let is_left = |id: &&String| !locked.contains(id) && !rows.iter().any(|(erased, _)| erased == *id);
         let left = ids.iter().filter(is_left).cloned().collect();

@@ -5,6 +5,7 @@
 //! each set once more, which a look-up may have filled from the ledger meanwhile. A view that comes afterwards is a new one.
 
 use std::{
+    collections::HashSet,
     io::Write,
     process::ExitCode,
     sync::Arc,
@@ -30,9 +31,11 @@ use crate::{
     context::Context,
     daemon::{leader, synchronizer::Synchronizer},
     drain::shared::Shared,
+    entry_id::now_ms,
     error::Failure,
     reconcile::{
         forget::{delete_dead_letters, pending_pairs, take_out, take_out_of_all},
+        live_count::write_live_counts,
         reconciler::Reconciler,
         throttle::Throttle,
     },
@@ -51,6 +54,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const LEADER_PATIENCE: Duration = Duration::from_secs(15);
 /// How often it is looked what it has done.
 const LEADER_POLL: Duration = Duration::from_millis(250);
+/// Posts whose rows were erased that are remembered: a row that is there again is one that has come back.
+const MOST_REMEMBERED: usize = 100_000;
 /// How long it may take from a look-up's answer until Redis knows the post.
 const LOOKUP: Duration = Duration::from_millis(250);
 
@@ -80,6 +85,10 @@ struct Erasure<'a> {
     forgetting: Forgetting<'a>,
     viewer: ViewerId,
     spellings: Vec<String>,
+    /// When he was out of all sets for the first time. Whatever was viewed before is no new view.
+    taken_out_ms: Option<i64>,
+    /// Posts whose rows are in the bases.
+    based: HashSet<String>,
     receipt: Receipt,
 }
 
@@ -123,7 +132,16 @@ async fn erase(context: &Arc<Context>, viewer: ViewerId) -> Result<Receipt, Fail
     }
     let reconciler = Reconciler::new(context, &Shared::new(context));
     let spellings = spellings(&viewer);
-    let mut erasure = Erasure { context, reconciler, forgetting, viewer, spellings, receipt: Receipt::default() };
+    let mut erasure = Erasure {
+        context,
+        reconciler,
+        forgetting,
+        viewer,
+        spellings,
+        taken_out_ms: None,
+        based: HashSet::new(),
+        receipt: Receipt::default(),
+    };
     for round in 1..=ROUNDS {
         if !erasure.round().await? || round == ROUNDS {
             break;
@@ -145,6 +163,7 @@ impl Erasure<'_> {
         drop(bar);
         self.receipt.sets += taken.sets;
         self.receipt.unreadable = taken.unreadable;
+        self.taken_out_ms.get_or_insert_with(now_ms);
         failpoints::at("forget::taken_out");
         self.clean_ledger().await?;
         let Receipt { ledger, sets, outbox, dead_letters, .. } = &self.receipt;
@@ -189,8 +208,7 @@ impl Erasure<'_> {
         while let Some(viewed) = self.forgetting.next(&left).await? {
             // A look-up that had read the ledger before may have brought him back meanwhile.
             self.take_out(&std::mem::take(&mut last)).await?;
-            let erased = self.forgetting.erase(&viewed.ids).await?;
-            last = self.note(erased, &mut left);
+            last = self.erase(viewed.ids, &mut left).await?;
             self.take_out(&last).await?;
             bar.add(viewed.posts);
             self.context.checkpoint()?;
@@ -200,8 +218,7 @@ impl Erasure<'_> {
         while !left.is_empty() && started.elapsed() < LOCK_PATIENCE {
             sleep(LOCK_PAUSE).await;
             let again = std::mem::take(&mut left);
-            let erased = self.forgetting.erase(&again).await?;
-            let posts = self.note(erased, &mut left);
+            let posts = self.erase(again, &mut left).await?;
             self.take_out(&posts).await?;
             last.extend(posts);
         }
@@ -211,6 +228,26 @@ impl Erasure<'_> {
         }
         self.receipt.left_posts = left.len();
         Ok(())
+    }
+
+    /// Erases rows. Those that have come back, because somebody had read them before and stored them since, are in the
+    /// bases already, and were counted twice. Returns the posts that had some.
+    async fn erase(&mut self, mut ids: Vec<String>, left: &mut Vec<String>) -> Result<Vec<PostId>, Failure> {
+        let back: Vec<String> = ids.iter().filter(|id| self.based.contains(*id)).cloned().collect();
+        if let Some(until_ms) = self.taken_out_ms.filter(|_| !back.is_empty()) {
+            let Erased { rows, locked, refused } = self.forgetting.take_back(&back, until_ms).await?;
+            let posts = rows.iter().filter_map(|(post, _)| PostId::parse(post).ok()).collect();
+            write_live_counts(&mut self.reconciler, posts).await?;
+            // What could not be taken back now must not move into the base once more.
+            ids.retain(|id| !locked.contains(id) && !refused.iter().any(|(post, _)| post == id));
+            self.note(Erased { rows: Vec::new(), locked, refused }, left);
+        }
+        let erased = self.forgetting.erase(&ids).await?;
+        let room = MOST_REMEMBERED.saturating_sub(self.based.len());
+        self.based.extend(erased.rows.iter().take(room).map(|(post, _)| post.clone()));
+        let mut posts = self.note(erased, left);
+        posts.extend(back.iter().filter_map(|post| PostId::parse(post).ok()));
+        Ok(posts)
     }
 
     /// Notes what became of rows. Returns the posts that had some.

@@ -103,6 +103,21 @@ impl Ingest {
         }
     }
 
+    /// Returns whether it has a view of a viewer, or something that it is going to tell Redis of him.
+    pub(crate) fn has_view_of(&self, viewer: Viewer) -> bool {
+        let is_his = match &self.step {
+            Step::Idle | Step::Refresh(_) => false,
+            Step::LookUp(other) | Step::CheckAgain(other) | Step::Store(other) | Step::Hydrate(other, _) => *other == viewer,
+            Step::Record(pipeline) => pipeline.viewer == viewer,
+        };
+        is_his || self.bypassed.has(viewer) || self.adrift.is_some_and(|pipeline| pipeline.viewer == viewer)
+    }
+
+    /// Returns whether it has looked the post up, and is about to bring a viewer into the set.
+    pub(crate) fn brings(&self, viewer: Viewer) -> bool {
+        matches!(&self.step, Step::Hydrate(_, known) | Step::Refresh(known) if known.viewers.has(viewer))
+    }
+
     /// The same with the two viewers' names exchanged.
     pub(crate) fn exchange_viewers(&mut self) {
         match &mut self.step {

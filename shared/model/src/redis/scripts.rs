@@ -1,7 +1,11 @@
 //! The scripts that the code runs in Redis.
 
 use super::{Entry, Id, Meta, Redis};
-use crate::{postgres::Known, variant::Variant, viewers::Viewers};
+use crate::{
+    postgres::Known,
+    variant::Variant,
+    viewers::{Viewer, Viewers},
+};
 
 /// What `settle.lua` is given.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +39,18 @@ pub enum Settled {
 }
 
 impl Redis {
+    /// `forget.lua`.
+    pub fn forget(&mut self, viewer: Viewer) {
+        if !self.set.has(viewer) {
+            return;
+        }
+        self.set.remove(viewer);
+        if let Some(meta) = &mut self.meta {
+            meta.recorded -= 1;
+            meta.acked -= 1;
+        }
+    }
+
     /// `hydrate.lua` in its `read` mode.
     pub fn hydrate_for_read(&mut self, count: i8, variant: Variant) {
         if self.has_author() {

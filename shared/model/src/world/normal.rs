@@ -1,7 +1,11 @@
 //! States that mean the same in one form: the ids of entries matter only by their order, and it is all the same which
 //! process or viewer is called by which name.
 
-use crate::{redis::Id, setup::Setup, world::World};
+use crate::{
+    redis::Id,
+    setup::Setup,
+    world::{Erasure, World},
+};
 
 impl World {
     /// Brings states that mean the same into one form.
@@ -84,6 +88,10 @@ impl World {
         self.left.requests.reverse();
         self.attempted = self.attempted.exchanged();
         self.acknowledged = self.acknowledged.exchanged();
+        self.forgotten = self.forgotten.exchanged();
+        if let Some(Erasure::TakenOut(viewer) | Erasure::Based(viewer)) = &mut self.erasure {
+            *viewer ^= 1;
+        }
         for ingest in &mut self.ingests {
             ingest.exchange_viewers();
         }

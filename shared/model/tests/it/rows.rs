@@ -1,7 +1,11 @@
 //! What befalls the post's row: it is not seen, it is deleted, it comes back with less; and pairs that PostgreSQL does
 //! not take.
 
-use model::{properties, setup::Setup, variant::Variant};
+use model::{
+    properties,
+    setup::{Bounds, Setup},
+    variant::Variant,
+};
 
 use crate::support::{breaks, breaks_anyway, holds};
 
@@ -96,4 +100,27 @@ fn viewers_stay_duplicates_when_a_fall_is_forgotten_that_came_during_the_compari
 fn somebody_is_forgotten_when_he_is_looked_for_in_the_ledger_before_the_outbox() {
     let setup = Setup { daemons_die: false, scans: 1, daemons: 2, ..RESET };
     breaks(with(Variant::PurgeAsksLedgerFirst, setup), properties::KEPT);
+}
+
+/// One viewer is erased, with one process of view-syncd, as the command makes sure of.
+const ERASED: Setup = Setup { forgets: 1, requests: [1, 1], ingests: 1, ..SMALL };
+
+#[test]
+fn who_is_erased_is_nowhere_and_the_counts_stay() {
+    holds(Setup { bounds: Some(Bounds::EXACT), torn_pipelines: false, ingests_die: false, ..ERASED }, 250);
+    holds(Setup { expiries: 1, ..ERASED }, 17_000);
+}
+
+#[test]
+fn who_is_erased_comes_back_where_a_drain_or_a_look_up_is_not_waited_for() {
+    breaks(with(Variant::ForgetsPending, ERASED), properties::FORGOTTEN);
+    breaks(with(Variant::ForgetsOnce, Setup { expiries: 1, ..ERASED }), properties::FORGOTTEN);
+}
+
+#[test]
+fn who_is_erased_may_come_back_by_what_was_under_way() {
+    // A second drain, as in a failover, or the import of a set that was read before: the command looks again, and takes
+    // such a row back.
+    breaks_anyway(Setup { daemons: 2, leaders: 2, ..ERASED }, properties::FORGOTTEN);
+    breaks_anyway(Setup { scans: 1, ..ERASED }, properties::FORGOTTEN);
 }

@@ -13,6 +13,9 @@ pub struct ForgetStatements {
     /// Removes the viewer's rows of the posts `$2`, of which `$3` are locked, and adds as many to the bases. Those of the
     /// rest go that have no count. Gives how many rows each post had.
     pub erase: String,
+    /// Removes those of the viewer's rows of the posts `$3`, which are locked, that were viewed up to `$2` milliseconds since
+    /// 1970, and takes as many from the counts. Gives how many rows each post had.
+    pub take_back: String,
 }
 
 impl ForgetStatements {
@@ -45,7 +48,7 @@ SELECT (SELECT walked.post_id::text FROM walked ORDER BY walked.post_id DESC LIM
             first = next(&format!("$3::text IS NULL OR v.post_id > $3::text::{post}")),
             behind = next("v.post_id > next.post_id"),
         );
-        Self { viewed, walk, erase: erase(target, &is_his) }
+        Self { viewed, walk, erase: erase(target, &is_his), take_back: take_back(target, &is_his) }
     }
 }
 
@@ -78,5 +81,26 @@ WITH counted AS MATERIALIZED (
   ON CONFLICT (post_id) DO UPDATE SET base = b.base + (SELECT gone.n FROM gone WHERE gone.post = b.post_id)
 )
 SELECT gone.post::text, gone.n FROM gone"
+    )
+}
+
+fn take_back(target: &Target, is_his: &str) -> String {
+    let (counted, counted_id, raw_views) = (target.tables.counted(), target.tables.counted_id(), target.tables.raw_views_of("n"));
+    format!(
+        "\
+-- forget: take back
+WITH removed AS (
+  DELETE FROM {ledger} v USING unnest($3::text[]::{post}[]) AS named(post)
+  WHERE v.post_id = named.post AND {is_his} AND v.viewed_at <= to_timestamp($2::int8 / 1000.0::float8)
+  RETURNING v.post_id::{post} AS post
+), gone AS MATERIALIZED (
+  SELECT removed.post, count(*) AS n FROM removed GROUP BY removed.post
+), counted AS (
+  UPDATE {counted} n SET {count} = greatest({raw_views} - gone.n, 0) FROM gone WHERE n.{counted_id} = gone.post
+)
+SELECT gone.post::text, gone.n FROM gone",
+        ledger = target.tables.ledger,
+        post = target.post_cast,
+        count = target.tables.counts.column,
     )
 }
