@@ -15,6 +15,13 @@ fail() {
 # Prints the folder that cargo builds into.
 target_folder() { cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'; }
 
+# build [OPTION…]: a debug build, which is also the stricter one: a number that overflows ends it. All of the workspace at once, like the
+# tests: another choice of packages would give the dependencies other features, and build those once more.
+build() {
+    headline 'Building (a few minutes the first time)'
+    cargo build --locked --workspace "$@"
+}
+
 # Servers lie in sbin on Debian, which is not in every user's PATH; rustup's folder is missing from shells that it was not told of.
 PATH=$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 
