@@ -15,7 +15,7 @@ use views_service::{
 
 use crate::{
     metrics::PREFIX,
-    record::{health::Health, request::RequestSender},
+    record::{health::Health, request::RequestSender, unverified::UnverifiedPosts},
 };
 
 /// Registers what is read with each scrape.
@@ -24,6 +24,7 @@ pub(crate) fn register(
     health: &Arc<Health>,
     readiness: &Arc<Readiness>,
     queues: &[RequestSender],
+    unverified: &UnverifiedPosts,
     database: Option<&Arc<Database>>,
 ) {
     process::register(registry);
@@ -45,6 +46,10 @@ pub(crate) fn register(
         let lengths = queues.iter().map(RequestSender::lengths);
         lengths.fold([0; 3], |sum, lengths| std::array::from_fn(|kind| sum[kind] + lengths[kind]))
     });
+    let unverified = unverified.clone();
+    let help =
+        "Posts accepted while PostgreSQL could not be asked whether they exist; past --max-unseen-posts, views of others get 503";
+    gauges::register(registry, "unverified_posts", help, move || unverified.taken());
     if let Some(database) = database {
         let health = Arc::clone(health);
         let help = "1 where PostgreSQL answered when it was last asked, else 0";

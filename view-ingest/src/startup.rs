@@ -92,10 +92,10 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let operators =
         admin::bind(settings.admin_listen).await.with_context(|| format!("cannot listen on {}", settings.admin_listen))?;
     let (senders, receivers): (Vec<_>, Vec<_>) = clients.iter().map(|_| request::queue(settings.limits.max_queue)).unzip();
-    observed::register(&mut registry, &health, &readiness, &senders, database.as_ref());
+    let (not_found, unverified) = (NotFoundPosts::default(), UnverifiedPosts::new(settings.max_unseen_posts));
+    observed::register(&mut registry, &health, &readiness, &senders, &unverified, database.as_ref());
     tokio::spawn(admin::serve(operators, Arc::new(Admin { readiness: Arc::clone(&readiness), registry, route: None })));
 
-    let (not_found, unverified) = (NotFoundPosts::default(), UnverifiedPosts::new(settings.max_unseen_posts));
     let read_queries = read_limit::read_queries();
     let (mailboxes, mailbox_ends): (Vec<_>, Vec<_>) = clients.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let admission = Arc::new(Admission::new(settings.limits.max_connections, metrics.clone()));

@@ -137,6 +137,12 @@ pub(crate) fn register_misconfigured(registry: &mut Registry, misconfigured: &Ga
     registry.sub_registry_with_prefix(PREFIX).register("redis_unfit", help, misconfigured.clone());
 }
 
+/// Lowers the gauge of what Redis held when it was last asked, of which more may have been taken since than there was
+/// then.
+pub(crate) fn lower(gauge: &Gauge, by: i64) {
+    gauge.set(gauge.get().saturating_sub(by).max(0));
+}
+
 impl Metrics {
     /// Makes the handles and registers them.
     pub fn new(registry: &mut Registry) -> Self {

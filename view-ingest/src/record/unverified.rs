@@ -52,6 +52,11 @@ impl UnverifiedPosts {
         has_room
     }
 
+    /// Returns how many posts have been accepted since the budget last began.
+    pub(crate) fn taken(&self) -> usize {
+        self.0.taken.load(Relaxed)
+    }
+
     /// Notes that PostgreSQL did not answer a look-up.
     pub(super) fn failed(&self) {
         self.failed_at(self.0.started.elapsed());
@@ -95,6 +100,7 @@ mod tests {
         assert!(!unverified.take(), "one answer does not end an outage");
         unverified.answered_at(Duration::from_secs(101));
         assert!(unverified.take());
+        assert_eq!(unverified.taken(), 1);
         assert!(!UnverifiedPosts::new(0).take());
     }
 }

@@ -59,6 +59,10 @@ async fn verdicts_are_the_same_without_redis() {
     }
     app.daemon.wait_for_line("they are written straight into PostgreSQL").await;
     assert!(app.metric("view_ingest_recorders_in_fallback").await > 0.0);
+    for (store, takes_views) in [("redis", 0.0), ("postgresql", 1.0), ("none", 0.0)] {
+        assert_eq!(app.metric(&format!("view_ingest_active_store{{store=\"{store}\"}}")).await, takes_views, "{store}");
+    }
+    assert_eq!(app.metric("view_ingest_redis_up").await, 0.0);
 }
 
 #[tokio::test]

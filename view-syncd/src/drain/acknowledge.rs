@@ -26,7 +26,7 @@ use crate::{
     context::Context,
     entry_id::EntryId,
     error::{Failure, refusal},
-    metrics::Deferrals,
+    metrics::{self, Deferrals},
     owned_session::OwnedSession,
 };
 
@@ -213,7 +213,7 @@ async fn finish_entries(outbox: &mut Outbox, batch: &mut Committed, deferred: &H
         outbox.deferred.read_up_to(last, batch.connection);
     }
     outbox.delete(&done, batch.connection).await?;
-    outbox.context.metrics.outbox_entries.dec_by(i64::try_from(done.len()).unwrap_or(i64::MAX));
+    metrics::lower(&outbox.context.metrics.outbox_entries, i64::try_from(done.len()).unwrap_or(i64::MAX));
     Ok(())
 }
 

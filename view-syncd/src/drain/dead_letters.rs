@@ -13,7 +13,7 @@ use views_redis::{
 };
 
 use super::dead_letter::{DeadLetter, NO_SUCH_POST, field};
-use crate::{context::Context, entry_id::EntryId, error::refusal, owned_session::OwnedSession};
+use crate::{context::Context, entry_id::EntryId, error::refusal, metrics, owned_session::OwnedSession};
 
 /// The stream is not made longer than this by pairs of posts that do not exist. Clients can have as many of them as
 /// they like.
@@ -58,6 +58,7 @@ pub(crate) async fn add(session: &mut OwnedSession, mut dead_letters: Vec<DeadLe
         session.context.progress.made();
     }
     failpoints::at("bury::after");
+    session.context.metrics.dead_letters.inc_by(i64::try_from(dead_letters.len()).unwrap_or(i64::MAX));
     log(&session.context, &dead_letters, dropped);
     Ok(())
 }
@@ -136,9 +137,8 @@ pub(crate) async fn delete(session: &mut OwnedSession, ids: &[EntryId]) -> Resul
         }
         session.redis.exchange(&commands, &mut replies).await?;
         let reply = replies.iter().next();
-        if !matches!(reply, Some(Reply::Integer(_))) {
-            return Err(refusal(reply));
-        }
+        let Some(Reply::Integer(deleted)) = reply else { return Err(refusal(reply)) };
+        metrics::lower(&session.context.metrics.dead_letters, deleted);
     }
     Ok(())
 }

@@ -235,6 +235,8 @@ async fn views_that_wait_for_a_lock_make_it_unready_and_are_named_at_the_stop() 
     }
     assert!(metric(&client, "view_syncd_outbox_oldest_entry_age_seconds").await >= 3.0);
     assert_eq!(metric(&client, "view_syncd_held_posts").await, 1.0);
+    assert!(metric(&client, "view_syncd_held_posts_oldest_age_seconds").await >= 3.0);
+    assert_eq!(metric(&client, "view_syncd_posts_deferred_total{reason=\"row_locked\"}").await, 1.0);
     assert_eq!(client.get("/livez").await.status, 200);
 
     let stopped = Instant::now();
@@ -252,7 +254,9 @@ async fn views_that_wait_for_a_lock_make_it_unready_and_are_named_at_the_stop() 
     stored(&world, 1, 2, SECONDS).await;
     readiness(&client, 200, SECONDS).await;
     // The next look at the outbox finds it empty.
-    for name in ["view_syncd_outbox_oldest_entry_age_seconds", "view_syncd_held_posts"] {
+    let gauges = ["outbox_oldest_entry_age_seconds", "held_posts", "held_posts_oldest_age_seconds"];
+    for name in gauges.map(|name| format!("view_syncd_{name}")) {
+        let name = name.as_str();
         eventually(name, SECONDS, async || metric(&client, name).await == 0.0).await;
     }
     next.signal("TERM");

@@ -98,7 +98,7 @@ fn assert_documented(ingest: &Exposition, syncd: &Exposition) {
     }
     assert!(
         std::env::var_os(UPDATE).is_some(),
-        "docs/metrics.md is not what the programs export. Make it anew:\n  {UPDATE}=1 cargo test -p view-syncd --test it metrics::"
+        "docs/metrics.md is not what is exported. Make it anew:\n  {UPDATE}=1 cargo test -p view-syncd --test it metrics::"
     );
     std::fs::write(&file, made).unwrap();
 }
