@@ -1,8 +1,9 @@
 //! `view-syncd forget`: erases a viewer from both stores. The totals stay: his views move into the posts' bases.
 //!
-//! It goes around until nothing is found any more. What is pending is stored first, so that no drain brings it later;
-//! then dead letters and sets are cleaned, so that no scan imports a member whom the ledger lacks; then the ledger is, and
-//! each set once more, which a look-up may have filled from the ledger meanwhile. A view that comes afterwards is a new one.
+//! It goes around until nothing is found any more. What is pending is stored first, so that no drain brings it later; then
+//! dead letters and sets are cleaned, so that no scan imports a member whom the ledger lacks; then the ledger is, and each
+//! set once more, which a look-up may have filled from the ledger meanwhile. All sets are gone through once, and again only
+//! where something was pending. A view that comes afterwards is a new one.
 
 use std::{
     collections::HashSet,
@@ -158,12 +159,15 @@ impl Erasure<'_> {
         self.store_pending().await?;
         failpoints::at("forget::stored");
         self.receipt.dead_letters += delete_dead_letters(&mut self.reconciler, &self.viewer).await?;
-        let bar = ProgressBar::new("posts in Redis", 0);
-        let taken = take_out_of_all(&mut self.reconciler, &self.spellings, |posts| bar.add(posts)).await?;
-        drop(bar);
-        self.receipt.sets += taken.sets;
-        self.receipt.unreadable = taken.unreadable;
-        self.taken_out_ms.get_or_insert_with(now_ms);
+        let has_more = [self.receipt.outbox, self.receipt.dead_letters] != [before.outbox, before.dead_letters];
+        if self.taken_out_ms.is_none() || has_more {
+            let bar = ProgressBar::new("posts in Redis", 0);
+            let taken = take_out_of_all(&mut self.reconciler, &self.spellings, |posts| bar.add(posts)).await?;
+            drop(bar);
+            self.receipt.sets += taken.sets;
+            self.receipt.unreadable = taken.unreadable;
+            self.taken_out_ms.get_or_insert_with(now_ms);
+        }
         failpoints::at("forget::taken_out");
         self.clean_ledger().await?;
         let Receipt { ledger, sets, outbox, dead_letters, .. } = &self.receipt;
