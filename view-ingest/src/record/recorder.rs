@@ -254,7 +254,8 @@ impl Recorder {
             match self.context.database.clone().filter(|_| answers) {
                 Some(database) => answers = self.store_past_redis(&database, groups, cause).await,
                 None => {
-                    self.context.health.database_has_failed(groups.iter().any(|group| group.depth() == Depth::View));
+                    let has_views = groups.iter().any(|group| group.depth() == Depth::View);
+                    self.context.health.database_has_failed(has_views && cause != Cause::Posts);
                     for group in groups {
                         self.refuse(&group.items);
                     }
@@ -273,7 +274,8 @@ impl Recorder {
         let (is_there, is_away) = (result.is_ok(), result.is_err_and(|error| error.is_away()));
         self.away_until = is_away.then(|| Instant::now() + PAUSE_AFTER_FAILURE);
         if !is_there {
-            context.health.database_has_failed(has_views);
+            // Redis takes all others.
+            context.health.database_has_failed(has_views && cause != Cause::Posts);
         } else if fallback.has_stored() {
             context.health.database_has_stored();
         }

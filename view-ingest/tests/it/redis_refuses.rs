@@ -271,3 +271,13 @@ async fn a_post_whose_key_is_another_program_s_is_no_outage() {
     assert_eq!(app.verdict("ann", "p").await, "duplicate 3");
     assert_eq!(app.verdict("dan", "p").await, "counted 4");
 }
+
+#[tokio::test]
+async fn without_a_database_such_a_post_is_refused_alone_and_the_process_is_ready() {
+    let world = World::redis_alone().await;
+    command(&world.redis, &["SET", &crate::support::set("p"), "theirs"]).await.unwrap();
+    let app = world.ingest().await;
+    assert_eq!(app.view("ann", "p").await.status, 503);
+    assert_eq!(app.http.get("/readyz").await.status, 200);
+    assert_eq!(app.verdict("ann", "q").await, "counted 1");
+}
