@@ -149,6 +149,14 @@ impl Adoption<'_> {
     /// [`DatabaseError`].
     pub async fn stage(&self) -> Result<(), DatabaseError> {
         let Some(stage) = &self.statements.stage else { return Ok(()) };
+        let may = self.client.query_one(adopt::MAY_STAGE, &[]).await?;
+        if !may.get::<_, bool>(0) {
+            let grant: String = may.get(1);
+            return Err(DatabaseError::Setup(format!(
+                "the source has no index that begins with its column of posts, and this role may not copy it into a temporary \
+                 table: make that index, or {grant}"
+            )));
+        }
         let begin = self.database.begin(LOCK_TIMEOUT, &format!("{}; {}", adopt::BEGIN, adopt::BEGIN_STAGING));
         let work = async {
             self.client.batch_execute(&begin).await?;

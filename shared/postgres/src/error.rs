@@ -139,6 +139,10 @@ impl From<SchemaError> for DatabaseError {
     }
 }
 
+/// What is to be done where a session has the prepared statements of another one.
+const SHARED_SESSION: &str = "a pooler in transaction mode stands before PostgreSQL and does not keep prepared statements apart: \
+    set its max_prepared_statements, or connect directly";
+
 impl From<tokio_postgres::Error> for DatabaseError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(state) = error.code().cloned() else {
@@ -157,6 +161,9 @@ impl From<tokio_postgres::Error> for DatabaseError {
             // prepares it anew; a standby.
             SqlState::TOO_MANY_CONNECTIONS | SqlState::FEATURE_NOT_SUPPORTED | SqlState::READ_ONLY_SQL_TRANSACTION => {
                 Self::Unavailable(text)
+            }
+            SqlState::DUPLICATE_PSTATEMENT | SqlState::INVALID_SQL_STATEMENT_NAME => {
+                Self::Setup(format!("{text}: {SHARED_SESSION}"))
             }
             _ => match refusal.class() {
                 "08" | "57" => Self::Unavailable(text),

@@ -66,6 +66,8 @@ pub struct OtherSession {
     pub locks: Vec<String>,
     /// Whether one of these keeps all writers out.
     pub keeps_out: bool,
+    /// The name of its transaction, which no other one has at the time; empty where it has no such locks.
+    pub transaction_name: String,
 }
 
 impl OtherSession {
@@ -131,6 +133,7 @@ impl Database {
             since: row.get::<_, Option<i64>>(5).map(ms),
             locks: row.get(6),
             keeps_out: row.get(7),
+            transaction_name: row.get(8),
         };
         Ok(rows.iter().map(session).collect())
     }

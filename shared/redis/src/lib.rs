@@ -87,7 +87,7 @@ pub fn connect(client: &Client, server: String) {
     let asking = client.clone();
     client.on_error(move |(error, _)| {
         sentinels::ask_another(&asking);
-        let details = sentinels::explain(&error, &asking.client_config().server);
+        let details = in_words(&sentinels::explain(&error, &asking.client_config().server));
         let before = lost.lock().unwrap_or_else(PoisonError::into_inner).replace(details.clone());
         if before.as_deref() == Some(&*details) {
             tracing::debug!(server, kind = ?error.kind(), details, "Redis is still away");
@@ -124,8 +124,26 @@ pub async fn connect_within(client: &Client, patience: Duration) -> Result<(), S
     result.map_err(|_| reason.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
-/// Returns what an error says to people: the library tells those of the system as they stand in its source.
-fn in_words(details: &str) -> String {
-    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
-    message.map_or(details, |(message, _)| message).to_owned()
+/// Returns what an error says to people: the library tells those of the system as they stand in its source, such as
+/// `Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }`.
+#[must_use]
+pub fn in_words(details: &str) -> String {
+    let read = || {
+        let (code, rest) = details.strip_prefix("Os { code: ")?.split_once(',')?;
+        let (message, _) = rest.split_once("message: \"")?.1.split_once('"')?;
+        Some(format!("{message} (os error {code})"))
+    };
+    read().unwrap_or_else(|| details.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_are_told_in_words() {
+        let refused = format!("{:?}", std::io::Error::from_raw_os_error(111));
+        assert_eq!(in_words(&refused), "Connection refused (os error 111)");
+        assert_eq!(in_words("Connection closed."), "Connection closed.");
+    }
 }

@@ -175,7 +175,7 @@ impl CircuitBreaker {
             async { Ok(()) }
         });
         self.redis.on_error(move |(error, _)| {
-            *failed.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.details().to_owned());
+            *failed.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(views_redis::in_words(error.details()));
             failed.trip();
             async { Ok(()) }
         });

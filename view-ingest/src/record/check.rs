@@ -3,7 +3,7 @@
 
 use views_core::ids::ViewerId;
 use views_redis::{
-    Pipeline, RedisError,
+    Code, Pipeline, RedisError,
     post_meta::{self, Field, PostMeta},
     resp::{List, Reply},
     scripts::Depth,
@@ -102,20 +102,21 @@ impl Checked<'_> {
     }
 }
 
-/// Asks Redis for what it knows of the groups. Returns those of which it has told, and the others.
+/// Asks Redis for what it knows of the groups. Returns those of which it has told, the others, and of how many of these
+/// only the posts' own keys are to blame.
 pub(super) async fn run<'b>(
     context: &Context,
     pipeline: &mut Pipeline,
     groups: &'b mut [Group],
-) -> (Vec<Checked<'b>>, Vec<&'b mut Group>) {
+) -> (Vec<Checked<'b>>, Vec<&'b mut Group>, usize) {
     pipeline.commands.clear();
     for group in &*groups {
         ask(context, pipeline, group);
     }
     if pipeline.exchange().await.is_err() {
-        return (Vec::new(), groups.iter_mut().collect());
+        return (Vec::new(), groups.iter_mut().collect(), 0);
     }
-    let (mut checked, mut unavailable) = (Vec::with_capacity(groups.len()), Vec::new());
+    let (mut checked, mut unavailable, mut own_faults) = (Vec::with_capacity(groups.len()), Vec::new(), 0);
     let mut replies = pipeline.replies.iter();
     for group in groups {
         let members = if group.viewers.is_empty() { None } else { Some(replies.next()) };
@@ -123,11 +124,12 @@ pub(super) async fn run<'b>(
             Ok(known) => checked.push(Checked { group, known }),
             Err(error) => {
                 tracing::warn!(%error, post = %group.post, "Redis did not check a post");
+                own_faults += usize::from(error.code().is_some_and(Code::is_about_the_key));
                 unavailable.push(group);
             }
         }
     }
-    (checked, unavailable)
+    (checked, unavailable, own_faults)
 }
 
 fn ask(context: &Context, pipeline: &mut Pipeline, group: &Group) {

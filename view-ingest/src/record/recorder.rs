@@ -154,7 +154,7 @@ impl Recorder {
             self.mode = Mode::Fallback(Cause::BreakerOpen);
         }
 
-        let (checked, mut refused) = check::run(&self.context, &mut self.pipeline, &mut groups).await;
+        let (checked, mut refused, own_faults) = check::run(&self.context, &mut self.pipeline, &mut groups).await;
         let checked = self.admit(checked, &mut refused);
         let outcome = write::run(&self.context, &mut self.pipeline, checked).await;
         refused.extend(outcome.refused);
@@ -164,10 +164,16 @@ impl Recorder {
         self.pending.flush();
         failpoints::at("answer::after");
 
+        let is_taken = refused.len() == own_faults;
         if !refused.is_empty() {
-            let cause = if is_open || self.mode.is_for_breaker() { Cause::BreakerOpen } else { Cause::Refused };
+            let cause = match is_open || self.mode.is_for_breaker() {
+                true => Cause::BreakerOpen,
+                false if is_taken => Cause::Posts,
+                false => Cause::Refused,
+            };
             self.fall_back(refused, cause).await;
-        } else if outcome.has_stored {
+        }
+        if is_taken && outcome.has_stored {
             self.context.health.redis_has_stored();
             self.enter(Mode::Redis);
         }
@@ -248,7 +254,8 @@ impl Recorder {
             match self.context.database.clone().filter(|_| answers) {
                 Some(database) => answers = self.store_past_redis(&database, groups, cause).await,
                 None => {
-                    self.context.health.database_has_failed(groups.iter().any(|group| group.depth() == Depth::View));
+                    let has_views = groups.iter().any(|group| group.depth() == Depth::View);
+                    self.context.health.database_has_failed(has_views && cause != Cause::Posts);
                     for group in groups {
                         self.refuse(&group.items);
                     }
@@ -267,12 +274,18 @@ impl Recorder {
         let (is_there, is_away) = (result.is_ok(), result.is_err_and(|error| error.is_away()));
         self.away_until = is_away.then(|| Instant::now() + PAUSE_AFTER_FAILURE);
         if !is_there {
-            context.health.database_has_failed(has_views);
+            // Redis takes all others.
+            context.health.database_has_failed(has_views && cause != Cause::Posts);
         } else if fallback.has_stored() {
             context.health.database_has_stored();
         }
         // A single read that Redis could not be trusted with is no outage.
-        let begins = is_there && (cause == Cause::BreakerOpen || !self.missed.is_empty());
+        let begins = is_there
+            && match cause {
+                Cause::BreakerOpen => true,
+                Cause::Refused => has_views && !self.missed.is_empty(),
+                Cause::Posts => false,
+            };
         // The replies come last: whoever has one and looks sees which store has taken the view.
         if begins && !self.mode.is_fallback() {
             self.enter(Mode::Fallback(cause));

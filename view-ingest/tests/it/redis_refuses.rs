@@ -248,3 +248,36 @@ async fn a_full_redis_is_not_asked_for_counts_that_it_could_not_be_told() {
     assert_back(&app).await;
     assert_eq!((app.count("p").await, app.count("q").await), (4, 1));
 }
+
+/// What a post's keys hold is that post's trouble: Redis takes all other views, and no line says that it does not.
+#[tokio::test]
+async fn a_post_whose_key_is_another_program_s_is_no_outage() {
+    let world = World::new().await;
+    for post in ["p", "q"] {
+        world.post(post).await;
+    }
+    command(&world.redis, &["SET", &crate::support::set("p"), "theirs"]).await.unwrap();
+    let app = world.ingest().await;
+    for (viewer, views) in [("ann", 1), ("bob", 2), ("cyd", 3)] {
+        assert_eq!(app.verdict(viewer, "p").await, format!("counted {views}"));
+        assert_eq!(app.verdict(viewer, "q").await, format!("counted {views}"));
+        assert_eq!(app.count("p").await, views);
+        assert_eq!(app.metric(GAUGE).await, 0.0);
+    }
+    assert_eq!(app.daemon.lines_with("Redis does not take views"), [] as [String; 0], "{:?}", app.daemon.output());
+    assert_eq!(ledger_count(world.sql(), "p").await, 3);
+    assert_eq!(world.outbox().await.len(), 3);
+    command(&world.redis, &["UNLINK", &crate::support::set("p")]).await.unwrap();
+    assert_eq!(app.verdict("ann", "p").await, "duplicate 3");
+    assert_eq!(app.verdict("dan", "p").await, "counted 4");
+}
+
+#[tokio::test]
+async fn without_a_database_such_a_post_is_refused_alone_and_the_process_is_ready() {
+    let world = World::redis_alone().await;
+    command(&world.redis, &["SET", &crate::support::set("p"), "theirs"]).await.unwrap();
+    let app = world.ingest().await;
+    assert_eq!(app.view("ann", "p").await.status, 503);
+    assert_eq!(app.http.get("/readyz").await.status, 200);
+    assert_eq!(app.verdict("ann", "q").await, "counted 1");
+}

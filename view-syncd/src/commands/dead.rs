@@ -113,7 +113,7 @@ async fn list(session: &mut OwnedSession, filter: &Filter) -> anyhow::Result<Exi
         for dead_letter in page.iter().filter(|dead_letter| selection.has(dead_letter)) {
             let shown = shown(dead_letter);
             if filter.json {
-                write!(output, "{}\n  {}", if found == 0 { "" } else { "," }, serde_json::to_string(&shown)?)?;
+                write!(output, "{}{}", if found == 0 { "" } else { "," }, serde_json::to_string(&shown)?)?;
             } else {
                 let retry = if shown.retry { " (offered again with each cycle)" } else { "" };
                 writeln!(output, "{}  {}  {}  {}  {}{retry}", shown.id, shown.at, shown.post, shown.viewer, shown.reason)?;
@@ -122,7 +122,7 @@ async fn list(session: &mut OwnedSession, filter: &Filter) -> anyhow::Result<Exi
         }
     }
     if filter.json {
-        writeln!(output, "\n]")?;
+        writeln!(output, "]")?;
     }
     Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -207,7 +207,7 @@ impl Explanation {
             row("outbox", self.outbox.as_ref().map_or_else(|| "does not have the view".to_owned(), FoundEntry::text));
             row("dead", self.dead.as_ref().map_or_else(|| "no dead letter".to_owned(), FoundLetter::text));
             row("set", redis.set_text());
-            row("live count", redis.count_text());
+            row("live count", redis.count_text(self.ledger.as_ref().map(|ledger| ledger.count)));
         }
         if let Some(ledger) = &self.ledger {
             row("count", ledger.count_text());

@@ -3,6 +3,7 @@
 
 pub(crate) mod dead;
 pub(crate) mod keyspace;
+pub(crate) mod writes;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

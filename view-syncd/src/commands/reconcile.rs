@@ -163,6 +163,7 @@ impl Run<'_> {
             let alone = sets_beside(&mut self.reconciler.session, &page.hashes).await?.missing;
             throttle.rest().await;
             for posts in [page.sets, alone] {
+                self.report.redis_posts += posts.len() as u64;
                 self.look_at(&posts, |_| true).await?;
                 bar.add(posts.len() as u64);
                 throttle.rest().await;
@@ -213,7 +214,6 @@ impl Run<'_> {
             return Ok(());
         }
         let looked_at = look(&mut self.reconciler.session, posts, &mut self.report.seen.unreadable).await?;
-        self.report.redis_posts += looked_at.len() as u64;
         for (post, seen) in looked_at {
             // Of a post that has expired, or that only the outbox knows, there is nothing else to be compared.
             if wanted(&seen) && (is_suspicious(&seen) || !seen.is_known()) {

@@ -21,7 +21,9 @@ use crate::{
     context::Context,
     drain::shared::Shared,
     error::Failure,
-    reconcile::{adjust::adjust, post_state::read_states, reconciler::Reconciler, report::ScanReport},
+    reconcile::{
+        adjust::adjust, live_count::write_live_counts, post_state::read_states, reconciler::Reconciler, report::ScanReport,
+    },
 };
 
 /// How long posts are tried again that somebody has locked: most are free in a moment.
@@ -157,7 +159,10 @@ async fn set(
             adjustments.push(Adjustment { is_meant: true, ..count });
         }
     }
+    let known: Vec<PostId> = adjustments.iter().map(|adjustment| adjustment.post).collect();
     adjust(&mut reconciler.session, &adjustments, &mut ScanReport::default()).await?;
+    // Of a post that is being viewed, something is mostly on its way, and its count was left: it is written as of one moment.
+    write_live_counts(reconciler, known).await?;
     reconciler.shared.publisher.publish(&mut reconciler.session).await;
     for (post, error) in &recounted.refused {
         tracing::warn!(name: log_names::EXAMPLE, post, error, "PostgreSQL does not let a count be set");

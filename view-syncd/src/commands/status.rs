@@ -7,7 +7,12 @@ use views_core::settings::EXIT_CONFIG;
 use views_postgres::{DatabaseError, observe::Candidates};
 
 use super::{
-    look::{Look, dead, dead::DeadLetters, in_time, keyspace},
+    look::{
+        Look, dead,
+        dead::DeadLetters,
+        in_time, keyspace,
+        writes::{self, Refusal},
+    },
     output,
 };
 use crate::{
@@ -120,6 +125,11 @@ impl Status {
                 info.too_old().or_else(|| info.is_clustered().then(|| "Redis is in cluster mode".to_owned())).or(eviction);
             self.is_unfit |= unfit.is_some();
             self.problems.extend(unfit.or_else(|| info.pause().map(|pause| format!("Redis takes no writes: {pause}"))));
+        }
+        if self.problems.is_empty()
+            && let Some(Refusal::NoWrites(text)) = writes::refusal(look).await
+        {
+            self.problems.push(text);
         }
         match outbox::measure(&mut look.session).await {
             Ok(Measured { entries, oldest, .. }) => {

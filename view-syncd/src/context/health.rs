@@ -6,6 +6,7 @@ use std::{
 };
 
 use prometheus_client::registry::Registry;
+use views_core::log_names;
 use views_service::{checks::Check, metrics::gauges};
 
 use crate::{entry_id::EntryId, metrics::PREFIX};
@@ -47,6 +48,8 @@ struct State {
     /// Of the last cycle.
     cycle: Option<String>,
     deferred: Option<DeferredSummary>,
+    /// Whether the log has that they wait.
+    is_told: bool,
     /// The oldest entry of the outbox.
     oldest: Option<EntryId>,
 }
@@ -141,9 +144,18 @@ impl Health {
         self.state().cycle = obstacle;
     }
 
-    /// Notes which posts wait.
+    /// Notes which posts wait, and logs when they begin to wait for longer than a moment, and when none does any more.
     pub(crate) fn note_deferred(&self, deferred: Option<DeferredSummary>) {
-        self.state().deferred = deferred;
+        let mut state = self.state();
+        state.deferred = deferred;
+        match deferred {
+            Some(DeferredSummary { posts, since, waits_for }) if !state.is_told && since.elapsed() >= DEFERRED_PATIENCE => {
+                state.is_told = true;
+                tracing::warn!(name: log_names::STATE, posts, "views wait for {waits_for}");
+            }
+            None if std::mem::take(&mut state.is_told) => tracing::info!("no views wait for others any more"),
+            _ => {}
+        }
     }
 
     /// Notes the oldest entry.

@@ -1,9 +1,12 @@
 //! Whether Redis is as it is needed: looked at when the process starts and with each new connection, told in the log
 //! and in a gauge.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use fred::{
@@ -15,6 +18,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use views_redis::requirements::{self, Notices, Report};
 use views_service::checks::Check;
 
+/// How long to wait before a Redis that is not as it is needed is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// Whether Redis is as it is needed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RedisWatch {
@@ -24,6 +30,8 @@ pub(crate) struct RedisWatch {
     foreign: Arc<AtomicBool>,
     /// Whether it was in cluster mode when it was last asked.
     clustered: Arc<AtomicBool>,
+    /// Whether a task looks again and again, until it is as it is needed.
+    looks_again: Arc<AtomicBool>,
     /// Why the last connection could not be opened, or was lost.
     lost: Arc<Mutex<Option<String>>>,
     /// Whether views are not safe in Redis, for operators.
@@ -39,7 +47,7 @@ impl RedisWatch {
     pub(crate) fn note_losses(&self, redis: &Client) {
         let lost = Arc::clone(&self.lost);
         redis.on_error(move |(error, _)| {
-            *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.details().to_owned());
+            *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(views_redis::in_words(error.details()));
             async { Ok(()) }
         });
     }
@@ -104,7 +112,8 @@ impl RedisWatch {
     }
 
     /// Looks again with each new connection: Redis may have been started anew with other settings. A daemon that runs
-    /// only says so, because nothing would be gained by leaving the views where they are.
+    /// only says so, because nothing would be gained by leaving the views where they are. Where it is not as it is
+    /// needed, it is looked at now and then until it is.
     pub(crate) fn follow(&self, redis: &Client) {
         let (watch, followed) = (self.clone(), redis.clone());
         redis.on_reconnect(move |_| {
@@ -112,8 +121,24 @@ impl RedisWatch {
             async move {
                 // Where the connection is lost again, the next one brings the next look.
                 let _ = watch.writable(&redis).await;
+                watch.look_until_mended(redis);
                 Ok(())
             }
+        });
+    }
+
+    /// Looks again from a task of its own, of which there is one, where Redis is not as it is needed.
+    fn look_until_mended(&self, redis: Client) {
+        if self.notices.refusal().is_none() || self.looks_again.swap(true, Relaxed) {
+            return;
+        }
+        let watch = self.clone();
+        tokio::spawn(async move {
+            while watch.notices.refusal().is_some() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                let _ = watch.writable(&redis).await;
+            }
+            watch.looks_again.store(false, Relaxed);
         });
     }
 }

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use fred::interfaces::HashesInterface;
 use testkit::{
     postgres,
     posts::{IdType, PostsTable},
     process::Daemon,
     redis::RedisServer,
 };
+use views_core::ids::PostId;
 
 use crate::support::{PROGRAM, World};
 
@@ -108,6 +110,21 @@ async fn what_no_view_explains_is_remembered_once_and_counts_are_made_from_it_ag
     }
     assert_eq!(world.number("select count(*) from pg_class where relname = 'post_views_base' and relacl is not null").await, 1);
     world.drain().await;
+}
+
+/// Something of it is mostly on its way, and what is drained counts on top of the old value.
+#[tokio::test]
+async fn the_live_count_of_a_post_that_is_being_viewed_is_counted_anew_too() {
+    let world = world("insert into posts values (1, 99, 12345)").await;
+    world.record("1", &["5", "6"]).await;
+    world.drain().await;
+    world.record("1", &["7"]).await;
+    world.sql.batch_execute("update posts set views_count = 12345 where id = 1").await.unwrap();
+    let () = world.redis.hset(world.keys.meta(&PostId::parse("1").unwrap()), ("persisted", "12345")).await.unwrap();
+    world.recount(&["--post", "1"], 0, "posts 1 · changed 1 · locked 0").await;
+    assert_eq!((world.count("1").await, world.live("1").await), (12_347, 12_348));
+    world.drain().await;
+    assert_eq!((world.count("1").await, world.live("1").await), (12_348, 12_348));
 }
 
 #[tokio::test]

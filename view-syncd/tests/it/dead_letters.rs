@@ -30,6 +30,7 @@ async fn dead(world: &World, args: &[&str]) -> (Option<i32>, String) {
 /// The same in JSON.
 async fn dead_json(world: &World, args: &[&str]) -> (Option<i32>, Value) {
     let (status, text) = dead(world, &[args, &["--json"]].concat()).await;
+    assert_eq!(text.lines().count(), 1, "{text}");
     (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
 }
 

@@ -240,8 +240,12 @@ async fn a_store_that_is_away_in_cluster_mode_or_behind_a_pooler_stops_no_other_
     let server = postgres::shared().await;
     let pooler = pooler::start(server.port(), "postgres", world.database.name()).await;
     let pooled = world.database.url().replace(&format!(":{}/", server.port()), &format!(":{}/", pooler.port()));
-    let pooled = checkup(world.command("doctor").env("DATABASE_URL", pooled)).await;
-    pooled.assert("pooler", "fail", &["a pooler in transaction mode", "directly, or through a pooler in session mode"]);
+    let found = checkup(world.command("doctor").env("DATABASE_URL", &pooled)).await;
+    found.assert("pooler", "fail", &["a pooler in transaction mode", "directly, or through a pooler in session mode"]);
+    // The session has the statements of the client before.
+    let shared = world.command("migrate").env("DATABASE_URL", pooled).start();
+    assert_eq!(shared.wait_exit().await.code(), Some(78), "{:?}", shared.output());
+    assert_eq!(shared.lines_with("set its max_prepared_statements, or connect directly").len(), 1, "{:?}", shared.output());
     let nowhere = world.database.url().replace(world.database.name(), "nowhere");
     let nowhere = checkup(world.command("doctor").env("DATABASE_URL", nowhere)).await;
     nowhere.assert("postgresql", "fail", &["does not exist", "mend --database-url (DATABASE_URL)"]);
@@ -338,6 +342,14 @@ async fn sessions_that_hold_locks_or_leave_transactions_open_are_named_with_how_
     }
     assert_eq!(found.status, Some(1), "{:#?}", found.checks);
     assert!(!format!("{:?}", found.checks).contains('\u{1b}'));
+    // A role that may not see since when they are there: they stay, and that is a finding.
+    let role = format!("blind_{}", world.database.name());
+    let rights = format!("create role {role} login; grant all on all tables in schema public to {role}");
+    world.sql.batch_execute(&rights).await.unwrap();
+    let url = world.database.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+    let blind = checkup(world.command("doctor").env("DATABASE_URL", url)).await;
+    let end = format!("SELECT pg_terminate_backend({})", backends[0]);
+    blind.assert("locks", "warn", &["for a second at least (RowShareLock on posts)", &end, "pg_monitor"]);
 }
 
 #[tokio::test]

@@ -58,6 +58,13 @@ async fn each_way_that_a_view_can_go_is_told() {
     );
     assert!(told["outbox"]["age_seconds"].as_f64().unwrap() < 60.0, "{told}");
 
+    // Another count in PostgreSQL than the one that Redis has.
+    world.sql.batch_execute("update posts set views_count = 5 where id = 7").await.unwrap();
+    let text = world.command("explain").args(["7", "2"]).start();
+    assert!(text.wait_exit().await.success(), "{:?}", text.output());
+    let lines = text.output().join(" ");
+    assert!(lines.contains("agrees with the outbox, but PostgreSQL has 5"), "{lines}");
+
     // A drift, a count that was written back, and a row that was deleted.
     let meta = world.keys.meta(&PostId::parse("7").unwrap());
     let () = fred::interfaces::HashesInterface::hincrby(&world.redis, &meta, "recorded", 2).await.unwrap();

@@ -46,9 +46,9 @@ async fn no_line_names_a_viewer_whatever_becomes_of_the_view() {
     let application = world.database.client().await;
     application.batch_execute("begin; select from posts where id = 'q' for update").await.unwrap();
     assert_eq!(view("viewer-2", "q").await, 200);
-    syncd.signal("HUP");
     syncd.wait_for_line("views wait for locks").await;
     application.batch_execute("commit").await.unwrap();
+    syncd.wait_for_line("no views wait for others any more").await;
     eventually("it is stored", SOON, stored).await;
 
     world.sql.batch_execute(CLOSED_TO_ALL).await.unwrap();

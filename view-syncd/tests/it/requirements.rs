@@ -145,6 +145,10 @@ async fn a_redis_that_turns_unfit_while_the_daemon_runs_is_told_of_and_drained()
     world.record("7", &["1", "2"]).await;
     eventually("the outbox is empty", SOON, async || world.outbox_length().await == 0).await;
     world.assert_views("7", 2).await;
+    // Mended over the connection that there is.
+    let config = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
+    let _: fred::types::Value = world.redis.custom(config, vec!["SET", "maxmemory-policy", "noeviction"]).await.unwrap();
+    eventually("the gauge tells", SOON, async || metric(&client, "view_syncd_redis_unfit").await.as_deref() == Some("0")).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use fred::interfaces::{KeysInterface, StreamsInterface};
+use fred::{
+    interfaces::{ClientLike, KeysInterface, StreamsInterface},
+    types::{ClusterHash, CustomCommand},
+};
 use serde_json::{Value, json};
 use testkit::process::DaemonBuilder;
 
@@ -47,6 +50,15 @@ async fn it_is_well_only_when_nothing_waits_and_somebody_leads() {
     assert_eq!(lines[0], "well");
     assert!(lines[1].starts_with("leader      backend ") && lines[1].ends_with(" · 1 standby"), "{lines:#?}");
     assert!(lines.iter().all(|line| line.chars().count() <= 100), "{lines:#?}");
+
+    // Full, it takes no writes, and says nothing of that in INFO.
+    let config = || CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
+    let _: fred::types::Value = world.redis.custom(config(), vec!["SET", "maxmemory", "1"]).await.unwrap();
+    let (code, told) = look().await;
+    assert_eq!(code, Some(1), "{told}");
+    let problem = told["problems"][0].as_str().unwrap();
+    assert!(problem.starts_with("Redis takes no writes (OOM") && problem.ends_with("raise maxmemory"), "{told}");
+    let _: fred::types::Value = world.redis.custom(config(), vec!["SET", "maxmemory", "0"]).await.unwrap();
 
     let dead = vec![("post", "7"), ("viewer", "9"), ("reason", "no room"), ("at", "5")];
     let _: String = world.redis.xadd(world.keys.dead(), false, None, "*", dead).await.unwrap();

@@ -20,6 +20,12 @@ pub const BEGIN: &str = " SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; SET 
 /// What is added where the source is to be copied, which may take longer than a statement may otherwise.
 pub const BEGIN_STAGING: &str = "SET LOCAL statement_timeout = 0; SET LOCAL maintenance_work_mem = '256MB'";
 
+/// Whether this role may make temporary tables, and the right that it needs for that.
+pub const MAY_STAGE: &str = "\
+-- adopt: may stage
+SELECT has_database_privilege(current_database(), 'TEMPORARY'),
+  format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user)";
+
 /// Empties the copy of a post's pairs.
 pub const EMPTY_COPY: &str = "TRUNCATE pg_temp.post_to_adopt";
 

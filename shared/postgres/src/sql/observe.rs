@@ -25,16 +25,18 @@ ORDER BY l.classid, l.pid";
 
 /// Other sessions of this database that hold locks of writers on one of the tables `$1`, or do nothing in an open
 /// transaction: the backend, its role, name and state, for how many milliseconds its transaction is open and its state
-/// has been what it is (NULL where this role may not see that), the locks, and whether one of them keeps all writers out.
+/// has been what it is (NULL where this role may not see that), the locks, whether one of them keeps all writers out,
+/// and its transaction by the name that locks know it by, which is to be seen by every role.
 pub const SESSIONS: &str = "\
 -- observe: sessions
 SELECT a.pid, coalesce(a.usename::text, ''), coalesce(a.application_name, ''), coalesce(a.state, ''),
   (extract(epoch FROM clock_timestamp() - a.xact_start) * 1000)::int8,
   (extract(epoch FROM clock_timestamp() - a.state_change) * 1000)::int8,
-  coalesce(held.locks, '{}'), coalesce(held.keeps_out, false)
+  coalesce(held.locks, '{}'), coalesce(held.keeps_out, false), coalesce(held.transaction, '')
 FROM pg_catalog.pg_stat_activity a LEFT JOIN LATERAL (
   SELECT array_agg(DISTINCT l.mode || ' on ' || l.relation::regclass::text) AS locks,
-    bool_or(l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) AS keeps_out
+    bool_or(l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) AS keeps_out,
+    max(l.virtualtransaction) AS transaction
   FROM pg_catalog.pg_locks l
   WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation' AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
     AND l.database = a.datid AND l.relation IN (SELECT to_regclass(name)::oid FROM unnest($1::text[]) AS name)

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use views_core::ids::PostId;
 use views_redis::{
-    Code, RedisError,
+    Code,
     resp::{Commands, Replies, Reply},
-    scripts::prove_writable,
 };
 
 use super::check::Checks;
 use crate::{
     commands::{
-        look::{Look, dead, keyspace},
+        look::{
+            Look, dead, keyspace,
+            writes::{self, Refusal},
+        },
         output,
     },
     drain::outbox::{self, Measured},
@@ -71,29 +73,13 @@ async fn check_types(look: &mut Look, checks: &mut Checks) {
     checks.fail("redis-keys", text);
 }
 
-/// Looks whether Redis takes writes, by one that changes nothing.
+/// Looks whether Redis takes writes.
 async fn check_writes(look: &mut Look, checks: &mut Checks) {
-    let (mut commands, mut replies) = (Commands::default(), Replies::default());
-    prove_writable(&mut commands, &look.context.keys);
-    let result = look.session.redis.exchange(&commands, &mut replies).await;
-    let (code, text) = match (&result, replies.iter().next()) {
-        (Err(RedisError::Server { code, text }), _) => (*code, text.clone()),
-        (Err(error), _) => (Code::Other, error.to_string()),
-        (Ok(()), Some(Reply::Error(error))) => (error.code, error.text.to_owned()),
-        (Ok(()), _) => return checks.ok("redis-writes", "takes writes"),
-    };
-    let advice = match code {
-        // The key is looked at elsewhere.
-        Code::WrongType => return checks.ok("redis-writes", "takes writes"),
-        Code::NoPermission => return checks.warn("redis-writes", "cannot be tried: allow SETRANGE of views:owner"),
-        Code::OutOfMemory => "Redis is full: raise maxmemory",
-        Code::ReadOnly => "give the address of its primary with --redis-url (REDIS_URL)",
-        Code::NoReplicas => "start its replicas, of which min-replicas-to-write demands some",
-        Code::Misconfigured => "Redis cannot save its data: see to its disk, and to its log",
-        Code::Loading => "wait until it has loaded its data",
-        _ => "see the log of Redis",
-    };
-    checks.fail("redis-writes", format!("Redis takes no writes ({text}): {advice}"));
+    match writes::refusal(look).await {
+        None => checks.ok("redis-writes", "takes writes"),
+        Some(Refusal::Forbidden) => checks.warn("redis-writes", "cannot be tried: allow SETRANGE of views:owner"),
+        Some(Refusal::NoWrites(text)) => checks.fail("redis-writes", text),
+    }
 }
 
 /// Looks at what else there is among the keys.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use views_postgres::{
+    DatabaseError,
     observe::{Candidates, OtherSession},
     schema::Schema,
 };
@@ -13,12 +14,14 @@ use crate::commands::{
     output,
 };
 
+/// How long a transaction has to be seen whose age is not to be seen.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How long applications may hold locks, or leave a transaction open, before that is told.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn check(look: &Look, schema: &Schema, checks: &mut Checks) {
     let database = &look.context.database;
-    match in_time(database.other_sessions(&schema.tables)).await {
+    match lasting_sessions(look, schema).await {
         Ok(sessions) => check_sessions(&sessions, checks),
         Err(error) => checks.warn("locks", format!("locks cannot be looked at: {error}")),
     }
@@ -33,6 +36,23 @@ pub(super) async fn check(look: &Look, schema: &Schema, checks: &mut Checks) {
         }
         Err(error) => checks.warn("leader", format!("who leads cannot be told: {error}")),
     }
+}
+
+/// Finds sessions that may be in the way. Of those whose age this role may not see, only the ones that are in the same
+/// transaction a moment later: applications hold locks all the time, for less.
+async fn lasting_sessions(look: &Look, schema: &Schema) -> Result<Vec<OtherSession>, DatabaseError> {
+    let sessions = || in_time(look.context.database.other_sessions(&schema.tables));
+    let mut found = sessions().await?;
+    let is_hidden = |session: &OtherSession| !session.locks.is_empty() && session.transaction.is_none();
+    if found.iter().any(is_hidden) {
+        tokio::time::sleep(MOMENT).await;
+        let later = sessions().await?;
+        let is_same = |one: &OtherSession, other: &OtherSession| {
+            one.backend == other.backend && one.transaction_name == other.transaction_name
+        };
+        found.retain(|session| !is_hidden(session) || later.iter().any(|other| is_same(session, other)));
+    }
+    Ok(found)
 }
 
 fn check_sessions(sessions: &[OtherSession], checks: &mut Checks) {
@@ -53,6 +73,16 @@ fn check_sessions(sessions: &[OtherSession], checks: &mut Checks) {
             is_free = false;
             let locks = session.locks.join(", ");
             checks.warn("locks", format!("{who} may have locked rows for {time} ({locks}), whose views wait: {end}"));
+        } else if !session.locks.is_empty() && open.is_none() {
+            is_free = false;
+            let locks = session.locks.join(", ");
+            checks.warn(
+                "locks",
+                format!(
+                    "{who} may have locked rows for {time}, and for a second at least ({locks}), whose views wait: {end}; a role \
+                     with pg_monitor sees who it is and since when"
+                ),
+            );
         } else if session.is_idle() && session.since.is_some_and(|since| since >= PATIENCE) {
             is_free = false;
             let since = output::age(session.since.unwrap_or_default());

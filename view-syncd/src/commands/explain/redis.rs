@@ -97,14 +97,20 @@ impl PostInRedis {
         format!("{member}, and {} in all{ttl}", self.members)
     }
 
-    pub(super) fn count_text(&self) -> String {
+    /// Tells the live count, beside the count in PostgreSQL where that is known.
+    pub(super) fn count_text(&self, stored: Option<i64>) -> String {
         if !self.known {
             return "none in Redis".to_owned();
         }
         let persisted = self.persisted.map_or_else(|| "?".to_owned(), |persisted| persisted.to_string());
         let parts = format!("{} = persisted {persisted} + recorded {} - acked {}", self.live, self.recorded, self.acked);
         match self.drift {
-            Some(0) => format!("{parts}: agrees with the outbox"),
+            Some(0) => match stored.filter(|stored| self.persisted.is_some_and(|persisted| persisted != *stored)) {
+                Some(stored) => {
+                    format!("{parts}: agrees with the outbox, but PostgreSQL has {stored}, which the next cycle brings here")
+                }
+                None => format!("{parts}: agrees with the outbox"),
+            },
             Some(drift) => format!("{parts}: {drift:+} against the outbox, which the next cycle mends"),
             None => format!("{parts} (the outbox is too long to be compared at one moment)"),
         }

@@ -15,6 +15,10 @@ const EXAMPLES: usize = 3;
 /// The width of a line.
 const COLUMNS: usize = 98;
 
+/// What is to be known before a set without its ledger is mended: where the ledger has lost rows, the set is the only copy.
+const ONLY_IN_REDIS: &str = "where the ledger has lost rows (a backup restored, a TRUNCATE), Redis alone has these viewers yet:
+`--restore-from-redis` brings them back, and `--repair` takes them out of the sets for good";
+
 /// What was found.
 pub(super) struct Report {
     is_json: bool,
@@ -151,6 +155,9 @@ impl Report {
             (_, true) => format!("differences {found} · repaired {repaired} · left {left}"),
         };
         lines.push(verdict);
+        if !self.repairs && self.kinds.contains_key(&Kind::SetWithoutLedger) {
+            lines.push(ONLY_IN_REDIS.to_owned());
+        }
         lines.push(format!(
             "posts in PostgreSQL {} · posts in Redis {} · pairs in the outbox {} · {:.1} s",
             self.database_posts,

@@ -134,6 +134,31 @@ async fn what_cannot_be_a_source_is_told_with_a_status_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_role_that_may_not_copy_the_source_is_told_what_does_without() {
+    let world = World::new().await;
+    world.post("7").await;
+    assert!(world.command("migrate").start().wait_exit().await.success());
+    let name = world.database.name();
+    let role = format!("copier_{name}");
+    let rights = format!(
+        "create table likes (post bigint, viewer bigint); insert into likes values (7, 1), (7, 2);
+         revoke temporary on database {name} from public;
+         create role {role} login; grant all on all tables in schema public to {role}"
+    );
+    world.sql.batch_execute(&rights).await.unwrap();
+    let url = world.database.url().replace("postgres://postgres@", &format!("postgres://{role}@"));
+    let adopt = || world.command("adopt").env("DATABASE_URL", &url).args(["--from-table", "likes(post,viewer)"]).start();
+    let refused = adopt();
+    assert_eq!(refused.wait_exit().await.code(), Some(78), "{:?}", refused.output());
+    let grant = format!("make that index, or GRANT TEMPORARY ON DATABASE {name} TO {role}");
+    assert_eq!(refused.lines_with(&grant).len(), 1, "{:?}", refused.output());
+    world.sql.batch_execute("create index on likes (post)").await.unwrap();
+    let done = adopt();
+    assert!(done.wait_exit().await.success(), "{:?}", done.output());
+    assert_eq!(world.stored("7").await, 2);
+}
+
+#[tokio::test]
 async fn a_post_with_many_viewers_is_cut_and_counts_once() {
     let world = origin().await;
     let posts = r#"insert into "Post" (id, "authorId", views) select 'p' || n, null,

@@ -20,6 +20,8 @@ async fn a_locked_table_is_waited_for_and_buries_nothing() {
         let world = World::new().await;
         posts(&world, [1, 2]).await;
         let (_daemon, client) = daemon(&world).await;
+        // Until it has drained for the first time, it is not ready for that reason.
+        readiness(&client, 200, SECONDS).await;
         let mut views = 0;
         for mode in ["share", "share row exclusive", "exclusive", "access exclusive"] {
             let application = Application::begins(&world, &format!("lock table {table} in {mode} mode")).await;
