@@ -24,6 +24,7 @@ use crate::{
         keyspace::Keyspace,
         look::{LookedAt, look},
         mend::{Policy, mend},
+        pending::MOST_ENTRIES,
         post_state::sets_beside,
         reconciler::Reconciler,
         throttle::Throttle,
@@ -36,8 +37,6 @@ const SUSPECTS: usize = 250;
 const LOOK_POSTS: usize = 64;
 /// Pairs of the outbox that are read at once.
 const OUTBOX_PAIRS: usize = 5_000;
-/// A longer outbox is not gone through: what is in it is compared when it is drained.
-const MOST_ENTRIES: i64 = 20_000;
 /// Posts of the outbox that are remembered as looked at.
 const MOST_REMEMBERED: usize = 100_000;
 
@@ -163,6 +162,7 @@ impl Run<'_> {
             let alone = sets_beside(&mut self.reconciler.session, &page.hashes).await?.missing;
             throttle.rest().await;
             for posts in [page.sets, alone] {
+                self.report.redis_posts += posts.len() as u64;
                 self.look_at(&posts, |_| true).await?;
                 bar.add(posts.len() as u64);
                 throttle.rest().await;
@@ -213,7 +213,6 @@ impl Run<'_> {
             return Ok(());
         }
         let looked_at = look(&mut self.reconciler.session, posts, &mut self.report.seen.unreadable).await?;
-        self.report.redis_posts += looked_at.len() as u64;
         for (post, seen) in looked_at {
             // Of a post that has expired, or that only the outbox knows, there is nothing else to be compared.
             if wanted(&seen) && (is_suspicious(&seen) || !seen.is_known()) {
