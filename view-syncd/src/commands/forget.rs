@@ -288,7 +288,8 @@ impl Erasure<'_> {
         // Whose row stays is known as before: his next view is none.
         let stays = |id: &String| erased.locked.contains(id) || erased.refused.iter().any(|(post, _)| post == id);
         let known: Vec<PostId> = ids.iter().filter(|id| stays(id)).filter_map(|id| PostId::parse(id).ok()).collect();
-        put_back(&mut self.reconciler, &known, &self.viewer).await?;
+        let put_back = put_back(&mut self.reconciler, &known, &self.viewer).await?;
+        self.receipt.sets = self.receipt.sets.saturating_sub(put_back);
         self.note(erased, left);
         Ok(())
     }

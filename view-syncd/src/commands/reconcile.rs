@@ -260,14 +260,13 @@ impl Run<'_> {
         }
         let posts: Vec<PostId> = self.orphans.drain().collect();
         let of_outbox = |difference: &Difference| difference.kind == Kind::OrphanedPair;
+        let mut leadership = leader::campaign(Arc::clone(&self.context.database), self.context.metrics.clone());
+        leadership.decided().await;
         for chunk in posts.chunks(SUSPECTS) {
             let before = compare(&mut self.reconciler.session, chunk).await?;
-            let leadership = leader::campaign(Arc::clone(&self.context.database), self.context.metrics.clone());
             let mut synchronizer = Synchronizer::new(self.context);
-            let mut decided = leadership.clone();
-            decided.decided().await;
-            synchronizer.set_drains(decided.works());
-            synchronizer.set_leadership(leadership);
+            synchronizer.set_drains(leadership.works());
+            synchronizer.set_leadership(leadership.clone());
             synchronizer.drain_or_await_leader().await?;
             let after = compare(&mut self.reconciler.session, chunk).await?;
             let left: HashSet<String> =

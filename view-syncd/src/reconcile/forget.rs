@@ -111,14 +111,16 @@ pub(crate) async fn take_out(reconciler: &mut Reconciler, posts: &[PostId], spel
     Ok(taken)
 }
 
-/// Puts a viewer back into the sets of posts whose rows could not be erased. The live counts stay what they are.
-pub(crate) async fn put_back(reconciler: &mut Reconciler, posts: &[PostId], viewer: &ViewerId) -> Result<(), Failure> {
+/// Puts a viewer back into the sets of posts whose rows could not be erased. The live counts stay what they are. Returns how
+/// many did not have him.
+pub(crate) async fn put_back(reconciler: &mut Reconciler, posts: &[PostId], viewer: &ViewerId) -> Result<u64, Failure> {
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     for post in posts {
         scripts::adopt(&mut commands, &reconciler.context().keys, post, std::slice::from_ref(viewer));
     }
-    if !posts.is_empty() {
-        reconciler.session.exchange_owned(&commands, &mut replies).await?;
+    if posts.is_empty() {
+        return Ok(0);
     }
-    Ok(())
+    reconciler.session.exchange_owned(&commands, &mut replies).await?;
+    Ok(replies.iter().filter(|reply| *reply == Reply::Integer(1)).count() as u64)
 }

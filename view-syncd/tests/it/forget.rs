@@ -195,7 +195,7 @@ async fn a_viewer_leaves_no_trace_and_every_count_stays() {
     world.record("5", &["9"]).await;
     eventually("it is stored", SECONDS, async || world.outbox_length().await == 0).await;
     let (status, receipt) = forget(&world, "9", &[]).await;
-    assert_eq!((status, receipt["left_posts"].as_u64()), (Some(1), Some(1)), "{receipt}");
+    assert_eq!((status, receipt["left_posts"].as_u64(), receipt["sets"].as_u64()), (Some(1), Some(1), Some(0)), "{receipt}");
     assert_eq!(world.traces("9").await, ["ledger 5", "set 5"]);
 }
 
