@@ -1,8 +1,8 @@
 //! `view-syncd forget`: erases a viewer from both stores. The totals stay: his views move into the posts' bases.
 //!
 //! It goes around until nothing is found any more. What is pending is stored first, so that no drain brings it later;
-//! then dead letters are deleted, and the ledger is cleaned. A set is cleaned right before the row of its post is: no scan
-//! imports a member whom the ledger lacks, and a view that is recorded in between is stored as the new one that it was
+//! then dead letters are deleted, and the ledger is cleaned. A set is cleaned right before the row of its post is: no
+//! scan imports a member whom the ledger lacks, and a view that is recorded in between is stored as the new one that it was
 //! answered to be. At last all sets are gone through, which a look-up may have filled from the ledger meanwhile.
 
 use std::{
@@ -89,7 +89,7 @@ struct Erasure<'a> {
     forgetting: Forgetting<'a>,
     viewer: ViewerId,
     spellings: Vec<String>,
-    /// Posts whose rows are in the bases, and since when he is out of their sets. Whatever was viewed before is no new view.
+    /// Posts whose rows are in the bases, and since when he is out of their sets. What was viewed before is not new.
     based: HashMap<String, i64>,
     receipt: Receipt,
 }
@@ -172,7 +172,7 @@ impl Erasure<'_> {
         Ok([*ledger, *sets, *outbox, *dead_letters] != [before.ledger, before.sets, before.outbox, before.dead_letters])
     }
 
-    /// Has stored what the outbox has of the viewer by now: by the view-syncd that leads, or by this one where none does.
+    /// Has stored what the outbox has of the viewer by now: by the view-syncd that leads, or by this one.
     async fn store_pending(&mut self) -> Result<(), Failure> {
         let Some(newest) = outbox::newest(self.context).await? else { return Ok(()) };
         let pairs = pending_pairs(&mut self.reconciler, &self.viewer, newest).await?;
@@ -256,8 +256,8 @@ impl Erasure<'_> {
         self.take_out(&others).await
     }
 
-    /// Takes the viewer out of the sets of posts, and erases their rows. Those that have come back, because somebody had
-    /// read them before and stored them since, are in the bases already, and were counted twice.
+    /// Takes the viewer out of the sets of posts, and erases their rows. Those that have come back, because somebody
+    /// had read them before and stored them since, are in the bases already, and were counted twice.
     async fn erase(&mut self, mut ids: Vec<String>, left: &mut Vec<String>) -> Result<(), Failure> {
         let posts: Vec<PostId> = ids.iter().filter_map(|id| PostId::parse(id).ok()).collect();
         // Before it, so that no new view is taken for one that has come back.
@@ -294,7 +294,7 @@ impl Erasure<'_> {
         Ok(())
     }
 
-    /// Returns the posts whose rows are there still, although nobody has said why, as a trigger or a rule may keep them.
+    /// Returns the posts whose rows are there still, although nobody has said why: a trigger may keep them.
     async fn kept(&self, ids: &[String], erased: &Erased) -> Result<Vec<(String, String)>, Failure> {
         let told: HashSet<&String> = erased
             .locked

@@ -130,8 +130,8 @@ impl Leadership {
     }
 }
 
-/// Begins to run for the leadership, as soon as PostgreSQL is set up for it, for as long as anybody has what is returned:
-/// a command that has drained does not keep the daemon from it.
+/// Begins to run for the leadership, as soon as PostgreSQL is set up for it, for as long as anybody has what is
+/// returned: a command that has drained does not keep the daemon from it.
 #[must_use]
 pub fn campaign(database: Arc<Database>, metrics: Metrics) -> Leadership {
     let (sender, receiver) = watch::channel(Role::Undecided);

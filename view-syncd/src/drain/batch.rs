@@ -69,7 +69,7 @@ impl Batch {
         Self { connection, ..Self::default() }
     }
 
-    /// Returns an empty batch that is to be read from the start of the outbox up to an entry, over a certain connection.
+    /// Returns an empty batch that is to be read from the start up to an entry, over a certain connection.
     pub(crate) fn until(until: EntryId, connection: u64) -> Self {
         Self { part: Part { until: Some(until), ..Part::default() }, connection, ..Self::default() }
     }

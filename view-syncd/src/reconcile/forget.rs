@@ -111,8 +111,8 @@ pub(crate) async fn take_out(reconciler: &mut Reconciler, posts: &[PostId], spel
     Ok(taken)
 }
 
-/// Puts a viewer back into the sets of posts whose rows could not be erased. The live counts stay what they are. Returns how
-/// many did not have him.
+/// Puts a viewer back into the sets of posts whose rows could not be erased. The live counts stay what they are. Returns
+/// how many did not have him.
 pub(crate) async fn put_back(reconciler: &mut Reconciler, posts: &[PostId], viewer: &ViewerId) -> Result<u64, Failure> {
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     for post in posts {
