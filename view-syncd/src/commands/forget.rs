@@ -4,6 +4,7 @@
 //! then dead letters are deleted, and the ledger is cleaned. A set is cleaned right before the row of its post is: no
 //! scan imports a member whom the ledger lacks, and a view that is recorded in between is stored as the new one that it was
 //! answered to be. At last all sets are gone through, which a look-up may have filled from the ledger meanwhile.
+//! They are gone through once, and again only where something was pending, or in the ledger.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -91,6 +92,7 @@ struct Erasure<'a> {
     spellings: Vec<String>,
     /// Posts whose rows are in the bases, and since when he is out of their sets. What was viewed before is not new.
     based: HashMap<String, i64>,
+    has_seen_sets: bool,
     receipt: Receipt,
 }
 
@@ -155,12 +157,17 @@ impl Erasure<'_> {
         self.receipt.dead_letters += delete_dead_letters(&mut self.reconciler, &self.viewer).await?;
         self.reconciler.session.check_owner().await?;
         let mut left = Vec::new();
-        if self.clean_ledger(&mut left).await? {
+        let is_stored = self.clean_ledger(&mut left).await?;
+        if is_stored {
             // A look-up that had read the ledger before may bring him back.
             sleep(LOOKUP).await;
         }
         failpoints::at("forget::taken_out");
-        self.clean_sets(&mut left).await?;
+        let has_more = [self.receipt.outbox, self.receipt.dead_letters] != [before.outbox, before.dead_letters];
+        if !self.has_seen_sets || has_more || is_stored {
+            self.clean_sets(&mut left).await?;
+            self.has_seen_sets = true;
+        }
         let started = Instant::now();
         while !left.is_empty() && started.elapsed() < LOCK_PATIENCE {
             sleep(LOCK_PAUSE).await;
