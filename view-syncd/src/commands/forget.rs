@@ -136,8 +136,16 @@ async fn erase(context: &Arc<Context>, viewer: ViewerId) -> Result<Receipt, Fail
     }
     let reconciler = Reconciler::new(context, &Shared::new(context));
     let spellings = spellings(&viewer);
-    let mut erasure =
-        Erasure { context, reconciler, forgetting, viewer, spellings, based: HashMap::new(), receipt: Receipt::default() };
+    let mut erasure = Erasure {
+        context,
+        reconciler,
+        forgetting,
+        viewer,
+        spellings,
+        based: HashMap::new(),
+        has_seen_sets: false,
+        receipt: Receipt::default(),
+    };
     for round in 1..=ROUNDS {
         if !erasure.round().await? || round == ROUNDS {
             break;
