@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use deadpool_postgres::Object;
 use uuid::Uuid;
-use views_core::ids::ViewerId;
+use views_core::ids::{PostId, ViewerId};
 
 use crate::{
     COMMIT, Database, DatabaseError, ROLLBACK,
@@ -109,6 +109,22 @@ impl<'a> Forgetting<'a> {
         let posts: i64 = row.get(1);
         self.is_done = posts < WALKED;
         Ok(Some(Viewed { posts: posts.unsigned_abs(), ids: row.get(2) }))
+    }
+
+    /// Returns those of some posts that the viewer has viewed, as the database spells them.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn among(&self, posts: &[PostId]) -> Result<Vec<String>, DatabaseError> {
+        let posts: Vec<PostId> = posts.iter().filter(|post| self.schema.accepts_post(post)).copied().collect();
+        if self.viewer.is_empty() || posts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = Spelling::all(&self.schema, &posts);
+        let rows = self.database.query(&self.statements.among, &[&self.viewer, &ids]).await?;
+        let mut viewed: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        viewed.dedup();
+        Ok(viewed)
     }
 
     /// Erases the viewer's rows of posts. Where one of them cannot be, it is found out which.

@@ -1,12 +1,13 @@
 //! `view-syncd forget`: erases a viewer from both stores. The totals stay: his views move into the posts' bases.
 //!
-//! It goes around until nothing is found any more. What is pending is stored first, so that no drain brings it later; then
-//! dead letters and sets are cleaned, so that no scan imports a member whom the ledger lacks; then the ledger is, and each
-//! set once more, which a look-up may have filled from the ledger meanwhile. All sets are gone through once, and again only
-//! where something was pending. A view that comes afterwards is a new one.
+//! It goes around until nothing is found any more. What is pending is stored first, so that no drain brings it later;
+//! then dead letters are deleted, and the ledger is cleaned. A set is cleaned right before the row of its post is: no
+//! scan imports a member whom the ledger lacks, and a view that is recorded in between is stored as the new one that it was
+//! answered to be. At last all sets are gone through, which a look-up may have filled from the ledger meanwhile.
+//! They are gone through once, and again only where something was pending, or in the ledger.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashMap, HashSet},
     io::Write,
     process::ExitCode,
     sync::Arc,
@@ -31,11 +32,12 @@ use crate::{
     cli::{SyncSettings, forget::Options},
     context::Context,
     daemon::{leader, synchronizer::Synchronizer},
-    drain::shared::Shared,
+    drain::{outbox, shared::Shared},
     entry_id::now_ms,
     error::Failure,
     reconcile::{
-        forget::{delete_dead_letters, pending_pairs, take_out, take_out_of_all},
+        forget::{delete_dead_letters, find_in_sets, pending_pairs, put_back, take_out},
+        keyspace::Keyspace,
         live_count::write_live_counts,
         reconciler::Reconciler,
         throttle::Throttle,
@@ -57,6 +59,8 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(15);
 const LEADER_POLL: Duration = Duration::from_millis(250);
 /// Posts whose rows were erased that are remembered: a row that is there again is one that has come back.
 const MOST_REMEMBERED: usize = 100_000;
+/// Posts whose sets have the viewer that are cleaned together.
+const SET_POSTS: usize = 200;
 /// How long it may take from a look-up's answer until Redis knows the post.
 const LOOKUP: Duration = Duration::from_millis(250);
 
@@ -86,10 +90,9 @@ struct Erasure<'a> {
     forgetting: Forgetting<'a>,
     viewer: ViewerId,
     spellings: Vec<String>,
-    /// When he was out of all sets for the first time. Whatever was viewed before is no new view.
-    taken_out_ms: Option<i64>,
-    /// Posts whose rows are in the bases.
-    based: HashSet<String>,
+    /// Posts whose rows are in the bases, and since when he is out of their sets. What was viewed before is not new.
+    based: HashMap<String, i64>,
+    has_seen_sets: bool,
     receipt: Receipt,
 }
 
@@ -139,8 +142,8 @@ async fn erase(context: &Arc<Context>, viewer: ViewerId) -> Result<Receipt, Fail
         forgetting,
         viewer,
         spellings,
-        taken_out_ms: None,
-        based: HashSet::new(),
+        based: HashMap::new(),
+        has_seen_sets: false,
         receipt: Receipt::default(),
     };
     for round in 1..=ROUNDS {
@@ -156,43 +159,55 @@ impl Erasure<'_> {
     /// Erases what is there now. Returns whether anything was.
     async fn round(&mut self) -> Result<bool, Failure> {
         let before = self.receipt.clone();
+        self.receipt.left_pairs = 0;
         self.store_pending().await?;
         failpoints::at("forget::stored");
         self.receipt.dead_letters += delete_dead_letters(&mut self.reconciler, &self.viewer).await?;
-        let has_more = [self.receipt.outbox, self.receipt.dead_letters] != [before.outbox, before.dead_letters];
-        if self.taken_out_ms.is_none() || has_more {
-            let bar = ProgressBar::new("posts in Redis", 0);
-            let taken = take_out_of_all(&mut self.reconciler, &self.spellings, |posts| bar.add(posts)).await?;
-            drop(bar);
-            self.receipt.sets += taken.sets;
-            self.receipt.unreadable = taken.unreadable;
-            self.taken_out_ms.get_or_insert_with(now_ms);
+        self.reconciler.session.check_owner().await?;
+        let mut left = Vec::new();
+        let is_stored = self.clean_ledger(&mut left).await?;
+        if is_stored {
+            // A look-up that had read the ledger before may bring him back.
+            sleep(LOOKUP).await;
         }
         failpoints::at("forget::taken_out");
-        self.clean_ledger().await?;
+        let has_more = [self.receipt.outbox, self.receipt.dead_letters] != [before.outbox, before.dead_letters];
+        if !self.has_seen_sets || has_more || is_stored {
+            self.clean_sets(&mut left).await?;
+            self.has_seen_sets = true;
+        }
+        let started = Instant::now();
+        while !left.is_empty() && started.elapsed() < LOCK_PATIENCE {
+            sleep(LOCK_PAUSE).await;
+            let again = std::mem::take(&mut left);
+            self.erase(again, &mut left).await?;
+        }
+        self.receipt.left_posts = left.len();
         let Receipt { ledger, sets, outbox, dead_letters, .. } = &self.receipt;
         Ok([*ledger, *sets, *outbox, *dead_letters] != [before.ledger, before.sets, before.outbox, before.dead_letters])
     }
 
-    /// Has stored what the outbox has of the viewer: by the view-syncd that leads, or by this one where none does.
+    /// Has stored what the outbox has of the viewer by now: by the view-syncd that leads, or by this one.
     async fn store_pending(&mut self) -> Result<(), Failure> {
-        self.receipt.left_pairs = 0;
-        let pairs = pending_pairs(&mut self.reconciler, &self.viewer).await?;
+        let Some(newest) = outbox::newest(self.context).await? else { return Ok(()) };
+        let pairs = pending_pairs(&mut self.reconciler, &self.viewer, newest).await?;
         if pairs == 0 {
             return Ok(());
         }
         let mut leadership = leader::campaign(Arc::clone(&self.context.database), self.context.metrics.clone());
         leadership.decided().await;
-        let leads = leadership.works();
         let mut synchronizer = Synchronizer::new(self.context);
-        synchronizer.set_drains(leads);
-        synchronizer.set_leadership(leadership);
-        let (started, patience) = (Instant::now(), if leads { LOCK_PATIENCE } else { LEADER_PATIENCE });
+        synchronizer.set_leadership(leadership.clone());
+        let started = Instant::now();
         loop {
+            // The one that leads may end meanwhile.
+            let leads = leadership.works();
+            let patience = if leads { LOCK_PATIENCE } else { LEADER_PATIENCE };
             if leads {
+                synchronizer.set_drains(true);
                 synchronizer.drain_all().await?;
             }
-            let left = pending_pairs(&mut self.reconciler, &self.viewer).await?;
+            let left = pending_pairs(&mut self.reconciler, &self.viewer, newest).await?;
             if left == 0 || started.elapsed() >= patience {
                 self.receipt.left_pairs = left;
                 self.receipt.outbox += pairs.saturating_sub(left);
@@ -202,72 +217,124 @@ impl Erasure<'_> {
         }
     }
 
-    /// Erases the viewer from the ledger, post by post, and from the sets of the same posts.
-    async fn clean_ledger(&mut self) -> Result<(), Failure> {
+    /// Erases the viewer from the ledger, post by post. Returns whether it had any rows.
+    async fn clean_ledger(&mut self, left: &mut Vec<String>) -> Result<bool, Failure> {
         self.forgetting.restart();
         let total = if self.forgetting.has_index() { 0 } else { self.forgetting.estimated_posts() };
         let bar = ProgressBar::new("posts of the ledger", total);
-        let mut throttle = Throttle::new();
-        let (mut left, mut last) = (Vec::new(), Vec::new());
-        while let Some(viewed) = self.forgetting.next(&left).await? {
-            // A look-up that had read the ledger before may have brought him back meanwhile.
-            self.take_out(&std::mem::take(&mut last)).await?;
-            last = self.erase(viewed.ids, &mut left).await?;
-            self.take_out(&last).await?;
+        let (mut throttle, mut any) = (Throttle::new(), false);
+        while let Some(viewed) = self.forgetting.next(left).await? {
+            any |= !viewed.ids.is_empty();
+            self.erase(viewed.ids, left).await?;
             bar.add(viewed.posts);
             self.context.checkpoint()?;
             throttle.rest().await;
         }
-        let started = Instant::now();
-        while !left.is_empty() && started.elapsed() < LOCK_PATIENCE {
-            sleep(LOCK_PAUSE).await;
-            let again = std::mem::take(&mut left);
-            let posts = self.erase(again, &mut left).await?;
-            self.take_out(&posts).await?;
-            last.extend(posts);
-        }
-        if !last.is_empty() {
-            sleep(LOOKUP).await;
-            self.take_out(&last).await?;
-        }
-        self.receipt.left_posts = left.len();
-        Ok(())
+        Ok(any)
     }
 
-    /// Erases rows. Those that have come back, because somebody had read them before and stored them since, are in the
-    /// bases already, and were counted twice. Returns the posts that had some.
-    async fn erase(&mut self, mut ids: Vec<String>, left: &mut Vec<String>) -> Result<Vec<PostId>, Failure> {
-        let back: Vec<String> = ids.iter().filter(|id| self.based.contains(*id)).cloned().collect();
-        if let Some(until_ms) = self.taken_out_ms.filter(|_| !back.is_empty()) {
+    /// Takes the viewer out of all sets, which is paced as the scan is.
+    async fn clean_sets(&mut self, left: &mut Vec<String>) -> Result<(), Failure> {
+        let bar = ProgressBar::new("posts in Redis", 0);
+        let (mut keyspace, mut throttle) = (Keyspace::new(self.context.keys.clone()), Throttle::new());
+        let mut found = Vec::new();
+        self.receipt.unreadable = 0;
+        while let Some(page) = keyspace.next_page(&mut self.reconciler.session, &mut throttle).await? {
+            let of_page = find_in_sets(&mut self.reconciler, &page.sets, &self.spellings).await?;
+            self.receipt.unreadable += of_page.unreadable;
+            found.extend(of_page.posts);
+            bar.add(page.sets.len() as u64);
+            self.context.checkpoint()?;
+            if found.len() >= SET_POSTS {
+                self.clean_found(&std::mem::take(&mut found), left).await?;
+            }
+            throttle.rest().await;
+        }
+        self.clean_found(&found, left).await
+    }
+
+    /// Takes the viewer out of sets that have him, and erases the rows of the same posts.
+    async fn clean_found(&mut self, posts: &[PostId], left: &mut Vec<String>) -> Result<(), Failure> {
+        if posts.is_empty() {
+            return Ok(());
+        }
+        // Where he is in the set by a view that is pending still, the next one would count beside it. Who waited for a
+        // leader in vain does not wait once more.
+        if self.receipt.left_pairs == 0 {
+            self.store_pending().await?;
+        }
+        let mut ids = self.forgetting.among(posts).await?;
+        let viewed: HashSet<PostId> = ids.iter().filter_map(|id| PostId::parse(id).ok()).collect();
+        ids.retain(|id| !left.contains(id));
+        self.erase(ids, left).await?;
+        let others: Vec<PostId> = posts.iter().filter(|post| !viewed.contains(*post)).copied().collect();
+        self.take_out(&others).await
+    }
+
+    /// Takes the viewer out of the sets of posts, and erases their rows. Those that have come back, because somebody
+    /// had read them before and stored them since, are in the bases already, and were counted twice.
+    async fn erase(&mut self, mut ids: Vec<String>, left: &mut Vec<String>) -> Result<(), Failure> {
+        let posts: Vec<PostId> = ids.iter().filter_map(|id| PostId::parse(id).ok()).collect();
+        // Before it, so that no new view is taken for one that has come back.
+        let taken_out_ms = now_ms();
+        self.take_out(&posts).await?;
+        let mut back: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+        for id in &ids {
+            if let Some(until_ms) = self.based.get(id) {
+                back.entry(*until_ms).or_default().push(id.clone());
+            }
+        }
+        for (until_ms, back) in back {
             let Erased { rows, locked, refused } = self.forgetting.take_back(&back, until_ms).await?;
             let posts = rows.iter().filter_map(|(post, _)| PostId::parse(post).ok()).collect();
             write_live_counts(&mut self.reconciler, posts).await?;
             // What could not be taken back now must not move into the base once more.
-            ids.retain(|id| !locked.contains(id) && !refused.iter().any(|(post, _)| post == id));
+            let is_left = |id: &String| locked.contains(id) || refused.iter().any(|(post, _)| post == id);
+            ids.retain(|id| !is_left(id));
             self.note(Erased { rows: Vec::new(), locked, refused }, left);
         }
-        let erased = self.forgetting.erase(&ids).await?;
-        let room = MOST_REMEMBERED.saturating_sub(self.based.len());
-        self.based.extend(erased.rows.iter().take(room).map(|(post, _)| post.clone()));
-        let mut posts = self.note(erased, left);
-        posts.extend(back.iter().filter_map(|post| PostId::parse(post).ok()));
-        Ok(posts)
+        let mut erased = self.forgetting.erase(&ids).await?;
+        erased.refused.extend(self.kept(&ids, &erased).await?);
+        for (post, _) in &erased.rows {
+            if self.based.len() < MOST_REMEMBERED || self.based.contains_key(post) {
+                self.based.insert(post.clone(), taken_out_ms);
+            }
+        }
+        // Whose row stays is known as before: his next view is none.
+        let stays = |id: &String| erased.locked.contains(id) || erased.refused.iter().any(|(post, _)| post == id);
+        let known: Vec<PostId> = ids.iter().filter(|id| stays(id)).filter_map(|id| PostId::parse(id).ok()).collect();
+        let put_back = put_back(&mut self.reconciler, &known, &self.viewer).await?;
+        self.receipt.sets = self.receipt.sets.saturating_sub(put_back);
+        self.note(erased, left);
+        Ok(())
     }
 
-    /// Notes what became of rows. Returns the posts that had some.
-    fn note(&mut self, erased: Erased, left: &mut Vec<String>) -> Vec<PostId> {
+    /// Returns the posts whose rows are there still, although nobody has said why: a trigger may keep them.
+    async fn kept(&self, ids: &[String], erased: &Erased) -> Result<Vec<(String, String)>, Failure> {
+        let told: HashSet<&String> = erased
+            .locked
+            .iter()
+            .chain(erased.rows.iter().map(|(post, _)| post))
+            .chain(erased.refused.iter().map(|(post, _)| post))
+            .collect();
+        let others = ids.iter().filter(|id| !told.contains(id));
+        let posts: Vec<PostId> = others.filter_map(|id| PostId::parse(id).ok()).collect();
+        let kept = self.forgetting.among(&posts).await?;
+        Ok(kept.into_iter().map(|id| (id, "the row is there still: look for a trigger or a rule".to_owned())).collect())
+    }
+
+    /// Notes what became of rows.
+    fn note(&mut self, erased: Erased, left: &mut Vec<String>) {
         for (post, error) in &erased.refused {
             tracing::warn!(post, error, "PostgreSQL does not let a view be erased");
         }
         left.extend(erased.locked);
         left.extend(erased.refused.into_iter().map(|(post, _)| post));
         self.receipt.ledger += erased.rows.iter().map(|(_, rows)| rows.unsigned_abs()).sum::<u64>();
-        erased.rows.iter().filter_map(|(post, _)| PostId::parse(post).ok()).collect()
     }
 
     async fn take_out(&mut self, posts: &[PostId]) -> Result<(), Failure> {
-        let taken = take_out(&mut self.reconciler, posts, &self.spellings).await?;
-        self.receipt.sets += taken.sets;
+        self.receipt.sets += take_out(&mut self.reconciler, posts, &self.spellings).await?;
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ use crate::{
         keyspace::Keyspace,
         look::{LookedAt, look},
         mend::{Policy, mend},
+        pending::MOST_ENTRIES,
         post_state::sets_beside,
         reconciler::Reconciler,
         throttle::Throttle,
@@ -36,8 +37,6 @@ const SUSPECTS: usize = 250;
 const LOOK_POSTS: usize = 64;
 /// Pairs of the outbox that are read at once.
 const OUTBOX_PAIRS: usize = 5_000;
-/// A longer outbox is not gone through: what is in it is compared when it is drained.
-const MOST_ENTRIES: i64 = 20_000;
 /// Posts of the outbox that are remembered as looked at.
 const MOST_REMEMBERED: usize = 100_000;
 
@@ -261,14 +260,13 @@ impl Run<'_> {
         }
         let posts: Vec<PostId> = self.orphans.drain().collect();
         let of_outbox = |difference: &Difference| difference.kind == Kind::OrphanedPair;
+        let mut leadership = leader::campaign(Arc::clone(&self.context.database), self.context.metrics.clone());
+        leadership.decided().await;
         for chunk in posts.chunks(SUSPECTS) {
             let before = compare(&mut self.reconciler.session, chunk).await?;
-            let leadership = leader::campaign(Arc::clone(&self.context.database), self.context.metrics.clone());
             let mut synchronizer = Synchronizer::new(self.context);
-            let mut decided = leadership.clone();
-            decided.decided().await;
-            synchronizer.set_drains(decided.works());
-            synchronizer.set_leadership(leadership);
+            synchronizer.set_drains(leadership.works());
+            synchronizer.set_leadership(leadership.clone());
             synchronizer.drain_or_await_leader().await?;
             let after = compare(&mut self.reconciler.session, chunk).await?;
             let left: HashSet<String> =

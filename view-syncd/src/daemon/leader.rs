@@ -130,7 +130,8 @@ impl Leadership {
     }
 }
 
-/// Begins to run for the leadership, for as long as the process lives, as soon as PostgreSQL is set up for it.
+/// Begins to run for the leadership, as soon as PostgreSQL is set up for it, for as long as anybody has what is
+/// returned: a command that has drained does not keep the daemon from it.
 #[must_use]
 pub fn campaign(database: Arc<Database>, metrics: Metrics) -> Leadership {
     let (sender, receiver) = watch::channel(Role::Undecided);
@@ -148,7 +149,10 @@ pub fn campaign(database: Arc<Database>, metrics: Metrics) -> Leadership {
     tokio::spawn(async move {
         let candidate = Candidate { database, role: sender, connected, failure, session, metrics };
         loop {
-            let ended = candidate.hold_a_session(&mut cycles).await;
+            let ended = tokio::select! {
+                ended = candidate.hold_a_session(&mut cycles) => ended,
+                () = candidate.role.closed() => return,
+            };
             candidate.note_session(None);
             let Err(error) = ended;
             candidate.note_failure(Some(error.clone()));
@@ -156,7 +160,10 @@ pub fn campaign(database: Arc<Database>, metrics: Metrics) -> Leadership {
                 candidate.metrics.postgres_up.set(0);
                 tracing::warn!(name: log_names::STATE, %error, "the connection that decides who leads is lost");
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = candidate.role.closed() => return,
+            }
         }
     });
     leadership

@@ -69,6 +69,11 @@ impl Batch {
         Self { connection, ..Self::default() }
     }
 
+    /// Returns an empty batch that is to be read from the start up to an entry, over a certain connection.
+    pub(crate) fn until(until: EntryId, connection: u64) -> Self {
+        Self { part: Part { until: Some(until), ..Part::default() }, connection, ..Self::default() }
+    }
+
     /// Returns an empty batch that is to be read behind an entry, over the connection by which that one was read.
     pub(crate) fn after(entry: EntryId, connection: u64) -> Self {
         Self { part: Part { after: Some(entry), ..Part::default() }, connection, ..Self::default() }
@@ -83,7 +88,7 @@ impl Batch {
 
     /// Returns an empty batch that is to be read behind this one.
     pub(crate) fn behind(&self) -> Self {
-        let part = Part { after: self.read_to.or(self.part.after), ..Part::default() };
+        let part = Part { after: self.read_to.or(self.part.after), until: self.part.until, ..Part::default() };
         Self { part, connection: self.connection, pairs: Pairs::like(&self.pairs), ..Self::default() }
     }
 

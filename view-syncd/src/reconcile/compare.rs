@@ -107,10 +107,15 @@ pub(crate) async fn confirm(
 pub(crate) async fn compare(session: &mut OwnedSession, posts: &[PostId]) -> Result<Compared, Failure> {
     let mut compared = Compared::default();
     let mut looked_at = look(session, posts, &mut compared.seen.unreadable).await?;
-    let Some(pending) = Pending::read(session, &looked_at).await? else {
-        compared.seen.unsettled = looked_at.len() as u64;
-        return Ok(compared);
-    };
+    let known = Pending::read(session, &looked_at).await?;
+    // Of an outbox that is too long, nobody knows who is in it: what does not depend on that is compared.
+    let is_known = known.is_some();
+    let pending = known.unwrap_or_default();
+    if !is_known {
+        for seen in looked_at.values_mut() {
+            seen.lacking.clear();
+        }
+    }
     for (post, seen) in &mut looked_at {
         if let Some(viewers) = pending.viewers(post) {
             seen.lacking.retain(|viewer| !viewers.contains(viewer));
@@ -122,7 +127,7 @@ pub(crate) async fn compare(session: &mut OwnedSession, posts: &[PostId]) -> Res
     let stored = ledger::look(&session.context.database, &wanted).await?;
     let moved = read_numbers(session, &looked_at).await?;
     for (post, seen) in &looked_at {
-        let is_moving = moved.contains(post) || pending.is_young(post);
+        let is_moving = !is_known || moved.contains(post) || pending.is_young(post);
         let missing = stored.get(post).map(|stored| {
             let missing = wanted.get(post).into_iter().flatten().filter(|viewer| !stored.viewers.contains(*viewer)).count();
             (stored.views, i64::try_from(missing).unwrap_or(i64::MAX))
@@ -156,7 +161,7 @@ impl Compared {
             self.note(Kind::OrphanedPair, post, pairs, 0);
         }
         let Some(of_post) = &seen.stored else {
-            if seen.is_known() && pairs == 0 {
+            if seen.is_known() && pairs == 0 && !is_moving {
                 self.seen.gone += 1;
             }
             return;

@@ -9,7 +9,7 @@ use views_redis::{
     scripts,
 };
 
-use super::{keyspace::Keyspace, reconciler::Reconciler, throttle::Throttle};
+use super::{reconciler::Reconciler, throttle::Throttle};
 use crate::{
     drain::{batch::Batch, dead_letters},
     entry_id::EntryId,
@@ -21,19 +21,19 @@ const OUTBOX_PAIRS: usize = 5_000;
 /// Posts in one script, which takes Redis a fraction of a millisecond.
 const SCRIPT_POSTS: usize = 30;
 
-/// What became of the sets of posts.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct TakenOut {
-    /// How many sets had the viewer.
-    pub(crate) sets: u64,
+/// Which sets have a viewer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InSets {
+    /// The posts of these sets.
+    pub(crate) posts: Vec<PostId>,
     /// How many keys hold something else.
     pub(crate) unreadable: u64,
 }
 
-/// Returns how many pairs of a viewer the outbox has.
-pub(crate) async fn pending_pairs(reconciler: &mut Reconciler, viewer: &ViewerId) -> Result<u64, Failure> {
+/// Returns how many pairs of a viewer the outbox has, up to an entry.
+pub(crate) async fn pending_pairs(reconciler: &mut Reconciler, viewer: &ViewerId, until: EntryId) -> Result<u64, Failure> {
     let (mut pairs, mut throttle) = (0, Throttle::new());
-    let mut batch = Batch::over(reconciler.session.redis.number());
+    let mut batch = Batch::until(until, reconciler.session.redis.number());
     loop {
         batch.read_on(&mut reconciler.session, OUTBOX_PAIRS).await?;
         pairs += batch.pairs.pairs_of(viewer) as u64;
@@ -68,29 +68,36 @@ pub(crate) async fn delete_dead_letters(reconciler: &mut Reconciler, viewer: &Vi
     }
 }
 
-/// Takes a viewer out of all sets, which is paced as the scan is. `step` is told of each page how many posts it had.
-pub(crate) async fn take_out_of_all(
-    reconciler: &mut Reconciler,
-    spellings: &[String],
-    step: impl Fn(u64),
-) -> Result<TakenOut, Failure> {
-    let mut taken = TakenOut::default();
-    reconciler.session.check_owner().await?;
-    let (mut keyspace, mut throttle) = (Keyspace::new(reconciler.context().keys.clone()), Throttle::new());
-    while let Some(page) = keyspace.next_page(&mut reconciler.session, &mut throttle).await? {
-        let of_page = take_out(reconciler, &page.sets, spellings).await?;
-        taken.sets += of_page.sets;
-        taken.unreadable += of_page.unreadable;
-        step(page.sets.len() as u64);
-        reconciler.context().checkpoint()?;
-        throttle.rest().await;
+/// Returns which of the sets of posts have a viewer.
+pub(crate) async fn find_in_sets(reconciler: &mut Reconciler, posts: &[PostId], spellings: &[String]) -> Result<InSets, Failure> {
+    let mut found = InSets::default();
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    for post in posts {
+        commands.command("SMISMEMBER", 1 + spellings.len()).parts(&reconciler.context().keys.views_parts(post));
+        for spelling in spellings {
+            commands.text(spelling);
+        }
     }
-    Ok(taken)
+    if posts.is_empty() {
+        return Ok(found);
+    }
+    reconciler.session.exchange_owned(&commands, &mut replies).await?;
+    for (post, reply) in posts.iter().zip(replies.iter()) {
+        match reply {
+            Reply::List(members) if members.iter().any(|member| member == Reply::Integer(1)) => found.posts.push(*post),
+            Reply::List(_) => {}
+            other => {
+                found.unreadable += 1;
+                tracing::warn!(%post, error = %refusal(Some(other)), "a post's keys cannot be read");
+            }
+        }
+    }
+    Ok(found)
 }
 
-/// Takes a viewer out of the sets of posts.
-pub(crate) async fn take_out(reconciler: &mut Reconciler, posts: &[PostId], spellings: &[String]) -> Result<TakenOut, Failure> {
-    let mut taken = TakenOut::default();
+/// Takes a viewer out of the sets of posts. Returns how many had him.
+pub(crate) async fn take_out(reconciler: &mut Reconciler, posts: &[PostId], spellings: &[String]) -> Result<u64, Failure> {
+    let mut taken = 0;
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     for chunk in posts.chunks(SCRIPT_POSTS) {
         commands.clear();
@@ -98,15 +105,22 @@ pub(crate) async fn take_out(reconciler: &mut Reconciler, posts: &[PostId], spel
         reconciler.session.exchange_owned(&commands, &mut replies).await?;
         let reply = replies.iter().next();
         let Some(Reply::List(all)) = reply else { return Err(refusal(reply).into()) };
-        for (post, reply) in chunk.iter().zip(all.iter()) {
-            match reply {
-                Reply::Integer(removed) => taken.sets += u64::from(removed > 0),
-                other => {
-                    taken.unreadable += 1;
-                    tracing::warn!(%post, error = %refusal(Some(other)), "a post's keys cannot be read");
-                }
-            }
-        }
+        // What holds something else than a set is told by whoever looks through all of them.
+        taken += all.iter().filter(|reply| matches!(reply, Reply::Integer(removed) if *removed > 0)).count() as u64;
     }
     Ok(taken)
+}
+
+/// Puts a viewer back into the sets of posts whose rows could not be erased. The live counts stay what they are. Returns
+/// how many did not have him.
+pub(crate) async fn put_back(reconciler: &mut Reconciler, posts: &[PostId], viewer: &ViewerId) -> Result<u64, Failure> {
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    for post in posts {
+        scripts::adopt(&mut commands, &reconciler.context().keys, post, std::slice::from_ref(viewer));
+    }
+    if posts.is_empty() {
+        return Ok(0);
+    }
+    reconciler.session.exchange_owned(&commands, &mut replies).await?;
+    Ok(replies.iter().filter(|reply| *reply == Reply::Integer(1)).count() as u64)
 }

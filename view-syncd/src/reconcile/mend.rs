@@ -13,6 +13,7 @@ use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
 };
+use views_postgres::forget::spellings;
 use views_redis::{
     resp::{Commands, Replies, Reply},
     scripts::{self, Adjustment},
@@ -136,9 +137,10 @@ async fn write(reconciler: &mut Reconciler, compared: &Compared) -> Result<(), F
 /// Takes viewers out of a set. The live count stays what it is.
 async fn take_out(reconciler: &mut Reconciler, post: &PostId, viewers: &[ViewerId]) -> Result<(), Failure> {
     for chunk in viewers.chunks(SCRIPT_VIEWERS) {
-        let chunk: Vec<&ViewerId> = chunk.iter().collect();
+        // Somebody else may have spelled them otherwise.
+        let spelled: Vec<String> = chunk.iter().flat_map(spellings).collect();
         let keys = reconciler.context().keys.clone();
-        send(reconciler, |commands| scripts::take_out(commands, &keys, post, &chunk, 0)).await?;
+        send(reconciler, |commands| scripts::forget(commands, &keys, &[*post], &spelled)).await?;
     }
     Ok(())
 }

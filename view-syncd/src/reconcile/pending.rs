@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A longer outbox is not read for this. What is in it is compared when it is drained.
-const MOST_ENTRIES: i64 = 20_000;
+pub(crate) const MOST_ENTRIES: i64 = 200_000;
 /// Pairs of these posts that are read at most.
 const MOST_PAIRS: usize = 200_000;
 

@@ -176,11 +176,27 @@ async fn a_viewer_leaves_no_trace_and_every_count_stays() {
     locker.batch_execute("begin; select from posts where id in (3, 4) for update").await.unwrap();
     let (status, receipt) = forget(&world, "6", &[]).await;
     assert_eq!((status, receipt["left_posts"].as_u64(), receipt["ledger"].as_u64()), (Some(1), Some(2), Some(288)), "{receipt}");
+    // Whom the ledger has still is known, so that his next view is none.
+    let mut traces = world.traces("6").await;
+    traces.sort_unstable();
+    assert_eq!(traces, ["ledger 3", "ledger 4", "set 3", "set 4"], "{traces:?}");
+    assert_eq!((world.live("3").await, world.live("4").await), (42, 42));
     locker.batch_execute("commit").await.unwrap();
     let (status, receipt) = forget(&world, "6", &[]).await;
     assert_eq!((status, receipt["ledger"].as_u64()), (Some(0), Some(2)), "{receipt}");
     assert_eq!(world.traces("6").await, Vec::<String>::new());
     assert_eq!((count(3).await, world.live("3").await, world.base_and_rows(3).await), (42, 42, (42, 0)));
+
+    // What a trigger keeps is left, and told.
+    let keep = "create function keep() returns trigger language plpgsql as $$ begin
+          if old.post_id = 5 then return null; end if; return old; end $$;
+        create trigger keep before delete on post_views for each row execute function keep()";
+    world.sql.batch_execute(keep).await.unwrap();
+    world.record("5", &["9"]).await;
+    eventually("it is stored", SECONDS, async || world.outbox_length().await == 0).await;
+    let (status, receipt) = forget(&world, "9", &[]).await;
+    assert_eq!((status, receipt["left_posts"].as_u64(), receipt["sets"].as_u64()), (Some(1), Some(1), Some(0)), "{receipt}");
+    assert_eq!(world.traces("9").await, ["ledger 5", "set 5"]);
 }
 
 #[tokio::test]
@@ -211,6 +227,28 @@ async fn what_is_pending_goes_through_the_ledger_and_a_drain_brings_nobody_back(
     for post in 2..=20 {
         assert_eq!(world.live(&post.to_string()).await, 2);
     }
+}
+
+#[tokio::test]
+async fn a_command_that_has_drained_leaves_the_lead_to_a_daemon_that_starts() {
+    let world = World::new().await;
+    world.post("1").await;
+    world.post("2").await;
+    assert!(world.command("migrate").start().wait_exit().await.success());
+    world.record("1", &["5", "6"]).await;
+    // It drains, because nobody leads, and the erasure takes a while.
+    let slow = "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(4); return old; end $$;
+        create trigger slow before delete on post_views for each row execute function slow()";
+    world.sql.batch_execute(slow).await.unwrap();
+    let erasing = world.command("forget").args(["5"]).start();
+    erasing.wait_for_line("this view-syncd leads").await;
+    let daemon = world.daemon().env("SYNC_LINGER", "100ms").start();
+    daemon.wait_for_line("this view-syncd leads").await;
+    world.record("2", &["6"]).await;
+    eventually("the daemon drains", Duration::from_secs(2), async || (world.stored("2").await == 1).then_some(())).await;
+    assert_eq!(world.stored("1").await, 2, "the erasure is not over yet");
+    assert!(erasing.wait_exit().await.success());
+    assert_eq!(world.traces("5").await, Vec::<String>::new());
 }
 
 #[tokio::test]

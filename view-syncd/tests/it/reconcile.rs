@@ -9,9 +9,13 @@ use std::{
     time::Duration,
 };
 
-use fred::interfaces::{HashesInterface, KeysInterface, SetsInterface};
+use fred::interfaces::{HashesInterface, KeysInterface, LuaInterface, SetsInterface};
 use serde_json::Value;
-use testkit::eventually;
+use testkit::{
+    eventually, postgres,
+    posts::{IdType, PostsTable},
+    redis::RedisServer,
+};
 use views_core::ids::PostId;
 
 use crate::support::{PROGRAM, World};
@@ -267,4 +271,45 @@ async fn a_busy_system_has_no_differences_and_repairs_beside_it_do_no_harm() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_long_outbox_is_compared_too_and_members_of_other_spellings_are_mended() {
+    let database = postgres::shared().await.database().await;
+    let posts = PostsTable { count_type: "bigint".to_owned(), ..PostsTable::with_ids(IdType::Text) };
+    posts.create(&database.client().await).await;
+    let world = World::over(Arc::new(RedisServer::start().await), database, posts).await;
+    for post in ["a", "b", "c"] {
+        world.posts.insert_post(&world.sql, post, None).await;
+    }
+    assert!(world.command("migrate").start().wait_exit().await.success());
+    for post in ["a", "b", "c"] {
+        world.record(post, &["5", "6"]).await;
+    }
+    assert!(world.command("sync").start().wait_exit().await.success());
+    // Nobody drains, and 25,000 views of one post wait.
+    let fill = "for i = 1, 25000 do
+          redis.call('XADD', KEYS[1], '*', 'c', 'v' .. i)
+          redis.call('SADD', KEYS[2], 'v' .. i)
+        end
+        redis.call('HINCRBY', KEYS[3], 'recorded', 25000)";
+    let c = PostId::parse("c").unwrap();
+    let () = world
+        .redis
+        .eval(fill, vec![world.keys.outbox().to_owned(), world.keys.views(&c), world.keys.meta(&c)], ())
+        .await
+        .unwrap();
+    let (status, text) = run(&world, &["reconcile"]).await;
+    assert!(status == Some(0) && text.starts_with("nothing differs\n"), "{text}");
+    assert!(text.contains("posts in Redis 3 · pairs in the outbox 25000 · "), "{text}");
+    world.set_field("a", "acked", "7").await;
+    // A member that is spelled otherwise, and that `recorded` counts: the ledger has lost him.
+    world.add_by_hand("b", &["550E8400-E29B-41D4-A716-446655440000"]).await;
+    world.set_field("b", "recorded", "3").await;
+    world.set_field("b", "acked", "3").await;
+    let (status, told) = json(&world, &["reconcile", "--repair"]).await;
+    let found = [("set_without_ledger", "b"), ("wrong_acked", "a")].map(|(kind, post)| (kind.to_owned(), post.to_owned()));
+    assert_eq!((status, differences(&told)), (Some(0), found.into()), "{told}");
+    assert_eq!(run(&world, &["reconcile"]).await.0, Some(0));
+    assert_eq!(world.members("b").await, ["5", "6"].map(str::to_owned).into());
 }

@@ -7,6 +7,8 @@ use super::{adopt::Target, tables::Tables};
 pub struct ForgetStatements {
     /// Gives up to `$2` posts of the viewer's rows, but for the posts `$3`: by an index on viewers.
     pub viewed: String,
+    /// Gives those of the posts `$2` that the viewer has viewed.
+    pub among: String,
     /// Looks at the next `$2` posts of the ledger behind the post `$3`, each by one look at the index of pairs. Gives the
     /// last of them, how many there were, and those that the viewer has viewed.
     pub walk: String,
@@ -30,6 +32,11 @@ impl ForgetStatements {
 -- forget: viewed
 SELECT v.post_id::text FROM {ledger} v WHERE {is_his} AND v.post_id <> ALL($3::text[]::{post}[]) LIMIT $2::int8"
         );
+        let among = format!(
+            "\
+-- forget: among
+SELECT v.post_id::text FROM {ledger} v WHERE v.post_id = ANY($2::text[]::{post}[]) AND {is_his}"
+        );
         let next = |behind: &str| {
             format!("SELECT v.post_id::{post} AS post_id FROM {ledger} v WHERE {behind} ORDER BY v.post_id LIMIT 1")
         };
@@ -48,7 +55,7 @@ SELECT (SELECT walked.post_id::text FROM walked ORDER BY walked.post_id DESC LIM
             first = next(&format!("$3::text IS NULL OR v.post_id > $3::text::{post}")),
             behind = next("v.post_id > next.post_id"),
         );
-        Self { viewed, walk, erase: erase(target, &is_his), take_back: take_back(target, &is_his) }
+        Self { viewed, among, walk, erase: erase(target, &is_his), take_back: take_back(target, &is_his) }
     }
 }
 

@@ -142,7 +142,7 @@ impl Report {
         let notes = [
             (self.without_base, "have a count that nothing explains, and no base: `view-syncd migrate` remembers it"),
             (self.seen.gone, "are gone from PostgreSQL: the next scan removes their keys"),
-            (self.seen.unsettled, "were busy all the time, and are compared in part"),
+            (self.seen.unsettled, "were busy all the time, or whose outbox is too long, and are compared in part"),
             (self.seen.unreadable, "have keys of another type, see above"),
         ];
         for (number, what) in notes.into_iter().filter(|(number, _)| *number > 0) {
