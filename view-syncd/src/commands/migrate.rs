@@ -16,7 +16,7 @@ use views_postgres::{
 use super::progress_bar::ProgressBar;
 use crate::cli::{STATEMENT_TIMEOUT, SyncSettings, migrate::Options};
 
-/// Creates what is missing.
+/// Creates what is missing. Exits 1 where locks are in the way of some bases.
 ///
 /// # Errors
 /// When PostgreSQL is away.
@@ -38,11 +38,14 @@ pub async fn run(settings: SyncSettings, options: Options) -> anyhow::Result<Exi
     for text in warnings {
         tracing::warn!(name: log_names::STATE, "{text}");
     }
-    take_bases(&database, &schema).await?;
+    let has_all = take_bases(&database, &schema).await?;
     if options.viewer_index {
-        return make_viewer_index(&database, &schema).await;
+        let made = make_viewer_index(&database, &schema).await?;
+        if made != ExitCode::SUCCESS {
+            return Ok(made);
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if has_all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Makes the index by which a viewer's views are found.
@@ -71,10 +74,10 @@ async fn make_viewer_index(database: &Database, schema: &Schema) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-/// Remembers the bases of posts that have none.
-async fn take_bases(database: &Database, schema: &Schema) -> Result<(), DatabaseError> {
+/// Remembers the bases of posts that have none. Returns whether running it again later has nothing more to do.
+async fn take_bases(database: &Database, schema: &Schema) -> Result<bool, DatabaseError> {
     if !schema.has_base() {
-        return Ok(());
+        return Ok(true);
     }
     let tables = &schema.tables;
     let bar = ProgressBar::new("posts", schema.estimated_posts);
@@ -108,8 +111,9 @@ async fn take_bases(database: &Database, schema: &Schema) -> Result<(), Database
             tracing::warn!(
                 "how much of each post's count no view explains is not remembered of all of them: {error}; run this again"
             );
+            return Ok(false);
         }
         Err(error) => return Err(error),
     }
-    Ok(())
+    Ok(true)
 }

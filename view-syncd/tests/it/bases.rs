@@ -216,6 +216,17 @@ async fn what_the_programs_do_without_is_no_reason_not_to_migrate() {
     assert!(done.wait_exit().await.success(), "{:?}", done.output());
     assert_eq!(world.base(1).await, Some(3), "{:?}", done.output());
 
+    // A role that may not lock posts waits for who has, for a while.
+    world.sql.batch_execute("insert into posts values (2, 99, 4)").await.unwrap();
+    let application = world.database.client().await;
+    application.batch_execute("begin; select from posts where id = 2 for update").await.unwrap();
+    let left = migrate();
+    assert_eq!(left.wait_exit().await.code(), Some(1), "{:?}", left.output());
+    assert_eq!(left.lines_with("is not remembered of all of them").len(), 1, "{:?}", left.output());
+    application.batch_execute("rollback").await.unwrap();
+    assert!(migrate().wait_exit().await.success());
+    assert_eq!(world.base(2).await, Some(4));
+
     // The role of the programs, which has not made the table of bases.
     let reader = format!("reader_{}", world.database.name());
     let rights = format!(

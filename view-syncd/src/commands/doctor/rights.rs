@@ -53,13 +53,14 @@ async fn forbidden(look: &mut Look, keys: &Keys) -> Result<Vec<String>, RedisErr
 fn needed(keys: &Keys) -> Vec<Vec<String>> {
     let (set, hash) = PostId::parse(ANY_POST).map(|post| (keys.views(&post), keys.meta(&post))).unwrap_or_default();
     let [outbox, dead, owner, updates] = [keys.outbox(), keys.dead(), keys.owner(), keys.updates()];
-    let all: [&[&str]; 33] = [
+    let all: [&[&str]; 34] = [
         &["PING"],
         &["SELECT", "0"],
         &["SCAN", "0"],
         &["SSCAN", &set, "0"],
         &["SCARD", &set],
         &["SISMEMBER", &set, "x"],
+        &["SMISMEMBER", &set, "x"],
         &["SADD", &set, "x"],
         &["SREM", &set, "x"],
         &["HMGET", &hash, "author"],
