@@ -14,9 +14,8 @@ use crate::support::World;
 /// What is stored although others hold locks is stored within this time, and what has waited for one within this time
 /// after its end.
 const SECONDS: Duration = Duration::from_secs(15);
-/// Longer than this, nobody waits for view-syncd, on a machine that runs other tests as well: the server takes a second to find a
-/// deadlock.
-const NOTICEABLE: Duration = Duration::from_millis(900);
+/// Longer than this, nobody waits for view-syncd.
+const NOTICEABLE: Duration = Duration::from_millis(400);
 
 /// The application, in a transaction of its own.
 struct Application(tokio_postgres::Client);

@@ -14,7 +14,7 @@ const IDS: usize = 100;
 /// Requests for posts that exist, and as many for the same hundred that do not.
 const REQUESTS: usize = 500;
 /// Bounds. A look-up is for up to 64 posts.
-const MOST_QUERIES: i64 = 200;
+const MOST_QUERIES: i64 = 120;
 /// What both daemons ask PostgreSQL each second by themselves, at most.
 const QUERIES_PER_SECOND: i64 = 10;
 const MOST_BYTES_PER_POST: i64 = 2_048;
