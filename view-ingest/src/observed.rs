@@ -53,7 +53,7 @@ pub(crate) fn register(
     if let Some(database) = database {
         let health = Arc::clone(health);
         let help = "1 where PostgreSQL answered when it was last asked, else 0";
-        gauges::register(registry, "postgres_up", help, move || i64::from(health.database_answers()));
+        gauges::register(registry, "postgres_up", help, move || i64::from(health.database.answers()));
         let database = Arc::clone(database);
         register_pool(registry, move || {
             let PoolStatus { idle, in_use, waiting, limit } = database.pool_status();

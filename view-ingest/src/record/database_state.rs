@@ -37,6 +37,11 @@ impl DatabaseState {
         self.state().refusal = refusal;
     }
 
+    /// Returns whether it answered when it was last asked.
+    pub(crate) fn answers(&self) -> bool {
+        matches!(self.state().answer, Some(Ok(())))
+    }
+
     /// Returns how it is.
     pub(super) fn check(&self) -> Check {
         let state = self.state();

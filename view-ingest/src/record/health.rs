@@ -41,8 +41,6 @@ pub(crate) struct Health {
     database_takes_views: AtomicBool,
     /// Whether PostgreSQL has stored views since it was last looked whether it would.
     database_has_stored: AtomicBool,
-    /// Whether PostgreSQL answered when its tables were last looked at.
-    database_answers: AtomicBool,
     in_fallback: AtomicUsize,
     started: Instant,
     /// Whether Redis has stored views since it was last proven that it would.
@@ -62,7 +60,6 @@ impl Health {
             breakers,
             database_takes_views: AtomicBool::new(false),
             database_has_stored: AtomicBool::new(false),
-            database_answers: AtomicBool::new(false),
             in_fallback: AtomicUsize::new(0),
             redis_has_stored: AtomicBool::new(false),
             redis_refusal: Mutex::default(),
@@ -92,11 +89,6 @@ impl Health {
             (false, true) if has_database => [false, true, false],
             _ => [false, false, true],
         }
-    }
-
-    /// Returns whether PostgreSQL answered when its tables were last looked at.
-    pub(crate) fn database_answers(&self) -> bool {
-        self.database_answers.load(Relaxed)
     }
 
     /// Redis has stored views.
@@ -278,9 +270,8 @@ pub(crate) async fn watch_stores(health: Arc<Health>, database: Option<Arc<Datab
     loop {
         interval.tick().await;
         if let Some(database) = &database {
-            let answers = watch_tables(database, &misconfigured, &mut last).await;
+            watch_tables(database, &misconfigured, &mut last).await;
             health.database.note_trouble(last.clone());
-            health.database_answers.store(answers, Relaxed);
             let before = database.known_owner();
             if last.is_none() && database.owner().await.is_ok_and(|owner| before != Some(owner)) {
                 health.inspect_again();
@@ -314,16 +305,11 @@ pub(crate) async fn keep_connections(database: Arc<Database>) {
     }
 }
 
-/// Returns whether PostgreSQL answers.
-async fn watch_tables(database: &Database, misconfigured: &Gauge, last: &mut Option<String>) -> bool {
-    let mut answers = true;
+async fn watch_tables(database: &Database, misconfigured: &Gauge, last: &mut Option<String>) {
     let trouble = match database.schema_no_older_than(SCHEMA_INTERVAL).await {
         Err(DatabaseError::Setup(text)) => Some(text),
         // Away is not wrong: what was known stays known.
-        Err(_) => {
-            answers = false;
-            last.clone()
-        }
+        Err(_) => last.clone(),
         Ok(_) => None,
     };
     if trouble != *last {
@@ -334,5 +320,4 @@ async fn watch_tables(database: &Database, misconfigured: &Gauge, last: &mut Opt
         misconfigured.set(i64::from(trouble.is_some()));
         *last = trouble;
     }
-    answers
 }

@@ -218,7 +218,7 @@ impl Status {
             && outbox.lag_seconds > (LONGEST_LAG + linger).as_secs_f64()
         {
             let lag = output::age(Duration::from_secs_f64(outbox.lag_seconds));
-            self.problems.push(format!("the oldest view waits for {lag}: /readyz of the one that leads says for what"));
+            self.problems.push(format!("the oldest view waits for {lag}: /readyz of a view-syncd that leads says for what"));
         }
         if let Some(dead) = self.dead.as_ref().filter(|dead| dead.entries > 0) {
             self.problems.push(format!(

@@ -116,7 +116,7 @@ impl Synchronizer {
             if oldest != seen {
                 (seen, since) = (oldest, Instant::now());
             } else if since.elapsed() >= LEADER_PATIENCE {
-                tracing::warn!("the view-syncd that leads does not drain the outbox: this one does");
+                tracing::warn!("the view-syncd that leads does not get on with the outbox: this one drains it, too");
                 return self.drain_all().await;
             }
             self.context.checkpoint()?;

@@ -39,7 +39,7 @@ async fn a_standbys_cycle_waits_for_the_leaders_drain() {
     // All that was there is stored, and by the leader: a second drain beside it would have shown counts that are a
     // little off.
     world.assert_views("7", 2).await;
-    assert_eq!(standby.lines_with("does not drain the outbox").len(), 0);
+    assert_eq!(standby.lines_with("does not get on with the outbox").len(), 0);
     let metrics = operators.get("/metrics").await.body;
     assert!(metrics.contains("view_syncd_batches_total 0"), "{metrics}");
     drop(leader);
@@ -55,7 +55,7 @@ async fn a_sync_by_hand_waits_for_the_leaders_drain() {
     let by_hand = world.command("sync").start();
     assert!(by_hand.wait_exit().await.success(), "{:?}", by_hand.output());
     world.assert_views("7", 2).await;
-    assert_eq!(by_hand.lines_with("does not drain the outbox").len(), 0, "{:?}", by_hand.output());
+    assert_eq!(by_hand.lines_with("does not get on with the outbox").len(), 0, "{:?}", by_hand.output());
     let operators = Client::new(leader.wait_for_listening("admin").await);
     let metrics = operators.get("/metrics").await.body;
     assert!(metrics.contains("view_syncd_batches_total 1"), "{metrics}");
@@ -75,7 +75,7 @@ async fn a_leader_that_hangs_is_not_waited_for() {
     world.record("8", &["1"]).await;
     let (status, body) = ask(&operators).await;
     assert_eq!(status, 200, "{body}");
-    assert_eq!(standby.lines_with("does not drain the outbox").len(), 1);
+    assert_eq!(standby.lines_with("does not get on with the outbox").len(), 1);
     world.assert_views("7", 3).await;
     world.assert_views("8", 1).await;
     world.record("8", &["2"]).await;
@@ -106,7 +106,7 @@ async fn a_leader_that_hangs_in_the_middle_of_its_work_spoils_nothing() {
         eventually("it drains", SOON, async || world.posts.views_count(&world.sql, "7").await > stored).await;
         leader.signal("STOP");
         let by_hand = world.command("sync").start();
-        by_hand.wait_for_line("does not drain the outbox").await;
+        by_hand.wait_for_line("does not get on with the outbox").await;
         leader.signal("CONT");
         assert!(by_hand.wait_exit().await.success(), "{:?}", by_hand.output());
     }
