@@ -1,30 +1,19 @@
 //! `view-syncd dead`: what could not be stored is shown, offered again and removed.
 
-use std::{collections::BTreeMap, process::Output, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use fred::interfaces::StreamsInterface;
 use serde_json::Value;
 use testkit::eventually;
 
-use crate::support::{PROGRAM, World};
+use crate::support::World;
 
 const SECONDS: Duration = Duration::from_secs(15);
 
-/// Runs a command of the program to its end.
-async fn run(world: &World, args: &[&str]) -> Output {
-    let mut command = tokio::process::Command::new(PROGRAM);
-    command.args(args).env_clear().env("REDIS_URL", world.server.url()).env("DATABASE_URL", world.database.url());
-    command.output().await.unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
 /// The status of a command, and what it prints.
 async fn dead(world: &World, args: &[&str]) -> (Option<i32>, String) {
-    let output = run(world, &[&["dead"], args].concat()).await;
-    (output.status.code(), text(&output.stdout))
+    let (status, text, _) = world.run(&[&["dead"], args].concat(), &[]).await;
+    (status, text)
 }
 
 /// The same in JSON.
@@ -125,8 +114,8 @@ async fn what_is_no_id_and_no_filter_is_a_wrong_setting() {
         vec!["bury"],
         vec![],
     ] {
-        let output = run(&world, &[&["dead"], args.as_slice()].concat()).await;
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(64), String::new()), "{args:?}: {}", text(&output.stderr));
+        let (status, text, told) = world.run(&[&["dead"], args.as_slice()].concat(), &[]).await;
+        assert_eq!((status, text), (Some(64), String::new()), "{args:?}: {told}");
     }
     assert_eq!(world.dead().await.len(), 1);
 }
@@ -180,9 +169,9 @@ async fn a_retry_beside_a_table_that_takes_nothing_leaves_everything() {
     for viewer in 1..=30 {
         write(&world, "1", &viewer.to_string(), "closed (P0001)", AT, true).await;
     }
-    let output = run(&world, &["dead", "retry"]).await;
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("closed"), "{output:?}");
+    let (status, _, told) = world.run(&["dead", "retry"], &[]).await;
+    assert_eq!(status, Some(1));
+    assert!(told.contains("closed"), "{told}");
     assert_eq!(world.dead().await.len(), 30);
     world.sql.batch_execute("alter table post_views drop constraint closed").await.unwrap();
     assert_eq!(dead(&world, &["retry"]).await, (Some(0), "stored 30 · removed 30 · left 0\n".into()));

@@ -18,22 +18,12 @@ use testkit::{
 };
 use views_core::ids::PostId;
 
-use crate::support::{PROGRAM, World};
+use crate::support::World;
 
 const SECONDS: Duration = Duration::from_secs(20);
 
-/// Runs a command to its end. Returns its status and what it prints, and says.
-async fn run(world: &World, args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let mut command = tokio::process::Command::new(PROGRAM);
-    command.args(args).env_clear().env("REDIS_URL", world.server.url()).env("DATABASE_URL", world.database.url());
-    command.env("POSTS_TABLE", &world.posts.table).envs(env.iter().copied());
-    let output = command.output().await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
 async fn forget(world: &World, viewer: &str, env: &[(&str, &str)]) -> (Option<i32>, Value) {
-    let (status, text, told) = run(world, &["forget", viewer, "--json"], env).await;
+    let (status, text, told) = world.run(&["forget", viewer, "--json"], env).await;
     (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text} {told}")))
 }
 
@@ -76,7 +66,7 @@ async fn a_viewer_leaves_no_trace_and_every_count_stays() {
     assert!(world.command("migrate").start().wait_exit().await.success());
     world.sql.batch_execute("delete from post_views_base where post_id > 200").await.unwrap();
     for (refused, says) in [("", "the id is empty"), ("a b", "a character that is not allowed"), (&"x".repeat(129), "too long")] {
-        let (status, _, told) = run(&world, &["forget", refused], &[]).await;
+        let (status, _, told) = world.run(&["forget", refused], &[]).await;
         assert!(status == Some(64) && told.contains(says), "{status:?} {told}");
     }
     let daemon = world.daemon().env("SYNC_LINGER", "100ms").env("SYNC_INTERVAL", "1s").start();
@@ -141,10 +131,10 @@ async fn a_viewer_leaves_no_trace_and_every_count_stays() {
     daemon.signal("HUP");
     eventually("the set is imported", SECONDS, async || world.base_and_rows(8).await == (41, 2)).await;
     assert_eq!(world.traces("5").await, Vec::<String>::new());
-    let (status, text, told) = run(&world, &["reconcile"], &[]).await;
+    let (status, text, told) = world.run(&["reconcile"], &[]).await;
     assert_eq!(status, Some(0), "{text}{told}");
     // Again changes nothing, and a new view is one.
-    let (status, text, _) = run(&world, &["forget", "5"], &[]).await;
+    let (status, text, _) = world.run(&["forget", "5"], &[]).await;
     assert!(status == Some(0) && text.starts_with("erased: ledger 0 · sets 0 · outbox 0 · dead letters 0 · "), "{text}");
     world.record("7", &["5"]).await;
     eventually("the new view is stored", SECONDS, async || count(7).await == 43).await;
@@ -290,7 +280,7 @@ async fn every_kind_of_ledger_lets_a_viewer_go() {
         if indexed {
             migrate.push("--viewer-index");
         }
-        let (status, _, told) = run(&world, &migrate, &env).await;
+        let (status, _, told) = world.run(&migrate, &env).await;
         assert_eq!(status, Some(0), "{what}: {told}");
         let rows: String =
             (0..30).map(|number| format!("('{}', '{VIEWER}'), ('{}', '{other}'),", post(number), post(number))).collect();
@@ -298,7 +288,7 @@ async fn every_kind_of_ledger_lets_a_viewer_go() {
         let rows = if ids == IdType::Text { rows + &format!("('{}', '{}'),", post(3), VIEWER.to_uppercase()) } else { rows };
         let insert = format!("insert into post_views (post_id, user_id) values {}", rows.trim_end_matches(','));
         world.sql.batch_execute(&insert).await.unwrap();
-        let (status, text, told) = run(&world, &["recount"], &env).await;
+        let (status, text, told) = world.run(&["recount"], &env).await;
         assert_eq!(status, Some(0), "{what}: {text}{told}");
         let sum =
             if counts.is_empty() { "select sum(views_count)::int8 from posts" } else { "select sum(views)::int8 from counts" };
@@ -315,9 +305,9 @@ async fn every_kind_of_ledger_lets_a_viewer_go() {
         assert_eq!(receipt["ledger"].as_i64(), Some(rows), "{what}: {receipt}");
         assert_eq!(sum().await, at_first, "{what}");
         assert_eq!(his().await, 0, "{what}");
-        let (status, text, told) = run(&world, &["recount", "--json"], &env).await;
+        let (status, text, told) = world.run(&["recount", "--json"], &env).await;
         assert!(status == Some(0) && text.contains(r#""changed":0"#), "{what}: {text}{told}");
-        let (status, _, told) = run(&world, &["forget", "somebody"], &env).await;
+        let (status, _, told) = world.run(&["forget", "somebody"], &env).await;
         assert_eq!(status, Some(0), "{what}: {told}");
         assert_eq!(told.contains("--viewer-index"), !indexed, "{what}: {told}");
     }

@@ -18,18 +18,14 @@ use testkit::{
 };
 use views_core::ids::PostId;
 
-use crate::support::{PROGRAM, World};
+use crate::support::World;
 
 const SECONDS: Duration = Duration::from_secs(20);
 
-/// Runs a command to its end. Returns its status and what it prints.
+/// The status of a command, and what it prints.
 async fn run(world: &World, args: &[&str]) -> (Option<i32>, String) {
-    let mut command = tokio::process::Command::new(PROGRAM);
-    command.args(args).env_clear().env("REDIS_URL", world.server.url()).env("DATABASE_URL", world.database.url());
-    let output = command.output().await.unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(!told.contains("panicked"), "{told}");
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    let (status, text, _) = world.run(args, &[]).await;
+    (status, text)
 }
 
 /// The same in JSON.

@@ -72,6 +72,18 @@ impl World {
         self.posts.insert_post(&self.sql, id, "999999").await;
     }
 
+    /// Runs a command to its end. Returns its status, what it prints, and what it logs.
+    pub(crate) async fn run(&self, args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
+        let mut command = tokio::process::Command::new(PROGRAM);
+        command.args(args).env_clear().env("REDIS_URL", self.server.url()).env("DATABASE_URL", self.database.url());
+        command.env("POSTS_TABLE", &self.posts.table).envs(env.iter().copied());
+        let output = command.output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (printed, logged) = (text(output.stdout), text(output.stderr));
+        assert!(!logged.contains("panicked"), "{logged}");
+        (output.status.code(), printed, logged)
+    }
+
     /// A command of the program, or the daemon without one.
     pub(crate) fn program(&self) -> DaemonBuilder {
         Daemon::builder(PROGRAM)
