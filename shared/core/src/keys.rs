@@ -2,9 +2,13 @@
 //!
 //! All of them begin with the prefix of the installation, so that several installations can share one Redis database.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use crate::{ids::PostId, ttl::Ttl};
+use crate::{
+    ids::PostId,
+    partition::{Partition, slot},
+    ttl::Ttl,
+};
 
 /// What a key is that [`Keys::scan_pattern`] has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,8 @@ const DEFAULT_TTL: Ttl = Ttl::new(Duration::from_secs(24 * 3600));
 
 /// The longest prefix.
 const LONGEST_PREFIX: usize = 64;
+/// The length of the longest key of a set, in bytes.
+const MAX_KEY: usize = LONGEST_PREFIX + PREFIX.len() + 64 + SUFFIX.len();
 
 /// A prefix that keys cannot begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +84,8 @@ struct Names {
     updates: String,
     owner: String,
     scan_pattern: String,
+    /// In a cluster, the outbox and the owner of each partition, by its number.
+    partitions: Vec<(String, String)>,
 }
 
 impl Default for Keys {
@@ -107,6 +115,34 @@ impl Keys {
         Ok(Self::of(prefix))
     }
 
+    /// Returns the same names, as they are in a cluster: each partition has its own outbox, and the slot of a set is the
+    /// slot of its hash, whatever the prefix is.
+    #[must_use]
+    pub fn in_cluster(self) -> Self {
+        let prefix = self.prefix();
+        let meta = format!("{prefix}{{{prefix}{PREFIX}");
+        let of_partition = |partition: Partition| {
+            // What is left in the outbox from before the cluster has its owner beside it, too.
+            let tag = partition.tag().map_or_else(|| self.outbox().to_owned(), str::to_owned);
+            let outbox = partition.tag().map_or_else(|| self.outbox().to_owned(), |tag| format!("{}:{{{tag}}}", self.outbox()));
+            (outbox, format!("{}:{{{tag}}}", self.owner()))
+        };
+        let partitions = Partition::of_cluster().chain([Partition::LEGACY]).map(of_partition).collect();
+        let Self { names, ttl } = &self;
+        let names = Names {
+            prefix: names.prefix.clone(),
+            views: names.views.clone(),
+            meta,
+            outbox: names.outbox.clone(),
+            dead: names.dead.clone(),
+            updates: names.updates.clone(),
+            owner: names.owner.clone(),
+            scan_pattern: names.scan_pattern.clone(),
+            partitions,
+        };
+        Self { names: Arc::new(names), ttl: *ttl }
+    }
+
     fn of(prefix: &str) -> Self {
         let behind = |name: &str| format!("{prefix}{name}");
         let names = Arc::new(Names {
@@ -118,6 +154,7 @@ impl Keys {
             updates: behind("views:updates"),
             owner: behind("views:owner"),
             scan_pattern: behind("*post:*:views*"),
+            partitions: Vec::new(),
         });
         Self { names, ttl: DEFAULT_TTL }
     }
@@ -141,9 +178,61 @@ impl Keys {
     }
 
     /// Returns the stream of what has been recorded in Redis and is not yet in PostgreSQL: post id and viewer id in turn.
+    /// In a cluster, it has only what was recorded before there was one.
     #[must_use]
     pub fn outbox(&self) -> &str {
         &self.names.outbox
+    }
+
+    /// Returns whether the names are those of a cluster.
+    #[must_use]
+    pub fn are_in_cluster(&self) -> bool {
+        !self.names.partitions.is_empty()
+    }
+
+    /// Returns the partitions that views are recorded in: one, or those of a cluster.
+    pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+        let (whole, cluster) =
+            if self.are_in_cluster() { (None, Some(Partition::of_cluster())) } else { (Some(Partition::WHOLE), None) };
+        whole.into_iter().chain(cluster.into_iter().flatten())
+    }
+
+    /// Returns the partitions that have an outbox to be drained: in a cluster, that from before it is one of them.
+    pub fn drained_partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+        let legacy = self.are_in_cluster().then_some(Partition::LEGACY);
+        legacy.into_iter().chain(self.partitions())
+    }
+
+    /// Returns the partition of a post.
+    #[must_use]
+    pub fn partition(&self, post: &PostId) -> Partition {
+        if self.are_in_cluster() { Partition::of_slot(self.slot(post)) } else { Partition::WHOLE }
+    }
+
+    /// Returns the slot of a post's keys in a cluster.
+    #[must_use]
+    pub fn slot(&self, post: &PostId) -> u16 {
+        let mut key = arrayvec::ArrayString::<MAX_KEY>::new();
+        // A prefix and an id have a greatest length.
+        let fits = self.views_parts(post).iter().all(|part| key.try_push_str(part).is_ok());
+        debug_assert!(fits, "the longest key fits");
+        slot(key.as_bytes())
+    }
+
+    /// Returns the outbox of a partition.
+    #[must_use]
+    pub fn outbox_of(&self, partition: Partition) -> &str {
+        self.of_partition(partition).map_or(&self.names.outbox, |(outbox, _)| outbox)
+    }
+
+    /// Returns the text that says which ledger a partition belongs to, in the slot of the partition's outbox.
+    #[must_use]
+    pub fn owner_of(&self, partition: Partition) -> &str {
+        self.of_partition(partition).map_or(&self.names.owner, |(_, owner)| owner)
+    }
+
+    fn of_partition(&self, partition: Partition) -> Option<&(String, String)> {
+        self.names.partitions.get(usize::from(partition.number()))
     }
 
     /// Returns the stream of pairs that PostgreSQL can never take, with the reason.
@@ -183,8 +272,8 @@ impl Keys {
         [&self.names.views, post.as_str(), SUFFIX]
     }
 
-    /// The hash with a post's author and counts. Without a prefix, its hash tag is the whole key of the set, so both
-    /// live in one slot.
+    /// The hash with a post's author and counts. In a cluster, its hash tag is the whole key of the set, so both live in
+    /// one slot: with the prefix `shop:`, it is `shop:{shop:post:7:views}:meta`.
     #[must_use]
     pub fn meta(&self, post: &PostId) -> String {
         self.meta_parts(post).concat()
@@ -207,7 +296,16 @@ impl Keys {
     /// Returns the post id inside the key of a meta hash, if the key is one and the id is spelled canonically.
     #[must_use]
     pub fn post_of_meta(&self, key: &str) -> Option<PostId> {
-        post_of_meta(key.strip_prefix(self.prefix())?)
+        post_of_meta(&self.bare_meta(key.strip_prefix(self.prefix())?)?)
+    }
+
+    /// Returns a hash's name behind the prefix as it is without any: in a cluster, its hash tag has the prefix once more.
+    fn bare_meta<'a>(&self, name: &'a str) -> Option<Cow<'a, str>> {
+        if !self.are_in_cluster() || self.prefix().is_empty() {
+            return Some(Cow::Borrowed(name));
+        }
+        let rest = name.strip_prefix('{')?.strip_prefix(self.prefix())?;
+        Some(Cow::Owned(format!("{{{rest}")))
     }
 
     /// Tells what a key is that [`Self::scan_pattern`] has found.
@@ -215,9 +313,11 @@ impl Keys {
     pub fn scanned(&self, key: &str) -> ScannedKey {
         let Some(name) = key.strip_prefix(self.prefix()) else { return ScannedKey::Foreign };
         if is_like(name, VIEWS_PATTERN) {
-            post_of_views(name).map_or(ScannedKey::Misnamed(VIEWS_PATTERN), ScannedKey::Views)
-        } else if is_like(name, META_PATTERN) {
-            post_of_meta(name).map_or(ScannedKey::Misnamed(META_PATTERN), ScannedKey::Meta)
+            return post_of_views(name).map_or(ScannedKey::Misnamed(VIEWS_PATTERN), ScannedKey::Views);
+        }
+        let Some(name) = self.bare_meta(name) else { return ScannedKey::Foreign };
+        if is_like(&name, META_PATTERN) {
+            post_of_meta(&name).map_or(ScannedKey::Misnamed(META_PATTERN), ScannedKey::Meta)
         } else {
             ScannedKey::Foreign
         }
@@ -239,105 +339,4 @@ fn post_of_meta(name: &str) -> Option<PostId> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn prefixed() -> Keys {
-        Keys::with_prefix("copy:").unwrap()
-    }
-
-    #[test]
-    fn the_documented_layout_is_kept() {
-        let post = PostId::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
-        let keys = Keys::default();
-        assert_eq!(keys.views(&post), "post:550e8400-e29b-41d4-a716-446655440000:views");
-        assert_eq!(keys.meta(&post), "{post:550e8400-e29b-41d4-a716-446655440000:views}:meta");
-        let others = [keys.outbox(), keys.dead(), keys.updates(), keys.owner()];
-        assert_eq!(others, ["views:outbox", "views:dead", "views:updates", "views:owner"]);
-    }
-
-    #[test]
-    fn all_names_begin_with_the_prefix() {
-        let post = PostId::parse("42").unwrap();
-        let keys = prefixed();
-        assert_eq!(keys.prefix(), "copy:");
-        assert_eq!((keys.views(&post), keys.meta(&post)), ("copy:post:42:views".into(), "copy:{post:42:views}:meta".into()));
-        let others = [keys.outbox(), keys.dead(), keys.updates(), keys.owner()];
-        assert_eq!(others, ["copy:views:outbox", "copy:views:dead", "copy:views:updates", "copy:views:owner"]);
-        assert_eq!(keys.scan_pattern(), "copy:*post:*:views*");
-    }
-
-    #[test]
-    fn a_prefix_is_short_and_of_plain_characters() {
-        for prefix in ["", "a", "app-1/stage_2:v.3:", &"x".repeat(64)] {
-            assert!(Keys::with_prefix(prefix).is_ok(), "{prefix}");
-        }
-        for prefix in ["{app}:", "a*", "a?", "[a]", "a\\", "a b", "a\n", "при", "^", &"x".repeat(65)] {
-            assert_eq!(Keys::with_prefix(prefix).unwrap_err(), InvalidPrefix, "{prefix}");
-        }
-    }
-
-    #[test]
-    fn the_meta_hash_lives_in_the_slot_of_the_set() {
-        let post = PostId::parse("42").unwrap();
-        let meta = Keys::default().meta(&post);
-        let tag = &meta[meta.find('{').unwrap() + 1..meta.find('}').unwrap()];
-        assert_eq!(tag, Keys::default().views(&post));
-    }
-
-    #[test]
-    fn a_scanned_key_gives_its_post_back() {
-        let post = PostId::parse("Post_7").unwrap();
-        for keys in [Keys::default(), prefixed()] {
-            assert_eq!(keys.post_of_views(&keys.views(&post)), Some(post));
-            assert_eq!(keys.post_of_meta(&keys.meta(&post)), Some(post));
-        }
-    }
-
-    #[test]
-    fn a_scanned_key_is_a_set_a_hash_or_neither() {
-        let post = PostId::parse("Post_7").unwrap();
-        for keys in [Keys::default(), prefixed()] {
-            let scanned = |name: &str| keys.scanned(&format!("{}{name}", keys.prefix()));
-            assert_eq!(keys.scanned(&keys.views(&post)), ScannedKey::Views(post));
-            assert_eq!(keys.scanned(&keys.meta(&post)), ScannedKey::Meta(post));
-            for name in ["post:a b:views", "post::views", "post:a:b:views", "post:550E8400-E29B-41D4-A716-446655440000:views"] {
-                assert_eq!(scanned(name), ScannedKey::Misnamed(VIEWS_PATTERN), "{name}");
-                assert_eq!(scanned(&format!("{{{name}}}:meta")), ScannedKey::Misnamed(META_PATTERN), "{name}");
-            }
-            for name in
-                ["xpost:a:views", "post:a:viewsx", "post:views", "post:a:views:old", "{post:a:views}", "{post:a:views}:metadata"]
-            {
-                assert_eq!(scanned(name), ScannedKey::Foreign, "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn keys_behind_another_prefix_are_foreign() {
-        let post = PostId::parse("7").unwrap();
-        let all = ["", "copy:", "copy", "copy:copy:", "c:"].map(|prefix| Keys::with_prefix(prefix).unwrap());
-        for (own, keys) in all.iter().enumerate() {
-            for (other, scanner) in all.iter().enumerate() {
-                for key in [keys.views(&post), keys.meta(&post)] {
-                    let is_foreign = scanner.scanned(&key) == ScannedKey::Foreign;
-                    assert_eq!(is_foreign, own != other, "{key} for {scanner:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn keys_of_no_post_are_passed_over() {
-        for key in [
-            "post::views",
-            "post:a b:views",
-            "post:a:b:views",
-            "xpost:a:views",
-            "post:a:viewsx",
-            "post:550E8400-E29B-41D4-A716-446655440000:views",
-        ] {
-            assert_eq!(Keys::default().post_of_views(key), None, "{key}");
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What is counted and where it lies ([`ids`], [`keys`], [`post`], [`ttl`]), whose it is ([`owner`]), how settings are
+//! What is counted and where it lies ([`ids`], [`keys`], [`partition`], [`post`], [`ttl`]), whose it is ([`owner`]), how settings are
 //! read ([`settings`], [`command_line`], [`files`], [`network`], [`store_urls`]), whom a connection trusts ([`tls`]), and
 //! what every process is made of ([`ticks`], [`log_names`], [`masked`],
 //! [`failpoints`]). It knows neither store.
@@ -12,6 +12,7 @@ pub mod log_names;
 pub mod masked;
 pub mod network;
 pub mod owner;
+pub mod partition;
 pub mod post;
 pub mod settings;
 pub mod store_urls;
