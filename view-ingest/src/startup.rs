@@ -3,13 +3,12 @@
 use std::{process::ExitCode, sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::Context as _;
-use fred::clients::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use views_core::settings::EXIT_CONFIG;
 use views_postgres::Database;
-use views_redis::requirements::Notices;
+use views_redis::{Redis, requirements::Notices};
 use views_service::{
     admin::{self, Admin},
     notify,
@@ -60,8 +59,8 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     verifier.register(registry.sub_registry_with_prefix(metrics::PREFIX));
     tokio::spawn(Arc::clone(&verifier).follow_keys());
 
-    let clients: Vec<Client> = (0..settings.workers)
-        .map(|_| views_redis::client(&settings.redis, REDIS_TIMEOUT))
+    let clients: Vec<Redis> = (0..settings.workers)
+        .map(|_| Redis::new(&settings.redis, REDIS_TIMEOUT))
         .collect::<Result<_, _>>()
         .context("cannot prepare the connection to Redis")?;
     let database = settings

@@ -78,7 +78,7 @@ impl Worker {
             }
         };
         self.context.breaker.follow();
-        views_redis::connect(&self.context.redis, self.redis_name);
+        self.context.redis.connect(self.redis_name);
         tokio::spawn(pending::deliver(self.mailbox));
         tokio::spawn(viewed::run(self.context.clone(), self.viewed));
         tokio::spawn(recorder::run(self.context, self.requests));

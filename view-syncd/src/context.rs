@@ -16,10 +16,10 @@ use std::{
     time::Duration,
 };
 
-use fred::{clients::Client, interfaces::EventInterface};
 use tokio_util::sync::CancellationToken;
 use views_core::keys::Keys;
 use views_postgres::{Database, DatabaseError};
+use views_redis::Redis;
 
 use self::{health::Health, progress::Progress, redis_watch::RedisWatch, store_failures::StoreFailures};
 use crate::{
@@ -40,8 +40,8 @@ const SESSION_OPTIONS: &str = "-c jit=off -c work_mem=64MB";
 /// What belongs to the process.
 #[derive(Debug)]
 pub struct Context {
-    /// The client library's connection to Redis, for what is sent seldom.
-    pub(crate) redis: Client,
+    /// Redis, for what is sent seldom.
+    pub(crate) redis: Redis,
     /// How often it has connected.
     pub(crate) reconnections: Arc<AtomicU64>,
     pub(crate) redis_watch: RedisWatch,
@@ -64,7 +64,7 @@ impl Context {
     /// When the settings do not fit together.
     pub fn open(settings: &SyncSettings, metrics: Metrics, stop: CancellationToken) -> anyhow::Result<Arc<Self>> {
         let context = Self::unconnected(settings, metrics, stop)?;
-        views_redis::connect(&context.redis, settings.redis.describe());
+        context.redis.connect(settings.redis.describe());
         Ok(context)
     }
 
@@ -78,14 +78,13 @@ impl Context {
         let options = format!("{options} {SESSION_OPTIONS}");
         database.config.options(options.trim_start());
         let database = Database::new(&database, settings.posts.clone(), CONNECTIONS, STATEMENT_TIMEOUT)?;
-        let redis = views_redis::client(&settings.redis, COMMAND_TIMEOUT)?;
+        let redis = Redis::new(&settings.redis, COMMAND_TIMEOUT)?;
         let redis_watch = RedisWatch::new(settings.redis.allow_eviction);
         redis_watch.note_losses(&redis);
         let reconnections = Arc::new(AtomicU64::new(0));
         let connected = Arc::clone(&reconnections);
-        redis.on_reconnect(move |_| {
+        redis.on_connected(move || {
             connected.fetch_add(1, SeqCst);
-            async { Ok(()) }
         });
         Ok(Arc::new(Self {
             redis,

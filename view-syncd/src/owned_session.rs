@@ -32,7 +32,7 @@ pub(crate) struct OwnedSession {
 impl OwnedSession {
     /// Returns a session that connects when it is first used.
     pub(crate) fn new(context: &Arc<Context>) -> Self {
-        let redis = Session::new(context.redis.clone(), TIMEOUT, Arc::clone(&context.reconnections));
+        let redis = Session::new(&context.redis, TIMEOUT, Arc::clone(&context.reconnections));
         Self { context: Arc::clone(context), redis, owned_over: 0 }
     }
 

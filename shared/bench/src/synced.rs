@@ -9,7 +9,7 @@ use views_core::{
     keys::{Keys, field},
 };
 use views_redis::{
-    Epoch, Session,
+    Epoch, Redis, Session,
     resp::{Commands, Replies, Reply},
 };
 
@@ -35,7 +35,7 @@ pub(crate) async fn fill(stores: &Stores, population: &Population) -> anyhow::Re
     stores.sql.batch_execute(sql::COUNT_EVERYTHING_ONCE).await?;
     stores.sql.batch_execute(sql::ANALYZE).await?;
     stores.sql.batch_execute(sql::CHECKPOINT).await?;
-    let mut session = Session::new(stores.redis.clone(), TIMEOUT, Epoch::default());
+    let mut session = Session::new(&Redis::from(stores.redis.clone()), TIMEOUT, Epoch::default());
     let (keys, mut commands, mut replies) = (Keys::default(), Commands::default(), Replies::default());
     for posts in population.posts.chunks(CHUNK) {
         commands.clear();

@@ -231,6 +231,11 @@ impl Keys {
         self.of_partition(partition).map_or(&self.names.owner, |(_, owner)| owner)
     }
 
+    /// Returns all texts that say which ledger the keys belong to.
+    pub fn owners(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.owner()).chain(self.names.partitions.iter().map(|(_, owner)| &**owner))
+    }
+
     fn of_partition(&self, partition: Partition) -> Option<&(String, String)> {
         self.names.partitions.get(usize::from(partition.number()))
     }

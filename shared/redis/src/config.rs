@@ -19,13 +19,16 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Redis")]
 pub struct RedisArgs {
-    /// redis://, rediss:// (TLS) or redis-sentinel://, with user, password and database [default:
+    /// redis://, rediss:// (TLS), redis-sentinel:// or redis-cluster://, with user, password and database [default:
     /// redis://localhost:6379/0]
     ///
     /// With Sentinel it is `redis-sentinel://user:password@one:26379/0?node=two:26379&sentinelServiceName=NAME`: NAME
     /// is the name under which the sentinels `one` and `two` monitor the primary. User and password are Redis's; those
     /// of the sentinels, where they demand any, are `sentinelUsername` and `sentinelPassword`. `rediss-sentinel://` is
     /// TLS. Without a URL, host, port, password and database count.
+    ///
+    /// A Redis Cluster is `redis-cluster://user:password@one:6379?node=two:6379`, with any of its nodes; it is asked for
+    /// the others. `rediss-cluster://` is TLS.
     ///
     /// A URL of another client works as it is: parameters of pools and deadlines are passed over. TLS's certificate is
     /// checked against the platform's roots or the file that `ssl_ca_certs` names; `ssl_cert_reqs=none` looks at none,
@@ -104,11 +107,14 @@ impl RedisSettings {
     pub fn describe(&self) -> String {
         let hosts: Vec<_> = self.config.server.hosts().iter().map(ToString::to_string).collect();
         let tls = if self.config.tls.is_some() { "s" } else { "" };
-        let (sentinels, service) = match &self.config.server {
-            ServerConfig::Sentinel { service_name, .. } => ("-sentinel", format!("?sentinelServiceName={service_name}")),
-            _ => ("", String::new()),
+        let (kind, end) = match &self.config.server {
+            ServerConfig::Sentinel { service_name, .. } => {
+                ("-sentinel", format!("/{}?sentinelServiceName={service_name}", self.config.database.unwrap_or(0)))
+            }
+            ServerConfig::Clustered { .. } => ("-cluster", String::new()),
+            ServerConfig::Centralized { .. } => ("", format!("/{}", self.config.database.unwrap_or(0))),
         };
-        format!("redis{tls}{sentinels}://{}/{}{service}", hosts.join(","), self.config.database.unwrap_or(0))
+        format!("redis{tls}{kind}://{}{end}", hosts.join(","))
     }
 }
 
@@ -133,6 +139,7 @@ impl RedisArgs {
             problems.warn(warning);
         }
         let keys = problems.optional(self.redis_prefix.as_ref(), Keys::with_prefix).unwrap_or_default();
+        let keys = if config.server.is_clustered() { keys.in_cluster() } else { keys };
         let view_ttl = Ttl::new(problems.duration(&self.view_ttl, Ttl::LEAST));
         let allow_eviction = problems.switch(&self.allow_eviction);
         RedisSettings { config, keys: keys.with_ttl(view_ttl), allow_eviction }
@@ -302,6 +309,15 @@ mod tests {
         assert_eq!(settings.describe(), "rediss-sentinel://two:26380,one:26379/2?sentinelServiceName=views");
         let ServerConfig::Sentinel { password, .. } = &settings.config.server else { panic!("{settings:?}") };
         assert_eq!((settings.config.password.as_deref(), password.as_deref()), (Some("hidden"), Some("secret")));
+    }
+
+    #[test]
+    fn a_cluster_is_named_by_any_of_its_nodes() {
+        let settings =
+            resolve(&["--redis-url=rediss-cluster://app:hidden@one:7000?node=two:7001", "--redis-prefix=shop:"]).unwrap();
+        assert_eq!(settings.describe(), "rediss-cluster://two:7001,one:7000");
+        assert!(settings.keys.are_in_cluster() && !resolve(&["--redis-url=redis://one"]).unwrap().keys.are_in_cluster());
+        assert_eq!((settings.config.password.as_deref(), settings.keys.prefix()), (Some("hidden"), "shop:"));
     }
 
     #[test]

@@ -1,23 +1,30 @@
-//! Connections to the server that the client library is connected to.
+//! Connections to the server that the client library is connected to, or to a node of a cluster.
 //!
 //! They follow the client library, which finds the server (with Sentinel, the primary), knows the passwords and the
 //! certificates, and decides when a server is to be given up.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use fred::{
     clients::Client,
     interfaces::ClientLike,
     types::config::{Config, Server, ServerConfig, TlsConnector},
 };
+use futures_util::FutureExt;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::RedisError;
+use crate::{
+    RedisError,
+    resp::{Commands, Replies, Reply},
+};
+
+/// How much is read at once, in bytes: most batches' replies as a whole.
+const READ_SIZE: usize = 32 * 1024;
 
 /// After how long without traffic the system asks whether the other end is still there, lest something between forgets
 /// the connection.
@@ -55,7 +62,11 @@ fn host(server: &Server) -> &str {
     server.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&server.host)
 }
 
-async fn connect(config: &Config, server: &Server) -> Result<Stream, RedisError> {
+/// Opens a connection to a server, which is not logged in yet. The caller sets the deadline.
+///
+/// # Errors
+/// [`RedisError`].
+pub(crate) async fn connect(config: &Config, server: &Server) -> Result<Stream, RedisError> {
     let stream = TcpStream::connect((host(server), server.port)).await?;
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
@@ -64,6 +75,54 @@ async fn connect(config: &Config, server: &Server) -> Result<Stream, RedisError>
     let name = server.tls_server_name.as_deref().unwrap_or_else(|| host(server));
     let name = ServerName::try_from(name.to_owned())?;
     Ok(Box::new(connector.connect(name, stream).await?))
+}
+
+/// Logs in, and chooses the database.
+///
+/// # Errors
+/// [`RedisError`].
+pub(crate) async fn log_in(connection: &mut Stream, config: &Config) -> Result<(), RedisError> {
+    let mut commands = Commands::default();
+    match (&config.username, &config.password) {
+        (Some(user), Some(password)) => drop(commands.command("AUTH", 2).text(user).text(password)),
+        (None, Some(password)) => drop(commands.command("AUTH", 1).text(password)),
+        (_, None) => {}
+    }
+    if let Some(database) = config.database.filter(|database| *database != 0) {
+        commands.command("SELECT", 1).number(i64::from(database));
+    }
+    let mut replies = Replies::default();
+    transmit(connection, commands.bytes(), commands.len(), &mut replies).await?;
+    replies.iter().find_map(Reply::error).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Sends so many commands and waits for all replies. After an error, or when the future is dropped, the connection is of
+/// no more use.
+///
+/// # Errors
+/// [`RedisError`].
+pub(crate) async fn transmit(
+    connection: &mut Stream,
+    commands: &[u8],
+    number: usize,
+    replies: &mut Replies,
+) -> Result<(), RedisError> {
+    replies.clear();
+    connection.write_all(commands).await?;
+    connection.flush().await?;
+    while !replies.parse(number)? {
+        replies.bytes.reserve(READ_SIZE);
+        if connection.read_buf(&mut replies.bytes).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+    if replies.has_more_than_asked_for() { Err(RedisError::Unasked) } else { Ok(()) }
+}
+
+/// Returns whether the other end has not closed the connection, as far as this end has heard.
+pub(crate) fn is_open(connection: &mut Stream) -> bool {
+    // Nothing is ever sent unasked, so whatever there is to read is the end, or nonsense.
+    connection.read(&mut [0]).now_or_never().is_none()
 }
 
 #[cfg(test)]

@@ -41,13 +41,15 @@ pub enum Code {
     ClusterDown,
     /// The keys of the command are in several slots.
     CrossSlot,
+    /// The node of the cluster that has the key is away. No server says that, but whoever has sent the command.
+    Away,
     /// Anything about the command itself (`ERR`): its arguments, or the value that it works on.
     Generic,
     /// A code that this program does not know.
     Other,
 }
 
-const CODES: [(&str, Code); 16] = [
+const CODES: [(&str, Code); 17] = [
     ("READONLY", Code::ReadOnly),
     ("LOADING", Code::Loading),
     ("MASTERDOWN", Code::MasterDown),
@@ -63,6 +65,7 @@ const CODES: [(&str, Code); 16] = [
     ("TRYAGAIN", Code::TryAgain),
     ("CLUSTERDOWN", Code::ClusterDown),
     ("CROSSSLOT", Code::CrossSlot),
+    (ServerError::AWAY, Code::Away),
     ("ERR", Code::Generic),
 ];
 
@@ -98,6 +101,9 @@ pub struct ServerError<'a> {
 }
 
 impl<'a> ServerError<'a> {
+    /// What the text begins with where a node of a cluster is away.
+    pub(crate) const AWAY: &'static str = "AWAY";
+
     /// Reads an error's text.
     #[must_use]
     pub fn parse(text: &'a str) -> Self {

@@ -17,6 +17,8 @@ pub(crate) struct Adapted {
 
 /// The options that the client library knows.
 const KNOWN: [&str; 4] = ["node", "sentinelServiceName", "sentinelUsername", "sentinelPassword"];
+/// What the scheme of a cluster ends with.
+const CLUSTER: &str = "-cluster";
 /// Options of clients' pools, deadlines and protocols: of no concern here.
 const PASSED_OVER: [&str; 45] = [
     // Python.
@@ -91,7 +93,7 @@ const REFUSED: [(&str, &str); 21] = [
     ("master_name", SENTINEL),
     ("cluster", "the scheme says what kind of server it is"),
     ("redis_cluster", "the scheme says what kind of server it is"),
-    ("addr", "more than one address takes redis-sentinel://"),
+    ("addr", "more than one address takes redis-sentinel:// or redis-cluster://"),
 ];
 const NO_CLIENT_CERTIFICATES: &str = "client certificates are not supported";
 const ROOTS: &str = "ssl_ca_certs or SSL_CERT_FILE names the file with the root";
@@ -117,15 +119,17 @@ struct Reading {
 /// # Errors
 /// What is wrong with it, which repeats nothing but an option's name.
 pub(crate) fn adapt(url: &str) -> Result<Adapted, String> {
-    const SCHEMES: &str = "must begin with redis://, rediss:// or redis-sentinel://";
+    const SCHEMES: &str = "must begin with redis://, rediss://, redis-sentinel:// or redis-cluster://";
     let (scheme, rest) = url.split_once("://").ok_or(SCHEMES)?;
     // Valkey's own names mean the same.
     let scheme = scheme.to_ascii_lowercase().replace("valkeys", "rediss").replace("valkey", "redis");
-    let (is_tls, is_sentinel) = match &*scheme {
-        "redis" => (false, false),
-        "rediss" => (true, false),
-        "redis-sentinel" => (false, true),
-        "rediss-sentinel" => (true, true),
+    let (is_tls, kind) = match &*scheme {
+        "redis" => (false, ""),
+        "rediss" => (true, ""),
+        "redis-sentinel" => (false, "-sentinel"),
+        "rediss-sentinel" => (true, "-sentinel"),
+        "redis-cluster" => (false, CLUSTER),
+        "rediss-cluster" => (true, CLUSTER),
         _ => return Err(SCHEMES.to_owned()),
     };
     let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -139,7 +143,7 @@ pub(crate) fn adapt(url: &str) -> Result<Adapted, String> {
             store_urls::one_value(&name, &value)?;
         }
     }
-    reading.finish(base, is_tls, is_sentinel)
+    reading.finish(base, is_tls, kind)
 }
 
 impl Reading {
@@ -194,7 +198,7 @@ impl Reading {
         Ok(())
     }
 
-    fn finish(self, base: &str, is_tls: bool, is_sentinel: bool) -> Result<Adapted, String> {
+    fn finish(self, base: &str, is_tls: bool, kind: &str) -> Result<Adapted, String> {
         if is_tls && self.tls == Some(false) {
             return Err("rediss:// contradicts the option that does without TLS".to_owned());
         }
@@ -214,7 +218,13 @@ impl Reading {
             }
             base = format!("{host}/{database}");
         }
-        let scheme = format!("redis{}{}", if is_tls { "s" } else { "" }, if is_sentinel { "-sentinel" } else { "" });
+        let path = base.split_once('/').map_or("", |(_, path)| path);
+        if kind == CLUSTER && !(path.is_empty() || path == "0") {
+            return Err(
+                "names a database, and a cluster has only database 0: keep installations apart by --redis-prefix".to_owned()
+            );
+        }
+        let scheme = format!("redis{}{kind}", if is_tls { "s" } else { "" });
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(self.kept).finish();
         let url = if query.is_empty() { format!("{scheme}://{base}") } else { format!("{scheme}://{base}?{query}") };
         Ok(Adapted { url, trust })
@@ -256,6 +266,8 @@ mod tests {
                 "REDIS-SENTINEL://one?node=two%3A26380&sentinelServiceName=views&timeout=5&sentinelPassword=a%26b",
                 "redis-sentinel://one?node=two%3A26380&sentinelServiceName=views&sentinelPassword=a%26b",
             ),
+            ("Valkey-Cluster://u:p@one:7000?node=two:7001&ssl=true", "rediss-cluster://u:p@one:7000?node=two%3A7001"),
+            ("redis-cluster://one/0", "redis-cluster://one/0"),
         ] {
             assert_eq!(adapted(url), (expected.to_owned(), Trust::Platform), "{url}");
         }
@@ -294,6 +306,8 @@ mod tests {
             ("rediss://cache?ssl_cert_reqs=perhaps", "ssl_cert_reqs must be"),
             ("rediss://cache?ssl=perhaps", "ssl must be"),
             ("redis://cache/1?db=2", "two databases"),
+            ("redis-cluster://one/1", "only database 0"),
+            ("redis-cluster://one?db=2", "only database 0"),
         ] {
             let error = adapt(url).unwrap_err();
             assert!(error.contains(why), "{url}: {error}");
@@ -310,7 +324,7 @@ mod tests {
         for url in ["redis://u:hid?hidden=1", "redis://u:hid?hidden", "redis://cache?hidden=a@b"] {
             assert_eq!(adapt(url).unwrap_err(), "has an unknown option", "{url}");
         }
-        for url in ["http://:hidden@cache", "hidden", "redis:hidden", "redis+unix:///hidden", "redis-cluster://hidden"] {
+        for url in ["http://:hidden@cache", "hidden", "redis:hidden", "redis+unix:///hidden", "redis-clusters://hidden"] {
             let error = adapt(url).unwrap_err();
             assert!(error.starts_with("must begin with") && !error.contains("hidden"), "{error}");
         }

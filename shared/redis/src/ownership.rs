@@ -1,17 +1,12 @@
 //! The owner's name among the keys: read, taken where nobody has it, taken from somebody else.
 
-use fred::{
-    clients::Client,
-    error::Error,
-    interfaces::KeysInterface,
-    types::{SetOptions, Value},
-};
+use fred::{error::Error, types::Value};
 use views_core::{
     keys::Keys,
     owner::{Foreign, Owner},
 };
 
-use crate::Code;
+use crate::{Code, Redis};
 
 /// What stands for the owner's name where the key holds no text. No ledger has this name.
 pub const NO_TEXT: &str = "(no text)";
@@ -20,8 +15,8 @@ pub const NO_TEXT: &str = "(no text)";
 ///
 /// # Errors
 /// Redis's error.
-pub async fn read(redis: &Client, keys: &Keys) -> Result<Option<String>, Error> {
-    match redis.get::<Value, _>(keys.owner()).await {
+pub async fn read(redis: &Redis, keys: &Keys) -> Result<Option<String>, Error> {
+    match redis.send(&["GET", keys.owner()]).await {
         Ok(Value::Null) => Ok(None),
         Ok(name) => {
             Ok(Some(name.into_bytes().map_or_else(|| NO_TEXT.to_owned(), |name| String::from_utf8_lossy(&name).into_owned())))
@@ -35,10 +30,10 @@ pub async fn read(redis: &Client, keys: &Keys) -> Result<Option<String>, Error> 
 ///
 /// # Errors
 /// Redis's error.
-pub async fn take(redis: &Client, keys: &Keys, owner: &Owner) -> Result<Result<(), Foreign>, Error> {
+pub async fn take(redis: &Redis, keys: &Keys, owner: &Owner) -> Result<Result<(), Foreign>, Error> {
     let mut found = read(redis, keys).await?;
     if found.is_none() {
-        match redis.set::<Value, _, _>(keys.owner(), owner.as_str(), None, Some(SetOptions::NX), false).await {
+        match redis.send(&["SET", keys.owner(), owner.as_str(), "NX"]).await {
             Ok(_) => found = read(redis, keys).await?,
             // A full Redis is emptied all the same: that nobody owns the keys is no reason to leave them.
             Err(error) if is_full(error.details()) => {}
@@ -52,9 +47,11 @@ pub async fn take(redis: &Client, keys: &Keys, owner: &Owner) -> Result<Result<(
 ///
 /// # Errors
 /// Redis's error.
-pub async fn claim(redis: &Client, keys: &Keys, owner: &Owner) -> Result<Option<String>, Error> {
+pub async fn claim(redis: &Redis, keys: &Keys, owner: &Owner) -> Result<Option<String>, Error> {
     let before = read(redis, keys).await?;
-    let () = redis.set(keys.owner(), owner.as_str(), None, None, false).await?;
+    for key in keys.owners() {
+        redis.send(&["SET", key, owner.as_str()]).await?;
+    }
     Ok(before)
 }
 

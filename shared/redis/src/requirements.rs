@@ -6,18 +6,24 @@
 use std::sync::{Mutex, PoisonError};
 
 use fred::{
-    clients::Client,
-    error::Error,
-    interfaces::{ClientLike, ClusterInterface},
-    types::{ClusterHash, CustomCommand, Value},
+    error::{Error, ErrorKind},
+    types::Value,
 };
 use views_core::log_names;
 
-use crate::server_info::{ServerInfo, is_forbidden};
+use crate::{
+    NodeId, Redis,
+    server_info::{ServerInfo, is_forbidden},
+};
 
 /// What is said of a node of a cluster.
-pub const CLUSTERED: &str = "Redis is in cluster mode (cluster-enabled yes), where a view cannot be acknowledged in one step: give the address of \
-    a server without it (cluster-enabled no); Redis Cluster is not supported";
+pub const CLUSTERED: &str = "Redis is in cluster mode (cluster-enabled yes), and the URL is that of a single server: give it as \
+    redis-cluster://, or rediss-cluster:// with TLS";
+/// The setting by which a cluster that lacks some slots serves none.
+const FULL_COVERAGE: &str = "cluster-require-full-coverage";
+/// What is said of that.
+const ALL_OR_NOTHING: &str =
+    "when one part of the cluster is away, all of it takes no views (cluster-require-full-coverage yes): set it to no";
 
 /// What is said of a server that forbids `INFO`.
 pub const UNINFORMED: &str =
@@ -40,25 +46,51 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Looks at the server, or at every primary of a cluster.
+/// Looks at the server, or at every primary of a cluster. Of a cluster, those that are away are passed over, unless all
+/// are.
 ///
 /// # Errors
 /// Redis's error, where it is away.
-pub async fn inspect(redis: &Client, allow_eviction: bool) -> Result<Report, Error> {
+pub async fn inspect(redis: &Redis, allow_eviction: bool) -> Result<Report, Error> {
     let mut report = Report::default();
     if !redis.is_clustered() {
-        inspect_server(redis, allow_eviction, "", &mut report).await?;
+        inspect_server(redis, NodeId::ONLY, allow_eviction, "", &mut report).await?;
         return Ok(report);
     }
-    for node in redis.cached_cluster_state().map(|state| state.unique_primary_nodes()).unwrap_or_default() {
-        let prefix = format!("{node}: ");
-        inspect_server(&redis.with_cluster_node(node), allow_eviction, &prefix, &mut report).await?;
+    report.refusal = redis.no_cluster();
+    let mut answer = Err(Error::new(ErrorKind::Unknown, "no node of the cluster is known yet"));
+    if report.refusal.is_some() {
+        return Ok(report);
     }
+    for node in redis.nodes() {
+        let prefix = redis.address(node).map_or_else(String::new, |address| format!("{address}: "));
+        let inspected = inspect_server(redis, node, allow_eviction, &prefix, &mut report).await;
+        if answer.is_err() {
+            answer = inspected;
+        }
+    }
+    answer.map(|()| report)
+}
+
+/// Looks at one primary of a cluster.
+///
+/// # Errors
+/// Redis's error, where it is away.
+pub async fn inspect_node(redis: &Redis, node: NodeId, allow_eviction: bool) -> Result<Report, Error> {
+    let mut report = Report::default();
+    let prefix = redis.address(node).map_or_else(String::new, |address| format!("{address}: "));
+    inspect_server(redis, node, allow_eviction, &prefix, &mut report).await?;
     Ok(report)
 }
 
-async fn inspect_server(redis: &impl ClientLike, allow_eviction: bool, prefix: &str, report: &mut Report) -> Result<(), Error> {
-    let Some(info) = ServerInfo::ask(redis).await? else {
+async fn inspect_server(
+    redis: &Redis,
+    node: NodeId,
+    allow_eviction: bool,
+    prefix: &str,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let Some(info) = ServerInfo::ask(redis, node).await? else {
         report.warnings.push(format!("{prefix}{UNINFORMED}"));
         return Ok(());
     };
@@ -68,7 +100,10 @@ async fn inspect_server(redis: &impl ClientLike, allow_eviction: bool, prefix: &
     let clustered = report.is_clustered.then(|| CLUSTERED.to_owned());
     let refusal = info.too_old().or(clustered).or_else(|| info.eviction().filter(|_| !allow_eviction));
     report.refusal = report.refusal.take().or_else(|| refusal.map(|text| format!("{prefix}{text}")));
-    report.warnings.extend(volatile(redis, &info).await?.map(|warning| format!("{prefix}{warning}")));
+    report.warnings.extend(volatile(redis, node, &info).await?.map(|warning| format!("{prefix}{warning}")));
+    if redis.is_clustered() && setting(redis, node, FULL_COVERAGE).await?.as_deref() == Some("yes") {
+        report.warnings.push(format!("{prefix}{ALL_OR_NOTHING}"));
+    }
     Ok(())
 }
 
@@ -76,11 +111,11 @@ async fn inspect_server(redis: &impl ClientLike, allow_eviction: bool, prefix: &
 ///
 /// # Errors
 /// Redis's error, where it is away.
-pub async fn volatile(redis: &impl ClientLike, info: &ServerInfo) -> Result<Option<String>, Error> {
+pub async fn volatile(redis: &Redis, node: NodeId, info: &ServerInfo) -> Result<Option<String>, Error> {
     if !info.is_without_append_only_file() {
         return Ok(None);
     }
-    let found = match setting(redis, "save").await? {
+    let found = match setting(redis, node, "save").await? {
         Some(points) => points.is_empty().then_some("appendonly no, and no save points"),
         // Snapshots may be switched on all the same, so only their absence so far can be told.
         None => info.has_saved_nothing().then_some("appendonly no, and no snapshot since its start"),
@@ -96,10 +131,9 @@ pub async fn volatile(redis: &impl ClientLike, info: &ServerInfo) -> Result<Opti
 ///
 /// # Errors
 /// Redis's error, where it is away.
-pub async fn setting(redis: &impl ClientLike, name: &'static str) -> Result<Option<String>, Error> {
-    let command = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
-    match redis.custom::<Vec<Value>, _>(command, vec!["GET", name]).await {
-        Ok(reply) => Ok(reply.into_iter().nth(1).and_then(Value::into_string)),
+pub async fn setting(redis: &Redis, node: NodeId, name: &str) -> Result<Option<String>, Error> {
+    match redis.send_at(node, &["CONFIG", "GET", name]).await {
+        Ok(reply) => Ok(reply.into_array().into_iter().nth(1).and_then(Value::into_string)),
         Err(error) if is_forbidden(&error) => Ok(None),
         Err(error) => Err(error),
     }

@@ -210,6 +210,41 @@ impl Replies {
         self.read = 0;
     }
 
+    /// Has room for so many replies, which are put there one by one.
+    pub(crate) fn prepare(&mut self, number: usize) {
+        self.clear();
+        self.frames.resize_with(number, || (0, RangeFrame::Null));
+    }
+
+    /// Puts an error in the place of a reply.
+    pub(crate) fn put_error(&mut self, place: usize, text: &str) {
+        if let Some(frame) = self.frames.get_mut(place) {
+            *frame = (self.bytes.len(), RangeFrame::Error((0, text.len())));
+            self.bytes.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    /// Puts the replies of another pipeline in their places. Before those of which that is said, there is one that
+    /// nobody wants.
+    pub(crate) fn take_from(&mut self, other: &mut Self, places: impl Iterator<Item = (usize, bool)>) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        let mut frames = other.frames.drain(..);
+        for (place, has_unwanted) in places {
+            if has_unwanted {
+                frames.next();
+            }
+            if let (Some((start, frame)), Some(target)) = (frames.next(), self.frames.get_mut(place)) {
+                *target = (base + start, frame);
+            }
+        }
+    }
+
+    /// Returns the reply to a command, by its place.
+    pub(crate) fn get(&self, place: usize) -> Option<Reply<'_>> {
+        self.frames.get(place).map(|(start, frame)| reply(&self.bytes[*start..], frame))
+    }
+
     /// Reads what has arrived. Gives whether so many replies are there, and nothing behind them.
     pub(crate) fn parse(&mut self, wanted: usize) -> Result<bool, RedisProtocolError> {
         while self.frames.len() < wanted {

@@ -4,19 +4,17 @@
 //! They are sent whole each time (`EVAL`): the server keeps them compiled by their text, and there is no hash that a
 //! restart or a `SCRIPT FLUSH` could make it forget.
 
-use fred::{
-    clients::Client,
-    error::Error,
-    interfaces::{HashesInterface, LuaInterface},
-    types::Value,
-};
+use fred::error::Error;
 use views_core::{
     ids::{PostId, ViewerId},
     keys::{Keys, field},
     post::KnownPost,
 };
 
-use crate::resp::{Commands, Reply};
+use crate::{
+    Redis,
+    resp::{Commands, Reply},
+};
 
 const HYDRATE: &str = include_str!("scripts/hydrate.lua");
 /// What it replies when it has done its work.
@@ -46,12 +44,12 @@ pub enum Depth {
 ///
 /// # Errors
 /// Redis's error.
-pub async fn hydrate(redis: &Client, keys: &Keys, post: &PostId, known: &KnownPost, depth: Depth) -> Result<bool, Error> {
+pub async fn hydrate(redis: &Redis, keys: &Keys, post: &PostId, known: &KnownPost, depth: Depth) -> Result<bool, Error> {
     let mode = match depth {
         Depth::Read => "read",
         Depth::View => "view",
     };
-    let args = [known.author.as_str().into(), known.views.into(), mode.into(), "".into()];
+    let args = [&known.author, &*known.views.to_string(), mode, ""];
     Ok(put(redis, keys, post, args, &[], &known.viewers).await? != LEFT)
 }
 
@@ -62,14 +60,14 @@ pub async fn hydrate(redis: &Client, keys: &Keys, post: &PostId, known: &KnownPo
 /// # Errors
 /// Redis's error.
 pub async fn refresh(
-    redis: &Client,
+    redis: &Redis,
     keys: &Keys,
     post: &PostId,
     known: &KnownPost,
     seen: Option<&str>,
     viewers: &[ViewerId],
 ) -> Result<bool, Error> {
-    let args = [known.author.as_str().into(), known.views.into(), "refresh".into(), seen.unwrap_or_default().into()];
+    let args = [&known.author, &*known.views.to_string(), "refresh", seen.unwrap_or_default()];
     Ok(put(redis, keys, post, args, viewers, &known.viewers).await? == HYDRATED)
 }
 
@@ -77,25 +75,26 @@ pub async fn refresh(
 ///
 /// # Errors
 /// Redis's error.
-pub async fn persisted(redis: &Client, keys: &Keys, post: &PostId) -> Result<Option<String>, Error> {
-    let fields: Vec<Option<String>> = redis.hmget(keys.meta(post), vec![field::PERSISTED]).await?;
+pub async fn persisted(redis: &Redis, keys: &Keys, post: &PostId) -> Result<Option<String>, Error> {
+    let fields: Vec<Option<String>> = redis.send(&["HMGET", &keys.meta(post), field::PERSISTED]).await?.convert()?;
     Ok(fields.into_iter().next().flatten())
 }
 
 async fn put(
-    redis: &Client,
+    redis: &Redis,
     keys: &Keys,
     post: &PostId,
-    first: [Value; 4],
+    first: [&str; 4],
     past: &[ViewerId],
     viewers: &[String],
 ) -> Result<i64, Error> {
-    let mut args: Vec<Value> = Vec::with_capacity(1 + first.len() + past.len() + viewers.len());
-    args.push(keys.ttl().seconds().into());
-    args.extend(first);
-    args.extend(past.iter().map(|viewer| Value::from(viewer.as_str())));
-    args.extend(viewers.iter().map(|viewer| Value::from(viewer.as_str())));
-    redis.eval(HYDRATE, vec![keys.views(post), keys.meta(post)], args).await
+    let (views, meta, ttl) = (keys.views(post), keys.meta(post), keys.ttl().seconds().to_string());
+    let mut words: Vec<&str> = Vec::with_capacity(6 + first.len() + past.len() + viewers.len());
+    words.extend(["EVAL", HYDRATE, "2", &views, &meta, &ttl]);
+    words.extend(first);
+    words.extend(past.iter().map(ViewerId::as_str));
+    words.extend(viewers.iter().map(String::as_str));
+    redis.send(&words).await?.convert()
 }
 
 /// What is to be acknowledged of a post.

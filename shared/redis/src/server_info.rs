@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fred::{error::Error, interfaces::ClientLike};
+use fred::error::Error;
+
+use crate::{NodeId, Redis};
 
 /// The oldest Redis that will do. `EXPIRE … NX`, which view-syncd uses, is the newest command that is needed;
 /// view-ingest alone could do with 6.2 (`SMISMEMBER`), but what it records has to be brought on by view-syncd.
@@ -22,13 +24,13 @@ pub struct Memory {
 }
 
 impl ServerInfo {
-    /// Asks a server. Returns nothing where that is forbidden.
+    /// Asks a server, which is one of [`Redis::nodes`]. Returns nothing where that is forbidden.
     ///
     /// # Errors
     /// Redis's error, where it is away.
-    pub async fn ask(redis: &impl ClientLike) -> Result<Option<Self>, Error> {
-        match redis.info(None).await {
-            Ok(info) => Ok(Some(Self(info))),
+    pub async fn ask(redis: &Redis, node: NodeId) -> Result<Option<Self>, Error> {
+        match redis.send_at(node, &["INFO"]).await {
+            Ok(info) => Ok(Some(Self(info.into_string().unwrap_or_default()))),
             Err(error) if is_forbidden(&error) => Ok(None),
             Err(error) => Err(error),
         }

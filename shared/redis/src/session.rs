@@ -1,9 +1,9 @@
-//! A session: pipelines to the server that the client library is connected to, over a connection that is opened when it
-//! is needed. A pipeline is one write, and reads until the last reply is there. As soon as anything is wrong with a
+//! A session: pipelines to the server that the client library is connected to, or to the nodes of a cluster, over
+//! connections that are opened when they are needed. A pipeline is one write, and reads until the last reply is there. As soon as anything is wrong with a
 //! connection it is thrown away, so a reply can never be taken for another's.
 
 use std::{
-    fmt, io,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -11,37 +11,44 @@ use std::{
     time::Duration,
 };
 
-use fred::{clients::Client, interfaces::ClientLike, types::config::Config};
-use futures_util::FutureExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use fred::{clients::Client, interfaces::ClientLike};
 
 use crate::{
     Code, RedisError,
-    connection::{self, Stream},
+    client::{Kind, Redis},
+    cluster::{ClusterSession, NodeId},
+    connection::{self, Stream, is_open, log_in, transmit},
     resp::{Commands, Replies, Reply},
 };
-
-/// How much is read at once, in bytes: most batches' replies as a whole.
-const READ_SIZE: usize = 32 * 1024;
 
 /// How often something has happened to the client library's connection. A connection of a session that was opened
 /// before may lead to another server than the library's.
 pub type Epoch = Arc<AtomicU64>;
 
-/// A circuit breaker before a session.
+/// Circuit breakers before a session: one for each node of a cluster.
 pub trait Breaker: Send + Sync {
-    /// Returns whether exchanges may be tried.
-    fn is_closed(&self) -> bool;
+    /// Returns whether exchanges with a node may be tried.
+    fn is_closed(&self, node: NodeId) -> bool;
 
-    /// Notes that an exchange has failed.
-    fn failed(self: Arc<Self>, error: &RedisError);
+    /// Notes that an exchange with a node has failed.
+    fn failed(self: Arc<Self>, node: NodeId, error: &RedisError);
 }
 
 /// Pipelines, one after the other.
 pub struct Session {
-    redis: Client,
     timeout: Duration,
     breaker: Option<Arc<dyn Breaker>>,
+    to: To,
+}
+
+enum To {
+    Single(SingleSession),
+    Cluster(ClusterSession),
+}
+
+/// Pipelines to one server.
+struct SingleSession {
+    redis: Client,
     epoch: Epoch,
     connection: Option<Stream>,
     /// The epoch in which the connection was opened.
@@ -57,25 +64,37 @@ impl Session {
     /// it may be connected to a server that is no longer the primary and would never notice. A primary that its
     /// replicas have left, perhaps for another one, makes an exchange fail, too.
     #[must_use]
-    pub fn new(redis: Client, timeout: Duration, epoch: Epoch) -> Self {
-        Self { redis, timeout, breaker: None, epoch, connection: None, opened_in: 0, number: 0 }
+    pub fn new(redis: &Redis, timeout: Duration, epoch: Epoch) -> Self {
+        let to = match redis.kind() {
+            Kind::Single(client) => {
+                let redis = client.clone();
+                To::Single(SingleSession { redis, epoch, connection: None, opened_in: 0, number: 0 })
+            }
+            Kind::Cluster(cluster) => To::Cluster(ClusterSession::new(Arc::clone(&cluster.topology))),
+        };
+        Self { timeout, breaker: None, to }
     }
 
-    /// Puts a circuit breaker before the session, which decides what follows a failure.
+    /// Puts circuit breakers before the session, which decide what follows a failure.
     #[must_use]
     pub fn with_breaker(mut self, breaker: Arc<dyn Breaker>) -> Self {
         self.breaker = Some(breaker);
         self
     }
 
-    /// Returns the number of the connection that was used last. What has been read over one is written over no other:
-    /// that one may lead to another server.
+    /// Returns the number of the connection that was used last; in a cluster, of the one over which the last command of
+    /// a pipeline was answered. What has been read over one is written over no other: that one may lead to another
+    /// server.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.number
+        match &self.to {
+            To::Single(single) => single.number,
+            To::Cluster(cluster) => cluster.number,
+        }
     }
 
-    /// Sends commands and waits for their replies, of which some may be errors.
+    /// Sends commands and waits for their replies, of which some may be errors. In a cluster, each goes to the node that
+    /// has its key, and those of nodes that are away have the error [`Code::Away`].
     ///
     /// # Errors
     /// [`RedisError`]: the commands may have been carried out or not, and the connection is gone.
@@ -84,12 +103,76 @@ impl Session {
             replies.clear();
             return Ok(());
         }
-        if self.breaker.as_ref().is_some_and(|breaker| !breaker.is_closed()) {
+        match &mut self.to {
+            To::Single(single) => single.exchange(commands, replies, self.timeout, self.breaker.as_ref()).await,
+            // On the heap: it is larger than what is done without a cluster.
+            To::Cluster(cluster) => Box::pin(cluster.exchange(commands, replies, self.timeout, self.breaker.as_ref())).await,
+        }
+    }
+
+    /// Does the same, as long as there is the connection of that number. In a cluster, other nodes have connections of
+    /// their own.
+    ///
+    /// # Errors
+    /// [`RedisError::OtherConnection`], and those of [`exchange`](Self::exchange).
+    pub async fn exchange_over(&mut self, number: u64, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
+        let has = match &mut self.to {
+            To::Single(single) => single.has(number),
+            To::Cluster(cluster) => cluster.has(number),
+        };
+        if has { self.exchange(commands, replies).await } else { Err(RedisError::OtherConnection) }
+    }
+
+    /// Sends commands over the connection of that number or not at all. In a cluster, they are about one slot, which may
+    /// be on its way to or from that node.
+    ///
+    /// # Errors
+    /// [`RedisError::OtherConnection`], and those of [`exchange`](Self::exchange).
+    pub async fn exchange_on(&mut self, number: u64, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
+        match &mut self.to {
+            To::Cluster(cluster) => Box::pin(cluster.exchange_on(number, commands, replies, self.timeout)).await,
+            To::Single(_) => self.exchange_over(number, commands, replies).await,
+        }
+    }
+
+    /// Sends commands to a node of a cluster, whatever slots it has.
+    ///
+    /// # Errors
+    /// Those of [`exchange`](Self::exchange).
+    pub async fn exchange_at(&mut self, node: NodeId, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
+        match &mut self.to {
+            To::Cluster(cluster) => Box::pin(cluster.exchange_at(node, false, commands, replies, self.timeout)).await,
+            To::Single(_) => self.exchange(commands, replies).await,
+        }
+    }
+
+    /// Sends commands about slots that are on their way to a node of a cluster, and that nobody may know to be there.
+    ///
+    /// # Errors
+    /// Those of [`exchange`](Self::exchange).
+    pub async fn exchange_asking(&mut self, node: NodeId, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
+        match &mut self.to {
+            To::Cluster(cluster) => Box::pin(cluster.exchange_at(node, true, commands, replies, self.timeout)).await,
+            To::Single(_) => self.exchange(commands, replies).await,
+        }
+    }
+}
+
+impl SingleSession {
+    async fn exchange(
+        &mut self,
+        commands: &Commands,
+        replies: &mut Replies,
+        timeout: Duration,
+        breaker: Option<&Arc<dyn Breaker>>,
+    ) -> Result<(), RedisError> {
+        if breaker.is_some_and(|breaker| !breaker.is_closed(NodeId::ONLY)) {
             return Err(RedisError::BreakerOpen);
         }
-        let sent = tokio::time::timeout(self.timeout, self.send(commands, replies)).await;
+        let is_fatal = |code: Code| code.is_not_primary() || (breaker.is_none() && code == Code::NoReplicas);
+        let sent = tokio::time::timeout(timeout, self.send(commands, replies)).await;
         let result = match sent {
-            Ok(Ok(())) => match replies.iter().filter_map(Reply::error).find(|error| self.is_fatal(error.code)) {
+            Ok(Ok(())) => match replies.iter().filter_map(Reply::error).find(|error| is_fatal(error.code)) {
                 Some(error) => Err(error.into()),
                 None => Ok(()),
             },
@@ -98,8 +181,8 @@ impl Session {
         };
         if let Err(error) = &result {
             self.connection = None;
-            match &self.breaker {
-                Some(breaker) => Arc::clone(breaker).failed(error),
+            match breaker {
+                Some(breaker) => Arc::clone(breaker).failed(NodeId::ONLY, error),
                 None if matches!(error, RedisError::NotConnected) => {}
                 None => self.reconnect(),
             }
@@ -107,15 +190,8 @@ impl Session {
         result
     }
 
-    /// Does the same, over the connection of that number or not at all.
-    ///
-    /// # Errors
-    /// [`RedisError::OtherConnection`], and those of [`exchange`](Self::exchange).
-    pub async fn exchange_over(&mut self, number: u64, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
-        if self.number != number || !self.is_current() {
-            return Err(RedisError::OtherConnection);
-        }
-        self.exchange(commands, replies).await
+    fn has(&mut self, number: u64) -> bool {
+        self.number == number && self.is_current()
     }
 
     fn reconnect(&self) {
@@ -124,10 +200,6 @@ impl Session {
             // It goes on trying for ever.
             let _ = redis.force_reconnection().await;
         });
-    }
-
-    fn is_fatal(&self, code: Code) -> bool {
-        code.is_not_primary() || (self.breaker.is_none() && code == Code::NoReplicas)
     }
 
     fn is_current(&mut self) -> bool {
@@ -149,46 +221,10 @@ impl Session {
                 connection
             }
         };
-        transmit(&mut connection, commands, replies).await?;
+        transmit(&mut connection, commands.bytes(), commands.len(), replies).await?;
         self.connection = Some(connection);
         Ok(())
     }
-}
-
-async fn log_in(connection: &mut Stream, config: &Config) -> Result<(), RedisError> {
-    let mut commands = Commands::default();
-    match (&config.username, &config.password) {
-        (Some(user), Some(password)) => drop(commands.command("AUTH", 2).text(user).text(password)),
-        (None, Some(password)) => drop(commands.command("AUTH", 1).text(password)),
-        (_, None) => {}
-    }
-    if let Some(database) = config.database.filter(|database| *database != 0) {
-        commands.command("SELECT", 1).number(i64::from(database));
-    }
-    let mut replies = Replies::default();
-    transmit(connection, &commands, &mut replies).await?;
-    replies.iter().find_map(Reply::error).map_or(Ok(()), |error| Err(error.into()))
-}
-
-/// Sends commands and waits for all replies. After an error, or when the future is dropped, the connection is of no more
-/// use.
-async fn transmit(connection: &mut Stream, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
-    replies.clear();
-    connection.write_all(commands.bytes()).await?;
-    connection.flush().await?;
-    while !replies.parse(commands.len())? {
-        replies.bytes.reserve(READ_SIZE);
-        if connection.read_buf(&mut replies.bytes).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-    }
-    if replies.has_more_than_asked_for() { Err(RedisError::Unasked) } else { Ok(()) }
-}
-
-/// Returns whether the other end has not closed the connection, as far as this end has heard.
-fn is_open(connection: &mut Stream) -> bool {
-    // Nothing is ever sent unasked, so whatever there is to read is the end, or nonsense.
-    connection.read(&mut [0]).now_or_never().is_none()
 }
 
 /// A session, and the memory that one pipeline leaves to the next.
@@ -220,6 +256,6 @@ impl Pipeline {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Session").field("number", &self.number()).finish_non_exhaustive()
     }
 }

@@ -5,10 +5,11 @@
 use fred::{
     clients::Client,
     interfaces::ClientLike,
-    types::{Builder, ClusterHash, CustomCommand, config::Config},
+    types::{ClusterHash, CustomCommand, config::Config},
 };
 use testkit::{SOON, eventually, redis::RedisServer};
-use views_redis::requirements::inspect;
+use views_core::keys::Keys;
+use views_redis::{Redis, config::RedisSettings, requirements::inspect};
 
 async fn command(redis: &Client, words: &[&str]) {
     let command = CustomCommand::new(words[0].to_owned(), ClusterHash::FirstKey, false);
@@ -36,8 +37,9 @@ async fn every_primary_of_a_cluster_is_looked_at() {
     }
 
     let config = Config::from_url(&format!("redis-cluster://127.0.0.1:{}", first.port())).unwrap();
-    let cluster = Builder::from_config(config).build().unwrap();
-    cluster.init().await.unwrap();
+    let settings = RedisSettings { config, keys: Keys::default().in_cluster(), allow_eviction: false };
+    let cluster = Redis::new(&settings, SOON).unwrap();
+    cluster.connect_within(SOON).await.unwrap();
     let report = inspect(&cluster, false).await.unwrap();
     let second_name = format!("127.0.0.1:{}: ", second.port());
     let refusal = report.refusal.unwrap();

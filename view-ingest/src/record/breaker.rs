@@ -16,17 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fred::{
-    clients::Client,
-    error::Error,
-    interfaces::{ClientLike, EventInterface},
-};
+use fred::error::Error;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
 use views_core::{keys::Keys, owner::Owner};
 use views_postgres::Database;
 use views_redis::{
-    Breaker, Code, Epoch, RedisError, Session, ownership,
+    Breaker, Code, Epoch, NodeId, Redis, RedisError, Session, ownership,
     requirements::{self, Notices, Report},
     resp::{Commands, Replies, Reply},
     scripts,
@@ -74,7 +70,7 @@ impl Requirements {
     }
 
     /// Looks at the server, and at whose the keys are.
-    async fn inspect(&self, redis: &Client) -> Result<Report, Error> {
+    async fn inspect(&self, redis: &Redis) -> Result<Report, Error> {
         let mut report = requirements::inspect(redis, self.allow_eviction).await?;
         if report.pause.is_some() || report.is_clustered {
             // It would answer with an error, for which the client library gives the connection up. What was known stays
@@ -116,7 +112,7 @@ impl Requirements {
 
 /// The circuit breaker of one connection to Redis: closed while Redis takes views, open while it does not.
 pub(crate) struct CircuitBreaker {
-    redis: Client,
+    redis: Redis,
     requirements: Requirements,
     closed: AtomicBool,
     /// Grows whenever something is wrong with the connection: an answer from before that is worth nothing.
@@ -133,19 +129,23 @@ pub(crate) struct CircuitBreaker {
 }
 
 impl Breaker for CircuitBreaker {
-    /// Returns whether Redis takes views, as far as anybody knows.
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed) && self.redis.is_connected()
+    fn is_closed(&self, _node: NodeId) -> bool {
+        self.takes_views()
     }
 
-    fn failed(self: Arc<Self>, error: &RedisError) {
+    fn failed(self: Arc<Self>, _node: NodeId, error: &RedisError) {
         tracing::warn!(%error, "Redis does not take a batch");
         self.reconnect();
     }
 }
 
 impl CircuitBreaker {
-    pub(crate) fn new(redis: Client, requirements: Requirements) -> Self {
+    /// Returns whether Redis takes views, as far as anybody knows.
+    pub(crate) fn takes_views(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) && self.redis.is_connected()
+    }
+
+    pub(crate) fn new(redis: Redis, requirements: Requirements) -> Self {
         Self {
             redis,
             requirements,
@@ -168,16 +168,11 @@ impl CircuitBreaker {
     /// Follows the connection, which is yet to be opened, from a task of its own.
     pub(crate) fn follow(self: &Arc<Self>) {
         let (connected, failed) = (Arc::clone(self), Arc::clone(self));
-        self.redis.on_reconnect(move |_| {
-            // The loss of the last connection has tripped it; to trip it again would turn away what a quick answer has
-            // let in.
-            connected.changed.notify_one();
-            async { Ok(()) }
-        });
-        self.redis.on_error(move |(error, _)| {
-            *failed.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(views_redis::in_words(error.details()));
+        // The loss of the last connection has tripped it; to trip it again would turn away what a quick answer has let in.
+        self.redis.on_connected(move || connected.changed.notify_one());
+        self.redis.on_lost(move |details, _| {
+            *failed.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(details.to_owned());
             failed.trip();
-            async { Ok(()) }
         });
         tokio::spawn(Arc::clone(self).watch());
     }
@@ -205,8 +200,7 @@ impl CircuitBreaker {
         let breaker = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(pause.unwrap_or_default()).await;
-            // The client library goes on trying for ever.
-            let _ = breaker.redis.force_reconnection().await;
+            breaker.redis.reconnect().await;
             breaker.reconnecting.store(false, SeqCst);
             breaker.changed.notify_one();
         });
@@ -235,7 +229,7 @@ impl CircuitBreaker {
     /// Why it does not.
     pub(super) async fn prove_writable(&self) -> Result<(), RedisError> {
         let prove = async {
-            let mut session = Session::new(self.redis.clone(), REDIS_TIMEOUT, Epoch::default());
+            let mut session = Session::new(&self.redis, REDIS_TIMEOUT, Epoch::default());
             let (mut commands, mut replies) = (Commands::default(), Replies::default());
             scripts::prove_writable(&mut commands, &self.requirements.keys);
             session.exchange(&commands, &mut replies).await?;

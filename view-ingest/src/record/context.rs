@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use fred::clients::Client;
 use tokio::sync::{Semaphore, mpsc};
 use views_core::{
     ids::{PostId, ViewerId},
     keys::Keys,
 };
 use views_postgres::{Database, ledger};
-use views_redis::scripts::Depth;
+use views_redis::{Redis, scripts::Depth};
 
 use crate::{
     metrics::Metrics,
@@ -22,7 +21,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Context {
     /// This recorder's own connection.
-    pub(crate) redis: Client,
+    pub(crate) redis: Redis,
     /// The names of all keys.
     pub(crate) keys: Keys,
     /// Whether Redis is the one to write to.

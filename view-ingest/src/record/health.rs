@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use prometheus_client::metrics::gauge::Gauge;
 use views_core::{log_names, ticks};
 use views_postgres::{Database, DatabaseError};
-use views_redis::{Breaker, RedisError};
+use views_redis::RedisError;
 use views_service::{checks::Check, readiness::Readiness};
 
 use crate::{
@@ -200,7 +200,7 @@ impl Health {
 
     /// Returns whether Redis is there and is what it has to be, which does not tell that it takes writes: it may be full.
     pub(crate) fn redis_seems_available(&self) -> bool {
-        self.breakers.iter().all(|breaker| breaker.is_closed())
+        self.breakers.iter().all(|breaker| breaker.takes_views())
     }
 
     /// Asks the stores whether they take views, where nobody knows: with no views coming in, nothing else would tell.

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::mpsc;
 use views_core::{failpoints, ids::PostId, ticks};
 use views_postgres::Database;
-use views_redis::{Breaker, Pipeline, Session, scripts::Depth};
+use views_redis::{Pipeline, Session, scripts::Depth};
 
 use crate::record::{
     breaker::REDIS_TIMEOUT,
@@ -68,7 +68,7 @@ struct Batch {
 pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
     let (lookups, mut finished) = Lookups::new(context.clone());
     let breaker = Arc::clone(&context.breaker);
-    let session = Session::new(context.redis.clone(), REDIS_TIMEOUT, breaker.epoch()).with_breaker(breaker);
+    let session = Session::new(&context.redis, REDIS_TIMEOUT, breaker.epoch()).with_breaker(breaker);
     let mut recorder = Recorder {
         pipeline: Pipeline::new(session),
         pending: PendingRequests::new(context.worker_id, context.mailboxes.clone()),
@@ -149,7 +149,7 @@ impl Recorder {
     async fn process(&mut self, mut groups: Vec<Group>) {
         let started = Instant::now();
         let size: usize = groups.iter().map(|group| group.items.len()).sum();
-        let is_open = !self.context.breaker.is_closed();
+        let is_open = !self.context.breaker.takes_views();
         if is_open && self.mode.is_fallback() {
             self.mode = Mode::Fallback(Cause::BreakerOpen);
         }
@@ -310,7 +310,7 @@ impl Recorder {
     /// After an outage of Redis: has the posts that it has missed views of brought up to date, also those that nobody
     /// asks for.
     fn catch_up(&mut self) {
-        if !self.context.breaker.is_closed() {
+        if !self.context.breaker.takes_views() {
             return;
         }
         if self.mode.is_for_breaker() && self.missed.is_empty() {

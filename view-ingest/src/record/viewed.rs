@@ -48,7 +48,7 @@ struct ViewedPosts {
 /// Runs until nobody can ask any more.
 pub(crate) async fn run(context: Context, mut requests: mpsc::Receiver<ViewedRequest>) {
     let breaker = Arc::clone(&context.breaker);
-    let session = Session::new(context.redis.clone(), REDIS_TIMEOUT, breaker.epoch()).with_breaker(breaker);
+    let session = Session::new(&context.redis, REDIS_TIMEOUT, breaker.epoch()).with_breaker(breaker);
     let mut viewed = ViewedPosts { context, pipeline: Pipeline::new(session), probe: None };
     while let Some(request) = requests.recv().await {
         let mut batch = vec![request];

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use views_core::owner::Foreign;
 use views_postgres::{DatabaseError, observe::ServerState};
-use views_redis::{ownership, server_info::ServerInfo};
+use views_redis::{NodeId, ownership, server_info::ServerInfo};
 
 use crate::{cli::SyncSettings, context::Context, entry_id::EntryId, metrics::Metrics, owned_session::OwnedSession};
 
@@ -43,8 +43,8 @@ impl Look {
     pub(crate) async fn open(settings: &SyncSettings) -> anyhow::Result<Self> {
         let context = Context::unconnected(settings, Metrics::new(&mut Registry::default()), CancellationToken::new())?;
         let redis = async {
-            views_redis::connect_within(&context.redis, PATIENCE).await?;
-            ServerInfo::ask(&context.redis).await.map_err(|error| error.details().to_owned())
+            context.redis.connect_within(PATIENCE).await?;
+            ServerInfo::ask(&context.redis, NodeId::ONLY).await.map_err(|error| error.details().to_owned())
         };
         let (redis, database) = tokio::join!(redis, in_time(context.database.server_state()));
         let session = OwnedSession::new(&context);

@@ -9,13 +9,12 @@ use std::{
     time::Duration,
 };
 
-use fred::{
-    clients::Client,
-    error::{Error, ErrorKind},
-    interfaces::EventInterface,
-};
+use fred::error::{Error, ErrorKind};
 use prometheus_client::metrics::gauge::Gauge;
-use views_redis::requirements::{self, Notices, Report};
+use views_redis::{
+    Redis,
+    requirements::{self, Notices, Report},
+};
 use views_service::checks::Check;
 
 /// How long to wait before a Redis that is not as it is needed is looked at again.
@@ -44,11 +43,10 @@ impl RedisWatch {
     }
 
     /// Notes why connections are lost.
-    pub(crate) fn note_losses(&self, redis: &Client) {
+    pub(crate) fn note_losses(&self, redis: &Redis) {
         let lost = Arc::clone(&self.lost);
-        redis.on_error(move |(error, _)| {
-            *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(views_redis::in_words(error.details()));
-            async { Ok(()) }
+        redis.on_lost(move |details, _| {
+            *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(details.to_owned());
         });
     }
 
@@ -63,7 +61,7 @@ impl RedisWatch {
     ///
     /// # Errors
     /// Why it does not.
-    pub(crate) async fn writable(&self, redis: &Client) -> Result<(), Error> {
+    pub(crate) async fn writable(&self, redis: &Redis) -> Result<(), Error> {
         let report = self.inspect(redis).await?;
         self.note(&report);
         writable(&report)
@@ -73,7 +71,7 @@ impl RedisWatch {
     ///
     /// # Errors
     /// Redis's error.
-    pub(crate) async fn inspect(&self, redis: &Client) -> Result<Report, Error> {
+    pub(crate) async fn inspect(&self, redis: &Redis) -> Result<Report, Error> {
         requirements::inspect(redis, self.allow_eviction).await
     }
 
@@ -114,21 +112,20 @@ impl RedisWatch {
     /// Looks again with each new connection: Redis may have been started anew with other settings. A daemon that runs
     /// only says so, because nothing would be gained by leaving the views where they are. Where it is not as it is
     /// needed, it is looked at now and then until it is.
-    pub(crate) fn follow(&self, redis: &Client) {
+    pub(crate) fn follow(&self, redis: &Redis) {
         let (watch, followed) = (self.clone(), redis.clone());
-        redis.on_reconnect(move |_| {
+        redis.on_connected(move || {
             let (watch, redis) = (watch.clone(), followed.clone());
-            async move {
+            tokio::spawn(async move {
                 // Where the connection is lost again, the next one brings the next look.
                 let _ = watch.writable(&redis).await;
                 watch.look_until_mended(redis);
-                Ok(())
-            }
+            });
         });
     }
 
     /// Looks again from a task of its own, of which there is one, where Redis is not as it is needed.
-    fn look_until_mended(&self, redis: Client) {
+    fn look_until_mended(&self, redis: Redis) {
         if self.notices.refusal().is_none() || self.looks_again.swap(true, Relaxed) {
             return;
         }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use fred::interfaces::ClientLike;
 use views_auth::Verifier;
 use views_service::checks::{self, Check, Checks};
 

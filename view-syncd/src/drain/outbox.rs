@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use fred::{interfaces::StreamsInterface, types::Value};
 use views_core::failpoints;
 use views_redis::{
     RedisError,
@@ -58,8 +57,9 @@ impl Outbox {
 
 /// Returns the id of the newest entry; none where the outbox is empty.
 pub(crate) async fn newest(context: &Context) -> Result<Option<EntryId>, RedisError> {
-    let page: Vec<(String, Value)> = context.redis.xrevrange(context.keys.outbox(), "+", "-", Some(1)).await?;
-    Ok(page.first().and_then(|(id, _)| id.parse().ok()))
+    let page = context.redis.send(&["XREVRANGE", context.keys.outbox(), "+", "-", "COUNT", "1"]).await?;
+    let entry = page.into_array().into_iter().next();
+    Ok(entry.and_then(|entry| entry.into_array().into_iter().next()?.into_string()?.parse().ok()))
 }
 
 /// What is in an outbox, and beside it.
@@ -95,5 +95,5 @@ pub(crate) async fn measure(session: &mut OwnedSession) -> Result<Measured, Redi
 
 /// Returns the number of entries.
 pub(crate) async fn length(context: &Context) -> Result<i64, RedisError> {
-    Ok(context.redis.xlen(context.keys.outbox()).await?)
+    Ok(context.redis.send(&["XLEN", context.keys.outbox()]).await?.convert()?)
 }

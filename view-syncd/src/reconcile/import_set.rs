@@ -13,10 +13,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fred::{
-    interfaces::ClientLike,
-    types::{ClusterHash, CustomCommand, Value},
-};
+use fred::types::Value;
 use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
@@ -36,7 +33,7 @@ use crate::{
 };
 
 /// Members that one `SSCAN` reads: about a quarter of a millisecond of Redis's time.
-const SSCAN_COUNT: i64 = 500;
+const SSCAN_COUNT: &str = "500";
 /// Posts whose numbers are corrected in one pipeline.
 const CHUNK: usize = 500;
 
@@ -134,12 +131,11 @@ async fn read_members(
     post: &PostId,
     members: &mut Members,
 ) -> Result<(), Failure> {
-    let sscan = CustomCommand::new_static("SSCAN", ClusterHash::FirstKey, false);
     let key = reconciler.context().keys.views(post);
     let mut cursor = "0".to_owned();
     loop {
-        let args: Vec<Value> = vec![key.as_str().into(), cursor.into(), "COUNT".into(), SSCAN_COUNT.into()];
-        let (next, page): (String, Vec<Value>) = reconciler.context().redis.custom(sscan.clone(), args).await?;
+        let reply = reconciler.context().redis.send(&["SSCAN", &key, &cursor, "COUNT", SSCAN_COUNT]).await?;
+        let (next, page): (String, Vec<Value>) = reply.convert()?;
         for member in page {
             members.add(post, member);
         }

@@ -1,7 +1,7 @@
 use fred::interfaces::{HashesInterface, KeysInterface};
 use views_core::ids::PostId;
 use views_redis::{
-    Epoch, Session,
+    Epoch, Redis, Session,
     resp::{Commands, Replies, Reply},
     scripts::{self, Settled, Settlement},
 };
@@ -14,7 +14,7 @@ fn post() -> PostId {
 
 /// A session of a test's own.
 fn session(world: &World) -> Session {
-    Session::new(world.redis.clone(), std::time::Duration::from_secs(5), Epoch::default())
+    Session::new(&Redis::from(world.redis.clone()), std::time::Duration::from_secs(5), Epoch::default())
 }
 
 /// Acknowledges pairs of the post that are in the entries from `first` to `last`, and gives what Redis replies.

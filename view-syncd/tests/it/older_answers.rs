@@ -11,7 +11,7 @@ use views_core::{
     ttl::Ttl,
 };
 use views_redis::{
-    Epoch, Session,
+    Epoch, Redis, Session,
     resp::{Commands, Replies, Reply},
     scripts::{self, Adjustment, Depth, Settled, Settlement},
 };
@@ -39,12 +39,12 @@ fn keys(world: &World) -> Keys {
 
 /// A session of a test's own.
 fn session(world: &World) -> Session {
-    Session::new(world.redis.clone(), std::time::Duration::from_secs(5), Epoch::default())
+    Session::new(&Redis::from(world.redis.clone()), std::time::Duration::from_secs(5), Epoch::default())
 }
 
 /// Brings the post up to date after views past Redis, where Redis still has the count `seen`.
 async fn refresh(world: &World, known: &KnownPost, seen: &str, missed: &[&str]) -> bool {
-    scripts::refresh(&world.redis, &keys(world), &post(), known, Some(seen), &viewers(missed)).await.unwrap()
+    scripts::refresh(&Redis::from(world.redis.clone()), &keys(world), &post(), known, Some(seen), &viewers(missed)).await.unwrap()
 }
 
 async fn set_meta(world: &World, fields: &[(&str, &str)]) {
@@ -132,7 +132,7 @@ async fn whom_the_ledger_brings_along_is_counted_with_those_who_are_named() {
 async fn who_was_stored_before_the_post_was_looked_up_anew_counts_once() {
     let world = World::new().await;
     // Redis has forgotten everything, and somebody has looked the post up since: the count has everybody in it.
-    scripts::hydrate(&world.redis, &keys(&world), &post(), &known(2_000, &[]), Depth::View).await.unwrap();
+    scripts::hydrate(&Redis::from(world.redis.clone()), &keys(&world), &post(), &known(2_000, &[]), Depth::View).await.unwrap();
     assert!(refresh(&world, &known(2_000, &[]), "2000", &["21", "22"]).await);
     assert_eq!((world.live("7").await, world.meta("7").await), (2_000, [2_000, 2, 2]));
     // Whom one process cannot name any more is in the count.
@@ -143,7 +143,15 @@ async fn who_was_stored_before_the_post_was_looked_up_anew_counts_once() {
 #[tokio::test]
 async fn a_post_that_is_viewed_past_redis_and_unknown_to_it_gets_everything() {
     let world = World::new().await;
-    let done = scripts::refresh(&world.redis, &keys(&world), &post(), &known(2, &["21", "22"]), None, &viewers(&["21"])).await;
+    let done = scripts::refresh(
+        &Redis::from(world.redis.clone()),
+        &keys(&world),
+        &post(),
+        &known(2, &["21", "22"]),
+        None,
+        &viewers(&["21"]),
+    )
+    .await;
     assert!(done.unwrap());
     assert_eq!(world.meta("7").await, [2, 2, 2]);
     assert_eq!(world.author("7").await.as_deref(), Some("50"));
@@ -204,12 +212,16 @@ async fn an_older_look_up_neither_lowers_nor_raises_what_is_known() {
     let world = World::new().await;
     three_wait(&world).await;
     for views in [8, 0, 4, 100] {
-        scripts::hydrate(&world.redis, &keys(&world), &post(), &known(views, &["1", "2"]), Depth::Read).await.unwrap();
+        scripts::hydrate(&Redis::from(world.redis.clone()), &keys(&world), &post(), &known(views, &["1", "2"]), Depth::Read)
+            .await
+            .unwrap();
         assert_eq!(world.meta("7").await, [5, 3, 0], "a reader brings nobody");
     }
     for views in [8, 0, 4, 100] {
         // The two are among the five.
-        scripts::hydrate(&world.redis, &keys(&world), &post(), &known(views, &["1", "2"]), Depth::View).await.unwrap();
+        scripts::hydrate(&Redis::from(world.redis.clone()), &keys(&world), &post(), &known(views, &["1", "2"]), Depth::View)
+            .await
+            .unwrap();
         assert_eq!(world.meta("7").await, [5, 5, 2]);
     }
     for views in [0, 4, 8] {
@@ -228,7 +240,8 @@ async fn a_reader_puts_nothing_beside_what_is_no_set() {
     let world = World::new().await;
     let key = world.keys.views(&post());
     let () = world.redis.set(&key, "somebody else's", None, None, false).await.unwrap();
-    let read = scripts::hydrate(&world.redis, &keys(&world), &post(), &known(8, &[]), Depth::Read).await.unwrap();
+    let read =
+        scripts::hydrate(&Redis::from(world.redis.clone()), &keys(&world), &post(), &known(8, &[]), Depth::Read).await.unwrap();
     assert!(!read, "it is left to a view's look-up");
     assert_eq!(world.redis.exists::<i64, _>(world.keys.meta(&post())).await.unwrap(), 0);
 }

@@ -16,7 +16,7 @@ pub(super) async fn exchange(context: &Context, pipeline: &mut Pipeline, groups:
         return Some(
             sent && send_outbox(
                 context,
-                &mut Pipeline::new(Session::new(context.redis.clone(), REDIS_TIMEOUT, context.breaker.epoch())),
+                &mut Pipeline::new(Session::new(&context.redis, REDIS_TIMEOUT, context.breaker.epoch())),
                 groups,
                 pairs,
             )

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use views_redis::server_info::ServerInfo;
+use views_redis::{NodeId, server_info::ServerInfo};
 
 use super::check::Checks;
 use crate::commands::{
@@ -19,7 +19,7 @@ pub(super) async fn check(look: &Look, leeway: Duration, checks: &mut Checks) {
     let before = now();
     if let Ok(Some(info)) = &look.redis
         && info.clock().is_some()
-        && let Ok(Some(info)) = ServerInfo::ask(&look.context.redis).await
+        && let Ok(Some(info)) = ServerInfo::ask(&look.context.redis, NodeId::ONLY).await
         && let Some(clock) = info.clock()
     {
         judge("Redis", clock, [before, now()], leeway, checks);

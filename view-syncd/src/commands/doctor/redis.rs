@@ -2,6 +2,7 @@
 
 use fred::error::Error;
 use views_redis::{
+    NodeId,
     requirements::{CLUSTERED, UNINFORMED, setting, volatile},
     server_info::{Memory, ServerInfo},
 };
@@ -58,9 +59,9 @@ fn check_eviction(info: &ServerInfo, is_allowed: bool, checks: &mut Checks) {
 /// Looks at what is told by settings alone.
 async fn check_settings(look: &Look, info: &ServerInfo, checks: &mut Checks) -> Result<(), Error> {
     let redis = &look.context.redis;
-    checks.warn_or("redis-persistence", volatile(redis, info).await?, "what it is given is kept on disk");
+    checks.warn_or("redis-persistence", volatile(redis, NodeId::ONLY, info).await?, "what it is given is kept on disk");
     let replicas = info.number("connected_slaves").unwrap_or(0);
-    let needed = setting(redis, "min-replicas-to-write").await?.and_then(|text| text.parse::<u64>().ok());
+    let needed = setting(redis, NodeId::ONLY, "min-replicas-to-write").await?.and_then(|text| text.parse::<u64>().ok());
     let told = output::counted(replicas, "replica", "replicas");
     let has_others = replicas > 0 || look.redis_url.contains("-sentinel://");
     match needed {

@@ -1,0 +1,15 @@
+//! A Redis Cluster: which node has which slot ([`topology`]), and pipelines that are divided among the nodes.
+//!
+//! The client library reads the settings and brings the certificates. It is not connected: it knows no `TRYAGAIN`, and
+//! one node that is away would hold up the commands to all others.
+
+mod exchange;
+mod node_pipeline;
+pub(crate) mod pool;
+mod refresh;
+mod route;
+mod slot_map;
+pub(crate) mod topology;
+
+pub(crate) use self::exchange::ClusterSession;
+pub use self::slot_map::NodeId;
