@@ -22,7 +22,7 @@ pub(crate) use self::{
     deeds::{LANES, deeds},
     session::connect,
 };
-use crate::{cluster::Cluster, history::History, world::World};
+use crate::{history::History, installation::Installation, world::World};
 
 /// What the application has beside its posts: what it changes of a post without any meaning to others, what it has
 /// added to counts that no row of the ledger explains, and its triggers' function.
@@ -40,21 +40,21 @@ pub(crate) async fn run(
     seed: u64,
     duration: Duration,
     started: Instant,
-    cluster: &Arc<Cluster>,
+    installation: &Arc<Installation>,
     world: &Arc<World>,
     history: &Arc<History>,
 ) -> Duration {
     let (end, ended) = watch::channel(false);
     let watching = {
-        let (cluster, history) = (Arc::clone(cluster), Arc::clone(history));
-        tokio::spawn(async move { waits::watch(&cluster, &history, ended).await })
+        let (installation, history) = (Arc::clone(installation), Arc::clone(history));
+        tokio::spawn(async move { waits::watch(&installation, &history, ended).await })
     };
     let mut lanes = JoinSet::new();
     for lane in LANES {
         let events = deeds(seed, lane, duration, world);
-        let (cluster, world, history) = (Arc::clone(cluster), Arc::clone(world), Arc::clone(history));
+        let (installation, world, history) = (Arc::clone(installation), Arc::clone(world), Arc::clone(history));
         lanes.spawn(async move {
-            let mut actor = Actor { session: Session::new(&cluster, &history), world: &world, history: &history };
+            let mut actor = Actor { session: Session::new(&installation, &history), world: &world, history: &history };
             for event in events {
                 sleep_until(started + event.at).await;
                 // What is over before it could begin, for what came before it took its time, is left out.

@@ -16,8 +16,8 @@ use views_core::keys::Keys;
 
 use crate::{
     application::connect,
-    cluster::Cluster,
     history::History,
+    installation::Installation,
     verify::{Letter, Pair, Violation, missing},
     world::{Post, World},
 };
@@ -28,13 +28,13 @@ const PAUSE: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Audits until the time is over. Gives how many looks succeeded.
-pub(crate) async fn run(cluster: Arc<Cluster>, world: Arc<World>, history: Arc<History>, until: Instant) -> u64 {
+pub(crate) async fn run(installation: Arc<Installation>, world: Arc<World>, history: Arc<History>, until: Instant) -> u64 {
     let posts = world.by_id();
     let mut reported = BTreeSet::new();
     let mut looks = 0;
     while Instant::now() < until {
         sleep(PAUSE).await;
-        if let Ok(Some(lost)) = timeout(PATIENCE, look(&cluster, &posts, &history)).await {
+        if let Ok(Some(lost)) = timeout(PATIENCE, look(&installation, &posts, &history)).await {
             looks += 1;
             for pair in lost {
                 if reported.insert(pair.clone()) {
@@ -47,19 +47,19 @@ pub(crate) async fn run(cluster: Arc<Cluster>, world: Arc<World>, history: Arc<H
 }
 
 /// Returns the pairs that are acknowledged and nowhere; nothing where a store is away.
-async fn look(cluster: &Cluster, posts: &BTreeMap<String, Post>, history: &History) -> Option<Vec<Pair>> {
+async fn look(installation: &Installation, posts: &BTreeMap<String, Post>, history: &History) -> Option<Vec<Pair>> {
     // In this order: what is acknowledged is in one of the three, what has left the outbox is a dead letter or in the
     // ledger, and what is no dead letter any more is in the ledger.
     let acknowledged = history.asked().acknowledged;
-    let mut stored = outbox(cluster).await?;
-    stored.extend(letters(cluster).await?.into_iter().filter(Letter::is_on_its_way).map(|letter| letter.pair));
-    stored.extend(ledger(cluster).await?);
+    let mut stored = outbox(installation).await?;
+    stored.extend(letters(installation).await?.into_iter().filter(Letter::is_on_its_way).map(|letter| letter.pair));
+    stored.extend(ledger(installation).await?);
     Some(missing(&acknowledged, posts, |pair| stored.contains(pair)))
 }
 
 /// Returns the fields of all entries of a stream, with their values.
-async fn entries(cluster: &Cluster, stream: &str) -> Option<Vec<Vec<(String, String)>>> {
-    let entries: Value = cluster.direct.xrange(stream, "-", "+", None).await.ok()?;
+async fn entries(installation: &Installation, stream: &str) -> Option<Vec<Vec<(String, String)>>> {
+    let entries: Value = installation.direct.xrange(stream, "-", "+", None).await.ok()?;
     let fields = |entry: Value| {
         let fields = entry.into_array().pop().map(Value::into_array).unwrap_or_default();
         fields.chunks(2).filter_map(|field| field[0].as_string().zip(field.get(1)?.as_string())).collect()
@@ -67,12 +67,12 @@ async fn entries(cluster: &Cluster, stream: &str) -> Option<Vec<Vec<(String, Str
     Some(entries.into_array().into_iter().map(fields).collect())
 }
 
-async fn outbox(cluster: &Cluster) -> Option<BTreeSet<Pair>> {
-    Some(entries(cluster, Keys::default().outbox()).await?.into_iter().flatten().collect())
+async fn outbox(installation: &Installation) -> Option<BTreeSet<Pair>> {
+    Some(entries(installation, Keys::default().outbox()).await?.into_iter().flatten().collect())
 }
 
 /// What is put aside in `views:dead`.
-pub(crate) async fn letters(cluster: &Cluster) -> Option<Vec<Letter>> {
+pub(crate) async fn letters(installation: &Installation) -> Option<Vec<Letter>> {
     let letter = |fields: Vec<(String, String)>| {
         let mut letter = Letter::default();
         for (name, value) in fields {
@@ -86,11 +86,11 @@ pub(crate) async fn letters(cluster: &Cluster) -> Option<Vec<Letter>> {
         }
         letter
     };
-    Some(entries(cluster, Keys::default().dead()).await?.into_iter().map(letter).collect())
+    Some(entries(installation, Keys::default().dead()).await?.into_iter().map(letter).collect())
 }
 
-async fn ledger(cluster: &Cluster) -> Option<Vec<Pair>> {
-    let client = connect(cluster, "audit").await?;
+async fn ledger(installation: &Installation) -> Option<Vec<Pair>> {
+    let client = connect(installation, "audit").await?;
     let rows = client.query("select post_id::text, user_id::text from post_views", &[]).await.ok()?;
     Some(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

@@ -14,8 +14,8 @@ use tokio::{
 use views_core::{ids::PostId, keys};
 
 use crate::{
-    cluster::Cluster,
     history::History,
+    installation::Installation,
     schedule::{Blow, Event, Fault, Keys, Link, Process, Trouble},
     world::World,
 };
@@ -28,7 +28,7 @@ const NO_LIMIT: &str = "0";
 pub(crate) async fn run(
     events: Vec<Event>,
     started: Instant,
-    cluster: &Arc<Cluster>,
+    installation: &Arc<Installation>,
     world: &Arc<World>,
     history: &Arc<History>,
 ) {
@@ -38,7 +38,7 @@ pub(crate) async fn run(
         sleep_until(started + event.at).await;
         history.say(event);
         history.injected(event.fault.kind());
-        under_way.spawn(inflict(event, Arc::clone(&servers), Arc::clone(cluster), Arc::clone(world)));
+        under_way.spawn(inflict(event, Arc::clone(&servers), Arc::clone(installation), Arc::clone(world)));
     }
     under_way.join_all().await;
 }
@@ -50,7 +50,7 @@ struct Servers {
     postgres: Mutex<()>,
 }
 
-async fn inflict(event: Event, servers: Arc<Servers>, cluster: Arc<Cluster>, world: Arc<World>) {
+async fn inflict(event: Event, servers: Arc<Servers>, installation: Arc<Installation>, world: Arc<World>) {
     match event.fault {
         Fault::Process(process, blow) => {
             let _turn = match process {
@@ -58,9 +58,9 @@ async fn inflict(event: Event, servers: Arc<Servers>, cluster: Arc<Cluster>, wor
                 Process::Postgres => Some(servers.postgres.lock().await),
                 Process::Program(_) => None,
             };
-            strike(process, blow, event, &cluster).await;
+            strike(process, blow, event, &installation).await;
         }
-        Fault::Link(link, trouble) => disturb(link, trouble, event, &cluster).await,
+        Fault::Link(link, trouble) => disturb(link, trouble, event, &installation).await,
         Fault::Forget(post, which) => {
             let post = PostId::parse(&world.posts[post].id).expect("the id was made by us");
             let names = keys::Keys::default();
@@ -70,44 +70,44 @@ async fn inflict(event: Event, servers: Arc<Servers>, cluster: Arc<Cluster>, wor
                 Keys::Meta => vec![names.meta(&post)],
             };
             // Redis may be away at the moment; then they stay.
-            let _ = cluster.direct.del::<i64, _>(keys).await;
+            let _ = installation.direct.del::<i64, _>(keys).await;
         }
     }
 }
 
-async fn strike(process: Process, blow: Blow, event: Event, cluster: &Cluster) {
+async fn strike(process: Process, blow: Blow, event: Event, installation: &Installation) {
     match (process, blow) {
         (Process::Redis, Blow::Pause) => {
-            cluster.redis.pause();
+            installation.redis.pause();
             sleep(event.lasts).await;
-            cluster.redis.resume();
+            installation.redis.resume();
         }
         (Process::Redis, Blow::Fill) => {
-            limit_memory(cluster, ENOUGH_FOR_NOTHING).await;
+            limit_memory(installation, ENOUGH_FOR_NOTHING).await;
             sleep(event.lasts).await;
-            limit_memory(cluster, NO_LIMIT).await;
+            limit_memory(installation, NO_LIMIT).await;
         }
         (Process::Redis, _) => {
-            cluster.redis.kill().await;
+            installation.redis.kill().await;
             sleep(event.lasts).await;
-            cluster.redis.restart().await;
+            installation.redis.restart().await;
         }
         (Process::Postgres, Blow::Pause) => {
-            cluster.postgres.pause();
+            installation.postgres.pause();
             sleep(event.lasts).await;
-            cluster.postgres.resume();
+            installation.postgres.resume();
         }
         (Process::Postgres, _) => {
-            cluster.postgres.kill().await;
+            installation.postgres.kill().await;
             sleep(event.lasts).await;
-            cluster.postgres.restart().await;
+            installation.postgres.restart().await;
         }
-        (Process::Program(program), Blow::Kill) => cluster.units[&program].kill(event.lasts),
+        (Process::Program(program), Blow::Kill) => installation.units[&program].kill(event.lasts),
         // The schedule does this to Redis alone.
         (Process::Program(_), Blow::Fill) => {}
-        (Process::Program(program), Blow::Restart) => cluster.units[&program].restart(),
+        (Process::Program(program), Blow::Restart) => installation.units[&program].restart(),
         (Process::Program(program), Blow::Pause) => {
-            let unit = &cluster.units[&program];
+            let unit = &installation.units[&program];
             let pid = unit.pause();
             sleep(event.lasts).await;
             if let Some(pid) = pid {
@@ -118,13 +118,13 @@ async fn strike(process: Process, blow: Blow, event: Event, cluster: &Cluster) {
 }
 
 /// Nothing else happens to the server meanwhile, so that it answers.
-async fn limit_memory(cluster: &Cluster, limit: &str) {
+async fn limit_memory(installation: &Installation, limit: &str) {
     let set = CustomCommand::new_static("CONFIG", ClusterHash::FirstKey, false);
-    let () = cluster.direct.custom(set, vec!["SET", "maxmemory", limit]).await.expect("Redis takes a limit");
+    let () = installation.direct.custom(set, vec!["SET", "maxmemory", limit]).await.expect("Redis takes a limit");
 }
 
-async fn disturb(link: Link, trouble: Trouble, event: Event, cluster: &Cluster) {
-    let proxy = &cluster.proxies[&link];
+async fn disturb(link: Link, trouble: Trouble, event: Event, installation: &Installation) {
+    let proxy = &installation.proxies[&link];
     match trouble {
         Trouble::Delay(by_ms) => proxy.delay(std::time::Duration::from_millis(by_ms)),
         Trouble::Cut => proxy.break_networking().await,

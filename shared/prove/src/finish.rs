@@ -17,8 +17,8 @@ use views_core::{
 
 use crate::{
     auditor::letters,
-    cluster::Cluster,
     history::History,
+    installation::Installation,
     schedule::{self, Program},
     verify::Found,
     world::{Nature, SECRET, World},
@@ -33,28 +33,28 @@ const CYCLES: usize = 2;
 
 /// Waits until the programs have done their work: the outbox is empty, two cycles have passed, and what was put aside
 /// has been offered again. Gives the posts that were created anew then.
-pub(crate) async fn settle(cluster: &Cluster, world: &World, history: &History) -> BTreeSet<String> {
-    for proxy in cluster.proxies.values() {
+pub(crate) async fn settle(installation: &Installation, world: &World, history: &History) -> BTreeSet<String> {
+    for proxy in installation.proxies.values() {
         proxy.restore().await;
     }
-    if !within_limit(|| async { outbox_length(cluster).await == Some(0) }).await {
-        let length = outbox_length(cluster).await;
+    if !within_limit(|| async { outbox_length(installation).await == Some(0) }).await {
+        let length = outbox_length(installation).await;
         history.violation(format!("OUTBOX: it is not empty long after everything is well: {length:?} entries"));
     }
     let syncds: Vec<_> = schedule::programs()
         .filter(|program| matches!(program, Program::Syncd(_)))
-        .map(|program| cluster.addresses[&program])
+        .map(|program| installation.addresses[&program])
         .collect();
     for cycle in 0..CYCLES {
         run_cycle(syncds[cycle % syncds.len()], history).await;
     }
-    offer_dead(cluster, history).await;
-    let anew = create_anew(cluster, world, history).await;
+    offer_dead(installation, history).await;
+    let anew = create_anew(installation, world, history).await;
     // What came in by that is to be in the live counts as well, and what is gone in none.
     for syncd in syncds {
         run_cycle(syncd, history).await;
     }
-    match outbox_length(cluster).await {
+    match outbox_length(installation).await {
         Some(0) => {}
         length => history.violation(format!("OUTBOX: not empty after all cycles: {length:?} entries")),
     }
@@ -62,8 +62,8 @@ pub(crate) async fn settle(cluster: &Cluster, world: &World, history: &History) 
 }
 
 /// Creates half of the fleeting posts anew, while nothing else happens.
-async fn create_anew(cluster: &Cluster, world: &World, history: &History) -> BTreeSet<String> {
-    let client = cluster.database.client().await;
+async fn create_anew(installation: &Installation, world: &World, history: &History) -> BTreeSet<String> {
+    let client = installation.database.client().await;
     let mut anew = BTreeSet::new();
     for post in world.of(Nature::Fleeting).step_by(2) {
         let (id, author) = (&post.id, &post.authors[0]);
@@ -93,12 +93,12 @@ async fn run_cycle(syncd: std::net::SocketAddr, history: &History) {
 
 /// Has an operator offer all dead letters again: those that the cycles have not brought in, and those of posts that
 /// were deleted for a while.
-async fn offer_dead(cluster: &Cluster, history: &History) {
-    let dead = letters(cluster).await.expect("cannot read the dead letters");
+async fn offer_dead(installation: &Installation, history: &History) {
+    let dead = letters(installation).await.expect("cannot read the dead letters");
     let passing = dead.iter().filter(|letter| letter.may_pass).count();
     history.say(format_args!("{} dead letters after the cycles, {passing} of them of reasons that pass", dead.len()));
-    let (exit, output) = cluster.command(&["dead", "retry"]).await;
-    let left = letters(cluster).await.expect("cannot read the dead letters").len();
+    let (exit, output) = installation.command(&["dead", "retry"]).await;
+    let left = letters(installation).await.expect("cannot read the dead letters").len();
     history.say(format_args!("{left} of them after `view-syncd dead retry`"));
     if exit.code() != Some(i32::from(left > 0)) {
         history
@@ -107,8 +107,8 @@ async fn offer_dead(cluster: &Cluster, history: &History) {
 }
 
 /// Looks at everything.
-pub(crate) async fn look(cluster: &Cluster, world: &World, anew: BTreeSet<String>) -> Found {
-    let client = cluster.database.client().await;
+pub(crate) async fn look(installation: &Installation, world: &World, anew: BTreeSet<String>) -> Found {
+    let client = installation.database.client().await;
     let rows = client.query("select post_id::text, user_id::text from post_views", &[]).await.expect("cannot read the ledger");
     let ledger = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let rows = client.query("select id::text, views_count::bigint from posts", &[]).await.expect("cannot read the posts");
@@ -119,20 +119,20 @@ pub(crate) async fn look(cluster: &Cluster, world: &World, anew: BTreeSet<String
     let mut sets = HashMap::new();
     for post in posts.keys() {
         let key = Keys::default().views(&PostId::parse(post).expect("the id was made by us"));
-        sets.insert(post.clone(), cluster.direct.smembers(key).await.expect("cannot read a set"));
+        sets.insert(post.clone(), installation.direct.smembers(key).await.expect("cannot read a set"));
     }
     let mut live = Vec::new();
     for program in schedule::programs().filter(|program| matches!(program, Program::Ingest(_))) {
-        live.push((program.to_string(), live_counts(&http::Client::new(cluster.addresses[&program]), world).await));
+        live.push((program.to_string(), live_counts(&http::Client::new(installation.addresses[&program]), world).await));
     }
-    let dead = letters(cluster).await.expect("cannot read the dead letters");
+    let dead = letters(installation).await.expect("cannot read the dead letters");
     Found { posts, ledger, counts, added, live, sets, anew, dead }
 }
 
 /// Looks who is taken for the author of posts whose author has changed: in Redis, and by asking in the name of each who
 /// was. Done last, for that counts.
-pub(crate) async fn look_at_authors(cluster: &Cluster, world: &World, history: &History) {
-    let client = cluster.database.client().await;
+pub(crate) async fn look_at_authors(installation: &Installation, world: &World, history: &History) {
+    let client = installation.database.client().await;
     for post in world.of(Nature::Reauthored) {
         let author: String = client
             .query_one(&format!("select author_id::text from posts where id = '{}'", post.id), &[])
@@ -140,12 +140,12 @@ pub(crate) async fn look_at_authors(cluster: &Cluster, world: &World, history: &
             .expect("cannot read an author")
             .get(0);
         let key = Keys::default().meta(&PostId::parse(&post.id).expect("the id was made by us"));
-        let known: Option<String> = cluster.direct.hget(key, field::AUTHOR).await.expect("cannot read a hash");
+        let known: Option<String> = installation.direct.hget(key, field::AUTHOR).await.expect("cannot read a hash");
         if known.as_ref().is_some_and(|known| *known != author) {
             history.violation(format!("AUTHOR: post {}: it is by {author}, and Redis says {known:?}", post.id));
         }
         for program in schedule::programs().filter(|program| matches!(program, Program::Ingest(_))) {
-            let ingest = http::Client::new(cluster.addresses[&program]);
+            let ingest = http::Client::new(installation.addresses[&program]);
             for candidate in &post.authors {
                 let token = tokens::hs256(SECRET, candidate);
                 let answer = ingest.try_post_json("/posts/view", Some(&token), &json!({ "postId": post.id })).await;
@@ -173,9 +173,9 @@ async fn live_counts(client: &http::Client, world: &World) -> HashMap<String, i6
 }
 
 /// Ends all programs in peace.
-pub(crate) async fn end(cluster: &Arc<Cluster>, mut supervisors: tokio::task::JoinSet<()>, history: &History) {
+pub(crate) async fn end(installation: &Arc<Installation>, mut supervisors: tokio::task::JoinSet<()>, history: &History) {
     // view-ingest first, as an operator would: what it still records is drained.
-    for unit in cluster.units.values() {
+    for unit in installation.units.values() {
         unit.end();
     }
     let all = async { while supervisors.join_next().await.is_some() {} };
@@ -184,8 +184,8 @@ pub(crate) async fn end(cluster: &Arc<Cluster>, mut supervisors: tokio::task::Jo
     }
 }
 
-async fn outbox_length(cluster: &Cluster) -> Option<i64> {
-    cluster.direct.xlen(Keys::default().outbox()).await.ok()
+async fn outbox_length(installation: &Installation) -> Option<i64> {
+    installation.direct.xlen(Keys::default().outbox()).await.ok()
 }
 
 async fn within_limit<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) -> bool {

@@ -9,10 +9,10 @@ mod application;
 mod auditor;
 mod bounds;
 mod clients;
-mod cluster;
 mod faults;
 mod finish;
 mod history;
+mod installation;
 mod random;
 mod report;
 mod schedule;
@@ -34,8 +34,8 @@ use views_core::failpoints::{ACK_BEFORE_COMMIT, SET_BEFORE_OUTBOX};
 
 use crate::{
     clients::Times,
-    cluster::{Cluster, Ground, Plan},
     history::History,
+    installation::{Ground, Installation, Plan},
     schedule::{Event, programs},
     world::World,
 };
@@ -166,35 +166,35 @@ async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, h
         ingest_failpoints_from_ms: now_ms + counts_until.as_millis(),
         failpoints_until_ms: now_ms + duration.as_millis(),
     };
-    let _monitor = args.monitor.then(|| cluster::monitor(ground.redis_port(), history));
+    let _monitor = args.monitor.then(|| installation::monitor(ground.redis_port(), history));
     let counts_until_ms = history.now_ms() + counts_until.as_millis();
-    let cluster = Arc::new(Cluster::build(ground, &plan, history).await);
-    let supervisors = cluster.start();
+    let installation = Arc::new(Installation::build(ground, &plan, history).await);
+    let supervisors = installation.start();
     let times = Times { until, give_up_at: until + GIVE_UP_AFTER, counts_until_ms };
-    let clients = clients::start(seed, world, history, &cluster.doors(), times);
-    let audit = tokio::spawn(auditor::run(Arc::clone(&cluster), Arc::clone(world), Arc::clone(history), until));
+    let clients = clients::start(seed, world, history, &installation.doors(), times);
+    let audit = tokio::spawn(auditor::run(Arc::clone(&installation), Arc::clone(world), Arc::clone(history), until));
     let ((), longest_wait) = tokio::join!(
-        faults::run(events, started, &cluster, world, history),
-        application::run(seed, duration, started, &cluster, world, history)
+        faults::run(events, started, &installation, world, history),
+        application::run(seed, duration, started, &installation, world, history)
     );
     for program in programs() {
-        cluster.units[&program].calm_down();
+        installation.units[&program].calm_down();
     }
     sleep_until(until).await;
     history.say("nothing breaks any more");
     clients.join_all().await;
     history.say("all clients are done");
     let looks = audit.await.expect("the audit does not end by itself");
-    let anew = finish::settle(&cluster, world, history).await;
-    let found = finish::look(&cluster, world, anew).await;
+    let anew = finish::settle(&installation, world, history).await;
+    let found = finish::look(&installation, world, anew).await;
     let mut violations = verify::verify(&history.asked(), &found);
-    finish::look_at_authors(&cluster, world, history).await;
-    for unit in cluster.units.values() {
+    finish::look_at_authors(&installation, world, history).await;
+    for unit in installation.units.values() {
         unit.save_output();
     }
-    history.append("redis.log", &cluster.redis.log());
-    history.append("postgresql.log", &cluster.postgres.log());
-    finish::end(&cluster, supervisors, history).await;
+    history.append("redis.log", &installation.redis.log());
+    history.append("postgresql.log", &installation.postgres.log());
+    finish::end(&installation, supervisors, history).await;
     violations.extend(history.violations());
     report::print(seed, looks, longest_wait, &found, &violations, history);
     violations.is_empty()

@@ -13,6 +13,7 @@ mod made;
 mod server;
 mod supervisor;
 
+pub mod cluster;
 pub mod configuration;
 pub mod exposition;
 pub mod grants;

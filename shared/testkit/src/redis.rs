@@ -32,7 +32,7 @@ pub struct RedisServer {
 }
 
 /// Settings of a [`RedisServer`] that is yet to start.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RedisBuilder {
     settings: Vec<(String, String)>,
     password: Option<String>,
@@ -74,6 +74,11 @@ impl RedisServer {
     /// Returns the port without TLS.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Returns the port with TLS, where the server has it.
+    pub fn tls_port(&self) -> Option<u16> {
+        self.tls_port
     }
 
     /// Returns the port on which the nodes of a cluster speak with each other, where the server is in cluster mode.

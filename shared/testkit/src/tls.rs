@@ -33,7 +33,8 @@ impl Certificates {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut server = CertificateParams::new(names).expect("the names are valid");
         server.distinguished_name.push(DnType::CommonName, "localhost");
-        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // The nodes of a Redis Cluster show each other the certificate as clients, too.
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = server.signed_by(&key, &ca).expect("cannot sign the server's certificate");
 
         let scratch = Scratch::new();

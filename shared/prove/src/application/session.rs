@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Config, Error, NoTls, error::SqlState};
 
-use crate::{cluster::Cluster, history::History};
+use crate::{history::History, installation::Installation};
 
 /// The name by which the application's connections are told from others.
 pub(crate) const APPLICATION: &str = "application";
@@ -27,20 +27,20 @@ pub(crate) enum Undone {
 
 /// A connection that is opened again when it is lost.
 pub(crate) struct Session<'a> {
-    cluster: &'a Cluster,
+    installation: &'a Installation,
     history: &'a History,
     client: Option<Client>,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(cluster: &'a Cluster, history: &'a History) -> Self {
-        Self { cluster, history, client: None }
+    pub(crate) fn new(installation: &'a Installation, history: &'a History) -> Self {
+        Self { installation, history, client: None }
     }
 
     /// Returns the connection, as soon as PostgreSQL lets it in.
     pub(crate) async fn client(&mut self) -> &Client {
         while self.client.as_ref().is_none_or(Client::is_closed) {
-            self.client = connect(self.cluster, APPLICATION).await;
+            self.client = connect(self.installation, APPLICATION).await;
             if self.client.is_none() {
                 sleep(RETRY_PAUSE).await;
             }
@@ -95,8 +95,8 @@ impl<'a> Session<'a> {
 }
 
 /// Returns a connection past all proxies, if PostgreSQL lets it in.
-pub(crate) async fn connect(cluster: &Cluster, name: &str) -> Option<Client> {
-    let mut config: Config = cluster.database.url().parse().expect("the URL is ours");
+pub(crate) async fn connect(installation: &Installation, name: &str) -> Option<Client> {
+    let mut config: Config = installation.database.url().parse().expect("the URL is ours");
     let (client, connection) = config.application_name(name).connect(NoTls).await.ok()?;
     // Ends with the client or the server.
     tokio::spawn(connection);

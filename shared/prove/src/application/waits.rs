@@ -10,8 +10,8 @@ use tokio::{sync::watch, time::sleep};
 
 use super::session::{APPLICATION, connect};
 use crate::{
-    cluster::{Cluster, ROLE},
     history::History,
+    installation::{Installation, ROLE},
 };
 
 /// The pause between two looks.
@@ -27,7 +27,7 @@ const DEADLOCK: &str = "deadlock detected";
 const LIMIT: Duration = Duration::from_millis(1_500);
 
 /// Looks until it is told to end. Gives the longest wait.
-pub(crate) async fn watch(cluster: &Cluster, history: &History, mut end: watch::Receiver<bool>) -> Duration {
+pub(crate) async fn watch(installation: &Installation, history: &History, mut end: watch::Receiver<bool>) -> Duration {
     let statement = format!(
         "select waiting.pid, min(left(translate(blocking.query, chr(10), ' '), 60)) \
          from pg_stat_activity waiting, unnest(pg_blocking_pids(waiting.pid)) as blocker(pid) \
@@ -44,7 +44,7 @@ pub(crate) async fn watch(cluster: &Cluster, history: &History, mut end: watch::
         let is_last = *end.borrow();
         looks += 1;
         if is_last || looks.is_multiple_of(LOOKS_PER_LOG) {
-            let log = cluster.postgres.log();
+            let log = installation.postgres.log();
             let lines: Vec<&str> = log.lines().filter(|line| line.contains(DEADLOCK)).collect();
             for line in lines.iter().skip(deadlocks) {
                 history.violation(format!("DEADLOCK: {line}"));
@@ -59,7 +59,7 @@ pub(crate) async fn watch(cluster: &Cluster, history: &History, mut end: watch::
             _ = end.changed() => {}
         }
         if client.as_ref().is_none_or(tokio_postgres::Client::is_closed) {
-            client = connect(cluster, "watch").await;
+            client = connect(installation, "watch").await;
         }
         let Some(connected) = &client else { continue };
         let Ok(rows) = connected.query(&statement, &[]).await else {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests, but not the functions that they share")]
 
 mod cleanup;
+mod cluster;
 mod eventually;
 mod http;
 mod postgres;

@@ -55,7 +55,7 @@ pub(crate) struct Plan<'a> {
 }
 
 /// The whole installation.
-pub(crate) struct Cluster {
+pub(crate) struct Installation {
     pub(crate) redis: RedisServer,
     pub(crate) postgres: PostgresServer,
     pub(crate) database: Database,
@@ -117,12 +117,12 @@ pub(crate) fn monitor(port: u16, history: &History) -> Child {
     command.expect("cannot start a shell")
 }
 
-impl Cluster {
+impl Installation {
     /// Puts proxies between the parts and prepares the programs.
     pub(crate) async fn build(ground: Ground, plan: &Plan<'_>, history: &Arc<History>) -> Self {
         let Ground { redis, postgres, database } = ground;
         let direct = redis.client().await;
-        let mut cluster = Self {
+        let mut installation = Self {
             redis,
             postgres,
             database,
@@ -133,9 +133,9 @@ impl Cluster {
             addresses: BTreeMap::new(),
         };
         for program in schedule::programs() {
-            cluster.add(program, plan, history).await;
+            installation.add(program, plan, history).await;
         }
-        cluster
+        installation
     }
 
     async fn add(&mut self, program: Program, plan: &Plan<'_>, history: &Arc<History>) {
