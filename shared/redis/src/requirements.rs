@@ -16,9 +16,9 @@ use crate::{
     server_info::{ServerInfo, is_forbidden},
 };
 
-/// What is said of a node of a cluster.
-pub const CLUSTERED: &str = "Redis is in cluster mode (cluster-enabled yes), and the URL is that of a single server: give it as \
-    redis-cluster://, or rediss-cluster:// with TLS";
+/// What is said of a node of a cluster, where the settings name a single server.
+pub const CLUSTERED: &str = "Redis is in cluster mode (cluster-enabled yes), where a view cannot be acknowledged in one step: give the address of \
+    a server without it (cluster-enabled no), or that of the cluster as redis-cluster:// (rediss-cluster:// with TLS)";
 /// The setting by which a cluster that lacks some slots serves none.
 const FULL_COVERAGE: &str = "cluster-require-full-coverage";
 /// What is said of that.

@@ -19,9 +19,9 @@ async fn command(redis: &Client, words: &[&str]) {
 
 #[tokio::test]
 async fn every_primary_of_a_cluster_is_looked_at() {
-    let settings = [("cluster-enabled", "yes"), ("appendonly", "yes")];
+    let settings = [("cluster-enabled", "yes"), ("cluster-require-full-coverage", "no"), ("appendonly", "yes")];
     let first = RedisServer::start_with(&settings).await;
-    let second = RedisServer::start_with(&[settings[0], ("maxmemory-policy", "allkeys-lru")]).await;
+    let second = RedisServer::start_with(&[settings[0], settings[1], ("maxmemory-policy", "allkeys-lru")]).await;
     let (first_client, second_client) = (first.client().await, second.client().await);
     command(&first_client, &["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]).await;
     command(&second_client, &["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]).await;
