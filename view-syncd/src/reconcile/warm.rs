@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use fred::types::Value;
 use views_core::ids::PostId;
 use views_postgres::top_posts::top_posts;
 use views_redis::{
@@ -102,7 +103,7 @@ async fn unknown(session: &mut OwnedSession, posts: &[PostId]) -> Result<Vec<Pos
 /// Returns whether little of the memory is left that Redis may use, where it says.
 async fn is_nearly_full(context: &Context) -> bool {
     for node in context.redis.nodes() {
-        let info = context.redis.send_at(node, &["INFO", "memory"]).await.ok().and_then(|info| info.into_string());
+        let info = context.redis.send_at(node, &["INFO", "memory"]).await.ok().and_then(Value::into_string);
         if info.and_then(|info| memory_in_use(&info)).is_some_and(|percent| percent > MOST_MEMORY) {
             return true;
         }

@@ -152,7 +152,7 @@ impl Topology {
     fn take(&self, answer: Answer) {
         *lock(&self.no_cluster) = answer.no_cluster;
         let Some(ranges) = answer.ranges else {
-            self.note_lost(answer.failure.unwrap_or_default());
+            self.note_lost(&answer.failure.unwrap_or_default());
             return;
         };
         let (mut slots, mut members) = (SlotMap::default(), Vec::new());
@@ -174,9 +174,9 @@ impl Topology {
         }
     }
 
-    fn note_lost(&self, failure: String) {
+    fn note_lost(&self, failure: &str) {
         self.is_up.store(false, Relaxed);
-        lock(&self.on_lost).iter().for_each(|listener| listener(failure.clone()));
+        lock(&self.on_lost).iter().for_each(|listener| listener(failure.to_owned()));
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
