@@ -3,6 +3,7 @@
 use stateright::{Model, Property};
 
 use crate::{
+    cluster::ClusterAction,
     daemon::DaemonAction,
     ingest::IngestAction,
     postgres::{Answer, Row},
@@ -46,6 +47,8 @@ pub enum Action {
     /// The application deletes the post and creates it anew, or PostgreSQL is restored from a backup that does not have
     /// its viewers.
     Reset,
+    /// In the cluster that is Redis.
+    Cluster(ClusterAction),
 }
 
 impl Model for Setup {
@@ -82,6 +85,7 @@ impl Model for Setup {
         actions.extend((row == Row::Hidden).then_some(Action::Show));
         actions.extend((left.deletions > 0 && row != Row::Deleted).then_some(Action::Delete));
         self.erasure_actions(world, actions);
+        actions.extend(world.cluster_actions(self).into_iter().map(Action::Cluster));
         actions.extend((left.resets > 0 && row == Row::Seen && !world.postgres.ledger.is_empty()).then_some(Action::Reset));
     }
 
@@ -145,6 +149,7 @@ impl Model for Setup {
                     world.forgotten.add(viewer);
                 }
             }
+            Action::Cluster(action) => world.cluster(action, self),
             Action::Reset => {
                 world.left.resets -= 1;
                 world.postgres.erase(Row::Seen);

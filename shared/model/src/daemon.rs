@@ -17,6 +17,8 @@ pub enum DaemonAction {
     Read(usize),
     /// It reads all of the outbox but its first entry.
     ReadBehind,
+    /// It reads the outbox at an importing node to which nobody is sent.
+    ReadHidden,
     /// It offers the dead once more.
     ReadDead,
     /// It begins to scan: it looks at the set and the hash.
@@ -45,8 +47,11 @@ impl World {
             Task::Idle => {
                 let entries = self.redis.outbox.len();
                 if place < setup.leaders {
-                    actions.extend((1..=entries).map(Do::Read));
+                    // Views from before the cluster come before the others of their posts.
+                    let waits = self.redis.has_legacy() && setup.variant != Variant::SettlesTwoOutboxes;
+                    actions.extend((1..=if waits { 0 } else { entries }).map(Do::Read));
                     actions.extend((entries > 1 && setup.variant == Variant::OvertakesHeld).then_some(Do::ReadBehind));
+                    actions.extend(self.reads_hidden(setup).then_some(Do::ReadHidden));
                     actions.extend((!self.redis.dead.is_empty() && self.postgres.row == Row::Seen).then_some(Do::ReadDead));
                 }
                 let may_scan = !in_doubt || entries == 0 || setup.variant == Variant::ScansInDoubt;
@@ -89,6 +94,7 @@ impl World {
             }
             Do::Read(number) => self.read(0, number, setup.variant),
             Do::ReadBehind => self.read(1, self.redis.outbox.len() - 1, setup.variant),
+            Do::ReadHidden => self.read_hidden(),
             Do::ReadDead => self.read_dead(setup.variant),
             Do::Look => {
                 self.left.scans = self.left.scans.saturating_sub(1);
@@ -113,6 +119,11 @@ impl World {
             }
         };
         self.daemons[place].task = next;
+    }
+
+    /// Returns whether there is an outbox to which nobody is sent, and which is read all the same.
+    pub(crate) fn reads_hidden(&self, setup: &Setup) -> bool {
+        !self.redis.hidden().is_empty() && setup.variant != Variant::ReadsOwnerOnly
     }
 
     /// Returns the next step of a process that is in the middle of something.

@@ -52,6 +52,8 @@ pub enum IngestAction {
     Refresh,
     /// `hydrate.lua` runs in its `refresh` mode, but the reply is lost, and it will be sent again.
     RefreshUnheard,
+    /// A script finds one of its keys missing in a slot that is moving, again and again.
+    TryAgain,
     /// It dies, and its pipeline with it.
     Die,
     /// It dies, but Redis will execute the rest of its pipeline.
@@ -80,6 +82,7 @@ impl World {
                 actions.push(Do::LookUp);
                 actions.extend(database_away.then_some(Do::LookUpFails));
             }
+            Step::Hydrate(..) | Step::Refresh(_) if !self.redis.takes_scripts() => actions.push(Do::TryAgain),
             Step::Hydrate(..) => actions.extend([Do::Hydrate, Do::HydrateUnheard]),
             Step::CheckAgain(_) => actions.push(Do::CheckAgain),
             Step::Record(pipeline) => {

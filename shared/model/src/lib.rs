@@ -6,14 +6,21 @@
 //! here follows `view-ingest/src/recorder`, `view-syncd/src` and the scripts of `shared`; who changes one changes the
 //! other.
 //!
-//! The model is ahead of the code in what `PendingLeftUncounted` undoes: where PostgreSQL was away at a post's first
-//! touch and the drain dies before it settles, a count may be too high until it does.
+//! In a cluster, set and hash are moved together, and the outbox before or after them; a node fails over to a replica
+//! that has got everything up to some moment. Two partitions are two such posts ([`partitions`]).
 //!
-//! Not modelled: entries of more than one view, several posts, authors, and a Redis that loses what it has.
+//! The model is ahead of the code in what `PendingLeftUncounted` undoes: where PostgreSQL was away at a post's first
+//! touch and the drain dies before it settles, a count may be too high until it does. So it is in what these undo:
+//! `RecordsOverTwoConnections`, `SettlesBehindAMove`, `SettlesTwoOutboxes`.
+//!
+//! Not modelled: entries of more than one view, several posts of one outbox, authors, dead letters that a failover loses,
+//! and an importing node that is not found until somebody mends the cluster, because it has failed over.
 
 pub mod actions;
+pub mod cluster;
 pub mod daemon;
 pub mod ingest;
+pub mod partitions;
 pub mod postgres;
 pub mod properties;
 pub mod redis;

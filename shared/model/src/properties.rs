@@ -44,38 +44,50 @@ pub const ALL_DRAINED: &str = "everybody has been acknowledged and is in the led
 /// Everybody has asked as often as he may.
 pub const ALL_SENT: &str = "all requests have been sent, and nobody is in the middle of anything";
 
+type Condition = fn(&Setup, &World) -> bool;
+
+/// What must hold in every state.
+pub(crate) const ALWAYS: [(&str, Condition); 14] = [
+    (ACKNOWLEDGED, |_, world| world.acknowledged.all_in(world.stored().with(world.lost))),
+    (SET, |setup, world| !setup.lost_together || world.redis.set.all_in(world.stored())),
+    (ATTEMPTED, |_, world| world.postgres.ledger.all_in(world.attempted)),
+    (COUNT, |_, world| world.postgres.count() == world.postgres.base + world.postgres.ledger.len()),
+    (ONCE, |_, world| world.postgres.counted.iter().all(|times| *times <= 1)),
+    (FORGOTTEN, |_, world| world.has_forgotten()),
+    (ABOVE, |setup, world| world.misleads(setup) != Some(Wrong::Above)),
+    (BELOW, |setup, world| world.misleads(setup) != Some(Wrong::Below)),
+    (REST, |setup, world| !world.can_settle() || world.settles(setup)),
+    (LONE, |setup, world| !world.can_settle() || world.settles_alone(setup)),
+    (STRANGERS, |setup, world| !world.can_settle() || world.knows_the_set(setup)),
+    (KEPT, |setup, world| !setup.is_kept() || world.is_kept()),
+    (CAP, |setup, world| !setup.is_capped() || world.is_capped()),
+    (CALM, |setup, world| !setup.is_calm() || world.is_exact()),
+];
+
+/// What must hold in some state.
+pub(crate) const SOMETIMES: [(&str, Condition); 2] = [
+    (ALL_DRAINED, |setup, world| {
+        let everybody = setup.requests.iter().filter(|requests| **requests > 0).count();
+        world.acknowledged.len() as usize == everybody
+            && world.acknowledged.all_in(world.postgres.ledger)
+            && world.redis.outbox.is_empty()
+    }),
+    (ALL_SENT, |_, world| world.left.requests.iter().all(|left| *left == 0) && world.is_at_rest()),
+];
+
 /// Returns all of them.
 pub(crate) fn all() -> Vec<Property<Setup>> {
-    vec![
-        Property::always(ACKNOWLEDGED, |_, world: &World| world.acknowledged.all_in(world.stored())),
-        Property::always(SET, |_, world: &World| world.redis.set.all_in(world.stored())),
-        Property::always(ATTEMPTED, |_, world: &World| world.postgres.ledger.all_in(world.attempted)),
-        Property::always(COUNT, |_, world: &World| world.postgres.count() == world.postgres.base + world.postgres.ledger.len()),
-        Property::always(ONCE, |_, world: &World| world.postgres.counted.iter().all(|times| *times <= 1)),
-        Property::always(FORGOTTEN, |_, world: &World| world.has_forgotten()),
-        Property::always(ABOVE, |setup, world: &World| world.misleads(setup) != Some(Wrong::Above)),
-        Property::always(BELOW, |setup, world: &World| world.misleads(setup) != Some(Wrong::Below)),
-        Property::always(REST, |setup, world: &World| !world.can_settle() || world.settles(setup)),
-        Property::always(LONE, |setup, world: &World| !world.can_settle() || world.settles_alone(setup)),
-        Property::always(STRANGERS, |setup, world: &World| !world.can_settle() || world.knows_the_set(setup)),
-        Property::always(KEPT, |setup, world: &World| !setup.is_kept() || world.is_kept()),
-        Property::always(CAP, |setup, world: &World| !setup.is_capped() || world.is_capped()),
-        Property::always(CALM, |setup: &Setup, world: &World| !setup.is_calm() || world.is_exact()),
-        Property::sometimes(ALL_DRAINED, |setup: &Setup, world: &World| {
-            let everybody = setup.requests.iter().filter(|requests| **requests > 0).count();
-            world.acknowledged.len() as usize == everybody
-                && world.acknowledged.all_in(world.postgres.ledger)
-                && world.redis.outbox.is_empty()
-        }),
-        Property::sometimes(ALL_SENT, |_, world: &World| world.left.requests.iter().all(|left| *left == 0) && world.is_at_rest()),
-    ]
+    let always = ALWAYS.map(|(name, condition)| Property::always(name, condition));
+    let sometimes = SOMETIMES.map(|(name, condition)| Property::sometimes(name, condition));
+    always.into_iter().chain(sometimes).collect()
 }
 
 impl World {
     /// Whoever is in the ledger, in the outbox or among the dead letters, or whom the application has taken out of the
     /// ledger.
     fn stored(&self) -> Viewers {
-        self.postgres.ledger.with(self.redis.listed()).with(self.redis.dead).with(self.postgres.erased)
+        let listed = self.redis.listed().with(self.redis.hidden());
+        self.postgres.ledger.with(listed).with(self.redis.dead).with(self.postgres.erased)
     }
 
     /// Returns whether nobody who was erased is anywhere.
@@ -108,12 +120,13 @@ impl World {
         let in_order = |meta: Meta| {
             meta.live() == settled.postgres.count() && meta.acked == meta.recorded && redis.set.len() == meta.recorded
         };
-        let lost = settled.postgres.erased;
+        let lost = settled.postgres.erased.with(settled.lost);
         // Of a post that does not exist, letters are all that is left.
         let dead = if settled.postgres.row == Row::Deleted { redis.dead } else { Viewers::default() };
         redis.outbox.is_empty()
+            && redis.hidden().is_empty()
             && settled.acknowledged.all_in(settled.postgres.ledger.with(lost).with(dead))
-            && (redis.set.is_empty() || redis.meta.is_some_and(in_order))
+            && (redis.set.is_empty() || !redis.takes_scripts() || redis.meta.is_some_and(in_order))
     }
 
     /// Returns whether one cycle puts a hash right that has no set. One that is not there is made from PostgreSQL when
@@ -127,7 +140,7 @@ impl World {
     /// Returns whether after one cycle everybody in the set is in the ledger.
     fn knows_the_set(&self, setup: &Setup) -> bool {
         let settled = self.after_a_cycle(setup);
-        settled.redis.set.all_in(settled.postgres.ledger)
+        !settled.redis.takes_scripts() || settled.redis.set.all_in(settled.postgres.ledger)
     }
 
     /// Returns whether the set has everybody whom it should have.
@@ -143,7 +156,7 @@ impl World {
     /// Whether, at rest with an empty outbox, hash and PostgreSQL agree without any scan.
     fn is_exact(&self) -> bool {
         let Some(meta) = &self.redis.meta else { return true };
-        !(self.is_at_rest() && self.redis.outbox.is_empty())
-            || (meta.persisted == Some(self.postgres.count()) && meta.recorded == meta.acked)
+        let is_drained = self.redis.outbox.is_empty() && self.redis.hidden().is_empty();
+        !(self.is_at_rest() && is_drained) || (meta.persisted == Some(self.postgres.count()) && meta.recorded == meta.acked)
     }
 }

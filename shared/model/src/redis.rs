@@ -1,14 +1,18 @@
 //! Redis: the keys of one post, the outbox and the dead letters.
 
+mod nodes;
 mod scripts;
 
-pub use self::scripts::{Counted, Settled, Settlement};
+pub use self::{
+    nodes::{Held, Node, Nodes, SOURCE, Slot, TARGET},
+    scripts::{Counted, Settled, Settlement},
+};
 use crate::{
     variant::Variant,
     viewers::{Viewer, Viewers},
 };
 
-/// What Redis holds. Nothing of it is lost, unless it expires.
+/// What Redis holds. Nothing of it is lost, unless it expires, or a node fails over whose replica has not got everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Redis {
     /// `post:<id>:views`; empty where there is no such key.
@@ -21,6 +25,8 @@ pub struct Redis {
     pub last: Id,
     /// `views:dead`. Letters are never dropped here.
     pub dead: Viewers,
+    /// Where the keys are.
+    pub nodes: Nodes,
 }
 
 /// The id of an entry. Only its place among the others matters. Zero comes before all of them.
@@ -101,6 +107,12 @@ pub struct Entry {
 }
 
 impl Meta {
+    /// Shows all ids to somebody.
+    pub(crate) fn each_id(&mut self, visit: &mut impl FnMut(&mut Id)) {
+        visit(&mut self.settled);
+        self.repeated.0.iter_mut().for_each(visit);
+    }
+
     /// Returns the live count.
     #[must_use]
     pub fn live(&self) -> i8 {
@@ -144,7 +156,13 @@ impl Redis {
     #[must_use]
     pub fn waiting(&self, variant: Variant) -> Viewers {
         let settled = if variant == Variant::PurgeTrustsSettled { 0 } else { self.settled() };
-        self.outbox.iter().filter(|entry| entry.id > settled).map(|entry| entry.viewer).collect()
+        self.entries(variant).filter(|entry| entry.id > settled).map(|entry| entry.viewer).collect()
+    }
+
+    /// Returns all entries that somebody reads.
+    fn entries(&self, variant: Variant) -> impl Iterator<Item = &Entry> {
+        let hidden = self.nodes.hidden.outbox.iter().filter(move |_| variant != Variant::ReadsOwnerOnly);
+        self.outbox.iter().chain(hidden.flat_map(|(entries, _)| entries))
     }
 
     fn settled(&self) -> Id {
@@ -153,17 +171,17 @@ impl Redis {
 
     /// Returns how many entries are not settled.
     #[must_use]
-    pub fn unsettled(&self) -> i8 {
+    pub fn unsettled(&self, variant: Variant) -> i8 {
         let settled = self.settled();
         // There are only ever a few entries.
-        self.outbox.iter().filter(|entry| entry.id > settled).count() as i8
+        self.entries(variant).filter(|entry| entry.id > settled).count() as i8
     }
 
     /// By how much a hash has recorded more than it has acknowledged and the outbox holds. One that has expired has no
     /// drift.
     #[must_use]
     pub fn drift(&self, variant: Variant) -> i8 {
-        let waiting = self.unsettled();
+        let waiting = self.unsettled(variant);
         self.meta.map_or(0, |meta| {
             let repeated = meta.repeated.len();
             // Pairs that are not there cannot be repeated. They were settled while there was no hash.
@@ -182,6 +200,26 @@ impl Redis {
     /// `XDEL`.
     pub fn xdel(&mut self, entries: &[Entry]) {
         self.outbox.retain(|entry| entries.iter().all(|gone| gone.id != entry.id));
+    }
+
+    /// Shows all ids to somebody. The last that was added is one of them where each outbox goes by a clock of its own.
+    pub(crate) fn each_id(&mut self, clocks_differ: bool, visit: &mut impl FnMut(&mut Id)) {
+        self.outbox.iter_mut().for_each(|entry| visit(&mut entry.id));
+        self.meta.iter_mut().for_each(|meta| meta.each_id(visit));
+        if clocks_differ {
+            visit(&mut self.last);
+        }
+        self.nodes.hidden.each_id(clocks_differ, visit);
+        self.nodes.replicas.iter_mut().flatten().for_each(|held| held.each_id(clocks_differ, visit));
+    }
+
+    /// The same with the two viewers' names exchanged.
+    pub(crate) fn exchange_viewers(&mut self) {
+        self.set = self.set.exchanged();
+        self.dead = self.dead.exchanged();
+        self.outbox.iter_mut().for_each(|entry| entry.viewer ^= 1);
+        self.nodes.hidden.exchange_viewers();
+        self.nodes.replicas.iter_mut().flatten().for_each(Held::exchange_viewers);
     }
 
     /// `UNLINK` of both keys.

@@ -44,6 +44,17 @@ pub struct Setup {
     pub forgets: u8,
     /// How often PostgreSQL refuses a pair that it will take later.
     pub bad_pairs: u8,
+    /// How often a node of a cluster fails over to a replica that may not have got the last of what it had.
+    pub failovers: u8,
+    /// How often a slot, which has all of the partition's keys, begins to move to another node.
+    pub moves: u8,
+    /// How often the keys are moved from a server without a cluster to one, where their outbox is read and not written.
+    pub legacy: u8,
+    /// Whether an outbox on another node gets ids that do not follow those of before, because its clock is behind.
+    pub clocks_differ: bool,
+    /// Whether a failover is to take an outbox's entry and its viewer in the set together. Where it is not, a scan is to
+    /// bring into order what it leaves.
+    pub lost_together: bool,
     /// Whether processes of view-ingest die.
     pub ingests_die: bool,
     /// Whether processes of view-syncd die, or fail in the middle of something.
@@ -104,6 +115,11 @@ impl Setup {
         resets: 0,
         forgets: 0,
         bad_pairs: 0,
+        failovers: 0,
+        moves: 0,
+        legacy: 0,
+        clocks_differ: false,
+        lost_together: true,
         ingests_die: true,
         daemons_die: true,
         database_away: false,
@@ -116,17 +132,24 @@ impl Setup {
         symmetric: true,
     };
 
+    /// Returns whether something happens to the nodes of a cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.failovers + self.moves > 0
+    }
+
     /// Returns whether nothing happens by which somebody may be missing in the set who has been acknowledged.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        self.expiries + self.lost_replies + self.bypasses + self.refusals + self.deletions + self.policies == 0
+        !self.is_cluster()
+            && self.expiries + self.lost_replies + self.bypasses + self.refusals + self.deletions + self.policies == 0
     }
 
     /// Returns whether nothing happens by which more may be acknowledged than recorded, until a scan puts it right: a
     /// process that takes back what it has recorded twice, in a hash that is not the one that it was recorded in.
     #[must_use]
     pub fn is_capped(&self) -> bool {
-        self.scans == 0 && (self.ingests < 2 || self.expiries + self.deletions == 0)
+        !self.is_cluster() && self.scans == 0 && (self.ingests < 2 || self.expiries + self.deletions == 0)
     }
 
     /// Returns whether nothing happens that only a scan puts right again.
@@ -134,6 +157,9 @@ impl Setup {
     pub fn is_calm(&self) -> bool {
         let mishaps = [self.expiries, self.lost_replies, self.orphans, self.bypasses, self.refusals, self.scans];
         let in_postgres = [self.policies, self.deletions, self.resets, self.forgets, self.bad_pairs];
-        !self.ingests_die && !self.database_away && mishaps.iter().chain(&in_postgres).all(|budget| *budget == 0)
+        !self.is_cluster()
+            && !self.ingests_die
+            && !self.database_away
+            && mishaps.iter().chain(&in_postgres).all(|budget| *budget == 0)
     }
 }

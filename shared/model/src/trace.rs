@@ -11,7 +11,7 @@ use crate::{
         IngestAction,
         state::{Command, Ingest, Pipeline, Step, commands},
     },
-    redis::Entry,
+    redis::{Entry, Nodes},
     setup::Setup,
     viewers::name,
     world::World,
@@ -25,7 +25,7 @@ pub fn describe(setup: &Setup, path: Path<World, Action>) -> String {
     for (number, (world, next)) in path.into_vec().into_iter().enumerate() {
         if let Some((before, action)) = before {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{number:3}. {}\n     {}", step(setup, &before, action), state(&world));
+            let _ = writeln!(text, "{number:3}. {}\n     {}", step(setup, &before, action), state(setup, &world));
         }
         before = next.map(|next| (world, next));
     }
@@ -53,6 +53,7 @@ fn step(setup: &Setup, before: &World, action: Action) -> String {
         Action::TakesOut(viewer) => format!("{} is being erased: taken out of the set", name(viewer)),
         Action::MovesIntoBase => "the row of whom is erased moves into the base".to_owned(),
         Action::TakesOutAgain => "whom is erased is taken out of the set again".to_owned(),
+        Action::Cluster(action) => format!("cluster: {action:?}"),
         Action::Reset => "the application creates the post anew".to_owned(),
     }
 }
@@ -82,7 +83,12 @@ fn entries(entries: &[Entry]) -> String {
     format!("[{}]", names.join(" "))
 }
 
-fn state(world: &World) -> String {
+fn cluster(nodes: &Nodes) -> String {
+    let hidden = nodes.hidden.outbox.as_ref().map_or_else(String::new, |(outbox, _)| format!(" hidden {}", entries(outbox)));
+    format!(" | {:?}, post at {}, outbox at {}{hidden}", nodes.slot, nodes.post + 1, nodes.outbox + 1)
+}
+
+fn state(setup: &Setup, world: &World) -> String {
     let World { redis, postgres, acknowledged, .. } = world;
     let hash = redis.meta.map_or_else(
         || "none".to_owned(),
@@ -92,9 +98,10 @@ fn state(world: &World) -> String {
             format!("{persisted}+{}-{}={}{repeated}", meta.recorded, meta.acked, meta.live())
         },
     );
+    let nodes = if setup.is_cluster() || setup.legacy > 0 { cluster(&redis.nodes) } else { String::new() };
     let dead = if redis.dead.is_empty() { String::new() } else { format!(" dead {:?}", redis.dead) };
     format!(
-        "set {:?} hash {hash} outbox {}{dead} | {:?} ledger {:?} count {} | acknowledged {acknowledged:?}",
+        "set {:?} hash {hash} outbox {}{dead}{nodes} | {:?} ledger {:?} count {} | acknowledged {acknowledged:?}",
         redis.set,
         entries(&redis.outbox),
         postgres.row,

@@ -110,4 +110,22 @@ pub enum Variant {
     PurgeForgetsBlindly,
     /// Who is to be removed from the set is looked for in the ledger before the outbox.
     PurgeAsksLedgerFirst,
+
+    // A cluster.
+    /// The outbox is on another node than its posts.
+    OutboxElsewhere,
+    /// The sets of a batch are written when any of its outboxes has answered.
+    AnyOutboxSuffices,
+    /// The set is written although the connection by which the outbox was written is gone.
+    RecordsOverTwoConnections,
+    /// Entries are settled over a connection that is still there, although their outbox has been moved away from it.
+    SettlesBehindAMove,
+    /// Entries are settled and deleted by their ids wherever the outbox is by then.
+    DeletesAnywhere,
+    /// The outbox of before the cluster and that of the partition are drained at once.
+    SettlesTwoOutboxes,
+    /// The outbox is read only at the node that owns its slot.
+    ReadsOwnerOnly,
+    /// Whoever mends a slot that is half moved has one outbox replaced by the other.
+    MendsUndrained,
 }

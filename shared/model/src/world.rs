@@ -6,8 +6,9 @@ use crate::{
     daemon::state::{Daemon, Task},
     ingest::state::{Ingest, Pipeline, Step},
     postgres::Postgres,
-    redis::Redis,
+    redis::{Redis, TARGET},
     setup::{Bounds, Setup},
+    variant::Variant,
     viewers::{VIEWERS, Viewer, Viewers},
 };
 
@@ -32,6 +33,8 @@ pub struct World {
     pub attempted: Viewers,
     /// Who has been told that the view is counted, or was counted before.
     pub acknowledged: Viewers,
+    /// Whose entry a node has lost that nobody else has, and who has not been told since that the view counts.
+    pub lost: Viewers,
     /// What was wrong with the answer to a view.
     pub wrong: Option<Wrong>,
     /// What may still happen.
@@ -72,6 +75,9 @@ pub struct Left {
     pub(crate) resets: u8,
     pub(crate) forgets: u8,
     pub(crate) bad_pairs: u8,
+    pub(crate) failovers: u8,
+    pub(crate) moves: u8,
+    pub(crate) legacy: u8,
 }
 
 impl World {
@@ -92,8 +98,15 @@ impl World {
             resets: setup.resets,
             forgets: setup.forgets,
             bad_pairs: setup.bad_pairs,
+            failovers: setup.failovers,
+            moves: setup.moves,
+            legacy: setup.legacy,
         };
-        Self { left, ..Self::default() }
+        let mut world = Self { left, ..Self::default() };
+        if setup.variant == Variant::OutboxElsewhere {
+            world.redis.nodes.outbox = TARGET;
+        }
+        world
     }
 
     /// Returns whether nobody is in the middle of anything.

@@ -22,6 +22,9 @@ impl World {
     }
 
     fn drain(&mut self, setup: &Setup) {
+        if self.reads_hidden(setup) {
+            self.finish(DaemonAction::ReadHidden, setup);
+        }
         self.finish(DaemonAction::Read(self.redis.outbox.len()), setup);
     }
 

@@ -4,7 +4,7 @@ use super::state::{Batch, Buried, Fate, Task};
 use crate::{
     ingest::state::Step,
     postgres::Answer,
-    redis::{Counted, Entry, Settled, Settlement},
+    redis::{Counted, Entry, Settled, Settlement, TARGET},
     setup::Setup,
     variant::Variant,
     viewers::Viewers,
@@ -22,7 +22,13 @@ impl World {
         if variant == Variant::DeleteBeforeCommit {
             self.redis.xdel(&entries);
         }
-        Task::Begin(Batch { entries, is_whole })
+        Task::Begin(Batch { entries, is_whole, from: Some(self.redis.nodes.outbox) })
+    }
+
+    /// Reads what an importing node has to which nobody is sent, with `ASKING`.
+    pub(super) fn read_hidden(&self) -> Task {
+        let entries = self.redis.nodes.hidden.outbox.iter().flat_map(|(entries, _)| entries).copied().collect();
+        Task::Begin(Batch { entries, is_whole: false, from: Some(TARGET) })
     }
 
     /// Reads the dead letters.
@@ -63,6 +69,7 @@ impl World {
                     Buried::Refused(count) => Task::Settle(batch, count, 0),
                 }
             }
+            Task::Settle(batch, ..) if self.is_elsewhere(&batch, variant) => Task::Idle,
             Task::Settle(batch, count, settled) => {
                 let entries: Vec<Entry> = batch.entries.iter().filter(|entry| entry.id > settled).copied().collect();
                 let is_final = self.is_final(&entries, setup);
@@ -73,7 +80,11 @@ impl World {
                 }
             }
             Task::Delete(batch, fate) => {
-                self.redis.xdel(&batch.entries);
+                match batch.from {
+                    _ if variant == Variant::DeletesAnywhere => self.redis.xdel(&batch.entries),
+                    Some(node) => self.redis.xdel_at(node, &batch.entries),
+                    None => return Task::Idle,
+                }
                 if batch.is_whole {
                     self.daemons[place].in_doubt = false;
                 }
@@ -102,6 +113,15 @@ impl World {
                 Task::Idle
             }
             _ => Task::Idle,
+        }
+    }
+
+    /// Returns whether the outbox that entries were read from is not there any more: their ids mean nothing then.
+    fn is_elsewhere(&self, batch: &Batch, variant: Variant) -> bool {
+        match variant {
+            Variant::DeletesAnywhere => false,
+            Variant::SettlesBehindAMove => batch.from.is_none(),
+            _ => !batch.from.is_some_and(|node| self.redis.has_outbox(node)),
         }
     }
 

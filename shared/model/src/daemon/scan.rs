@@ -41,13 +41,14 @@ impl World {
                     }
                 }
             },
+            Task::Hydrate(_) if !self.redis.takes_scripts() => Task::Idle,
             Task::Hydrate(known) => {
                 self.redis.hydrate(known, false, variant);
                 Task::LookAgain(None)
             }
             Task::LookAgain(expected) => self.look_again(expected, leads, setup),
             Task::CheckWaiting(expected, next) => {
-                if self.redis.unsettled() == 0 {
+                if self.redis.unsettled(variant) == 0 {
                     Task::Refresh(expected, next)
                 } else {
                     follow(next)

@@ -2,7 +2,7 @@
 
 use crate::{
     postgres::Known,
-    redis::{Counted, Entry, Id},
+    redis::{Counted, Entry, Id, Node},
     viewers::Viewers,
 };
 
@@ -85,6 +85,8 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     /// Whether that was the whole outbox.
     pub is_whole: bool,
+    /// The node that they were read from, over a connection that is still there; nothing where it is not.
+    pub from: Option<Node>,
 }
 
 /// Why viewers are buried.
@@ -182,7 +184,7 @@ pub enum State {
 
 impl Task {
     /// Returns the batch that it is about.
-    fn batch_mut(&mut self) -> Option<&mut Batch> {
+    pub(crate) fn batch_mut(&mut self) -> Option<&mut Batch> {
         match self {
             Self::Begin(batch)
             | Self::Commit(batch, _)
@@ -206,8 +208,11 @@ impl Daemon {
     }
 
     /// Forgets what makes no difference any more.
-    pub(crate) fn forget(&mut self, outbox: &[Entry]) {
-        if let Task::Delete(batch, _) = &mut self.task {
+    pub(crate) fn forget(&mut self, outbox: &[Entry], is_cluster: bool) {
+        // In a cluster it is to be seen what comes of entries of another outbox.
+        if let Task::Delete(batch, _) = &mut self.task
+            && !is_cluster
+        {
             batch.entries.retain(|entry| outbox.contains(entry));
         }
         // What is not in the outbox is settled.

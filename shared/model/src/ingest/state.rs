@@ -2,7 +2,7 @@
 
 use crate::{
     postgres::Known,
-    redis::Id,
+    redis::{Id, Node},
     variant::Variant,
     viewers::{Viewer, Viewers},
 };
@@ -49,6 +49,8 @@ pub struct Pipeline {
     pub refused: Option<Refused>,
     /// The outbox's entry; zero before `XADD`.
     pub entry: Id,
+    /// The node by which `XADD` was executed.
+    pub at: Node,
     /// Whether another process was first to put the viewer into the set.
     pub raced: bool,
     /// What the answer will be made of, and measured by.

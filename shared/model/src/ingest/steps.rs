@@ -22,7 +22,7 @@ impl World {
             (Do::Check(viewer), _) => {
                 self.request(viewer);
                 if variant == Variant::AnswerBeforeRecord {
-                    self.acknowledged.add(viewer);
+                    self.acknowledge(viewer, setup);
                 }
                 if self.redis.is_loaded() { self.verdict(viewer, setup) } else { Step::LookUp(viewer) }
             }
@@ -43,7 +43,8 @@ impl World {
             }
             (Do::CheckAgain, Step::CheckAgain(viewer)) => self.verdict(viewer, setup),
             (Do::Store | Do::StoreUnheard, Step::Store(viewer)) => self.store(place, viewer, action == Do::Store, setup),
-            (Do::StoreFails, _) => Step::Idle,
+            (Do::TryAgain, Step::Hydrate(viewer, _)) => Step::Store(viewer),
+            (Do::StoreFails | Do::TryAgain, _) => Step::Idle,
             (Do::CatchUp, _) => match self.postgres.look_up(variant) {
                 Answer::Post(known) => Step::Refresh(known),
                 Answer::NoPost => {
@@ -86,7 +87,7 @@ impl World {
                 Step::Record(Pipeline { raced: false, ..pipeline })
             }
             Do::Answer => {
-                self.acknowledged.add(pipeline.viewer);
+                self.acknowledge(pipeline.viewer, setup);
                 Step::Idle
             }
             Do::Break => {
@@ -105,7 +106,7 @@ impl World {
             }
             Do::SendAgain => {
                 self.left.lost_replies -= 1;
-                Step::Record(Pipeline { executed: 0, refused: None, entry: 0, raced: false, ..pipeline })
+                Step::Record(Pipeline { executed: 0, refused: None, entry: 0, at: 0, raced: false, ..pipeline })
             }
             Do::Refuse => {
                 self.left.refusals -= 1;
@@ -126,6 +127,13 @@ impl World {
         }
     }
 
+    fn acknowledge(&mut self, viewer: Viewer, setup: &Setup) {
+        self.acknowledged.add(viewer);
+        if setup.lost_together {
+            self.lost.remove(viewer);
+        }
+    }
+
     fn request(&mut self, viewer: Viewer) {
         self.left.requests[viewer] -= 1;
         self.attempted.add(viewer);
@@ -134,7 +142,7 @@ impl World {
     /// Returns what follows from a check: a duplicate is answered at once.
     fn verdict(&mut self, viewer: Viewer, setup: &Setup) -> Step {
         if self.redis.set.has(viewer) {
-            self.acknowledged.add(viewer);
+            self.acknowledge(viewer, setup);
             return Step::Idle;
         }
         let meta = self.redis.meta.unwrap_or_default();
@@ -143,7 +151,7 @@ impl World {
         } else {
             Seen::default()
         };
-        Step::Record(Pipeline { viewer, executed: 0, refused: None, entry: 0, raced: false, seen })
+        Step::Record(Pipeline { viewer, executed: 0, refused: None, entry: 0, at: 0, raced: false, seen })
     }
 
     /// Has Redis execute the next command, and those that cannot be told from it.
@@ -165,7 +173,10 @@ impl World {
 
     fn execute_one(&mut self, command: Command, pipeline: &mut Pipeline) {
         match command {
-            Command::Outbox => pipeline.entry = self.redis.xadd(pipeline.viewer),
+            Command::Outbox => {
+                pipeline.entry = self.redis.xadd(pipeline.viewer);
+                pipeline.at = self.redis.nodes.outbox;
+            }
             Command::Set => {
                 if self.redis.set.add(pipeline.viewer) {
                     pipeline.refused = pipeline.refused.map(|_| Refused::ButInSet);
@@ -187,7 +198,7 @@ impl World {
         if let Answer::Post(known) = answer
             && is_heard
         {
-            self.acknowledged.add(viewer);
+            self.acknowledge(viewer, setup);
             if known.count > before {
                 self.ingests[place].bypassed.add(viewer);
             }

@@ -10,8 +10,9 @@ use crate::{
 impl World {
     /// Brings states that mean the same into one form.
     pub(crate) fn normalize(&mut self, setup: &Setup) {
-        self.forget();
-        self.renumber();
+        self.redis.ask();
+        self.forget(setup);
+        self.renumber(setup);
         if !setup.symmetric {
             return;
         }
@@ -38,14 +39,16 @@ impl World {
     }
 
     /// Forgets what makes no difference any more.
-    fn forget(&mut self) {
+    fn forget(&mut self, setup: &Setup) {
+        let is_cluster = setup.is_cluster() || setup.legacy > 0;
         for daemon in &mut self.daemons {
-            daemon.forget(&self.redis.outbox);
+            daemon.forget(&self.redis.outbox, is_cluster);
         }
         // What is older than every entry that anybody knows settles none of them.
         let settled = self.redis.meta.as_mut().map_or(0, |meta| std::mem::take(&mut meta.settled));
-        let mut oldest = Id::MAX;
-        self.each_id(&mut |id| {
+        // Ids that are yet to come may be older than that where clocks differ.
+        let mut oldest = if setup.clocks_differ { self.redis.last } else { Id::MAX };
+        self.each_id(setup, &mut |id| {
             if *id > 0 {
                 oldest = oldest.min(*id);
             }
@@ -58,30 +61,26 @@ impl World {
     }
 
     /// Gives the ids that are in use the numbers from one on.
-    fn renumber(&mut self) {
+    fn renumber(&mut self, setup: &Setup) {
         let mut ids: Vec<Id> = vec![0];
-        self.each_id(&mut |id| ids.push(*id));
+        self.each_id(setup, &mut |id| ids.push(*id));
         ids.sort_unstable();
         ids.dedup();
         // There are only ever a few.
-        self.each_id(&mut |id| *id = ids.iter().position(|known| known == id).unwrap_or(0) as Id);
-        self.redis.last = ids.len() as Id - 1;
+        self.each_id(setup, &mut |id| *id = ids.iter().position(|known| known == id).unwrap_or(0) as Id);
+        if !setup.clocks_differ {
+            self.redis.last = ids.len() as Id - 1;
+        }
     }
 
-    fn each_id(&mut self, visit: &mut impl FnMut(&mut Id)) {
-        self.redis.outbox.iter_mut().for_each(|entry| visit(&mut entry.id));
-        self.redis.meta.iter_mut().for_each(|meta| visit(&mut meta.settled));
-        self.redis.meta.iter_mut().flat_map(|meta| &mut meta.repeated.0).for_each(&mut *visit);
+    fn each_id(&mut self, setup: &Setup, visit: &mut impl FnMut(&mut Id)) {
+        self.redis.each_id(setup.clocks_differ, visit);
         self.daemons.iter_mut().for_each(|daemon| daemon.each_id(visit));
         self.ingests.iter_mut().for_each(|ingest| ingest.each_id(visit));
     }
 
     fn exchange_viewers(&mut self) {
-        self.redis.set = self.redis.set.exchanged();
-        self.redis.dead = self.redis.dead.exchanged();
-        for entry in &mut self.redis.outbox {
-            entry.viewer ^= 1;
-        }
+        self.redis.exchange_viewers();
         self.postgres.ledger = self.postgres.ledger.exchanged();
         self.postgres.erased = self.postgres.erased.exchanged();
         self.postgres.counted.reverse();
@@ -89,6 +88,7 @@ impl World {
         self.attempted = self.attempted.exchanged();
         self.acknowledged = self.acknowledged.exchanged();
         self.forgotten = self.forgotten.exchanged();
+        self.lost = self.lost.exchanged();
         if let Some(Erasure::TakenOut(viewer) | Erasure::Based(viewer)) = &mut self.erasure {
             *viewer ^= 1;
         }

@@ -9,10 +9,10 @@ use model::{properties, setup::Setup, trace, variant::Variant};
 use stateright::{Checker, HasDiscoveries, Model};
 
 /// Nothing here takes longer, even on a slow machine. Whatever is cut off by it has not been checked, and fails.
-const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// What must be reachable: otherwise nothing of interest has happened in the states that were checked.
-const REACHABLE: [&str; 2] = [properties::ALL_DRAINED, properties::ALL_SENT];
+pub(crate) const REACHABLE: [&str; 2] = [properties::ALL_DRAINED, properties::ALL_SENT];
 
 /// Checks every state that can be reached, and that they are at least as many as this: a model that has lost its steps
 /// by accident holds everything.
