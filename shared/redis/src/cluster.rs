@@ -11,5 +11,6 @@ mod route;
 mod slot_map;
 pub(crate) mod topology;
 
+pub use self::exchange::Answered;
 pub(crate) use self::exchange::ClusterSession;
 pub use self::slot_map::NodeId;

@@ -16,7 +16,7 @@ use fred::{clients::Client, interfaces::ClientLike};
 use crate::{
     Code, RedisError,
     client::{Kind, Redis},
-    cluster::{ClusterSession, NodeId},
+    cluster::{Answered, ClusterSession, NodeId},
     connection::{self, Stream, is_open, log_in, transmit},
     resp::{Commands, Replies, Reply},
 };
@@ -90,6 +90,24 @@ impl Session {
         match &self.to {
             To::Single(single) => single.number,
             To::Cluster(cluster) => cluster.number,
+        }
+    }
+
+    /// Returns by whom a command of the last [`exchange`](Self::exchange) was answered, by its place; none where it was not.
+    #[must_use]
+    pub fn answered(&self, place: usize) -> Option<Answered> {
+        match &self.to {
+            To::Single(single) => Some(Answered { number: single.number, slot: None, owner: None }),
+            To::Cluster(cluster) => cluster.answered(place),
+        }
+    }
+
+    /// Returns whether whoever has answered a command would be asked again, over the same connection: then it is still
+    /// the server, or the primary of the slot, that it was.
+    pub fn would_answer(&mut self, answered: &Answered) -> bool {
+        match &mut self.to {
+            To::Single(single) => single.has(answered.number),
+            To::Cluster(cluster) => cluster.would_answer(answered),
         }
     }
 

@@ -169,8 +169,9 @@ async fn a_key_is_found_wherever_it_is_while_its_slot_moves() {
 async fn what_was_read_over_a_connection_is_not_removed_over_another() {
     let mut setup = Setup::new().await;
     assert_eq!(setup.send(&["SADD", "moves", "a"]).await.unwrap(), "1");
-    let number = setup.session.number();
+    let (number, answered) = (setup.session.number(), setup.session.answered(0).unwrap());
     assert_eq!(setup.send_on(number, &["SADD", "moves", "b"]).await.unwrap(), "1");
+    assert!(setup.session.would_answer(&answered));
     let to = setup.other_than("moves").await.address();
     let node = setup.cluster.nodes().iter().find(|node| node.address() == to).unwrap();
     setup.cluster.move_slot(slot_of("moves"), node).await;
@@ -178,6 +179,10 @@ async fn what_was_read_over_a_connection_is_not_removed_over_another() {
     assert!(matches!(refused, Err(RedisError::OtherConnection)), "{refused:?}");
     assert_eq!(setup.send(&["SCARD", "moves"]).await.unwrap(), "2");
     assert_ne!(setup.session.number(), number);
+    assert!(!setup.session.would_answer(&answered), "its slot is another node's");
+    let answered = setup.session.answered(0).unwrap();
+    assert!(setup.session.would_answer(&answered));
+    assert_eq!(setup.session.answered(1), None);
 }
 
 #[tokio::test]
@@ -203,6 +208,26 @@ async fn a_slot_that_its_owner_has_forgotten_to_be_moving_is_read_by_asking() {
     assert_eq!(setup.replies.iter().next(), Some(Reply::Integer(1)));
     let number = setup.session.number();
     assert_eq!(setup.send_on(number, &["SREM", "hidden", "a"]).await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn where_two_nodes_send_a_command_to_each_other_neither_has_it() {
+    let mut setup = Setup::new().await;
+    assert_eq!(setup.send(&["SADD", "lost", "a"]).await.unwrap(), "1");
+    let slot = slot_of("lost");
+    let to = setup.other_than("lost").await.address();
+    let node = setup.cluster.nodes().iter().find(|node| node.address() == to).unwrap();
+    setup.cluster.half_move_slot(slot, node, usize::MAX).await;
+    // The replica of the node that has the key by now knows of no move.
+    let replica = setup.cluster.replicas_of(node).await.pop().unwrap();
+    setup.cluster.fail_over(replica).await;
+    let asked = tokio::sync::Mutex::new(&mut setup);
+    eventually("nobody has it", SOON, || async {
+        let result = asked.lock().await.send(&["SCARD", "lost"]).await;
+        result.is_err_and(|error| error.code() == Some(Code::Away))
+    })
+    .await;
+    assert_eq!(setup.session.answered(0), None);
 }
 
 #[tokio::test]

@@ -33,10 +33,20 @@ pub(crate) struct ClusterSession {
     /// By the places of the nodes.
     nodes: Vec<NodePipeline>,
     routed: Vec<Routed>,
+    /// By whom each command of the last pipeline was answered.
+    answered: Vec<Option<Answered>>,
     /// The number of the connection over which the last command of a pipeline was answered.
     pub(crate) number: u64,
     /// How many connections there have been.
     opened: u64,
+}
+
+/// By whom a command was answered: over which connection, and who had its slot then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    pub(crate) number: u64,
+    pub(crate) slot: Option<u16>,
+    pub(crate) owner: Option<NodeId>,
 }
 
 /// A command that is yet to be answered.
@@ -60,7 +70,7 @@ struct Round {
 
 impl ClusterSession {
     pub(crate) fn new(topology: Arc<Topology>) -> Self {
-        Self { topology, nodes: Vec::new(), routed: Vec::new(), number: 0, opened: 0 }
+        Self { topology, nodes: Vec::new(), routed: Vec::new(), answered: Vec::new(), number: 0, opened: 0 }
     }
 
     /// Sends each command to the node that has its key, and waits for all replies.
@@ -78,6 +88,9 @@ impl ClusterSession {
         let deadline = Instant::now() + timeout;
         route::read(commands.bytes(), &mut self.routed);
         replies.prepare(self.routed.len());
+        self.answered.clear();
+        self.answered.resize(self.routed.len(), None);
+        self.number = 0;
         let mut waiting: Vec<Waiting> = (0..self.routed.len()).map(|place| Waiting { place, ask: None }).collect();
         let (mut is_answered, mut failure) = (false, None);
         for redirections in 0.. {
@@ -86,7 +99,6 @@ impl ClusterSession {
             failure = failure.or(round.failure);
             waiting = round.waiting;
             let pause = if round.has_try_again { TRY_AGAIN_PAUSE } else { Duration::ZERO };
-            // Those that are left have the reply that sent them elsewhere.
             if waiting.is_empty() || redirections >= REDIRECTIONS || Instant::now() + pause >= deadline {
                 break;
             }
@@ -94,8 +106,15 @@ impl ClusterSession {
                 sleep(pause).await;
             }
         }
+        // Where two nodes send a command to each other, neither has it.
+        for Waiting { place, .. } in waiting {
+            let said = replies.get(place).and_then(Reply::error).map(|error| error.text.to_owned());
+            let text = format!("{} {}", ServerError::AWAY, said.unwrap_or_default());
+            replies.put_error(place, &text);
+            failure.get_or_insert(RedisError::Server { code: Code::Away, text });
+        }
         match failure {
-            Some(error) if !is_answered && waiting.is_empty() => Err(error),
+            Some(error) if !is_answered => Err(error),
             _ => Ok(()),
         }
     }
@@ -182,7 +201,7 @@ impl ClusterSession {
 
     /// Hands the replies of a node on, and notes which commands are to go elsewhere.
     fn take_replies(&mut self, node: NodeId, last: usize, replies: &mut Replies, round: &mut Round) {
-        let Self { nodes, topology, routed, number, .. } = self;
+        let Self { nodes, topology, routed, answered, number, .. } = self;
         let pipeline = &mut nodes[node.place()];
         let asked = topology.server(node);
         let open_number = pipeline.open_number().unwrap_or_default();
@@ -210,12 +229,21 @@ impl ClusterSession {
             };
             match next {
                 Some(ask) => round.waiting.push(Waiting { place: *place, ask }),
-                None => round.is_answered = true,
+                None => {
+                    round.is_answered = true;
+                    answered[*place] = Some(Answered { number: open_number, slot: routed[*place].slot, owner: None });
+                }
             }
             if *place == last {
                 *number = open_number;
             }
             at += 1;
+        }
+        let slots = topology.slots();
+        for (place, _) in &pipeline.commands {
+            if let Some(Answered { slot: Some(slot), owner, .. }) = &mut answered[*place] {
+                *owner = slots.owner(*slot);
+            }
         }
         let places = pipeline.commands.iter().map(|(place, is_asking)| (*place, *is_asking));
         replies.take_from(&mut pipeline.replies, places);
@@ -242,6 +270,17 @@ impl ClusterSession {
             self.nodes.resize_with(node.place() + 1, NodePipeline::default);
         }
         &mut self.nodes[node.place()]
+    }
+
+    /// Returns by whom a command of the last pipeline was answered, by its place; none where it was not.
+    pub(crate) fn answered(&self, place: usize) -> Option<Answered> {
+        self.answered.get(place).copied().flatten()
+    }
+
+    /// Returns whether whoever has answered a command would be asked again, over the same connection.
+    pub(crate) fn would_answer(&mut self, answered: &Answered) -> bool {
+        let slots = self.topology.slots();
+        self.has(answered.number) && answered.slot.is_none_or(|slot| slots.owner(slot) == answered.owner)
     }
 
     /// Returns whether the connection of that number is open, as far as is known.
