@@ -38,8 +38,11 @@ pub(crate) fn register(
         stores.takes_views().map(i64::from)
     });
     let redis = Arc::clone(health);
-    let help = "1 where every worker is connected to a Redis that is as it is needed, as far as is known, else 0";
+    let help = "1 where every worker is connected to a Redis that is as it is needed, of a cluster to any node, as far as is known; else 0";
     gauges::register(registry, "redis_up", help, move || i64::from(redis.redis_seems_available()));
+    let redis = Arc::clone(health);
+    let help = "Primaries of Redis that take no views as far as any worker knows, of a cluster or the only one";
+    gauges::register(registry, "redis_nodes_away", help, move || redis.away_servers());
     let queues = queues.to_vec();
     let help = "Requests that wait in the workers' queues, by kind";
     gauges::register_labelled(registry, "queued_requests", help, ("kind", ["view", "read", "viewed"]), move || {

@@ -21,6 +21,7 @@ mod parked;
 pub(crate) mod pending;
 pub(crate) mod read_limit;
 pub(crate) mod recorder;
+mod refusing_nodes;
 pub(crate) mod request;
 pub(crate) mod unverified;
 pub(crate) mod viewed;

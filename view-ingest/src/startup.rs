@@ -22,7 +22,7 @@ use crate::{
     metrics::{self, Metrics},
     observed,
     record::{
-        breaker::{CircuitBreaker, REDIS_TIMEOUT, Requirements},
+        breaker::{AwayNodes, CircuitBreaker, REDIS_TIMEOUT, Requirements},
         context::Context,
         dependencies,
         health::{self, Health},
@@ -79,6 +79,7 @@ async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         keys: settings.redis.keys.clone(),
         notices: Arc::clone(&notices),
         misconfigured: metrics.redis_misconfigured.clone(),
+        away: Arc::new(AwayNodes::default()),
     };
     let breakers: Vec<_> =
         clients.iter().map(|redis| Arc::new(CircuitBreaker::new(redis.clone(), requirements.clone()))).collect();

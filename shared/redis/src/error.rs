@@ -173,6 +173,12 @@ impl RedisError {
             _ => None,
         }
     }
+
+    /// Returns whether a node of a cluster is away, of which whoever sends to it has taken note.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.code() == Some(Code::Away)
+    }
 }
 
 impl From<ServerError<'_>> for RedisError {

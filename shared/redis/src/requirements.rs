@@ -25,6 +25,11 @@ const FULL_COVERAGE: &str = "cluster-require-full-coverage";
 const ALL_OR_NOTHING: &str =
     "when one part of the cluster is away, all of it takes no views (cluster-require-full-coverage yes): set it to no";
 
+/// What `CLUSTER INFO` says of a node that serves no slot: others are away without which it does not, or most of them are.
+const CLUSTER_FAILED: &str = "cluster_state:fail";
+/// What is said of that.
+const CLUSTER_DOWN: &str = "its cluster is down, as it sees it (cluster_state fail)";
+
 /// What is said of a server that forbids `INFO`.
 pub const UNINFORMED: &str =
     "Redis: INFO is forbidden, so neither its version nor its maxmemory-policy nor its persistence can be checked";
@@ -80,7 +85,20 @@ pub async fn inspect_node(redis: &Redis, node: NodeId, allow_eviction: bool) -> 
     let mut report = Report::default();
     let prefix = redis.address(node).map_or_else(String::new, |address| format!("{address}: "));
     inspect_server(redis, node, allow_eviction, &prefix, &mut report).await?;
+    report.pause = report.pause.or(cluster_trouble(redis, node).await?);
     Ok(report)
+}
+
+/// Returns why a node of a cluster serves no slot, if it serves none.
+async fn cluster_trouble(redis: &Redis, node: NodeId) -> Result<Option<&'static str>, Error> {
+    if !redis.is_clustered() {
+        return Ok(None);
+    }
+    match redis.send_at(node, &["CLUSTER", "INFO"]).await {
+        Ok(info) => Ok(info.as_str().is_some_and(|info| info.contains(CLUSTER_FAILED)).then_some(CLUSTER_DOWN)),
+        Err(error) if is_forbidden(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 async fn inspect_server(

@@ -7,12 +7,12 @@
 use fred::error::Error;
 use views_core::{
     ids::{PostId, ViewerId},
-    keys::{Keys, field},
+    keys::Keys,
     post::KnownPost,
 };
 
 use crate::{
-    Redis,
+    Redis, RedisError,
     resp::{Commands, Reply},
 };
 
@@ -38,63 +38,79 @@ pub enum Depth {
     View,
 }
 
-/// Puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes nothing. Returns whether
-/// it is there now; it is not where Redis has viewers of a post that is only to be read, and no count: then the depth
-/// of a view is needed.
+/// Puts what PostgreSQL knows of a post into Redis, as [`queue_hydrate`] does. Returns whether it is there now.
 ///
 /// # Errors
 /// Redis's error.
 pub async fn hydrate(redis: &Redis, keys: &Keys, post: &PostId, known: &KnownPost, depth: Depth) -> Result<bool, Error> {
-    let mode = match depth {
-        Depth::Read => "read",
-        Depth::View => "view",
-    };
-    let args = [&known.author, &*known.views.to_string(), mode, ""];
-    Ok(put(redis, keys, post, args, &[], &known.viewers).await? != LEFT)
+    let (views, meta, ttl, count) =
+        (keys.views(post), keys.meta(post), keys.ttl().seconds().to_string(), known.views.to_string());
+    let mut words: Vec<&str> = vec!["EVAL", HYDRATE, "2", &views, &meta, &ttl, &known.author, &count, mode(depth), ""];
+    words.extend(known.viewers.iter().map(String::as_str));
+    Ok(redis.send(&words).await?.convert::<i64>()? != LEFT)
 }
 
-/// Brings a post up to date of which PostgreSQL has taken the views of `viewers` past Redis. `seen` is the count that
-/// Redis had before PostgreSQL was asked. Returns whether that was done; it is not where Redis has another count by
-/// now. Repeating it changes nothing.
+fn mode(depth: Depth) -> &'static str {
+    match depth {
+        Depth::Read => "read",
+        Depth::View => "view",
+    }
+}
+
+/// Writes the command that puts what PostgreSQL knows of a post into Redis, unless it is there. Repeating it changes
+/// nothing.
+pub fn queue_hydrate(commands: &mut Commands, keys: &Keys, post: &PostId, known: &KnownPost, depth: Depth) {
+    queue_put(commands, keys, post, known, [mode(depth), ""], &[]);
+}
+
+/// Returns whether what PostgreSQL knows is there now, by the reply to [`queue_hydrate`]; it is not where Redis has viewers
+/// of a post that is only to be read, and no count: then the depth of a view is needed.
 ///
 /// # Errors
 /// Redis's error.
-pub async fn refresh(
-    redis: &Redis,
+pub fn hydrated(reply: Reply<'_>) -> Result<bool, RedisError> {
+    done(reply).map(|done| done != LEFT)
+}
+
+/// Writes the command that brings a post up to date of which PostgreSQL has taken the views of `viewers` past Redis. `seen`
+/// is the count that Redis had before PostgreSQL was asked. Repeating it changes nothing.
+pub fn queue_refresh(
+    commands: &mut Commands,
     keys: &Keys,
     post: &PostId,
     known: &KnownPost,
     seen: Option<&str>,
     viewers: &[ViewerId],
-) -> Result<bool, Error> {
-    let args = [&known.author, &*known.views.to_string(), "refresh", seen.unwrap_or_default()];
-    Ok(put(redis, keys, post, args, viewers, &known.viewers).await? == HYDRATED)
+) {
+    queue_put(commands, keys, post, known, ["refresh", seen.unwrap_or_default()], viewers);
 }
 
-/// Returns the count that Redis has of a post, in its own words.
+/// Returns whether that was done, by the reply to [`queue_refresh`]; it is not where Redis has another count by now.
 ///
 /// # Errors
 /// Redis's error.
-pub async fn persisted(redis: &Redis, keys: &Keys, post: &PostId) -> Result<Option<String>, Error> {
-    let fields: Vec<Option<String>> = redis.send(&["HMGET", &keys.meta(post), field::PERSISTED]).await?.convert()?;
-    Ok(fields.into_iter().next().flatten())
+pub fn refreshed(reply: Reply<'_>) -> Result<bool, RedisError> {
+    done(reply).map(|done| done == HYDRATED)
 }
 
-async fn put(
-    redis: &Redis,
-    keys: &Keys,
-    post: &PostId,
-    first: [&str; 4],
-    past: &[ViewerId],
-    viewers: &[String],
-) -> Result<i64, Error> {
-    let (views, meta, ttl) = (keys.views(post), keys.meta(post), keys.ttl().seconds().to_string());
-    let mut words: Vec<&str> = Vec::with_capacity(6 + first.len() + past.len() + viewers.len());
-    words.extend(["EVAL", HYDRATE, "2", &views, &meta, &ttl]);
-    words.extend(first);
-    words.extend(past.iter().map(ViewerId::as_str));
-    words.extend(viewers.iter().map(String::as_str));
-    redis.send(&words).await?.convert()
+fn done(reply: Reply<'_>) -> Result<i64, RedisError> {
+    match reply {
+        Reply::Integer(done) => Ok(done),
+        Reply::Error(error) => Err(error.into()),
+        _ => Err(RedisError::UnexpectedReply),
+    }
+}
+
+fn queue_put(commands: &mut Commands, keys: &Keys, post: &PostId, known: &KnownPost, [mode, seen]: [&str; 2], past: &[ViewerId]) {
+    commands.command("EVAL", 9 + past.len() + known.viewers.len()).text(HYDRATE).number(2);
+    commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post)).number(keys.ttl().seconds());
+    commands.text(&known.author).number(known.views).text(mode).text(seen);
+    for viewer in past {
+        commands.text(viewer.as_str());
+    }
+    for viewer in &known.viewers {
+        commands.text(viewer);
+    }
 }
 
 /// What is to be acknowledged of a post.
@@ -151,7 +167,12 @@ pub fn settle(commands: &mut Commands, keys: &Keys, settlements: &[Settlement], 
 /// Writes a command that changes nothing, and that a server refuses which takes no writes for whatever reason: it is
 /// full, read-only, without its replicas, or cannot save. An error other than that has no meaning.
 pub fn prove_writable(commands: &mut Commands, keys: &Keys) {
-    commands.command("SETRANGE", 3).text(keys.owner()).number(0).text("");
+    prove_writable_by(commands, keys.owner());
+}
+
+/// Writes the same command with the owner's name beside an outbox, for the node of a cluster that has that.
+pub fn prove_writable_by(commands: &mut Commands, owner: &str) {
+    commands.command("SETRANGE", 3).text(owner).number(0).text("");
 }
 
 /// Reads the reply about one of the settlements.

@@ -20,6 +20,8 @@ impl Check {
     pub const UP: &'static str = "up";
     /// It does not answer.
     pub const AWAY: &'static str = "away";
+    /// Some of its servers do not answer, or take nothing; the others do what it is there for.
+    pub const PARTLY_AWAY: &'static str = "partly_away";
     /// It answers, and does not take what it would be given, for now.
     pub const REFUSES: &'static str = "refuses";
     /// It is not as it is needed, and stays so until somebody changes it.

@@ -3,7 +3,12 @@
 //! A server that has become a replica answers reads with whatever it holds, and one that loads its data answers
 //! commands with errors; to send either of them batches would give stale counts, and a reconnection for every command.
 //! So after each connection and each error the server is asked what it is, and it gets nothing else before it has
-//! answered well.
+//! answered well. In a cluster that is so of each node (`nodes`).
+
+mod away_nodes;
+mod nodes;
+mod proof;
+mod requirements;
 
 use std::{
     sync::{
@@ -16,104 +21,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fred::error::Error;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
-use views_core::{keys::Keys, owner::Owner};
-use views_postgres::Database;
-use views_redis::{
-    Breaker, Code, Epoch, NodeId, Redis, RedisError, Session, ownership,
-    requirements::{self, Notices, Report},
-    resp::{Commands, Replies, Reply},
-    scripts,
-};
+use views_redis::{Breaker, Epoch, NodeId, Redis, RedisError};
+
+use self::nodes::{INTERVAL, Nodes, RECONNECTION_PAUSE, RETRY_INTERVAL};
+pub(crate) use self::{away_nodes::AwayNodes, proof::Proof, requirements::Requirements};
 
 /// The longest that a command of the hot path may take. One without an answer in this time has failed.
 pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a server is asked again that does not take views.
-const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How often a server is asked again that does. Nothing else would tell of a policy that was changed, or of a replica
-/// that is only read.
-const INTERVAL: Duration = Duration::from_secs(5);
-/// How soon a connection is opened anew that was so within the last [`INTERVAL`]. The client library's connections may
-/// do well where those of sessions do not (for want of room for another client, say), and no batch is helped by a
-/// reconnection with each try.
-const RECONNECTION_PAUSE: Duration = Duration::from_secs(1);
-/// How long PostgreSQL may take to tell, for the first time, whose the keys must be.
-const OWNER_PATIENCE: Duration = Duration::from_millis(500);
 
-/// What a Redis must be, for the whole process.
-#[derive(Clone)]
-pub(crate) struct Requirements {
-    /// Whether it may evict views.
-    pub(crate) allow_eviction: bool,
-    /// The database that can take the views instead, and whose the keys must be. Without one, a Redis that may lose
-    /// views is better than nothing, for a view that is refused is lost for certain.
-    pub(crate) database: Option<Arc<Database>>,
-    /// The names of all keys.
-    pub(crate) keys: Keys,
-    /// What has been said about it.
-    pub(crate) notices: Arc<Notices>,
-    /// Whether it is not as it is needed, for operators.
-    pub(crate) misconfigured: Gauge,
-}
-
-impl Requirements {
-    fn note(&self, report: &Report) {
-        self.notices.tell(report);
-        self.misconfigured.set(i64::from(report.refusal.is_some() || report.foreign.is_some()));
-    }
-
-    fn are_met(&self, report: &Report) -> bool {
-        let is_fit = report.refusal.is_none() && report.foreign.is_none();
-        report.pause.is_none() && (is_fit || self.database.is_none())
-    }
-
-    /// Looks at the server, and at whose the keys are.
-    async fn inspect(&self, redis: &Redis) -> Result<Report, Error> {
-        let mut report = requirements::inspect(redis, self.allow_eviction).await?;
-        if report.pause.is_some() || report.is_clustered {
-            // It would answer with an error, for which the client library gives the connection up. What was known stays
-            // known.
-            report.foreign = self.notices.foreign();
-            return Ok(report);
-        }
-        let Some(owner) = self.owner().await else { return Ok(report) };
-        match ownership::read(redis, &self.keys).await {
-            // Nobody's: a view-syncd makes them its ledger's.
-            Ok(None) => {}
-            Ok(Some(found)) => {
-                report.foreign = owner.check(&self.keys, &found).err().map(|foreign| foreign.to_string());
-                if let Some(database) = self.database.as_ref().filter(|_| report.foreign.is_some()) {
-                    // By the next look, PostgreSQL has been asked again.
-                    database.invalidate_owner();
-                }
-            }
-            Err(error) if ownership::is_forbidden(&error) => {
-                let key = self.keys.owner();
-                report
-                    .warnings
-                    .push(format!("Redis does not let this account read {key}, so nobody can tell whose the keys are"));
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(report)
-    }
-
-    /// Whose the keys must be. As long as PostgreSQL has never answered, nobody knows.
-    async fn owner(&self) -> Option<Owner> {
-        let database = self.database.as_ref()?;
-        if let Some(owner) = database.known_owner() {
-            return Some(owner);
-        }
-        tokio::time::timeout(OWNER_PATIENCE, database.owner()).await.ok()?.ok()
-    }
-}
-
-/// The circuit breaker of one connection to Redis: closed while Redis takes views, open while it does not.
+/// The circuit breaker of one worker's connections to Redis: closed while Redis takes views, open while it does not. Those
+/// of a cluster's nodes stand behind it.
 pub(crate) struct CircuitBreaker {
     redis: Redis,
     requirements: Requirements,
+    /// Those of a cluster's nodes.
+    nodes: Arc<Nodes>,
     closed: AtomicBool,
     /// Grows whenever something is wrong with the connection: an answer from before that is worth nothing.
     epoch: Epoch,
@@ -129,24 +52,38 @@ pub(crate) struct CircuitBreaker {
 }
 
 impl Breaker for CircuitBreaker {
-    fn is_closed(&self, _node: NodeId) -> bool {
-        self.takes_views()
+    fn is_closed(&self, node: NodeId) -> bool {
+        self.is_usable() && self.nodes.is_closed(node)
     }
 
-    fn failed(self: Arc<Self>, _node: NodeId, error: &RedisError) {
+    fn failed(self: Arc<Self>, node: NodeId, error: &RedisError) {
+        if self.redis.is_clustered() {
+            self.nodes.open(node, &views_redis::in_words(&error.to_string()));
+            return;
+        }
         tracing::warn!(%error, "Redis does not take a batch");
         self.reconnect();
     }
 }
 
 impl CircuitBreaker {
-    /// Returns whether Redis takes views, as far as anybody knows.
+    /// Returns whether Redis takes views, as far as anybody knows: of a cluster, any of its nodes.
     pub(crate) fn takes_views(&self) -> bool {
+        self.is_usable() && self.nodes.is_any_closed()
+    }
+
+    /// Returns whether the node takes views that has a slot, as far as anybody knows.
+    pub(super) fn takes_views_of_slot(&self, slot: u16) -> bool {
+        self.is_usable() && self.redis.node_of_slot(slot).is_some_and(|node| self.nodes.is_closed(node))
+    }
+
+    fn is_usable(&self) -> bool {
         self.closed.load(Ordering::Relaxed) && self.redis.is_connected()
     }
 
     pub(crate) fn new(redis: Redis, requirements: Requirements) -> Self {
         Self {
+            nodes: Arc::new(Nodes::new(redis.clone(), requirements.clone())),
             redis,
             requirements,
             closed: AtomicBool::new(false),
@@ -208,8 +145,11 @@ impl CircuitBreaker {
 
     /// Has the connection opened anew, now and then: the server is well, but takes no writes, so that another one may
     /// be in its place. Whoever has put it there (sentinels, a proxy, a name) does not always end the connections to
-    /// the last one.
+    /// the last one. In a cluster, whoever sends commands has its nodes asked.
     pub(crate) fn find_primary(self: &Arc<Self>) {
+        if self.redis.is_clustered() {
+            return;
+        }
         let last = *self.reconnected();
         if last.is_none_or(|last| last.elapsed() >= INTERVAL) {
             self.reconnect();
@@ -222,21 +162,24 @@ impl CircuitBreaker {
         (!self.redis.is_connected()).then(|| why().unwrap_or_else(|| "there is no connection yet".to_owned()))
     }
 
-    /// Has the server prove that it takes writes, over a connection of its own. A user who may not do what the proof
-    /// takes is believed.
-    ///
-    /// # Errors
-    /// Why it does not.
-    pub(super) async fn prove_writable(&self) -> Result<(), RedisError> {
-        let prove = async {
-            let mut session = Session::new(&self.redis, REDIS_TIMEOUT, Epoch::default());
-            let (mut commands, mut replies) = (Commands::default(), Replies::default());
-            scripts::prove_writable(&mut commands, &self.requirements.keys);
-            session.exchange(&commands, &mut replies).await?;
-            let refusal = replies.iter().find_map(Reply::error).filter(|error| error.code != Code::NoPermission);
-            refusal.map_or(Ok(()), |error| Err(error.into()))
-        };
-        tokio::time::timeout(REDIS_TIMEOUT, prove).await.unwrap_or(Err(RedisError::Timeout))
+    /// Has the server prove that it takes writes, or each node of a cluster, over connections of their own.
+    pub(super) async fn prove_writable(&self) -> Proof {
+        proof::prove(&self.redis, &self.requirements.keys, REDIS_TIMEOUT).await
+    }
+
+    /// Returns how many servers take writes when all is well: one, or the primaries of a cluster.
+    pub(super) fn servers(&self) -> usize {
+        self.redis.nodes().len()
+    }
+
+    /// Returns whether Redis is a cluster.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.redis.is_clustered()
+    }
+
+    /// Returns the nodes of a cluster that take no views, as all workers see them.
+    pub(super) fn away_nodes(&self) -> &AwayNodes {
+        &self.requirements.away
     }
 
     fn reconnected(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
@@ -251,7 +194,13 @@ impl CircuitBreaker {
 
     async fn watch(self: Arc<Self>) {
         loop {
-            self.inspect().await;
+            if self.redis.is_clustered() {
+                self.inspect_nodes().await;
+                // However many batches have them asked again.
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            } else {
+                self.inspect().await;
+            }
             let pause = if self.closed.load(SeqCst) { INTERVAL } else { RETRY_INTERVAL };
             // Either way the server is asked again.
             let _ = tokio::time::timeout(pause, self.changed.notified()).await;
@@ -266,13 +215,31 @@ impl CircuitBreaker {
         // An error is one of the connection, which the log has already.
         let Ok(report) = self.requirements.inspect(&self.redis).await else { return };
         self.requirements.note(&report);
-        self.closed.store(self.requirements.are_met(&report), SeqCst);
+        self.close(self.requirements.are_met(&report), epoch);
+        if report.is_replica {
+            self.find_primary();
+        }
+    }
+
+    /// What is wrong with some nodes of a cluster opens their own circuit breakers.
+    async fn inspect_nodes(&self) {
+        // Without an answer of any node it may be known all the same that they are no cluster.
+        if !self.redis.is_connected() && self.redis.no_cluster().is_none() {
+            return;
+        }
+        let epoch = self.epoch.load(SeqCst);
+        let report = self.nodes.inspect().await;
+        self.requirements.note(&report);
+        let is_theirs = report.foreign.is_none() || self.requirements.database.is_none();
+        self.close(is_theirs && self.redis.no_cluster().is_none(), epoch);
+    }
+
+    /// Closes the circuit breaker or opens it, by what was found in an epoch.
+    fn close(&self, is_closed: bool, epoch: u64) {
+        self.closed.store(is_closed, SeqCst);
         if self.epoch.load(SeqCst) != epoch {
             self.closed.store(false, SeqCst);
         }
         self.inspected.send_replace(true);
-        if report.is_replica {
-            self.find_primary();
-        }
     }
 }

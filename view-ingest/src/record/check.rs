@@ -123,7 +123,13 @@ pub(super) async fn run<'b>(
         match read(group, members, replies.next()) {
             Ok(known) => checked.push(Checked { group, known }),
             Err(error) => {
-                tracing::warn!(%error, post = %group.post, "Redis did not check a post");
+                // Of a node that is away, the circuit breaker tells.
+                if !error.is_away() {
+                    tracing::warn!(%error, post = %group.post, "Redis did not check a post");
+                }
+                if error.code() == Some(Code::ClusterDown) {
+                    context.breaker.inspect_again();
+                }
                 own_faults += usize::from(error.code().is_some_and(Code::is_about_the_key));
                 unavailable.push(group);
             }

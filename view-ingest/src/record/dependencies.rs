@@ -33,7 +33,10 @@ fn redis(health: &Health, notices: &Notices) -> Check {
         return Check::because(Check::REFUSES, why);
     }
     if !health.redis_seems_available() {
-        return Check::because(Check::AWAY, "it does not answer");
+        return Check::because(Check::AWAY, health.away_nodes().unwrap_or_else(|| "it does not answer".to_owned()));
+    }
+    if let Some(nodes) = health.away_nodes() {
+        return Check::because(Check::PARTLY_AWAY, nodes);
     }
     health.redis_refusal().map_or_else(|| Check::new(Check::UP), |text| Check::because(Check::REFUSES, text))
 }

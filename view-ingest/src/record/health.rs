@@ -1,8 +1,9 @@
 //! Which store takes views, as `/readyz`, the log and gauges tell it.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -45,8 +46,8 @@ pub(crate) struct Health {
     started: Instant,
     /// Whether Redis has stored views since it was last proven that it would.
     redis_has_stored: AtomicBool,
-    /// Why Redis, which answers, does not take writes, as far as is known.
-    redis_refusal: Mutex<Option<String>>,
+    /// Why Redis, which answers, does not take writes, as far as is known; in a cluster, by the addresses of its nodes.
+    redis_refusals: Mutex<BTreeMap<Option<String>, String>>,
     /// Why PostgreSQL is not as it is needed, or does not do what it is asked to, as far as is known.
     pub(crate) database: DatabaseState,
     /// When both stores last refused views, in milliseconds since the start; zero where one has taken some since, or
@@ -62,7 +63,7 @@ impl Health {
             database_has_stored: AtomicBool::new(false),
             in_fallback: AtomicUsize::new(0),
             redis_has_stored: AtomicBool::new(false),
-            redis_refusal: Mutex::default(),
+            redis_refusals: Mutex::default(),
             database: DatabaseState::default(),
             started: Instant::now(),
             refused_ms: AtomicU64::new(1),
@@ -99,23 +100,51 @@ impl Health {
         }
         if !self.redis_has_stored.load(Relaxed) {
             self.redis_has_stored.store(true, Relaxed);
-            self.note_redis(None);
+            // What one node of a cluster has stored tells nothing of another one.
+            if !self.is_clustered() {
+                self.refusals().clear();
+            }
         }
     }
 
-    /// Redis, which answers, has refused to store views.
-    pub(super) fn redis_has_refused(&self, error: &RedisError) {
+    /// Redis, which answers, has refused to store views; in a cluster, one of its nodes has.
+    pub(super) fn redis_has_refused(&self, node: Option<String>, error: &RedisError) {
         self.redis_has_stored.store(false, Relaxed);
-        self.note_redis(Some(error.to_string()));
+        self.refusals().insert(node, error.to_string());
     }
 
-    fn note_redis(&self, refusal: Option<String>) {
-        *self.redis_refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<Option<String>, String>> {
+        self.redis_refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns why Redis, which answers, does not take writes.
+    /// Returns why Redis, which answers, does not take writes; in a cluster, why some of its nodes do not.
     pub(super) fn redis_refusal(&self) -> Option<String> {
-        self.redis_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let refusals = self.refusals();
+        let texts =
+            refusals.iter().map(|(node, text)| node.as_ref().map_or_else(|| text.clone(), |node| format!("{node}: {text}")));
+        let texts: Vec<String> = texts.collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    }
+
+    /// Returns whether all of Redis refuses to store views.
+    fn redis_refuses(&self) -> bool {
+        let refusals = self.refusals().len();
+        refusals > 0 && self.breakers.first().is_none_or(|breaker| refusals >= breaker.servers())
+    }
+
+    fn is_clustered(&self) -> bool {
+        self.breakers.first().is_some_and(|breaker| breaker.is_clustered())
+    }
+
+    /// Returns why some nodes of a cluster take no views; nothing where all do.
+    pub(super) fn away_nodes(&self) -> Option<String> {
+        self.breakers.first().and_then(|breaker| breaker.away_nodes().describe())
+    }
+
+    /// Returns how many servers take no views that would be written to: the one that there is, or primaries of a cluster.
+    pub(crate) fn away_servers(&self) -> usize {
+        let nodes = self.breakers.first().map_or(0, |breaker| breaker.away_nodes().number());
+        if self.redis_seems_available() { nodes } else { nodes.max(1) }
     }
 
     /// Returns why a connection to Redis is not there, if one is not.
@@ -126,7 +155,7 @@ impl Health {
     /// Returns which store takes new views, as far as is known.
     pub(super) fn writes_to(&self) -> &'static str {
         let in_fallback = self.in_fallback.load(Relaxed) > 0;
-        let refuses = self.redis_refusal().is_some();
+        let refuses = self.redis_refuses();
         if self.refused_ms.load(Relaxed) != 0 {
             "none"
         } else if self.redis_seems_available() && !in_fallback && !refuses {
@@ -140,14 +169,18 @@ impl Health {
 
     /// Has Redis prove that it takes writes, where nothing has shown it since the last time.
     pub(super) async fn prove_redis(&self) {
-        if !self.redis_seems_available() || self.redis_has_stored.swap(false, Relaxed) {
+        if !self.redis_seems_available() {
+            return;
+        }
+        let has_stored = self.redis_has_stored.swap(false, Relaxed);
+        let is_doubtful = self.is_clustered() && !self.refusals().is_empty();
+        if has_stored && !is_doubtful {
             return;
         }
         if let Some(breaker) = self.breakers.first() {
-            let proven = breaker.prove_writable().await;
-            if !self.redis_has_stored.load(Relaxed) {
-                let refusal = proven.err().filter(|error| error.code().is_some());
-                self.note_redis(refusal.map(|error| error.to_string()));
+            let proof = breaker.prove_writable().await;
+            if is_doubtful || !self.redis_has_stored.load(Relaxed) {
+                *self.refusals() = proof.refusals.into_iter().map(|(node, error)| (node, error.to_string())).collect();
             }
         }
     }
@@ -217,7 +250,7 @@ impl Health {
         }
         let redis = seems_well
             && match self.breakers.first() {
-                Some(breaker) => breaker.prove_writable().await.is_ok(),
+                Some(breaker) => breaker.prove_writable().await.takes_writes,
                 None => false,
             };
         let database = match database {

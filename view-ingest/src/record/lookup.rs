@@ -4,27 +4,23 @@
 //! Reads, which need no token, have a queue and a small share of the queries of their own: however many posts strangers
 //! make up, a view is looked up at once.
 
+mod putting;
+
 use std::{
-    borrow::Cow,
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use fred::error::{Error, ErrorKind};
-use futures_util::future::join_all;
 use tokio::sync::mpsc;
-use views_core::{
-    failpoints,
-    ids::{PostId, ViewerId},
-    post::KnownPost,
-};
+use views_core::ids::PostId;
 use views_postgres::{
     Database,
     ledger::{self, NO_VIEWERS},
 };
-use views_redis::scripts::{self, Depth};
+use views_redis::scripts::Depth;
 
+use self::putting::{Putting, Sessions};
 use crate::record::{context::Context, missed::Missed, read_limit::READ_QUERIES};
 
 /// Posts in one query. Each may bring up to [`FEW_VIEWERS`] viewers along.
@@ -33,8 +29,6 @@ const MAX_POSTS: usize = 64;
 const VIEW_QUERIES: usize = 4;
 /// A post with at most this many viewers gets them back from the ledger, so that one who returns is a duplicate at once.
 const FEW_VIEWERS: i64 = 1_000;
-/// How often a post is brought up to date that others change at the same time.
-const REFRESH_TRIES: u32 = 5;
 /// After PostgreSQL has failed, it is left alone for this long: nobody waits for a database that is known to be away.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -84,6 +78,7 @@ pub(super) struct Wanted {
 /// The posts that are to be looked up.
 pub(super) struct Lookups {
     context: Context,
+    sessions: Arc<Sessions>,
     views: Queue,
     reads: Queue,
     /// When PostgreSQL last did not answer, unless it has answered since.
@@ -103,7 +98,8 @@ impl Lookups {
     pub(super) fn new(context: Context) -> (Self, mpsc::UnboundedReceiver<FinishedLookup>) {
         // The channel holds no more than the queries under way.
         let (results, receiver) = mpsc::unbounded_channel();
-        (Self { context, views: Queue::default(), reads: Queue::default(), failed: None, results }, receiver)
+        let sessions = Arc::new(Sessions::new(&context));
+        (Self { context, sessions, views: Queue::default(), reads: Queue::default(), failed: None, results }, receiver)
     }
 
     fn queue(&mut self, depth: Depth) -> &mut Queue {
@@ -162,12 +158,13 @@ impl Lookups {
                 continue;
             }
             let (context, database, results) = (self.context.clone(), Arc::clone(&database), self.results.clone());
+            let sessions = Arc::clone(&self.sessions);
             tokio::spawn(async move {
                 let permit = match depth {
                     Depth::View => None,
                     Depth::Read => Some(context.read_queries.acquire().await),
                 };
-                let finished = run(&context, &database, depth, posts).await;
+                let finished = run(&context, &sessions, &database, depth, posts).await;
                 drop(permit);
                 let _ = results.send(finished);
             });
@@ -176,11 +173,12 @@ impl Lookups {
 }
 
 /// Looks posts up with one query, and puts what is found into Redis.
-async fn run(context: &Context, database: &Database, depth: Depth, wanted: Vec<Wanted>) -> FinishedLookup {
+async fn run(context: &Context, sessions: &Sessions, database: &Database, depth: Depth, wanted: Vec<Wanted>) -> FinishedLookup {
     let started = Instant::now();
     let ids: Vec<PostId> = wanted.iter().map(|wanted| wanted.post).collect();
+    let mut putting = Putting::new(context, sessions);
     // Before PostgreSQL is asked: what changes in Redis from here on is younger than its answer.
-    let wanted: Vec<_> = join_all(wanted.into_iter().map(|wanted| with_count(context, wanted))).await;
+    let counts = putting.counts(wanted.iter().filter(|wanted| wanted.missed.is_some()).map(|wanted| wanted.post)).await;
     let few = match depth {
         Depth::View => FEW_VIEWERS,
         Depth::Read => NO_VIEWERS,
@@ -188,84 +186,19 @@ async fn run(context: &Context, database: &Database, depth: Depth, wanted: Vec<W
     let known = match ledger::look_up(database, &ids, few).await {
         Ok(known) => known,
         Err(error) => {
+            putting.end();
             tracing::warn!(%error, "cannot look posts up: their views are accepted unseen");
             context.metrics.lookups_unavailable.inc_by(ids.len() as u64);
-            let posts = wanted.into_iter().map(|(wanted, _)| (wanted, Found::Unknown)).collect();
+            let posts = wanted.into_iter().map(|wanted| (wanted, Found::Unknown)).collect();
             return FinishedLookup { posts, depth, query: QueryResult::Failed, started };
         }
     };
     context.metrics.lookups_found.inc_by(known.len() as u64);
     context.metrics.lookups_missing.inc_by((ids.len() - known.len()) as u64);
-    let put = wanted.into_iter().map(|(wanted, count)| async {
-        let found = match known.get(&wanted.post) {
-            Some(post) => put(context, database, depth, &wanted, count, post).await,
-            None => Found::No,
-        };
-        (wanted, found)
-    });
-    let posts = join_all(put).await;
+    let found = putting.put(database, depth, &wanted, counts, known).await;
+    putting.end();
+    let posts = wanted.into_iter().map(|wanted| (found.get(&wanted.post).copied().unwrap_or(Found::No), wanted));
+    let posts = posts.map(|(found, wanted)| (wanted, found)).collect();
     context.metrics.lookup_seconds.observe(started.elapsed().as_secs_f64());
     FinishedLookup { posts, depth, query: QueryResult::Answered, started }
-}
-
-/// The count that Redis has of a post, in its own words, where it was asked for it.
-type CountInRedis = Result<Option<String>, Error>;
-
-/// Returns a post together with the count that Redis has of it, where it has missed something of it.
-async fn with_count(context: &Context, wanted: Wanted) -> (Wanted, CountInRedis) {
-    let count = match wanted.missed {
-        Some(_) => scripts::persisted(&context.redis, &context.keys, &wanted.post).await,
-        None => Ok(None),
-    };
-    (wanted, count)
-}
-
-async fn put(
-    context: &Context,
-    database: &Database,
-    depth: Depth,
-    wanted: &Wanted,
-    count: CountInRedis,
-    known: &KnownPost,
-) -> Found {
-    let (redis, keys, post) = (&context.redis, &context.keys, &wanted.post);
-    failpoints::at(if wanted.missed.is_none() { "hydrate::before" } else { "refresh::before" });
-    let result = match &wanted.missed {
-        None => scripts::hydrate(redis, keys, post, known, depth).await,
-        Some(missed) => refresh(context, database, post, &missed.viewers, count, known).await.map(|()| true),
-    };
-    failpoints::at(if wanted.missed.is_none() { "hydrate::after" } else { "refresh::after" });
-    match result {
-        Ok(true) => Found::Yes,
-        Ok(false) => Found::NeedsViewers,
-        Err(error) => {
-            tracing::warn!(%error, %post, "cannot put a post into Redis");
-            Found::Refused
-        }
-    }
-}
-
-/// Brings a post up to date of which views went past Redis, by an answer of PostgreSQL's that is younger than what
-/// Redis has.
-async fn refresh(
-    context: &Context,
-    database: &Database,
-    post: &PostId,
-    viewers: &[ViewerId],
-    count: CountInRedis,
-    known: &KnownPost,
-) -> Result<(), Error> {
-    let (redis, keys) = (&context.redis, &context.keys);
-    let (mut count, mut known) = (count?, Cow::Borrowed(known));
-    for _ in 0..REFRESH_TRIES {
-        if scripts::refresh(redis, keys, post, &known, count.as_deref(), viewers).await? {
-            return Ok(());
-        }
-        count = scripts::persisted(redis, keys, post).await?;
-        match ledger::look_up(database, &[*post], FEW_VIEWERS).await {
-            Ok(mut found) => known = found.remove(post).map_or(known, Cow::Owned),
-            Err(error) => return Err(Error::new(ErrorKind::Unknown, error.to_string())),
-        }
-    }
-    Err(Error::new(ErrorKind::Unknown, "it changes all the time"))
 }

@@ -35,9 +35,9 @@ impl MissedViews {
         self.posts.get(post)
     }
 
-    /// Returns some of the posts, to be brought up to date.
-    pub(super) fn some(&self, number: usize) -> Vec<PostId> {
-        self.posts.keys().take(number).copied().collect()
+    /// Returns some of the posts that may be brought up to date now.
+    pub(super) fn some(&self, number: usize, may_be: impl Fn(&PostId) -> bool) -> Vec<PostId> {
+        self.posts.keys().filter(|post| may_be(post)).take(number).copied().collect()
     }
 
     /// Redis knows of a post what was missed up to a generation.

@@ -17,7 +17,8 @@ pub(super) enum Cause {
     BreakerOpen,
     /// Redis has refused them: it has to take new ones, or what it has missed.
     Refused,
-    /// It refuses single posts for what their keys hold, and takes all others: that begins no fallback.
+    /// It refuses single posts for what their keys hold, or those of some nodes of a cluster, and takes all others: that
+    /// begins no fallback.
     Posts,
 }
 

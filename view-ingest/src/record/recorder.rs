@@ -24,6 +24,7 @@ use crate::record::{
     parked::{Parked, ParkedItems},
     pending::PendingRequests,
     read_limit::ReadPermit,
+    refusing_nodes::RefusingNodes,
     request::{Request, RequestReceiver},
     write,
 };
@@ -51,6 +52,8 @@ struct Recorder {
     /// What PostgreSQL has taken while Redis was away.
     missed: MissedViews,
     mode: Mode,
+    /// Which nodes of a cluster take no views.
+    nodes: RefusingNodes,
     /// Until when reads that Redis did not answer are refused without asking PostgreSQL, which has just not answered either.
     away_until: Option<Instant>,
 }
@@ -76,6 +79,7 @@ pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
         parked: ParkedItems::default(),
         missed: MissedViews::default(),
         mode: Mode::default(),
+        nodes: RefusingNodes::default(),
         away_until: None,
         context,
     };
@@ -158,13 +162,14 @@ impl Recorder {
         let checked = self.admit(checked, &mut refused);
         let outcome = write::run(&self.context, &mut self.pipeline, checked).await;
         refused.extend(outcome.refused);
+        let is_partly_taken = self.nodes.note(&self.context, &outcome.written, &refused);
         failpoints::at("answer::before");
         self.pending.respond_written(outcome.written, &self.context.metrics);
         // Whoever has an outcome does not wait for what PostgreSQL is to do for the others.
         self.pending.flush();
         failpoints::at("answer::after");
 
-        let is_taken = refused.len() == own_faults;
+        let is_taken = refused.len() == own_faults || is_partly_taken;
         if !refused.is_empty() {
             let cause = match is_open || self.mode.is_for_breaker() {
                 true => Cause::BreakerOpen,
@@ -313,10 +318,13 @@ impl Recorder {
         if !self.context.breaker.takes_views() {
             return;
         }
-        if self.mode.is_for_breaker() && self.missed.is_empty() {
+        let Context { keys, breaker, .. } = &self.context;
+        let posts =
+            self.missed.some(CATCH_UP_POSTS, |post| !keys.are_in_cluster() || breaker.takes_views_of_slot(keys.slot(post)));
+        if self.mode.is_for_breaker() && posts.is_empty() {
             self.enter(Mode::Redis);
         }
-        for post in self.missed.some(CATCH_UP_POSTS) {
+        for post in posts {
             let missed = self.missed.get(&post).cloned();
             self.look_up(post, Depth::View, missed, Items::new());
         }
@@ -333,8 +341,8 @@ impl Recorder {
                 && matches!(found, Found::Yes | Found::No)
             {
                 self.missed.refreshed(&post, missed.generation);
-                // Redis has taken what it missed, so it will take what is new.
-                if self.missed.is_empty() {
+                // Redis has taken what it missed, so it will take what is new. A node of a cluster that does not is no reason.
+                if self.missed.is_empty() || self.context.keys.are_in_cluster() {
                     self.enter(Mode::Redis);
                 }
             }

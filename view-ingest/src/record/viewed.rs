@@ -96,8 +96,13 @@ impl ViewedPosts {
         }
         self.pipeline.exchange().await.ok()?;
         let members = self.pipeline.replies.iter().map(|reply| {
-            let member = is_member(reply);
-            member.map_err(|error| tracing::warn!(%error, "Redis did not tell whether a post was viewed")).ok()
+            let told = is_member(reply).inspect_err(|error| {
+                // Of a node that is away, the circuit breaker tells.
+                if !error.is_away() {
+                    tracing::warn!(%error, "Redis did not tell whether a post was viewed");
+                }
+            });
+            told.ok()
         });
         Some(members.collect())
     }

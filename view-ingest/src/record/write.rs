@@ -5,31 +5,26 @@
 //!
 //! The sets are sent only when the outbox has answered. In one pipeline with it, Redis could refuse the entry (for want
 //! of memory) and take the member: then another process calls the viewer's next try a duplicate of a view that nobody
-//! stores.
+//! stores. In a cluster, that is so of each partition by itself.
 
+mod outbox;
 #[cfg(feature = "failpoints")]
 mod partial_write;
 
-use smallvec::SmallVec;
 use views_core::{failpoints, ids::PostId, keys::field};
 use views_redis::{
-    Code, Pipeline, RedisError,
+    Pipeline, RedisError,
     post_meta::live,
     resp::{Commands, Reply},
     scripts,
 };
 
+use self::outbox::{EntryIds, Part, Parts};
 use crate::record::{
     check::{Checked, Known},
     context::Context,
     group::Group,
 };
-
-/// Pairs in one outbox entry at most, so that whoever reads the outbox can bound what it reads at once.
-const MAX_PAIRS_PER_ENTRY: usize = 128;
-
-/// The ids of the entries that a batch has put into the outbox, mostly a single one.
-type EntryIds = SmallVec<[Box<str>; 1]>;
 
 /// A group whose part of the batch Redis has taken.
 #[derive(Debug)]
@@ -69,58 +64,64 @@ struct Recorded {
 /// A post of which another process was first with some viewers.
 struct Raced {
     post: PostId,
-    /// The last entry of the outbox that names it, by its place among those of the batch.
+    /// The last entry of its outbox that names it, by its place among those of the batch.
     entry: usize,
     viewers: i64,
 }
 
 /// Writes the new viewers of a batch. Where nothing is new, nothing is sent.
 pub(super) async fn run<'b>(context: &Context, pipeline: &mut Pipeline, groups: Vec<Checked<'b>>) -> Outcome<'b> {
-    let pairs = groups.iter().map(Checked::new_count).sum();
+    let (groups, mut parts) = outbox::divide(&context.keys, groups);
     let mut entries = EntryIds::new();
-    let is_taken = if groups.iter().any(has_part) {
+    let is_answered = if groups.iter().any(has_part) {
         failpoints::at("record::before");
-        let is_taken = exchange(context, pipeline, &groups, pairs, &mut entries).await;
-        if is_taken {
+        let is_answered = exchange(context, pipeline, &groups, &mut parts, &mut entries).await;
+        if is_answered {
             failpoints::at("record::after");
         }
-        is_taken
+        is_answered
     } else {
         false
     };
     let (mut written, mut refused, mut raced) = (Vec::with_capacity(groups.len()), Vec::new(), Vec::new());
+    let mut has_stored = false;
     let mut replies = pipeline.replies.iter();
-    let mut pairs_before = 0;
-    for checked in groups {
-        let new = checked.new_count();
-        pairs_before += new;
-        if !has_part(&checked) {
-            let Known { persisted, recorded, acked, .. } = checked.known;
-            let views = live(persisted, recorded, acked);
-            written.push(Written { group: checked.group, count: Count { views, was_raced: false } });
-            continue;
-        }
-        let recorded = if is_taken { read(&checked, &mut replies).map_err(Some) } else { Err(None) };
-        match recorded {
-            Ok(recorded) => {
-                let viewers = new as i64 - recorded.added;
-                if viewers > 0 && pairs_before > 0 {
-                    raced.push(Raced { post: checked.group.post, entry: (pairs_before - 1) / MAX_PAIRS_PER_ENTRY, viewers });
-                }
-                let count = count(&checked, &recorded);
-                written.push(Written { group: checked.group, count });
+    let mut groups = groups.into_iter();
+    for part in &parts {
+        let is_taken = is_answered && part.is_taken;
+        has_stored |= is_taken && part.pairs > 0;
+        let mut pairs_before = 0;
+        for checked in groups.by_ref().take(part.groups.len()) {
+            let new = checked.new_count();
+            pairs_before += new;
+            if !has_part(&checked) {
+                let Known { persisted, recorded, acked, .. } = checked.known;
+                let views = live(persisted, recorded, acked);
+                written.push(Written { group: checked.group, count: Count { views, was_raced: false } });
+                continue;
             }
-            Err(error) => {
-                if let Some(error) = error {
-                    tracing::warn!(%error, post = %checked.group.post, "Redis did not record a post");
+            let recorded = if is_taken { read(&checked, &mut replies).map_err(Some) } else { Err(None) };
+            match recorded {
+                Ok(recorded) => {
+                    let viewers = new as i64 - recorded.added;
+                    if viewers > 0 && pairs_before > 0 {
+                        raced.push(Raced { post: checked.group.post, entry: part.entry(pairs_before), viewers });
+                    }
+                    let count = count(&checked, &recorded);
+                    written.push(Written { group: checked.group, count });
                 }
-                refused.push(checked.group);
+                Err(error) => {
+                    if let Some(error) = error.filter(|error| !error.is_away()) {
+                        tracing::warn!(%error, post = %checked.group.post, "Redis did not record a post");
+                    }
+                    refused.push(checked.group);
+                }
             }
         }
     }
     drop(replies);
     correct_raced(context, pipeline, &raced, &entries).await;
-    Outcome { written, refused, has_stored: is_taken && pairs > 0 }
+    Outcome { written, refused, has_stored }
 }
 
 /// Returns whether the pipeline has commands about a group.
@@ -149,7 +150,7 @@ fn count(checked: &Checked<'_>, recorded: &Recorded) -> Count {
 async fn correct_raced(context: &Context, pipeline: &mut Pipeline, raced: &[Raced], entries: &EntryIds) {
     pipeline.commands.clear();
     for Raced { post, entry, viewers } in raced {
-        if let Some(entry) = entries.get(*entry) {
+        if let Some(entry) = entries.get(*entry).filter(|entry| !entry.is_empty()) {
             scripts::raced(&mut pipeline.commands, &context.keys, post, entry, *viewers);
         }
     }
@@ -165,58 +166,26 @@ async fn exchange(
     context: &Context,
     pipeline: &mut Pipeline,
     groups: &[Checked<'_>],
-    pairs: usize,
+    parts: &mut Parts,
     entries: &mut EntryIds,
 ) -> bool {
     #[cfg(feature = "failpoints")]
-    if let Some(done) = partial_write::exchange(context, pipeline, groups, pairs).await {
+    if let Some(done) = partial_write::exchange(context, pipeline, groups, parts).await {
         return done;
     }
-    if !send_outbox(context, pipeline, groups, pairs).await {
-        return false;
+    if parts.iter().any(|part| part.pairs > 0) {
+        outbox::send(context, pipeline, groups, parts, entries).await;
     }
-    entries.extend(pipeline.replies.iter().take(pairs).filter_map(Reply::text).map(Box::from));
-    send_posts(context, pipeline, groups).await
+    send_posts(context, pipeline, groups, parts).await
 }
 
-/// Writes the outbox and waits for the replies: all or nothing is to follow.
-async fn send_outbox(context: &Context, pipeline: &mut Pipeline, groups: &[Checked<'_>], pairs: usize) -> bool {
-    if pairs == 0 {
-        return true;
-    }
+/// Sends the posts of which the outbox has taken what is new. Returns whether there are replies.
+async fn send_posts(context: &Context, pipeline: &mut Pipeline, groups: &[Checked<'_>], parts: &Parts) -> bool {
     pipeline.commands.clear();
-    queue_outbox(&mut pipeline.commands, context.keys.outbox(), groups, pairs);
-    if pipeline.exchange().await.is_err() {
-        return false;
+    for Part { groups: places, .. } in parts.iter().filter(|part| part.is_taken) {
+        queue_posts(context, &mut pipeline.commands, &groups[places.clone()]);
     }
-    let refusal = pipeline.replies.iter().find(|reply| !matches!(reply, Reply::Text(_)));
-    if let Some(reply) = refusal {
-        let error = reply.error().map_or(RedisError::UnexpectedReply, RedisError::from);
-        tracing::warn!(%error, "Redis did not record a batch");
-        context.health.redis_has_refused(&error);
-        // A primary that its replicas have left, perhaps for another one.
-        if error.code() == Some(Code::NoReplicas) {
-            context.breaker.find_primary();
-        }
-    }
-    refusal.is_none()
-}
-
-fn queue_outbox(commands: &mut Commands, outbox: &str, groups: &[Checked<'_>], pairs: usize) {
-    let all = groups.iter().flat_map(|checked| checked.new_viewers().map(|viewer| (&checked.group.post, viewer)));
-    for (place, (post, viewer)) in all.enumerate() {
-        if place % MAX_PAIRS_PER_ENTRY == 0 {
-            let fields = (pairs - place).min(MAX_PAIRS_PER_ENTRY);
-            commands.command("XADD", 2 + 2 * fields).text(outbox).text("*");
-        }
-        commands.text(post.as_str()).text(viewer.as_str());
-    }
-}
-
-async fn send_posts(context: &Context, pipeline: &mut Pipeline, groups: &[Checked<'_>]) -> bool {
-    pipeline.commands.clear();
-    queue_posts(context, &mut pipeline.commands, groups);
-    pipeline.exchange().await.is_ok()
+    !pipeline.commands.is_empty() && pipeline.exchange().await.is_ok()
 }
 
 fn queue_posts(context: &Context, commands: &mut Commands, groups: &[Checked<'_>]) {
