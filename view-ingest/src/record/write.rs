@@ -175,6 +175,7 @@ async fn exchange(
     }
     if parts.iter().any(|part| part.pairs > 0) {
         outbox::send(context, pipeline, groups, parts, entries).await;
+        parts.iter_mut().for_each(|part| part.check_taker(&mut pipeline.session));
     }
     send_posts(context, pipeline, groups, parts).await
 }

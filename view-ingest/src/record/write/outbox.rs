@@ -9,7 +9,7 @@ use views_core::{
     partition::{self, Partition},
 };
 use views_redis::{
-    Code, Pipeline, RedisError,
+    Answered, Code, Pipeline, RedisError, Session,
     resp::{Commands, Reply},
 };
 
@@ -36,12 +36,20 @@ pub(super) struct Part {
     first_entry: usize,
     /// Whether its outbox has taken all of them, so that the sets may follow.
     pub(super) is_taken: bool,
+    /// By whom its last entry was taken.
+    taken_by: Option<Answered>,
 }
 
 impl Part {
     fn of(partition: Partition, groups: Range<usize>, all: &[Checked<'_>]) -> Self {
         let pairs = all[groups.clone()].iter().map(Checked::new_count).sum();
-        Self { partition, groups, pairs, first_entry: 0, is_taken: true }
+        Self { partition, groups, pairs, first_entry: 0, is_taken: true, taken_by: None }
+    }
+
+    /// Notes that the sets may not follow where another server, or another node of a cluster, would take them than the
+    /// one that has taken the entries. It may have lost these, and whoever is in a set is never recorded again.
+    pub(super) fn check_taker(&mut self, session: &mut Session) {
+        self.is_taken &= self.pairs == 0 || self.taken_by.is_some_and(|taken_by| session.would_answer(&taken_by));
     }
 
     fn entries(&self) -> usize {
@@ -107,6 +115,8 @@ pub(super) async fn send(
             }
         }
         part.is_taken = refusal.is_none();
+        let last = (part.first_entry + part.entries()).saturating_sub(1);
+        part.taken_by = pipeline.session.answered(last);
         // Of a node that is away, the circuit breaker tells.
         if let Some(error) = refusal.filter(|error| !error.is_away()) {
             note_refusal(context, part.partition, &error, !std::mem::replace(&mut is_told, true));
