@@ -5,7 +5,7 @@
 
 pub mod admin_api;
 pub mod cycle;
-pub mod leader;
+pub mod leases;
 pub mod run;
 pub mod synchronizer;
 pub mod triggers;

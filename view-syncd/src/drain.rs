@@ -126,11 +126,13 @@ impl Drain {
         Ok(outbox::measure(&mut self.outbox.session).await?.oldest)
     }
 
-    /// Looks whether the work could be done, and leaves it to another process.
-    pub(crate) async fn stand_by(&mut self) {
+    /// Looks whether the work could be done, and leaves it to another process. Returns whether Redis would let it.
+    pub(crate) async fn stand_by(&mut self) -> bool {
         self.forget();
         let result = probe::stand_by(&mut self.outbox.session).await;
+        let is_well = !matches!(result, Err(Failure::Redis(_) | Failure::Foreign(_)));
         self.note(&result.map(|()| Drained::Idle));
+        is_well
     }
 
     /// Tells operators how a step ended. Only what was really stored, or that there is nothing to store, makes it well

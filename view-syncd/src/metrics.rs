@@ -123,6 +123,8 @@ pub struct Metrics {
     pub(crate) last_sync: Gauge<f64, AtomicU64>,
     /// Whether this daemon leads.
     pub(crate) leader: Gauge,
+    /// How many partitions it drains.
+    pub(crate) partitions: Gauge,
     /// Whether Redis answered when it was last asked.
     pub(crate) redis_up: Gauge,
     /// Whether PostgreSQL answered when it was last asked.
@@ -213,6 +215,7 @@ impl Metrics {
             drifts: Counter::default(),
             last_sync: Gauge::default(),
             leader: Gauge::default(),
+            partitions: Gauge::default(),
             redis_up: up("redis"),
             postgres_up: up("postgresql"),
             postgres_misconfigured: Gauge::default(),
@@ -222,6 +225,8 @@ impl Metrics {
         registry.register("batch_seconds", "Seconds to store a batch", metrics.batch_seconds.clone());
         registry.register("batch_pairs", "Pairs in a batch", metrics.batch_pairs.clone());
         registry.register("leader", "1 where this daemon is the leader, 0 where it is a standby", metrics.leader.clone());
+        let help = "Partitions that this daemon drains: of the 65 of a cluster or, without one, the only one";
+        registry.register("partitions", help, metrics.partitions.clone());
         registry.register("outbox_entries", "Entries in the outbox, as last seen", metrics.outbox_entries.clone());
         let help = "Pairs that could not be stored and are kept for an operator, as last seen: view-syncd dead list";
         registry.register("dead_letters", help, metrics.dead_letters.clone());

@@ -31,7 +31,10 @@ use super::{connect, progress_bar::ProgressBar};
 use crate::{
     cli::{SyncSettings, forget::Options},
     context::Context,
-    daemon::{leader, synchronizer::Synchronizer},
+    daemon::{
+        leases::{Participant, campaign},
+        synchronizer::Synchronizer,
+    },
     drain::{outbox, shared::Shared},
     entry_id::now_ms,
     error::Failure,
@@ -194,14 +197,19 @@ impl Erasure<'_> {
         if pairs == 0 {
             return Ok(());
         }
-        let mut leadership = leader::campaign(Arc::clone(&self.context.database), self.context.metrics.clone());
-        leadership.decided().await;
+        let mut leases = campaign(
+            Arc::clone(&self.context.database),
+            self.context.keys.clone(),
+            self.context.metrics.clone(),
+            Participant::Command,
+        );
+        leases.decided().await;
         let mut synchronizer = Synchronizer::new(self.context);
-        synchronizer.set_leadership(leadership.clone());
+        synchronizer.set_leases(leases.clone());
         let started = Instant::now();
         loop {
             // The one that leads may end meanwhile.
-            let leads = leadership.works();
+            let leads = leases.works();
             let patience = if leads { LOCK_PATIENCE } else { LEADER_PATIENCE };
             if leads {
                 synchronizer.set_drains(true);

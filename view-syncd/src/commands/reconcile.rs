@@ -15,7 +15,10 @@ use super::{connect, progress_bar::ProgressBar};
 use crate::{
     cli::{SyncSettings, reconcile::Options},
     context::Context,
-    daemon::{leader, synchronizer::Synchronizer},
+    daemon::{
+        leases::{Participant, campaign},
+        synchronizer::Synchronizer,
+    },
     drain::{batch::Batch, outbox, shared::Shared},
     error::Failure,
     reconcile::{
@@ -260,13 +263,18 @@ impl Run<'_> {
         }
         let posts: Vec<PostId> = self.orphans.drain().collect();
         let of_outbox = |difference: &Difference| difference.kind == Kind::OrphanedPair;
-        let mut leadership = leader::campaign(Arc::clone(&self.context.database), self.context.metrics.clone());
-        leadership.decided().await;
+        let mut leases = campaign(
+            Arc::clone(&self.context.database),
+            self.context.keys.clone(),
+            self.context.metrics.clone(),
+            Participant::Command,
+        );
+        leases.decided().await;
         for chunk in posts.chunks(SUSPECTS) {
             let before = compare(&mut self.reconciler.session, chunk).await?;
             let mut synchronizer = Synchronizer::new(self.context);
-            synchronizer.set_drains(leadership.works());
-            synchronizer.set_leadership(leadership.clone());
+            synchronizer.set_drains(leases.works());
+            synchronizer.set_leases(leases.clone());
             synchronizer.drain_or_await_leader().await?;
             let after = compare(&mut self.reconciler.session, chunk).await?;
             let left: HashSet<String> =

@@ -126,8 +126,8 @@ impl Synchronizer {
 
     /// Has others know when the last cycle succeeded.
     fn note_for_others(&self) {
-        if let Some(leadership) = &self.leadership {
-            leadership.note_cycle();
+        if let Some(leases) = &self.leases {
+            leases.note_cycle();
         }
     }
 

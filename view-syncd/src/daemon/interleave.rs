@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use views_core::ids::PostId;
+use views_core::{ids::PostId, partition::Partition};
 
-use super::leader::Leadership;
+use super::leases::Leases;
 use crate::{
     context::Context,
     drain::{Drain, Urgency},
@@ -25,13 +25,13 @@ pub(super) struct Interleaved<'a> {
     drain: &'a mut Drain,
     /// Whether this process is one that drains.
     drains: bool,
-    leadership: Option<&'a Leadership>,
+    leases: Option<&'a Leases>,
     last_turn: Instant,
 }
 
 impl<'a> Interleaved<'a> {
-    pub(super) fn new(context: &'a Context, drain: &'a mut Drain, drains: bool, leadership: Option<&'a Leadership>) -> Self {
-        Self { context, drain, drains, leadership, last_turn: Instant::now() }
+    pub(super) fn new(context: &'a Context, drain: &'a mut Drain, drains: bool, leases: Option<&'a Leases>) -> Self {
+        Self { context, drain, drains, leases, last_turn: Instant::now() }
     }
 }
 
@@ -54,9 +54,9 @@ impl Drains for Interleaved<'_> {
     }
 
     async fn are_alone(&self) -> Result<bool, Failure> {
-        match self.leadership {
+        match self.leases {
             _ if !self.drains => Ok(false),
-            Some(leadership) => Ok(leadership.is_alone(&self.context.database).await?),
+            Some(leases) => Ok(leases.alone(&self.context.database).await?.contains(&Partition::WHOLE)),
             None => Ok(true),
         }
     }

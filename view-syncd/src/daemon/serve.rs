@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use views_core::partition::Partition;
 use views_service::notify;
 
 use super::{
-    leader::Leadership,
+    leases::Leases,
     schedule::{LONGEST_POLL, Schedule},
     synchronizer::Synchronizer,
     triggers::{self, Trigger, TriggerReceiver},
@@ -18,32 +19,35 @@ use crate::drain::Urgency;
 pub(super) async fn until_stopped(
     synchronizer: &mut Synchronizer,
     triggers: &mut TriggerReceiver,
-    leadership: &mut Leadership,
+    leases: &mut Leases,
     stop: &CancellationToken,
     interval: Duration,
 ) {
     let linger = synchronizer.context.settings.linger;
     let mut schedule = Schedule::starting_now();
+    let mut in_use = None;
     loop {
         let mut asked: Vec<Trigger> = Vec::new();
-        let works = leadership.works();
+        let works = leases.works();
+        in_use = if works { in_use.or_else(|| leases.use_of(Partition::WHOLE)) } else { None };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             Some(trigger) = triggers.recv() => asked.push(trigger),
-            () = leadership.changed() => {
+            () = leases.changed() => {
                 // Who takes over begins where a start begins; who steps down forgets what was read.
                 schedule = Schedule::starting_now();
                 continue;
             }
             () = sleep(LONGEST_POLL), if !works => {
-                synchronizer.stand_by().await;
+                leases.note_look(synchronizer.stand_by().await);
                 continue;
             }
             () = sleep_until(schedule.cycle.into()), if works => {}
             () = sleep_until(schedule.drain.into()), if works => {
                 synchronizer.set_drains(true);
                 let drained = synchronizer.drain(Urgency::Patient).await;
+                leases.note_step(Partition::WHOLE, drained.as_ref().err());
                 schedule.after_drain(&drained, linger);
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{interleave::Interleaved, leader::Leadership};
+use super::{interleave::Interleaved, leases::Leases};
 use crate::{
     context::Context,
     drain::{Drain, Drained, Urgency, shared::Shared},
@@ -20,7 +20,7 @@ pub struct Synchronizer {
     /// been told.
     pub(super) drains: bool,
     /// Whether it is the only one that does; where nobody can tell, it is.
-    pub(super) leadership: Option<Leadership>,
+    pub(super) leases: Option<Leases>,
 }
 
 impl Synchronizer {
@@ -33,7 +33,7 @@ impl Synchronizer {
             drain: Drain::new(context, &shared),
             reconciler: Reconciler::new(context, &shared),
             drains: true,
-            leadership: None,
+            leases: None,
         }
     }
 
@@ -43,8 +43,8 @@ impl Synchronizer {
     }
 
     /// Sets who can tell whether this process is the only one that drains.
-    pub fn set_leadership(&mut self, leadership: Leadership) {
-        self.leadership = Some(leadership);
+    pub fn set_leases(&mut self, leases: Leases) {
+        self.leases = Some(leases);
     }
 
     /// Takes one step of the drain, and retries dead letters where that is due before the next cycle. When it fails,
@@ -86,14 +86,14 @@ impl Synchronizer {
         scan(reconciler, &mut drains).await
     }
 
-    /// Looks whether this process could drain, and leaves that to the one that leads.
-    pub async fn stand_by(&mut self) {
-        self.drain.stand_by().await;
+    /// Looks whether this process could drain, and leaves that to the one that leads. Returns whether Redis would let it.
+    pub async fn stand_by(&mut self) -> bool {
+        self.drain.stand_by().await
     }
 
     /// Returns the reconciler, and the drains as it is given them.
     pub(super) fn parts(&mut self) -> (&mut Reconciler, Interleaved<'_>) {
-        let drains = Interleaved::new(&self.context, &mut self.drain, self.drains, self.leadership.as_ref());
+        let drains = Interleaved::new(&self.context, &mut self.drain, self.drains, self.leases.as_ref());
         (&mut self.reconciler, drains)
     }
 }

@@ -28,6 +28,7 @@ mod keys;
 mod kinds;
 mod large;
 mod layouts;
+mod leases;
 mod least_rights;
 mod locks;
 mod logs;
