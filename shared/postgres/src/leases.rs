@@ -14,7 +14,8 @@ use crate::{
     sql::{
         PING,
         leases::{
-            BE_PRESENT, GIVE_BACK, HELD_BY, HOLDERS, JOIN, LEAVE, MEMBER, NAME_SESSION, SESSION, TAKE, UNNAME_SESSION, number,
+            BE_PRESENT, GIVE_BACK, HELD_BY, HOLDERS, JOIN, LEAVE, NAME_SESSION, SESSION, TAKE, UNNAME_SESSION, member_number,
+            number,
         },
         observe::BACKEND,
     },
@@ -93,7 +94,8 @@ impl LeaseSession {
     pub async fn set_member(&mut self, is_member: bool) -> Result<(), DatabaseError> {
         if self.is_member != is_member {
             let statement = if is_member { JOIN } else { LEAVE };
-            in_time(self.patience, self.client.query(statement, &[&self.ledger])).await?;
+            let number = member_number(self.is_in_cluster);
+            in_time(self.patience, self.client.query(statement, &[&self.ledger, &number])).await?;
             self.is_member = is_member;
         }
         Ok(())
@@ -107,7 +109,7 @@ impl LeaseSession {
         let mut holders = Holders { is_in_cluster: self.is_in_cluster, ..Holders::default() };
         for row in in_time(self.patience, self.client.query(HOLDERS, &[&self.ledger])).await? {
             let (lock, backend): (i64, i32) = (row.get(0), row.get(1));
-            if lock != i64::from(MEMBER) {
+            if lock != i64::from(member_number(self.is_in_cluster)) {
                 holders.locks.extend(i32::try_from(lock));
             } else if backend != self.backend {
                 holders.other_members += 1;

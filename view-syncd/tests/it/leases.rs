@@ -8,7 +8,7 @@ use std::{
 };
 
 use prometheus_client::registry::Registry;
-use testkit::{SOON, eventually, postgres, postgres::Database, proxy::Proxy};
+use testkit::{SOON, eventually, postgres::Database, proxy::Proxy};
 use tokio::task::JoinHandle;
 use view_syncd::{
     cli::{self, STATEMENT_TIMEOUT},
@@ -73,8 +73,9 @@ impl Drop for Member {
     }
 }
 
-/// Demands that everything is held soon, by one member each, and by none more than its share.
-async fn settle(what: &str, members: &[Member]) {
+/// Demands that everything is held soon, by one member each, and by none more than its share; as the members know it and
+/// as PostgreSQL does.
+async fn settle(world: &World, what: &str, members: &[Member]) {
     let since = Instant::now();
     let share = ALL.div_ceil(members.len());
     eventually(what, SETTLED, || async {
@@ -82,17 +83,29 @@ async fn settle(what: &str, members: &[Member]) {
         let all: BTreeSet<Partition> = held.iter().flatten().copied().collect();
         let number: usize = held.iter().map(BTreeSet::len).sum();
         let is_settled = all.len() == ALL && number == ALL && held.iter().all(|held| held.len() <= share);
-        is_settled.then_some(()).ok_or_else(|| held.iter().map(BTreeSet::len).collect::<Vec<_>>())
+        let locks = locks(world, 722_646).await;
+        let is_settled = is_settled && locks == (ALL as i64, members.len() as i64);
+        is_settled.then_some(()).ok_or_else(|| (held.iter().map(BTreeSet::len).collect::<Vec<_>>(), locks))
     })
     .await;
     println!("{what}: settled after {:?}", since.elapsed());
+}
+
+/// Returns how many partitions are held, and how many members there are.
+async fn locks(world: &World, member: i64) -> (i64, i64) {
+    let locks =
+        "SELECT count(*) FILTER (WHERE l.classid BETWEEN 722643000 AND 722643255), count(*) FILTER (WHERE l.classid::int8 = $1)
+        FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+        WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()";
+    let row = world.sql.query_one(locks, &[&member]).await.unwrap();
+    (row.get(0), row.get(1))
 }
 
 /// Ends the sessions of members, or only one of them.
 async fn cut(database: &Database, number: i64) -> i64 {
     let cut =
         "SELECT count(pg_terminate_backend(pid)) FROM (SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-        WHERE l.locktype = 'advisory' AND l.classid = 722645 AND d.datname = current_database() LIMIT $1) AS members";
+        WHERE l.locktype = 'advisory' AND l.classid = 722646 AND d.datname = current_database() LIMIT $1) AS members";
     database.client().await.query_one(cut, &[&number]).await.unwrap().get(0)
 }
 
@@ -100,21 +113,21 @@ async fn cut(database: &Database, number: i64) -> i64 {
 async fn members_share_the_partitions_whoever_comes_and_goes() {
     let world = World::new().await;
     let mut members = vec![Member::of_cluster(&world).await];
-    settle("one member", &members).await;
+    settle(&world, "one member", &members).await;
     for what in ["a second one comes", "a third one comes", "a fourth one comes"] {
         members.push(Member::of_cluster(&world).await);
-        settle(what, &members).await;
+        settle(&world, what, &members).await;
     }
     drop(members.remove(1));
-    settle("one is killed", &members).await;
+    settle(&world, "one is killed", &members).await;
     members.push(Member::of_cluster(&world).await);
-    settle("another one comes", &members).await;
+    settle(&world, "another one comes", &members).await;
     assert_eq!(cut(&world.database, 1).await, 1);
-    settle("one is cut off", &members).await;
+    settle(&world, "one is cut off", &members).await;
     assert_eq!(cut(&world.database, 100).await, 4);
-    settle("all are cut off", &members).await;
+    settle(&world, "all are cut off", &members).await;
     members.truncate(1);
-    settle("one is left", &members).await;
+    settle(&world, "one is left", &members).await;
 }
 
 #[tokio::test]
@@ -139,7 +152,7 @@ async fn what_is_worked_on_is_not_given_back_before_that_ends() {
 async fn an_end_hands_over_what_is_done_with_and_keeps_what_is_not() {
     let world = World::new().await;
     let members = [Member::of_cluster(&world).await, Member::of_cluster(&world).await];
-    settle("two members", &members).await;
+    settle(&world, "two members", &members).await;
     let [first, second] = members;
     let last = first.leases.partitions().pop_first().unwrap();
     let used = first.leases.use_of(last).unwrap();
@@ -169,7 +182,7 @@ async fn an_older_version_and_this_one_keep_each_other_out() {
     assert!(!older.query_one(lead, &[]).await.unwrap().get::<_, bool>(0));
     // A cluster of the same ledger, to which its views are moved, is not kept waiting by it.
     let cluster = Member::of_cluster(&world).await;
-    settle("a cluster beside it", &[cluster]).await;
+    settle(&world, "a cluster beside it", &[cluster]).await;
 }
 
 /// Has every step of a partition fail by Redis.
@@ -193,9 +206,7 @@ async fn who_cannot_drain_leads_only_where_nobody_else_can() {
     eventually("the other one leads", SOON, || async { (first.role(), second.role()) == (Role::Standby, Role::Leader) }).await;
     // It does not take the lead back, and stands by again when it can.
     first.note_look(true);
-    let is_member = "SELECT count(*) = 2 FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-        WHERE l.classid = 722645 AND d.datname = current_database()";
-    eventually("both count", SOON, || async { world.sql.query_one(is_member, &[]).await.unwrap().get::<_, bool>(0) }).await;
+    eventually("both count", SOON, || async { locks(&world, 722_645).await.1 == 2 }).await;
     assert_eq!((first.role(), second.role()), (Role::Standby, Role::Leader));
     drop(second);
     eventually("the first one leads", SOON, || async { first.role() == Role::Leader }).await;
@@ -205,7 +216,7 @@ async fn who_cannot_drain_leads_only_where_nobody_else_can() {
 async fn a_partition_that_one_member_cannot_drain_goes_to_another_one() {
     let world = World::new().await;
     let members = [Member::of_cluster(&world).await, Member::of_cluster(&world).await];
-    settle("two members", &members).await;
+    settle(&world, "two members", &members).await;
     let [first, second] = &members;
     let given_up = *first.held().first().unwrap();
     fail(&first.leases, given_up);
@@ -226,7 +237,7 @@ async fn a_command_takes_only_what_no_daemon_has() {
     late.decided().await;
     assert_eq!((late.role(), command.partitions().len(), daemon.held().len()), (Role::Standby, ALL, 0));
     drop(command);
-    settle("the command has ended", &[daemon]).await;
+    settle(&world, "the command has ended", &[daemon]).await;
     drop(late);
 }
 

@@ -7,8 +7,10 @@ use views_core::partition::Partition;
 const WHOLE: i32 = 722_643;
 /// The number of the lock of a cluster's first partition; those of the others follow.
 const FIRST_OF_CLUSTER: i32 = 722_643_000;
-/// The number of the lock that all members share.
-pub const MEMBER: i32 = 722_645;
+/// The number of the lock that all members share that drain a server without a cluster.
+const MEMBER: i32 = 722_645;
+/// The same of a cluster. While views are moved from the one to the other, both drain into one ledger.
+const MEMBER_OF_CLUSTER: i32 = 722_646;
 
 /// Has the server notice within seconds when the session's machine is gone without a word, so that its locks are free.
 pub const SESSION: &str = "\
@@ -19,18 +21,18 @@ SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives
 /// nobody waits for it.
 pub const BE_PRESENT: &str = "-- be present\nSELECT pg_try_advisory_lock_shared(722644, hashtext($1))";
 
-/// Has this session count where the partitions of the ledger `$1` are shared out.
-pub const JOIN: &str = "-- join\nSELECT pg_try_advisory_lock_shared(722645, hashtext($1))";
+/// Has this session count where the partitions of the ledger `$1` are shared out among those who share the lock `$2`.
+pub const JOIN: &str = "-- join\nSELECT pg_try_advisory_lock_shared($2::int4, hashtext($1))";
 
 /// Has it count no longer.
-pub const LEAVE: &str = "-- leave\nSELECT pg_advisory_unlock_shared(722645, hashtext($1))";
+pub const LEAVE: &str = "-- leave\nSELECT pg_advisory_unlock_shared($2::int4, hashtext($1))";
 
 /// Who holds which of these locks over the ledger `$1`: the number of the lock, and the backend.
 pub const HOLDERS: &str = "\
 -- lease holders
 SELECT l.classid::int8, l.pid FROM pg_catalog.pg_locks l
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-  AND (l.classid IN (722643, 722645) OR l.classid BETWEEN 722643000 AND 722643255)
+  AND (l.classid IN (722643, 722645, 722646) OR l.classid BETWEEN 722643000 AND 722643255)
   AND l.objid::int8 = (hashtext($1)::int8 & 4294967295)
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())";
 
@@ -62,6 +64,12 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.pid = $1::i
 #[must_use]
 pub fn number(partition: Partition, is_in_cluster: bool) -> i32 {
     if is_in_cluster { FIRST_OF_CLUSTER + i32::from(partition.number()) } else { WHOLE }
+}
+
+/// Returns the number of the lock that all members share.
+#[must_use]
+pub fn member_number(is_in_cluster: bool) -> i32 {
+    if is_in_cluster { MEMBER_OF_CLUSTER } else { MEMBER }
 }
 
 #[cfg(test)]

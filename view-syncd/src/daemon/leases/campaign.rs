@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, watch};
@@ -24,6 +24,10 @@ use super::{
     fitness::Fitness,
 };
 use crate::{metrics::Metrics, session_name};
+
+/// How soon another connection is opened where one is lost that stood: until then, the others share out everything among
+/// themselves.
+const RECONNECT: Duration = Duration::from_millis(100);
 
 /// Begins to run for leases, as soon as PostgreSQL is set up for it, for as long as anybody has what is returned: a
 /// command that has drained does not keep the daemons from it.
@@ -67,15 +71,19 @@ impl Campaign {
             let Err(error) = self.hold_a_session(&mut division, &mut cycles).await;
             self.note_backend(None);
             self.note_failure(Some(error.clone()));
+            let mut pause = self.interval();
             if self.shared.connected.swap(false, Relaxed) {
                 self.metrics.postgres_up.set(0);
                 tracing::warn!(name: log_names::STATE, %error, "the connection that decides who leads is lost");
+                if self.shared.keys.are_in_cluster() {
+                    pause = RECONNECT;
+                }
             }
-            tokio::time::sleep(self.interval()).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
-    fn interval(&self) -> std::time::Duration {
+    fn interval(&self) -> Duration {
         if self.shared.keys.are_in_cluster() { CLUSTER_INTERVAL } else { INTERVAL }
     }
 
