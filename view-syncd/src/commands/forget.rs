@@ -20,6 +20,7 @@ use tokio::time::sleep;
 use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
+    partition::Partition,
     settings::EXIT_CONFIG,
 };
 use views_postgres::{
@@ -192,7 +193,7 @@ impl Erasure<'_> {
 
     /// Has stored what the outbox has of the viewer by now: by the view-syncd that leads, or by this one.
     async fn store_pending(&mut self) -> Result<(), Failure> {
-        let Some(newest) = outbox::newest(self.context).await? else { return Ok(()) };
+        let Some(newest) = outbox::newest(self.context, Partition::WHOLE).await? else { return Ok(()) };
         let pairs = pending_pairs(&mut self.reconciler, &self.viewer, newest).await?;
         if pairs == 0 {
             return Ok(());
@@ -212,7 +213,6 @@ impl Erasure<'_> {
             let leads = leases.works();
             let patience = if leads { LOCK_PATIENCE } else { LEADER_PATIENCE };
             if leads {
-                synchronizer.set_drains(true);
                 synchronizer.drain_all().await?;
             }
             let left = pending_pairs(&mut self.reconciler, &self.viewer, newest).await?;

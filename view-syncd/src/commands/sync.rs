@@ -24,7 +24,6 @@ pub async fn run(settings: SyncSettings) -> anyhow::Result<ExitCode> {
     let mut synchronizer = Synchronizer::new(&context);
     leases.decided().await;
     // Where a daemon leads, it drains, and this process waits for that.
-    synchronizer.set_drains(leases.works());
     synchronizer.set_leases(leases);
     // The cycle itself logs what went wrong.
     let Ok(synced) = synchronizer.cycle().await else { return Ok(ExitCode::FAILURE) };

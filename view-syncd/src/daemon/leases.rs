@@ -127,6 +127,14 @@ pub struct InUse {
     shared: Arc<Shared>,
 }
 
+impl InUse {
+    /// Returns whether the lease is still what it was when the work began: not one to be given back, nor one that was not
+    /// there because nobody knew yet.
+    pub(super) fn stands(&self, leases: &Leases) -> bool {
+        !self.leaving.is_cancelled() && (self.users.is_some() || leases.role() == Role::Undecided)
+    }
+}
+
 impl Drop for InUse {
     fn drop(&mut self) {
         drop(self.users.take());

@@ -79,9 +79,8 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
         // Whoever waits for a cycle learns now that there will be none.
         drop(triggers);
         if leases.works() {
-            synchronizer.set_drains(true);
-            let code = flush::run(&mut synchronizer).await;
             leases.end();
+            let code = flush::run(&mut synchronizer).await;
             leases.ended().await;
             return code;
         }
@@ -96,7 +95,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     match finished {
         Some(code) => Ok(code),
         None => {
-            flush::report_rest(&context).await;
+            flush::report_rest(&context, leases.partitions()).await;
             Ok(ExitCode::FAILURE)
         }
     }
