@@ -104,6 +104,12 @@ impl Context {
         }))
     }
 
+    /// Returns PostgreSQL, for those who begin to run for leases.
+    #[must_use]
+    pub fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database)
+    }
+
     /// Ends the work at a point where that is safe.
     ///
     /// # Errors

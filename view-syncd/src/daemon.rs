@@ -10,6 +10,7 @@ pub mod leases;
 pub mod run;
 pub mod synchronizer;
 pub mod triggers;
+pub mod work;
 
 mod dependencies;
 mod flush;

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use views_core::{owner::Owner, partition::Partition};
+use views_core::{ids::PostId, owner::Owner, partition::Partition};
 use views_redis::{
     Code, RedisError, ServerError, Session,
     ownership::NO_TEXT,
@@ -47,6 +47,13 @@ impl OwnedSession {
     /// Turns to the keys of another partition.
     pub(crate) fn turn_to(&mut self, partition: Partition) {
         (self.partition, self.owned_over) = (Some(partition), 0);
+    }
+
+    /// Returns whether it is a session for a post: for those of its partition or, where it has none, for all. What is left
+    /// from before a cluster is of posts of all partitions.
+    pub(crate) fn is_for(&self, post: &PostId) -> bool {
+        let is_of = |partition| partition == Partition::LEGACY || partition == self.context.keys.partition(post);
+        self.partition.is_none_or(is_of)
     }
 
     /// Returns the key of the owner that is looked at.

@@ -238,3 +238,56 @@ impl State {
 fn deferred_posts(outbox: &OutboxHealth) -> i64 {
     outbox.deferred.map_or(0, |deferred| i64::try_from(deferred.posts).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_cluster() -> [Partition; 3] {
+        let mut all = Partition::of_cluster();
+        [(); 3].map(|()| all.next().unwrap())
+    }
+
+    #[test]
+    fn the_only_outbox_has_no_name() {
+        let health = Health::new(&Keys::default());
+        assert_eq!(health.obstacle().as_deref(), Some("starting: nothing has been drained yet"));
+        health.note_drain(Partition::WHOLE, Some("Redis is away".to_owned()));
+        assert_eq!(health.obstacle().as_deref(), Some("Redis is away"));
+        assert!(!health.is_healthy(Partition::WHOLE) && !health.are_all_healthy());
+        health.note_only_deferred(Partition::WHOLE);
+        assert_eq!(health.obstacle().as_deref(), Some("nothing has been stored yet"));
+        health.note_drain(Partition::WHOLE, None);
+        assert_eq!(health.obstacle(), None);
+    }
+
+    #[test]
+    fn of_many_outboxes_that_is_named_which_is_not_drained_and_one_that_is_hides_none() {
+        let health = Health::new(&Keys::default().in_cluster());
+        let [first, second, third] = of_cluster();
+        health.note_drain(first, None);
+        assert_eq!(health.obstacle(), None, "one is drained; the others have their turn");
+        health.note_drain(second, Some("Redis is away".to_owned()));
+        health.note_drain(third, None);
+        assert_eq!(health.obstacle().as_deref(), Some("partition 1: Redis is away"));
+        assert!(health.is_healthy(first) && !health.is_healthy(second) && !health.are_all_healthy());
+        health.note_drain(third, Some("Redis is away".to_owned()));
+        assert_eq!(health.obstacle().as_deref(), Some("partition 1 and 1 others: Redis is away"));
+        // What others drain is theirs to tell.
+        health.keep_only(|partition| partition == first);
+        assert_eq!(health.obstacle(), None);
+    }
+
+    #[test]
+    fn the_age_is_that_of_the_oldest_entry_of_all_and_numbers_are_sums() {
+        let health = Health::new(&Keys::default().in_cluster());
+        let [first, second, _] = of_cluster();
+        let ago = |seconds: u64| EntryId { ms: u64::try_from(crate::entry_id::now_ms()).unwrap() - seconds * 1000, sequence: 0 };
+        health.note_outbox(first, 5, Some(ago(10)));
+        health.note_outbox(second, 7, Some(ago(70)));
+        assert_eq!(health.state().oldest_age().as_secs(), 70);
+        assert_eq!(health.state().sum(|outbox| outbox.entries), 12);
+        health.note_deleted(second, 9);
+        assert_eq!(health.state().sum(|outbox| outbox.entries), 5);
+    }
+}

@@ -71,10 +71,12 @@ impl Drains for Interleaved<'_> {
     }
 
     fn defers(&self, post: &PostId) -> bool {
-        self.drains.of(self.partition(post)).is_some_and(|drain| drain.deferred().contains(post))
+        // What is left from before a cluster is of posts of all partitions.
+        let drains = [self.partition(post), Partition::LEGACY].map(|partition| self.drains.of(partition));
+        drains.into_iter().flatten().any(|drain| drain.deferred().contains(post))
     }
 
     async fn alone(&self) -> Result<BTreeSet<Partition>, Failure> {
-        Ok(self.drains.alone().await?)
+        self.drains.alone().await
     }
 }

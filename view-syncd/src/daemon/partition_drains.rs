@@ -10,7 +10,6 @@ use std::{
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 use views_core::{log_names, partition::Partition};
-use views_postgres::DatabaseError;
 
 use super::{
     leases::{InUse, Leases},
@@ -244,8 +243,9 @@ impl PartitionDrains {
     /// Notes how work on a partition ended, and gives the partition back where it is to be given back.
     fn finish(&mut self, (mut part, result): Done) -> (Partition, Result<Drained, Failure>) {
         let partition = part.drain.partition();
+        let outboxes = self.resting.len() + self.busy.len();
         self.busy.remove(&partition);
-        part.schedule.after(&result, self.context.settings.linger);
+        part.schedule.after(&result, self.context.settings.linger, outboxes);
         if let Some(leases) = self.leases.as_ref().filter(|_| !part.is_guest) {
             leases.note_step(partition, result.as_ref().err());
         }
@@ -301,11 +301,16 @@ impl PartitionDrains {
 
     /// Returns the partitions of whose posts no other process can have put anything into PostgreSQL that it has not
     /// acknowledged in Redis yet.
-    pub(super) async fn alone(&self) -> Result<BTreeSet<Partition>, DatabaseError> {
+    pub(super) async fn alone(&self) -> Result<BTreeSet<Partition>, Failure> {
         let own = self.own();
         let Some(leases) = &self.leases else { return Ok(own) };
-        let alone = leases.alone(&self.context.database).await?;
-        Ok(own.intersection(&alone).copied().collect())
+        let mut alone = leases.alone(&self.context.database).await?;
+        alone.retain(|partition| own.contains(partition));
+        if self.are_many() && !alone.contains(&Partition::LEGACY) && outbox::length(&self.context, Partition::LEGACY).await? > 0 {
+            // What is left from before a cluster is of posts of all partitions.
+            alone.clear();
+        }
+        Ok(alone)
     }
 }
 
@@ -340,7 +345,7 @@ impl PartitionDrain {
     /// Notes that something else was in the way of its work.
     pub(super) fn fail(&mut self, failure: Failure) -> Failure {
         let result = self.drain.finish(Err(failure));
-        self.schedule.after(&result, std::time::Duration::ZERO);
+        self.schedule.after(&result, std::time::Duration::ZERO, 1);
         result.err().unwrap_or(Failure::Stopped)
     }
 

@@ -16,11 +16,10 @@ use super::{
     leases::{Leases, Participant, campaign},
     observed,
     readiness::readiness,
-    serve,
     signals::{self, Followers, MARGIN},
     synchronizer::Synchronizer,
     triggers::{self, TriggerReceiver},
-    warm_up, watchdog,
+    warm_up, watchdog, work,
 };
 use crate::{
     cli::{DaemonSettings, SyncSettings},
@@ -74,18 +73,8 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
             notify::ready();
             readiness.started();
             warm_up::start(&context, &leases, daemon.warm_up);
-            serve::until_stopped(&mut synchronizer, &mut triggers, &mut leases, &stop, daemon.interval).await;
         }
-        // Whoever waits for a cycle learns now that there will be none.
-        drop(triggers);
-        if leases.works() {
-            leases.end();
-            let code = flush::run(&mut synchronizer).await;
-            leases.ended().await;
-            return code;
-        }
-        tracing::info!("the outbox is left to the view-syncd that leads");
-        ExitCode::SUCCESS
+        work::until_done(&mut synchronizer, triggers, &mut leases, &stop, daemon.interval).await
     };
     let finished = tokio::select! {
         // On the heap: the work is large, and deeper than the compiler follows in one piece.

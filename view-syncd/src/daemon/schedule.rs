@@ -12,8 +12,11 @@ use crate::{
 
 /// The outbox is looked at as often as this even with a long linger: a full batch does not wait.
 pub(super) const LONGEST_POLL: Duration = Duration::from_secs(1);
-/// The outbox is not looked at more often than this even without any linger.
+/// The outbox is not looked at more often than this even without any linger. Of many outboxes, each is looked at less
+/// often: a look costs what it costs, whether there is anything or not.
 const SHORTEST_POLL: Duration = Duration::from_millis(10);
+/// So many outboxes are looked at as often as one.
+const FEW_OUTBOXES: u32 = 4;
 /// A cycle that failed is tried again after this time, unless the interval is shorter.
 const CYCLE_RETRY: Duration = Duration::from_secs(10);
 
@@ -35,10 +38,11 @@ impl Schedule {
         Self { due: Instant::now(), pauses: pauses() }
     }
 
-    /// Sets when the next step is due.
-    pub(super) fn after(&mut self, drained: &Result<Drained, Failure>, linger: Duration) {
+    /// Sets when the next step is due of a drain that is one of so many.
+    pub(super) fn after(&mut self, drained: &Result<Drained, Failure>, linger: Duration, outboxes: usize) {
         let now = Instant::now();
-        let poll = now + linger.clamp(SHORTEST_POLL, LONGEST_POLL);
+        let times = u32::try_from(outboxes).unwrap_or(1).div_ceil(FEW_OUTBOXES).max(1);
+        let poll = now + linger.clamp(SHORTEST_POLL * times, LONGEST_POLL);
         self.due = match drained {
             Ok(Drained::Idle) => poll,
             Ok(Drained::Waiting(until)) => poll.min(*until),

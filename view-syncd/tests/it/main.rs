@@ -40,6 +40,7 @@ mod older_answers;
 mod one_by_one;
 mod outages;
 mod owner;
+mod partitions;
 mod preconditions;
 mod prefixes;
 mod racing;
