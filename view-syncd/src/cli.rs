@@ -46,6 +46,9 @@ struct Args {
     /// How many views are stored together at most; each takes about 350 bytes of memory
     #[arg(long, env = "SYNC_BATCH_SIZE", default_value = "100000", value_name = "NUMBER")]
     batch_size: Setting,
+    /// In a cluster, how many partitions one process drains side by side; each takes two connections to PostgreSQL
+    #[arg(long, env = "SYNC_DRAINS", default_value = "2", value_name = "NUMBER")]
+    drains: Setting,
     /// How long the last drain may take after SIGTERM
     #[arg(long, env = "SYNC_SHUTDOWN_TIMEOUT", default_value = "60s", value_name = "TIME")]
     shutdown_timeout: Setting,
@@ -158,6 +161,8 @@ pub struct WorkSettings {
     pub linger: Duration,
     /// How many pairs are gathered at most, but for the rest of a page.
     pub batch_size: usize,
+    /// How many partitions are drained side by side.
+    pub drains: usize,
 }
 
 /// All settings, checked.
@@ -204,9 +209,10 @@ impl Args {
         let p = &mut problems;
         let linger = p.duration(&self.linger, Duration::ZERO);
         let batch_size = p.number(&self.batch_size, 1..=500_000);
+        let drains = p.number(&self.drains, 1..=16);
         let mut command = self.resolve_command(p);
         let redis = self.redis.resolve(p);
-        let work = WorkSettings { linger, batch_size };
+        let work = WorkSettings { linger, batch_size, drains };
         let before = p.all().len();
         let database = self.postgres.resolve(STATEMENT_TIMEOUT, p);
         if database.is_none() && p.all().len() == before {

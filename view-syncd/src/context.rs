@@ -30,9 +30,10 @@ use crate::{
 
 /// The longest that a command in Redis may take. None of ours takes the server more than a few milliseconds.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
-/// The drain stores a batch by two statements side by side. The third is for the warm-up, and for when a broken one is
-/// being given up.
-const CONNECTIONS: usize = 3;
+/// A drain stores a batch by two statements side by side.
+const DRAIN_CONNECTIONS: usize = 2;
+/// For the warm-up, and for when a broken connection is being given up.
+const MORE_CONNECTIONS: usize = 1;
 /// A full batch is sorted and joined in memory. Nothing is compiled: the planner takes a statement for so costly that
 /// it has the server spend four tenths of a second on compiling what then runs for as long.
 const SESSION_OPTIONS: &str = "-c jit=off -c work_mem=64MB";
@@ -77,7 +78,9 @@ impl Context {
         let options = database.config.get_options().unwrap_or_default();
         let options = format!("{options} {SESSION_OPTIONS}");
         database.config.options(options.trim_start());
-        let database = Database::new(&database, settings.posts.clone(), CONNECTIONS, STATEMENT_TIMEOUT)?;
+        let drains = if settings.redis.keys.are_in_cluster() { settings.work.drains } else { 1 };
+        let connections = drains * DRAIN_CONNECTIONS + MORE_CONNECTIONS;
+        let database = Database::new(&database, settings.posts.clone(), connections, STATEMENT_TIMEOUT)?;
         let redis = Redis::new(&settings.redis, COMMAND_TIMEOUT)?;
         let redis_watch = RedisWatch::new(settings.redis.allow_eviction);
         redis_watch.note_losses(&redis);
@@ -95,10 +98,16 @@ impl Context {
             settings: settings.work,
             metrics,
             stop,
-            health: Health::default(),
+            health: Health::new(&settings.redis.keys),
             progress: Progress::default(),
             store_failures: StoreFailures::default(),
         }))
+    }
+
+    /// Returns PostgreSQL, for those who begin to run for leases.
+    #[must_use]
+    pub fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database)
     }
 
     /// Ends the work at a point where that is safe.

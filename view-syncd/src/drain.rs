@@ -31,17 +31,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use views_core::{failpoints, ids::PostId};
+use tokio_util::sync::CancellationToken;
+use views_core::{failpoints, ids::PostId, partition::Partition};
 use views_postgres::schema::Schema;
 
 use self::{
     acknowledge::acknowledge, batch::Batch, committed::Committed, outbox::Outbox, retry_deferred::retry_deferred, shared::Shared,
 };
-use crate::{
-    context::{Context, health::Health},
-    entry_id::EntryId,
-    error::Failure,
-};
+use crate::{context::Context, entry_id::EntryId, error::Failure};
 
 /// Pairs that are stored without waiting for a full batch.
 const FIRST_BATCH: usize = 20_000;
@@ -85,12 +82,20 @@ pub(crate) struct Drain {
     pub(crate) outbox: Outbox,
     /// What has been read and waits for more.
     batch: Batch,
+    /// Cancelled when another process is to go on: a step then ends as soon as a batch is stored.
+    leaving: CancellationToken,
 }
 
 impl Drain {
-    /// Returns a drain that has read nothing yet.
-    pub(crate) fn new(context: &Arc<Context>, shared: &Shared) -> Self {
-        Self { context: Arc::clone(context), outbox: Outbox::new(context, shared), batch: Batch::default() }
+    /// Returns a drain of a partition that has read nothing yet.
+    pub(crate) fn new(context: &Arc<Context>, shared: &Shared, partition: Partition, leaving: CancellationToken) -> Self {
+        let outbox = Outbox::new(context, shared, partition);
+        Self { context: Arc::clone(context), outbox, batch: Batch::default(), leaving }
+    }
+
+    /// Returns the partition.
+    pub(crate) fn partition(&self) -> Partition {
+        self.outbox.partition
     }
 
     /// Takes one step. When it fails, everything that was not acknowledged is still in the outbox.
@@ -116,21 +121,21 @@ impl Drain {
         &self.outbox.deferred
     }
 
-    /// Returns the id of the newest entry; none where the outbox is empty.
-    pub(crate) async fn newest(&self) -> Result<Option<EntryId>, Failure> {
-        Ok(outbox::newest(&self.context).await?)
+    /// Turns to another partition, with nothing read of it yet.
+    pub(crate) fn turn_to(&mut self, partition: Partition) {
+        if self.partition() != partition {
+            self.outbox.turn_to(partition);
+            self.batch = Batch::default();
+        }
     }
 
-    /// Returns the id of the oldest entry; none where the outbox is empty.
-    pub(crate) async fn oldest(&mut self) -> Result<Option<EntryId>, Failure> {
-        Ok(outbox::measure(&mut self.outbox.session).await?.oldest)
-    }
-
-    /// Looks whether the work could be done, and leaves it to another process.
-    pub(crate) async fn stand_by(&mut self) {
+    /// Looks whether the work could be done, and leaves it to another process. Returns whether Redis would let it.
+    pub(crate) async fn stand_by(&mut self) -> bool {
         self.forget();
-        let result = probe::stand_by(&mut self.outbox.session).await;
+        let result = probe::stand_by(&mut self.outbox.session, self.outbox.partition).await;
+        let is_well = !matches!(result, Err(Failure::Redis(_) | Failure::Foreign(_)));
         self.note(&result.map(|()| Drained::Idle));
+        is_well
     }
 
     /// Tells operators how a step ended. Only what was really stored, or that there is nothing to store, makes it well
@@ -138,26 +143,28 @@ impl Drain {
     fn note(&mut self, result: &Result<Drained, Failure>) {
         self.context.progress.made();
         let deferred = &mut self.outbox.deferred;
-        self.context.metrics.deferred_posts.set(i64::try_from(deferred.len()).unwrap_or(i64::MAX));
-        self.context.health.note_deferred(deferred.summary());
+        let (health, partition) = (&self.context.health, self.outbox.partition);
+        health.note_deferred(partition, deferred.summary());
         match result {
             Ok(Drained::Waiting(_)) => {}
             Ok(Drained::Deferred(_)) => {
                 deferred.forget_before();
                 // Nothing was stored that would show that it is well again.
-                self.context.health.note_only_deferred();
+                health.note_only_deferred(partition);
             }
             Ok(drained) => {
                 if *drained == Drained::Idle {
                     deferred.forget_before();
                 }
-                self.context.metrics.redis_up.set(1);
-                self.context.metrics.postgres_up.set(1);
-                self.context.store_failures.note_well();
-                self.context.metrics.postgres_misconfigured.set(0);
-                self.context.health.note_drain(None);
+                health.note_drain(partition, None);
+                if health.are_all_healthy() {
+                    self.context.metrics.redis_up.set(1);
+                    self.context.metrics.postgres_up.set(1);
+                    self.context.store_failures.note_well();
+                    self.context.metrics.postgres_misconfigured.set(0);
+                }
             }
-            Err(failure) => self.context.note_failure(failure, Health::note_drain),
+            Err(failure) => self.context.note_failure(failure, |health, obstacle| health.note_drain(partition, obstacle)),
         }
     }
 
@@ -168,21 +175,21 @@ impl Drain {
     }
 
     async fn try_step(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
-        probe::before_step(&mut self.outbox.session).await?;
+        probe::before_step(&mut self.outbox.session, self.outbox.partition).await?;
         let retried = retry_deferred(&mut self.outbox).await?;
         let limit = self.first_batch();
         if self.batch.entries.is_empty() {
             self.batch = self.outbox.deferred.next_part(self.outbox.session.owned_over);
         }
         if !self.outbox.deferred.is_full() {
-            self.batch.read_on(&mut self.outbox.session, limit).await?;
+            self.batch.read_on(&mut self.outbox.session, self.outbox.partition, limit).await?;
         }
         let (Some(since), Some(last)) = (self.batch.since, self.batch.read_to) else {
             return self.without_batch(retried).await;
         };
         let until = since + self.context.settings.linger;
         // Where something was in the way, it is a stored batch that shows that it is so no more.
-        let is_patient = urgency == Urgency::Patient && self.context.health.is_healthy();
+        let is_patient = urgency == Urgency::Patient && self.context.health.is_healthy(self.partition());
         if is_patient && self.batch.size < limit && Instant::now() < until {
             return Ok(Drained::Waiting(until));
         }
@@ -200,7 +207,7 @@ impl Drain {
             _ if !self.deferred().is_empty() => return Ok(Drained::Deferred(Instant::now() + DEFERRED_PAUSE)),
             _ => {}
         }
-        if !self.context.health.is_healthy() {
+        if !self.context.health.is_healthy(self.partition()) {
             // That nothing is to be stored says nothing about what was in the way.
             probe::prove_stores(&mut self.outbox.session).await?;
         }
@@ -233,7 +240,8 @@ impl Drain {
             last = batch.read_to.unwrap_or(last);
             let is_stopped_now = self.context.stop.is_cancelled() != was_stopping;
             self.context.metrics.batch_pairs.observe(batch.size as f64);
-            let may_go_on = batches_left > 0 && !is_stopped_now && !self.deferred().is_overdue();
+            let is_leaving = is_stopped_now || self.leaving.is_cancelled();
+            let may_go_on = batches_left > 0 && !is_leaving && !self.deferred().is_overdue();
             let goes_on = may_go_on && batch.size >= limit;
             self.batch = batch.behind();
             failpoints::at("drain::before_commit");
@@ -300,7 +308,7 @@ impl Drain {
         }
         let limit = self.context.settings.batch_size;
         if goes_on && !self.deferred().is_full() {
-            self.batch.read_on(&mut self.outbox.session, limit).await?;
+            self.batch.read_on(&mut self.outbox.session, self.outbox.partition, limit).await?;
             if self.batch.size >= limit && self.batch.fits(schema) {
                 self.batch.prepare(schema);
             }

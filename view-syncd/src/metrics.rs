@@ -87,12 +87,8 @@ pub struct Metrics {
     pub(crate) batch_pairs: Histogram,
     /// Times that a post was left for later.
     pub(crate) deferrals: Deferrals,
-    /// Entries in the outbox, as last seen.
-    pub(crate) outbox_entries: Gauge,
     /// Dead letters, as last seen.
     pub(crate) dead_letters: Gauge,
-    /// Posts whose views wait for locks.
-    pub(crate) deferred_posts: Gauge,
     /// Pairs of posts that do not exist, for which there was no more room among the dead.
     pub(crate) dropped: Counter,
     /// Dead letters that could be stored when they were retried.
@@ -123,6 +119,8 @@ pub struct Metrics {
     pub(crate) last_sync: Gauge<f64, AtomicU64>,
     /// Whether this daemon leads.
     pub(crate) leader: Gauge,
+    /// How many partitions it drains.
+    pub(crate) partitions: Gauge,
     /// Whether Redis answered when it was last asked.
     pub(crate) redis_up: Gauge,
     /// Whether PostgreSQL answered when it was last asked.
@@ -190,9 +188,7 @@ impl Metrics {
                 pair_locked: deferral("pair_locked"),
                 count_full: deferral("count_full"),
             },
-            outbox_entries: Gauge::default(),
             dead_letters: Gauge::default(),
-            deferred_posts: Gauge::default(),
             dropped: pair("dropped"),
             retried: pair("revived"),
             scans: Counter::default(),
@@ -213,6 +209,7 @@ impl Metrics {
             drifts: Counter::default(),
             last_sync: Gauge::default(),
             leader: Gauge::default(),
+            partitions: Gauge::default(),
             redis_up: up("redis"),
             postgres_up: up("postgresql"),
             postgres_misconfigured: Gauge::default(),
@@ -222,11 +219,10 @@ impl Metrics {
         registry.register("batch_seconds", "Seconds to store a batch", metrics.batch_seconds.clone());
         registry.register("batch_pairs", "Pairs in a batch", metrics.batch_pairs.clone());
         registry.register("leader", "1 where this daemon is the leader, 0 where it is a standby", metrics.leader.clone());
-        registry.register("outbox_entries", "Entries in the outbox, as last seen", metrics.outbox_entries.clone());
+        let help = "Partitions that this daemon drains: of the 65 of a cluster or, without one, the only one";
+        registry.register("partitions", help, metrics.partitions.clone());
         let help = "Pairs that could not be stored and are kept for an operator, as last seen: view-syncd dead list";
         registry.register("dead_letters", help, metrics.dead_letters.clone());
-        let help = "Deferred posts, left for later: their pairs wait in the outbox for locks that others hold in PostgreSQL";
-        registry.register("held_posts", help, metrics.deferred_posts.clone());
         registry.register("scans", "Completed scans", metrics.scans.clone());
         registry.register("cycle_failures", "Cycles that failed", metrics.cycle_failures.clone());
         registry.register("cycle_seconds", "Seconds a cycle took that did not fail", metrics.cycle_seconds.clone());

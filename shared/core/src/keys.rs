@@ -231,6 +231,12 @@ impl Keys {
         self.of_partition(partition).map_or(&self.names.owner, |(_, owner)| owner)
     }
 
+    /// Returns the partition that the stream of dead letters is nearest to: whoever drains that one sees to them.
+    #[must_use]
+    pub fn partition_of_dead(&self) -> Partition {
+        if self.are_in_cluster() { Partition::of_slot(slot(self.dead().as_bytes())) } else { Partition::WHOLE }
+    }
+
     /// Returns all texts that say which ledger the keys belong to.
     pub fn owners(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.owner()).chain(self.names.partitions.iter().map(|(_, owner)| &**owner))

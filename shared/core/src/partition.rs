@@ -20,6 +20,13 @@ const TAGS: [&str; NUMBER as usize] = [
     "5f", "8m1", "b3k", "092l", "6o2", "4ld", "7ys", "hym", "6kr", "abt",
 ];
 
+/// The names of a cluster's partitions, for operators.
+const NAMES: [&str; NUMBER as usize] = [
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "20", "21",
+    "22", "23", "24", "25", "26", "27", "28", "29", "30", "31", "32", "33", "34", "35", "36", "37", "38", "39", "40", "41", "42",
+    "43", "44", "45", "46", "47", "48", "49", "50", "51", "52", "53", "54", "55", "56", "57", "58", "59", "60", "61", "62", "63",
+];
+
 /// One of the parts that the posts are divided into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition(u8);
@@ -46,6 +53,12 @@ impl Partition {
     #[must_use]
     pub fn number(self) -> u8 {
         self.0
+    }
+
+    /// Returns its name for operators: its number or, of [`LEGACY`](Self::LEGACY), a word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        NAMES.get(usize::from(self.0)).copied().unwrap_or("legacy")
     }
 
     /// Returns the hash tag of its keys in a cluster; none of [`LEGACY`](Self::LEGACY).
@@ -89,6 +102,8 @@ mod tests {
         assert_eq!(Partition::of_cluster().count(), 64);
         assert_eq!(Partition::of_slot(SLOTS - 1).number(), 63);
         assert_eq!(Partition::LEGACY.tag(), None);
+        assert!(Partition::of_cluster().all(|partition| partition.name() == partition.number().to_string()));
+        assert_eq!(Partition::LEGACY.name(), "legacy");
     }
 
     #[test]

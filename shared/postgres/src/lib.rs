@@ -14,6 +14,7 @@ pub mod explain;
 pub mod forget;
 pub mod insert;
 mod lease;
+pub mod leases;
 pub mod ledger;
 pub mod observe;
 mod options;
@@ -225,15 +226,6 @@ impl Database {
         }
         self.forget_idle();
         Err(DatabaseError::read_only())
-    }
-
-    /// Returns whether the session of a backend holds the lock of the leader.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn leads(&self, backend: i32) -> Result<bool, DatabaseError> {
-        let rows = self.query(sql::LEADS, &[&backend]).await?;
-        Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
     /// Closes the connections that nobody uses. Those to a server that has become read-only would be given out again

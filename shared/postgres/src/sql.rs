@@ -10,6 +10,7 @@ pub mod explain;
 pub mod forget;
 pub mod identifier;
 mod insert;
+pub mod leases;
 mod look;
 pub mod migration;
 pub mod observe;
@@ -32,11 +33,6 @@ use self::{
 /// Keeps two migrations from running at once. The number is the project's own, and has no meaning.
 pub const MIGRATION_LOCK: &str = "-- migration lock\nSELECT pg_advisory_xact_lock(7226438871)";
 
-/// Has the server notice within seconds when the leader's machine is gone without a word, so that its lock is free.
-pub const LEADER_SESSION: &str = "\
--- leader session
-SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; SET tcp_user_timeout = 7000";
-
 /// The system identifier and the object id of the database, which together are those of no other database.
 pub const SERVER: &str = "\
 -- server
@@ -49,22 +45,6 @@ pub const SERVER_WITHOUT_IDENTIFIER: &str = "\
 -- server without identifier
 SELECT datname || ':' || coalesce(to_regclass($1)::oid::int8, 0) || '/' || oid
 FROM pg_catalog.pg_database WHERE datname = current_database()";
-
-/// Takes the lock of the leader over the ledger `$1`, or tells that another session holds it. The number is the
-/// project's own.
-pub const TRY_TO_LEAD: &str = "-- try to lead\nSELECT pg_try_advisory_lock(722643, hashtext($1)), pg_backend_pid()";
-
-/// Shows others that this session stands by to lead over the ledger `$1`, or leads: any number hold this lock at once,
-/// and nobody waits for it.
-pub const BE_PRESENT: &str = "-- be present\nSELECT pg_try_advisory_lock_shared(722644, hashtext($1))";
-
-/// Names a session, for whoever looks at `pg_stat_activity`.
-pub const NAME_SESSION: &str = "-- name session\nSELECT set_config('application_name', $1, false)";
-
-/// Whether the session of the backend `$1` holds a lock of the leader.
-pub const LEADS: &str = "\
--- leads
-SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND classid = 722643 AND granted AND pid = $1::int4)";
 
 /// Whether the server answers and this session may write: a standby says no, and so does a server that was made read-only.
 pub const PING: &str = "-- ping\nSELECT current_setting('transaction_read_only') = 'off'";

@@ -167,11 +167,11 @@ pub fn settle(commands: &mut Commands, keys: &Keys, settlements: &[Settlement], 
 /// Writes a command that changes nothing, and that a server refuses which takes no writes for whatever reason: it is
 /// full, read-only, without its replicas, or cannot save. An error other than that has no meaning.
 pub fn prove_writable(commands: &mut Commands, keys: &Keys) {
-    prove_writable_by(commands, keys.owner());
+    prove_writable_at(commands, keys.owner());
 }
 
-/// Writes the same command with the owner's name beside an outbox, for the node of a cluster that has that.
-pub fn prove_writable_by(commands: &mut Commands, owner: &str) {
+/// Does the same with the owner of a partition, which shows it of the node that has the partition's outbox.
+pub fn prove_writable_at(commands: &mut Commands, owner: &str) {
     commands.command("SETRANGE", 3).text(owner).number(0).text("");
 }
 

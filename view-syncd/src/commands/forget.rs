@@ -20,6 +20,7 @@ use tokio::time::sleep;
 use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
+    partition::Partition,
     settings::EXIT_CONFIG,
 };
 use views_postgres::{
@@ -31,7 +32,10 @@ use super::{connect, progress_bar::ProgressBar};
 use crate::{
     cli::{SyncSettings, forget::Options},
     context::Context,
-    daemon::{leader, synchronizer::Synchronizer},
+    daemon::{
+        leases::{Participant, campaign},
+        synchronizer::Synchronizer,
+    },
     drain::{outbox, shared::Shared},
     entry_id::now_ms,
     error::Failure,
@@ -189,22 +193,26 @@ impl Erasure<'_> {
 
     /// Has stored what the outbox has of the viewer by now: by the view-syncd that leads, or by this one.
     async fn store_pending(&mut self) -> Result<(), Failure> {
-        let Some(newest) = outbox::newest(self.context).await? else { return Ok(()) };
+        let Some(newest) = outbox::newest(self.context, Partition::WHOLE).await? else { return Ok(()) };
         let pairs = pending_pairs(&mut self.reconciler, &self.viewer, newest).await?;
         if pairs == 0 {
             return Ok(());
         }
-        let mut leadership = leader::campaign(Arc::clone(&self.context.database), self.context.metrics.clone());
-        leadership.decided().await;
+        let mut leases = campaign(
+            Arc::clone(&self.context.database),
+            self.context.keys.clone(),
+            self.context.metrics.clone(),
+            Participant::Command,
+        );
+        leases.decided().await;
         let mut synchronizer = Synchronizer::new(self.context);
-        synchronizer.set_leadership(leadership.clone());
+        synchronizer.set_leases(leases.clone());
         let started = Instant::now();
         loop {
             // The one that leads may end meanwhile.
-            let leads = leadership.works();
+            let leads = leases.works();
             let patience = if leads { LOCK_PATIENCE } else { LEADER_PATIENCE };
             if leads {
-                synchronizer.set_drains(true);
                 synchronizer.drain_all().await?;
             }
             let left = pending_pairs(&mut self.reconciler, &self.viewer, newest).await?;

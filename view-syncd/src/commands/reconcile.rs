@@ -7,7 +7,7 @@ mod report;
 
 use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
-use views_core::{ids::PostId, settings::EXIT_CONFIG};
+use views_core::{ids::PostId, partition::Partition, settings::EXIT_CONFIG};
 use views_postgres::{DatabaseError, compare::Comparison};
 
 use self::{counts::Counts, report::Report};
@@ -15,7 +15,10 @@ use super::{connect, progress_bar::ProgressBar};
 use crate::{
     cli::{SyncSettings, reconcile::Options},
     context::Context,
-    daemon::{leader, synchronizer::Synchronizer},
+    daemon::{
+        leases::{Participant, campaign},
+        synchronizer::Synchronizer,
+    },
     drain::{batch::Batch, outbox, shared::Shared},
     error::Failure,
     reconcile::{
@@ -127,7 +130,7 @@ impl Run<'_> {
         let looked_at = look(&mut self.reconciler.session, &[post], &mut self.report.seen.unreadable).await?;
         let seen = looked_at.get(&post);
         self.report.redis_posts = u64::from(seen.is_some_and(LookedAt::is_known));
-        let length = outbox::measure(&mut self.reconciler.session).await?.entries;
+        let length = outbox::measure(&mut self.reconciler.session, Partition::WHOLE).await?.entries;
         if length > 0 || seen.is_some_and(is_suspicious) {
             self.suspects.push(post);
             self.pends = length > 0;
@@ -179,8 +182,8 @@ impl Run<'_> {
 
     /// Goes through the outbox for pairs of posts of which Redis has nothing else, or that are gone.
     async fn outbox(&mut self) -> Result<(), Failure> {
-        let newest = outbox::newest(self.context).await?;
-        let length = outbox::length(self.context).await?;
+        let newest = outbox::newest(self.context, Partition::WHOLE).await?;
+        let length = outbox::length(self.context, Partition::WHOLE).await?;
         let Some(newest) = newest else { return Ok(()) };
         if length > MOST_ENTRIES {
             tracing::warn!(entries = length, "the outbox is too long to be compared: what is in it is left out");
@@ -190,7 +193,7 @@ impl Run<'_> {
         let mut throttle = Throttle::new();
         let mut batch = Batch::over(self.reconciler.session.redis.number());
         loop {
-            batch.read_on(&mut self.reconciler.session, OUTBOX_PAIRS).await?;
+            batch.read_on(&mut self.reconciler.session, Partition::WHOLE, OUTBOX_PAIRS).await?;
             self.report.outbox_pairs += batch.size as u64;
             let posts: Vec<PostId> = batch.pairs.posts().iter().filter(|post| remembered.insert(**post)).copied().collect();
             if remembered.len() >= MOST_REMEMBERED {
@@ -260,13 +263,17 @@ impl Run<'_> {
         }
         let posts: Vec<PostId> = self.orphans.drain().collect();
         let of_outbox = |difference: &Difference| difference.kind == Kind::OrphanedPair;
-        let mut leadership = leader::campaign(Arc::clone(&self.context.database), self.context.metrics.clone());
-        leadership.decided().await;
+        let mut leases = campaign(
+            Arc::clone(&self.context.database),
+            self.context.keys.clone(),
+            self.context.metrics.clone(),
+            Participant::Command,
+        );
+        leases.decided().await;
         for chunk in posts.chunks(SUSPECTS) {
             let before = compare(&mut self.reconciler.session, chunk).await?;
             let mut synchronizer = Synchronizer::new(self.context);
-            synchronizer.set_drains(leadership.works());
-            synchronizer.set_leadership(leadership.clone());
+            synchronizer.set_leases(leases.clone());
             synchronizer.drain_or_await_leader().await?;
             let after = compare(&mut self.reconciler.session, chunk).await?;
             let left: HashSet<String> =

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use serde::Serialize;
-use views_core::settings::EXIT_CONFIG;
+use views_core::{partition::Partition, settings::EXIT_CONFIG};
 use views_postgres::{DatabaseError, observe::Candidates};
 
 use super::{
@@ -131,7 +131,7 @@ impl Status {
         {
             self.problems.push(text);
         }
-        match outbox::measure(&mut look.session).await {
+        match outbox::measure(&mut look.session, Partition::WHOLE).await {
             Ok(Measured { entries, oldest, .. }) => {
                 let lag_seconds = oldest.map_or(0.0, |oldest| look.age(oldest).as_secs_f64());
                 let oldest = oldest.map(|oldest| oldest.to_string());

@@ -8,7 +8,10 @@ use views_core::settings::EXIT_CONFIG;
 use super::connect;
 use crate::{
     cli::SyncSettings,
-    daemon::{leader, synchronizer::Synchronizer},
+    daemon::{
+        leases::{Participant, campaign},
+        synchronizer::Synchronizer,
+    },
 };
 
 /// Runs one cycle.
@@ -17,12 +20,11 @@ use crate::{
 /// When a store is away, or a post could not be brought into order.
 pub async fn run(settings: SyncSettings) -> anyhow::Result<ExitCode> {
     let Some(context) = connect(&settings, "Sync failed: a store is away").await? else { return Ok(ExitCode::from(EXIT_CONFIG)) };
-    let mut leadership = leader::campaign(Arc::clone(&context.database), context.metrics.clone());
+    let mut leases = campaign(Arc::clone(&context.database), context.keys.clone(), context.metrics.clone(), Participant::Command);
     let mut synchronizer = Synchronizer::new(&context);
-    leadership.decided().await;
+    leases.decided().await;
     // Where a daemon leads, it drains, and this process waits for that.
-    synchronizer.set_drains(leadership.works());
-    synchronizer.set_leadership(leadership);
+    synchronizer.set_leases(leases);
     // The cycle itself logs what went wrong.
     let Ok(synced) = synchronizer.cycle().await else { return Ok(ExitCode::FAILURE) };
     if synced.errors > 0 {

@@ -54,6 +54,11 @@ impl StoreFailures {
         self.state().redis.check()
     }
 
+    /// Returns whether Redis did not do what it was asked to.
+    pub(crate) fn has_redis_failed(&self) -> bool {
+        matches!(self.state().redis, Seen::Failed(..))
+    }
+
     /// Returns what PostgreSQL did.
     pub(crate) fn postgresql(&self) -> Check {
         self.state().postgresql.check()

@@ -6,23 +6,23 @@ use views_auth::Verifier;
 use views_service::checks::{self, Check, Checks};
 
 use super::{
-    leader::{Leadership, Role},
+    leases::{Leases, Role},
     readiness::STALLED,
 };
 use crate::context::{Context, store_failures::database_state};
 
 /// Returns the checks of everything.
-pub(super) fn checks(context: &Arc<Context>, leadership: &Leadership, verifier: &Arc<Verifier>) -> Checks {
+pub(super) fn checks(context: &Arc<Context>, leases: &Leases, verifier: &Arc<Verifier>) -> Checks {
     let stores = Arc::clone(context);
     let redis = move || redis(&stores);
-    let (stores, leader) = (Arc::clone(context), leadership.clone());
+    let (stores, leader) = (Arc::clone(context), leases.clone());
     let postgresql = move || postgresql(&stores, &leader);
-    let (outbox, leader) = (Arc::clone(context), leadership.clone());
+    let (outbox, leader) = (Arc::clone(context), leases.clone());
     let drain = move || drain(&outbox, &leader);
     let cycles = Arc::clone(context);
     let cycle = move || cycles.health.check_cycle();
-    let leader = leadership.clone();
-    let role = move || Check::new(leader.role().as_str());
+    let leader = leases.clone();
+    let role = move || role(&leader);
     let verifier = Arc::clone(verifier);
     let keys = move || {
         let (number, failure) = verifier.key_state();
@@ -45,21 +45,32 @@ fn redis(context: &Context) -> Check {
     context.redis_watch.check().unwrap_or(seen)
 }
 
-fn postgresql(context: &Context, leadership: &Leadership) -> Check {
+fn postgresql(context: &Context, leases: &Leases) -> Check {
     let seen = context.store_failures.postgresql();
-    match leadership.failure() {
+    match leases.failure() {
         Some(error) => Check::because(database_state(&error), error.to_string()),
         // The session that decides who leads asks PostgreSQL every second.
-        None if leadership.is_connected() && seen.is(Check::AWAY) => Check::new(Check::UP),
+        None if leases.is_connected() && seen.is(Check::AWAY) => Check::new(Check::UP),
         None => seen,
     }
 }
 
-fn drain(context: &Context, leadership: &Leadership) -> Check {
+fn drain(context: &Context, leases: &Leases) -> Check {
     let stalled = context.progress.age();
     if stalled >= STALLED {
         let reason = format!("a store takes {} s for one step", stalled.as_secs());
         return context.health.with_numbers(Check::because("stuck", reason));
     }
-    context.health.check_drain(leadership.role() == Role::Standby)
+    context.health.check_drain(leases.role() == Role::Standby)
+}
+
+fn role(leases: &Leases) -> Check {
+    let role = leases.role();
+    match leases.of_many() {
+        Some(all) if role != Role::Undecided => {
+            let held = leases.partitions().len();
+            Check::because(role.as_str(), format!("drains {held} of {all} partitions")).with("partitions", held)
+        }
+        _ => Check::new(role.as_str()),
+    }
 }

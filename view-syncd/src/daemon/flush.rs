@@ -1,14 +1,22 @@
 //! The last drain before the end.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::synchronizer::Synchronizer;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::Semaphore;
+use views_core::partition::Partition;
+
+use super::{partition_drains::PartitionDrain, synchronizer::Synchronizer};
 use crate::{
     context::{
         Context,
         backoff::{pause_after, pauses},
     },
-    drain::{Drained, Urgency, batch::Batch},
+    drain::{Drain, Drained, Urgency, batch::Batch, outbox},
     entry_id::EntryId,
     error::Failure,
     owned_session::OwnedSession,
@@ -24,48 +32,80 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 /// Pairs that are counted; of more it is only said that they are more.
 const MOST_COUNTED: usize = 100_000;
 
-/// Drains until the outbox is empty, for ever: the caller sets the deadline. What others have locked in PostgreSQL is
-/// left after a moment.
+/// How the flush of one outbox ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flushed {
+    /// Nothing is left.
+    Empty,
+    /// What is left was recorded since the stop.
+    BeforeStop,
+    /// Something is left, as the log says.
+    Left,
+}
+
+/// Drains until the outboxes are empty, for ever: the caller sets the deadline. What others have locked in PostgreSQL is
+/// left after a moment. Each partition is given back as soon as this is done with it.
 ///
-/// Where others go on recording, the outbox may never be empty. Then it is enough that all that was recorded before the
+/// Where others go on recording, an outbox may never be empty. Then it is enough that all that was recorded before the
 /// stop is stored.
 pub(crate) async fn run(synchronizer: &mut Synchronizer) -> ExitCode {
+    synchronizer.drains.follow();
+    let is_one_of_many = synchronizer.drains.are_many();
+    let context = Arc::clone(&synchronizer.context);
+    // One that waits takes no other one's place.
+    let places = Semaphore::new(context.settings.drains);
+    let parts = synchronizer.drains.take_all().await;
+    let flushing: FuturesUnordered<_> = parts.into_iter().map(|part| flush(&context, part, &places, is_one_of_many)).collect();
+    let flushed: Vec<Flushed> = flushing.collect().await;
+    // What waits for it is among the dead letters: where it is not stored now, that is done after the next start.
+    let _ = synchronizer.retry_dead_letters_when_due().await;
+    if flushed.contains(&Flushed::Left) {
+        return ExitCode::FAILURE;
+    }
+    if flushed.contains(&Flushed::BeforeStop) {
+        tracing::info!("all views from before the stop are stored; those that others go on recording wait for the next start");
+    } else {
+        tracing::info!("the outbox is empty");
+    }
+    ExitCode::SUCCESS
+}
+
+/// Drains one outbox until it is empty.
+async fn flush(context: &Context, mut part: PartitionDrain, places: &Semaphore, is_one_of_many: bool) -> Flushed {
+    let name = is_one_of_many.then(|| part.drain.partition().name());
     let mut failure_pauses = pauses();
     let mut newest = None;
     let mut grace_until = None;
     let mut deferred_until = None;
     loop {
-        match step(synchronizer, &mut newest).await {
-            Ok(Drained::Idle) => {
-                tracing::info!("the outbox is empty");
-                return ExitCode::SUCCESS;
-            }
+        let place = places.acquire().await;
+        let result = step(context, &mut part.drain, &mut newest).await;
+        drop(place);
+        match result {
+            Ok(Drained::Idle) => return Flushed::Empty,
             Ok(Drained::Stored { last, .. }) if newest.is_some_and(|newest| last >= newest) => {
-                let now = std::time::Instant::now();
+                let now = Instant::now();
                 if now >= *grace_until.get_or_insert(now + GRACE) {
-                    if !synchronizer.drain.deferred().is_empty() {
-                        return leave_deferred(synchronizer).await;
+                    if !part.drain.deferred().is_empty() {
+                        return leave_deferred(&mut part.drain, name).await;
                     }
-                    tracing::info!(
-                        "all views from before the stop are stored; those that others go on recording wait for the next start"
-                    );
-                    return ExitCode::SUCCESS;
+                    return Flushed::BeforeStop;
                 }
             }
             Ok(Drained::Deferred(next)) => {
-                let now = std::time::Instant::now();
+                let now = Instant::now();
                 if now >= *deferred_until.get_or_insert(now + DEFERRED_GRACE) {
-                    return leave_deferred(synchronizer).await;
+                    return leave_deferred(&mut part.drain, name).await;
                 }
                 tokio::time::sleep_until(next.into()).await;
             }
             Ok(_) => (failure_pauses, deferred_until) = (pauses(), None),
             Err(failure @ Failure::Foreign(_)) => {
-                tracing::error!("nothing is drained, and everything stays in Redis: {failure}");
-                return ExitCode::FAILURE;
+                tracing::error!(partition = name, "nothing is drained, and everything stays in Redis: {failure}");
+                return Flushed::Left;
             }
             Err(failure) => {
-                tracing::warn!("the outbox cannot be drained: {failure}");
+                tracing::warn!(partition = name, "the outbox cannot be drained: {failure}");
                 tokio::time::sleep(pause_after(&failure, &mut failure_pauses)).await;
             }
         }
@@ -73,9 +113,9 @@ pub(crate) async fn run(synchronizer: &mut Synchronizer) -> ExitCode {
 }
 
 /// Says what is left because of others' locks.
-async fn leave_deferred(synchronizer: &mut Synchronizer) -> ExitCode {
+async fn leave_deferred(drain: &mut Drain, partition: Option<&str>) -> Flushed {
     let (posts, why) = {
-        let deferred = synchronizer.drain.deferred();
+        let deferred = drain.deferred();
         let why = if deferred.first_is_full() {
             "whose counts have no room in their column"
         } else {
@@ -84,37 +124,63 @@ async fn leave_deferred(synchronizer: &mut Synchronizer) -> ExitCode {
         (deferred.len(), why)
     };
     // Their entries may have pairs of other posts, and earlier ones of these, which are stored.
-    let outbox = &mut synchronizer.drain.outbox;
-    let rest = Batch::of(outbox.deferred.unacknowledged().collect(), EntryId::LAST, outbox.session.redis.number());
-    let views = left(rest, &mut outbox.session).await.unwrap_or_else(|| "views".to_owned());
-    tracing::error!(posts, "{views} of posts {why} are left in the outbox: they stay safe in Redis until the next start");
-    ExitCode::FAILURE
+    let outbox = &mut drain.outbox;
+    let mut rest = Batch::of(outbox.deferred.unacknowledged().collect(), EntryId::LAST, outbox.session.redis.number());
+    let mut views = Left::default();
+    let views = if views.add(&mut rest, outbox.partition, &mut outbox.session).await { views.text() } else { "views".to_owned() };
+    tracing::error!(
+        partition,
+        posts,
+        "{views} of posts {why} are left in the outbox: they stay safe in Redis until the next start"
+    );
+    Flushed::Left
 }
 
-async fn step(synchronizer: &mut Synchronizer, newest: &mut Option<EntryId>) -> Result<Drained, Failure> {
+async fn step(context: &Context, drain: &mut Drain, newest: &mut Option<EntryId>) -> Result<Drained, Failure> {
     if newest.is_none() {
-        *newest = synchronizer.drain.newest().await?;
+        *newest = outbox::newest(context, drain.partition()).await?;
     }
-    synchronizer.drain(Urgency::AtOnce).await
+    drain.step(Urgency::AtOnce).await
 }
 
-/// Says what could not be stored in time.
-pub(crate) async fn report_rest(context: &Arc<Context>) {
-    match left(Batch::default(), &mut OwnedSession::new(context)).await {
-        Some(views) => tracing::error!("{views} are left in the outbox: they stay safe in Redis until the next start"),
-        None => {
-            tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start");
-        }
+/// Says what could not be stored in time of these partitions.
+pub(crate) async fn report_rest(context: &Arc<Context>, partitions: impl IntoIterator<Item = Partition>) {
+    let (mut left, mut is_known) = (Left::default(), true);
+    for partition in partitions {
+        is_known &= left.add(&mut Batch::default(), partition, &mut OwnedSession::new(context)).await;
+    }
+    if is_known {
+        tracing::error!("{} are left in the outbox: they stay safe in Redis until the next start", left.text());
+    } else {
+        tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start");
     }
 }
 
-/// Reads what is in the outbox, and returns how much that is in words; nothing where it cannot be read.
-async fn left(mut rest: Batch, session: &mut OwnedSession) -> Option<String> {
-    match tokio::time::timeout(REPORT_PATIENCE, rest.read_on(session, MOST_COUNTED)).await {
-        Ok(Ok(())) => {
-            let at_least = if rest.size < MOST_COUNTED { "" } else { "at least " };
-            Some(format!("{at_least}{} views in {} entries", rest.size, rest.entries.len()))
-        }
-        _ => None,
+/// What is left in outboxes.
+struct Left {
+    views: usize,
+    entries: usize,
+    until: Instant,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self { views: 0, entries: 0, until: Instant::now() + REPORT_PATIENCE }
+    }
+}
+
+impl Left {
+    /// Adds what is in an outbox, as far as it is asked for. Returns whether it could be read.
+    async fn add(&mut self, rest: &mut Batch, partition: Partition, session: &mut OwnedSession) -> bool {
+        let limit = MOST_COUNTED.saturating_sub(self.views);
+        let read = tokio::time::timeout_at(self.until.into(), rest.read_on(session, partition, limit)).await;
+        self.views += rest.size;
+        self.entries += rest.entries.len();
+        matches!(read, Ok(Ok(())))
+    }
+
+    fn text(&self) -> String {
+        let at_least = if self.views < MOST_COUNTED { "" } else { "at least " };
+        format!("{at_least}{} views in {} entries", self.views, self.entries)
     }
 }

@@ -4,60 +4,79 @@
 //! looks of the reconciler at any time, and counts could be written by a scan only where the outbox has nothing of a
 //! post, as is done already where another process drains: busy posts would have to wait for a quiet moment.
 
-use std::time::{Duration, Instant};
-
-use views_core::ids::PostId;
-
-use super::leader::Leadership;
-use crate::{
-    context::Context,
-    drain::{Drain, Urgency},
-    error::Failure,
-    reconcile::drains::Drains,
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
 };
 
-/// How often a drain has its turn. Each costs a look at the outbox.
+use views_core::{ids::PostId, partition::Partition};
+
+use super::{partition_drains::PartitionDrains, synchronizer::Scope};
+use crate::{drain::Urgency, error::Failure, reconcile::drains::Drains};
+
+/// How often the drains have their turn. Each costs a look at an outbox.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
 
 /// The drains of this process, while the reconciler works.
 pub(super) struct Interleaved<'a> {
-    context: &'a Context,
-    drain: &'a mut Drain,
-    /// Whether this process is one that drains.
-    drains: bool,
-    leadership: Option<&'a Leadership>,
+    drains: &'a mut PartitionDrains,
+    scope: Scope,
     last_turn: Instant,
 }
 
 impl<'a> Interleaved<'a> {
-    pub(super) fn new(context: &'a Context, drain: &'a mut Drain, drains: bool, leadership: Option<&'a Leadership>) -> Self {
-        Self { context, drain, drains, leadership, last_turn: Instant::now() }
+    pub(super) fn new(drains: &'a mut PartitionDrains, scope: Scope) -> Self {
+        Self { drains, scope, last_turn: Instant::now() }
+    }
+
+    fn partition(&self, post: &PostId) -> Partition {
+        self.drains.context.keys.partition(post)
     }
 }
 
 impl Drains for Interleaved<'_> {
     async fn take_turn(&mut self) -> Result<bool, Failure> {
-        if !self.drains || self.last_turn.elapsed() < DRAIN_EVERY {
+        if self.last_turn.elapsed() < DRAIN_EVERY {
             return Ok(false);
         }
-        self.drain.step(Urgency::Patient).await?;
+        self.drains.follow();
+        // Where there is but one, a scan of which a turn takes little is no reason to look at it less often.
+        let turn = if self.drains.are_many() { self.drains.due() } else { self.drains.own() };
+        if turn.is_empty() {
+            return Ok(false);
+        }
+        let ended = self.drains.work_on(turn, |part| part.step(Urgency::Patient)).await;
+        if !self.drains.are_many() {
+            self.drains.sum_up(ended)?;
+        } else {
+            // What is in the way of a partition is not in the way of the scan of others.
+            self.drains.tell_failures(&ended);
+        }
         self.last_turn = Instant::now();
         Ok(true)
     }
 
     async fn step(&mut self) -> Result<(), Failure> {
-        self.drain.step(Urgency::AtOnce).await.map(drop)
+        self.drains.follow();
+        let ended = self.drains.work_on(self.drains.own(), |part| part.step(Urgency::AtOnce)).await;
+        self.drains.sum_up(ended).map(drop)
+    }
+
+    fn covers(&self, partition: Partition) -> bool {
+        self.scope == Scope::All || self.drains.is_own(partition)
+    }
+
+    fn drains(&self, post: &PostId) -> bool {
+        self.drains.is_own(self.partition(post))
     }
 
     fn defers(&self, post: &PostId) -> bool {
-        self.drain.deferred().contains(post)
+        // What is left from before a cluster is of posts of all partitions.
+        let drains = [self.partition(post), Partition::LEGACY].map(|partition| self.drains.of(partition));
+        drains.into_iter().flatten().any(|drain| drain.deferred().contains(post))
     }
 
-    async fn are_alone(&self) -> Result<bool, Failure> {
-        match self.leadership {
-            _ if !self.drains => Ok(false),
-            Some(leadership) => Ok(leadership.is_alone(&self.context.database).await?),
-            None => Ok(true),
-        }
+    async fn alone(&self) -> Result<BTreeSet<Partition>, Failure> {
+        self.drains.alone().await
     }
 }

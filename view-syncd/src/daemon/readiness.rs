@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use views_service::readiness::Readiness;
 
-use super::leader::Leadership;
+use super::leases::Leases;
 use crate::context::Context;
 
 /// A step that takes longer than this does not get on. Most take milliseconds, and a full batch a second or so.
 pub(super) const STALLED: Duration = Duration::from_secs(10);
 
 /// Returns the readiness of the daemon.
-pub(super) fn readiness(context: &Context, leadership: Leadership) -> Readiness {
+pub(super) fn readiness(context: &Context, leases: Leases) -> Readiness {
     let (health, progress) = (context.health.clone(), context.progress.clone());
-    let role = leadership.clone();
+    let role = leases.clone();
     let obstacle = move || {
         let stalled = progress.age();
-        health.obstacle().or_else(|| (!leadership.is_connected()).then(|| health.with_age("PostgreSQL is away"))).or_else(|| {
+        health.obstacle().or_else(|| (!leases.is_connected()).then(|| health.with_age("PostgreSQL is away"))).or_else(|| {
             (stalled >= STALLED).then(|| health.with_age(&format!("a store takes {} s for one step", stalled.as_secs())))
         })
     };

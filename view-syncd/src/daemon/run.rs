@@ -12,13 +12,14 @@ use views_service::{
 };
 
 use super::{
-    admin_api, dependencies, flush, leader, observed,
+    admin_api, dependencies, flush,
+    leases::{Leases, Participant, campaign},
+    observed,
     readiness::readiness,
-    serve,
     signals::{self, Followers, MARGIN},
     synchronizer::Synchronizer,
     triggers::{self, TriggerReceiver},
-    warm_up, watchdog,
+    warm_up, watchdog, work,
 };
 use crate::{
     cli::{DaemonSettings, SyncSettings},
@@ -40,12 +41,12 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let metrics = Metrics::new(&mut registry);
     let context = Context::open(&settings, metrics.clone(), stop.clone())?;
     metrics::register_misconfigured(&mut registry, &context.redis_watch.misconfigured);
-    let mut leadership = leader::campaign(Arc::clone(&context.database), metrics);
+    let mut leases = campaign(Arc::clone(&context.database), context.keys.clone(), metrics, Participant::Daemon);
     let mut synchronizer = Synchronizer::new(&context);
-    synchronizer.set_leadership(leadership.clone());
+    synchronizer.set_leases(leases.clone());
     let verifier = Arc::new(daemon.verifier);
-    let checks = dependencies::checks(&context, &leadership, &verifier);
-    let readiness = Arc::new(readiness(&context, leadership.clone()).with_checks(checks));
+    let checks = dependencies::checks(&context, &leases, &verifier);
+    let readiness = Arc::new(readiness(&context, leases.clone()).with_checks(checks));
     tokio::spawn(Arc::clone(&readiness).watch());
     verifier.register(registry.sub_registry_with_prefix(metrics::PREFIX));
     observed::register(&mut registry, &context, &readiness, daemon.interval);
@@ -63,25 +64,17 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     tokio::spawn(signals::follow(os_signals, followers));
 
     let work = async {
-        if let Err(text) = wait_for_stores(&context, &mut triggers, &stop).await {
+        if let Err(text) = wait_for_stores(&context, &leases, &mut triggers, &stop).await {
             tracing::error!("{text}");
             return ExitCode::from(EXIT_CONFIG);
         }
         if !stop.is_cancelled() {
-            leadership.decided().await;
+            leases.decided().await;
             notify::ready();
             readiness.started();
-            warm_up::start(&context, &leadership, daemon.warm_up);
-            serve::until_stopped(&mut synchronizer, &mut triggers, &mut leadership, &stop, daemon.interval).await;
+            warm_up::start(&context, &leases, daemon.warm_up);
         }
-        // Whoever waits for a cycle learns now that there will be none.
-        drop(triggers);
-        if leadership.works() {
-            synchronizer.set_drains(true);
-            return flush::run(&mut synchronizer).await;
-        }
-        tracing::info!("the outbox is left to the view-syncd that leads");
-        ExitCode::SUCCESS
+        work::until_done(&mut synchronizer, triggers, &mut leases, &stop, daemon.interval).await
     };
     let finished = tokio::select! {
         // On the heap: the work is large, and deeper than the compiler follows in one piece.
@@ -91,22 +84,33 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     match finished {
         Some(code) => Ok(code),
         None => {
-            flush::report_rest(&context).await;
+            flush::report_rest(&context, leases.partitions()).await;
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
 /// Waits for the stores, or for the stop.
-async fn wait_for_stores(context: &Context, triggers: &mut TriggerReceiver, stop: &CancellationToken) -> Result<(), String> {
-    let waiting = startup::wait(context, |pause| notify::extend_timeout(pause + MARGIN));
+async fn wait_for_stores(
+    context: &Context,
+    leases: &Leases,
+    triggers: &mut TriggerReceiver,
+    stop: &CancellationToken,
+) -> Result<(), String> {
+    let waiting = startup::wait(context, |pause| {
+        leases.note_look(!context.store_failures.has_redis_failed());
+        notify::extend_timeout(pause + MARGIN);
+    });
     let refusing = async {
         // A cycle cannot be run before the start is over, and the first thing after it is a cycle.
         while triggers.recv().await.is_some() {}
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        result = waiting => result,
+        result = waiting => {
+            leases.note_look(true);
+            result
+        }
         () = refusing => Ok(()),
         () = stop.cancelled() => Ok(()),
     }

@@ -1,57 +1,61 @@
 //! The loop of the daemon: drains, and runs a cycle at once, at every interval, and whenever somebody asks for one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use views_service::notify;
 
 use super::{
-    leader::Leadership,
-    schedule::{LONGEST_POLL, Schedule},
-    synchronizer::Synchronizer,
+    leases::Leases,
+    schedule::{LONGEST_POLL, next_cycle},
+    synchronizer::{Scope, Synchronizer},
     triggers::{self, Trigger, TriggerReceiver},
 };
-use crate::drain::Urgency;
 
 /// Works until the stop. A standby only does what it is asked for.
 pub(super) async fn until_stopped(
     synchronizer: &mut Synchronizer,
     triggers: &mut TriggerReceiver,
-    leadership: &mut Leadership,
+    leases: &mut Leases,
     stop: &CancellationToken,
     interval: Duration,
 ) {
-    let linger = synchronizer.context.settings.linger;
-    let mut schedule = Schedule::starting_now();
+    let mut cycle = Instant::now();
+    let mut has_worked = leases.works();
     loop {
         let mut asked: Vec<Trigger> = Vec::new();
-        let works = leadership.works();
+        synchronizer.drains.follow();
+        let works = leases.works();
+        if works && !has_worked {
+            // Who takes over begins where a start begins.
+            cycle = Instant::now();
+        }
+        has_worked = works;
         tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return synchronizer.drains.rest().await,
             Some(trigger) = triggers.recv() => asked.push(trigger),
-            () = leadership.changed() => {
-                // Who takes over begins where a start begins; who steps down forgets what was read.
-                schedule = Schedule::starting_now();
-                continue;
-            }
+            () = leases.changed() => continue,
             () = sleep(LONGEST_POLL), if !works => {
-                synchronizer.stand_by().await;
+                leases.note_look(synchronizer.stand_by().await);
                 continue;
             }
-            () = sleep_until(schedule.cycle.into()), if works => {}
-            () = sleep_until(schedule.drain.into()), if works => {
-                synchronizer.set_drains(true);
-                let drained = synchronizer.drain(Urgency::Patient).await;
-                schedule.after_drain(&drained, linger);
+            () = sleep_until(cycle.into()), if works => {}
+            // A step that is under way is brought to its end, whoever goes on from there.
+            (partition, drained) = synchronizer.drains.next(), if works || synchronizer.drains.are_busy() => {
+                if let Err(failure) = drained {
+                    synchronizer.drains.tell(partition, &failure);
+                } else if let Err(failure) = synchronizer.retry_dead_letters_when_due().await {
+                    synchronizer.drains.tell(partition, &failure);
+                }
                 continue;
             }
         }
         triggers::take_waiting(triggers, &mut asked);
-        synchronizer.set_drains(works);
-        let result = synchronizer.cycle().await;
-        schedule.after_cycle(result.is_ok(), interval);
+        // What somebody asks for is everything; what is due is what this process drains.
+        let result = synchronizer.cycle_in(if asked.is_empty() { Scope::Own } else { Scope::All }).await;
+        cycle = next_cycle(result.is_ok(), interval);
         if let Ok(synced) = result {
             notify::status(&format!("Sync completed: {} successful, {} errors", synced.successful, synced.errors));
             for reply in asked.into_iter().filter_map(|trigger| trigger.reply) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use views_postgres::DatabaseError;
 
-use super::leader::Leadership;
+use super::leases::Leases;
 use crate::{
     cli::warm::WarmSettings,
     context::{
@@ -18,15 +18,15 @@ use crate::{
 };
 
 /// Begins the warm-up, if there is to be one, as soon as this daemon leads.
-pub(super) fn start(context: &Arc<Context>, leadership: &Leadership, settings: WarmSettings) {
+pub(super) fn start(context: &Arc<Context>, leases: &Leases, settings: WarmSettings) {
     if settings.top > 0 {
-        tokio::spawn(run(Arc::clone(context), leadership.clone(), settings));
+        tokio::spawn(run(Arc::clone(context), leases.clone(), settings));
     }
 }
 
-async fn run(context: Arc<Context>, mut leadership: Leadership, settings: WarmSettings) {
-    while !leadership.works() {
-        leadership.changed().await;
+async fn run(context: Arc<Context>, mut leases: Leases, settings: WarmSettings) {
+    while !leases.works() {
+        leases.changed().await;
     }
     let (mut session, mut pauses) = (OwnedSession::new(&context), pauses());
     loop {

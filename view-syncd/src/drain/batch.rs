@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use views_core::ids::{PostId, ViewerId};
+use views_core::{
+    ids::{PostId, ViewerId},
+    partition::Partition,
+};
 use views_postgres::{Database, DatabaseError, schema::Schema};
 use views_redis::{
     RedisError,
@@ -92,9 +95,14 @@ impl Batch {
         Self { part, connection: self.connection, pairs: Pairs::like(&self.pairs), ..Self::default() }
     }
 
-    /// Reads on, behind the last entry that was read, until the batch has about `limit` pairs or there is no more to be
-    /// read for it.
-    pub(crate) async fn read_on(&mut self, session: &mut OwnedSession, limit: usize) -> Result<(), RedisError> {
+    /// Reads on in the outbox of a partition, behind the last entry that was read, until the batch has about `limit`
+    /// pairs or there is no more to be read for it.
+    pub(crate) async fn read_on(
+        &mut self,
+        session: &mut OwnedSession,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<(), RedisError> {
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         while self.size < limit && !self.is_prepared {
             let start = match (self.read_to.or(self.part.after), self.part.from) {
@@ -104,13 +112,13 @@ impl Batch {
             };
             let end = self.part.until.map_or_else(|| "+".to_owned(), |until| until.to_string());
             commands.clear();
-            let outbox = session.context.keys.outbox();
+            let outbox = session.context.keys.outbox_of(partition);
             commands.command("XRANGE", 5).text(outbox).text(&start).text(&end).text("COUNT").number(PAGE_ENTRIES as i64);
             if self.connection == 0 {
                 session.redis.exchange(&commands, &mut replies).await?;
                 self.connection = session.redis.number();
             } else {
-                session.redis.exchange_over(self.connection, &commands, &mut replies).await?;
+                session.exchange_on(self.connection, &commands, &mut replies).await?;
             }
             let page = match replies.iter().next() {
                 Some(Reply::List(page)) => page,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use views_core::failpoints;
+use views_core::{failpoints, partition::Partition};
 use views_redis::{
     RedisError,
     resp::{Commands, Replies, Reply},
@@ -19,19 +19,27 @@ const DELETED_ENTRIES: usize = 200;
 pub(crate) struct Outbox {
     /// What belongs to the process.
     pub(crate) context: Arc<Context>,
+    pub(crate) partition: Partition,
     pub(crate) session: OwnedSession,
     pub(crate) deferred: DeferredPosts,
     pub(crate) shared: Shared,
 }
 
 impl Outbox {
-    pub(crate) fn new(context: &Arc<Context>, shared: &Shared) -> Self {
+    pub(crate) fn new(context: &Arc<Context>, shared: &Shared, partition: Partition) -> Self {
         Self {
             context: Arc::clone(context),
-            session: OwnedSession::new(context),
+            partition,
+            session: OwnedSession::of(context, partition),
             deferred: DeferredPosts::default(),
             shared: shared.clone(),
         }
+    }
+
+    /// Turns to another partition, of which nothing is deferred.
+    pub(crate) fn turn_to(&mut self, partition: Partition) {
+        (self.partition, self.deferred) = (partition, DeferredPosts::default());
+        self.session.turn_to(partition);
     }
 
     /// Deletes entries of which every post is acknowledged, over the connection by which they were read.
@@ -40,11 +48,11 @@ impl Outbox {
         for chunk in entries.chunks(DELETED_ENTRIES) {
             failpoints::at("delete::before");
             commands.clear();
-            commands.command("XDEL", 1 + chunk.len()).text(self.context.keys.outbox());
+            commands.command("XDEL", 1 + chunk.len()).text(self.context.keys.outbox_of(self.partition));
             for entry in chunk {
                 commands.text(&entry.to_string());
             }
-            self.session.redis.exchange_over(connection, &commands, &mut replies).await?;
+            self.session.exchange_on(connection, &commands, &mut replies).await?;
             self.context.progress.made();
             let reply = replies.iter().next();
             if !matches!(reply, Some(Reply::Integer(_))) {
@@ -55,9 +63,9 @@ impl Outbox {
     }
 }
 
-/// Returns the id of the newest entry; none where the outbox is empty.
-pub(crate) async fn newest(context: &Context) -> Result<Option<EntryId>, RedisError> {
-    let page = context.redis.send(&["XREVRANGE", context.keys.outbox(), "+", "-", "COUNT", "1"]).await?;
+/// Returns the id of the newest entry of a partition; none where its outbox is empty.
+pub(crate) async fn newest(context: &Context, partition: Partition) -> Result<Option<EntryId>, RedisError> {
+    let page = context.redis.send(&["XREVRANGE", context.keys.outbox_of(partition), "+", "-", "COUNT", "1"]).await?;
     let entry = page.into_array().into_iter().next();
     Ok(entry.and_then(|entry| entry.into_array().into_iter().next()?.into_string()?.parse().ok()))
 }
@@ -73,12 +81,12 @@ pub(crate) struct Measured {
     pub(crate) dead_letters: Option<i64>,
 }
 
-/// Returns what is in the outbox.
-pub(crate) async fn measure(session: &mut OwnedSession) -> Result<Measured, RedisError> {
+/// Returns what is in the outbox of a partition.
+pub(crate) async fn measure(session: &mut OwnedSession, partition: Partition) -> Result<Measured, RedisError> {
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     let keys = &session.context.keys;
-    commands.command("XLEN", 1).text(keys.outbox());
-    commands.command("XRANGE", 5).text(keys.outbox()).text("-").text("+").text("COUNT").number(1);
+    commands.command("XLEN", 1).text(keys.outbox_of(partition));
+    commands.command("XRANGE", 5).text(keys.outbox_of(partition)).text("-").text("+").text("COUNT").number(1);
     commands.command("XLEN", 1).text(keys.dead());
     session.redis.exchange(&commands, &mut replies).await?;
     let mut all = replies.iter();
@@ -93,7 +101,7 @@ pub(crate) async fn measure(session: &mut OwnedSession) -> Result<Measured, Redi
     Ok(Measured { entries, oldest, dead_letters })
 }
 
-/// Returns the number of entries.
-pub(crate) async fn length(context: &Context) -> Result<i64, RedisError> {
-    Ok(context.redis.send(&["XLEN", context.keys.outbox()]).await?.convert()?)
+/// Returns the number of entries of a partition.
+pub(crate) async fn length(context: &Context, partition: Partition) -> Result<i64, RedisError> {
+    Ok(context.redis.send(&["XLEN", context.keys.outbox_of(partition)]).await?.convert()?)
 }

@@ -41,9 +41,13 @@ impl Publisher {
         }
     }
 
-    /// Publishes what has changed. Where that fails, it is tried again after the next batch; the counts themselves are safe.
+    /// Publishes what has changed, and a drain what has of its own partition: another drain beside it might come late with
+    /// an older count. Where that fails, it is tried again after the next batch; the counts themselves are safe.
     pub(crate) async fn publish(&self, session: &mut OwnedSession) {
-        let counts: Vec<(PostId, i64)> = self.unpublished().iter().map(|(post, views)| (*post, *views)).collect();
+        let counts: Vec<(PostId, i64)> = {
+            let unpublished = self.unpublished();
+            unpublished.iter().filter(|(post, _)| session.is_for(post)).map(|(post, views)| (*post, *views)).collect()
+        };
         let (mut commands, mut replies) = (Commands::default(), Replies::default());
         for chunk in counts.chunks(CHUNK) {
             commands.clear();

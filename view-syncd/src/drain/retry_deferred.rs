@@ -48,7 +48,7 @@ async fn store(outbox: &mut Outbox, mut posts: HashSet<PostId>, patience: Option
         let Some((until, connection)) = position else { return Ok(pairs) };
         let mut batch = Batch::of(wanted, until, connection);
         let limit = outbox.context.settings.batch_size;
-        batch.read_on(&mut outbox.session, limit).await?;
+        batch.read_on(&mut outbox.session, outbox.partition, limit).await?;
         batch.prepare_for(&outbox.context.database).await?;
         let read_to = (!batch.is_at_end).then_some(batch.read_to).flatten();
         let committed = store_batch(outbox, batch, patience).await?;

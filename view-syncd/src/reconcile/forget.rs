@@ -3,7 +3,10 @@
 //! Nothing is taken out of the outbox behind a drain's back: it may have read the pairs and not stored them yet, and would
 //! bring them into the ledger after that is clean. So what is pending is stored first, and erased in the ledger.
 
-use views_core::ids::{PostId, ViewerId};
+use views_core::{
+    ids::{PostId, ViewerId},
+    partition::Partition,
+};
 use views_redis::{
     resp::{Commands, Replies, Reply},
     scripts,
@@ -35,7 +38,7 @@ pub(crate) async fn pending_pairs(reconciler: &mut Reconciler, viewer: &ViewerId
     let (mut pairs, mut throttle) = (0, Throttle::new());
     let mut batch = Batch::until(until, reconciler.session.redis.number());
     loop {
-        batch.read_on(&mut reconciler.session, OUTBOX_PAIRS).await?;
+        batch.read_on(&mut reconciler.session, Partition::WHOLE, OUTBOX_PAIRS).await?;
         pairs += batch.pairs.pairs_of(viewer) as u64;
         if batch.is_at_end {
             return Ok(pairs);

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use views_core::ids::{PostId, ViewerId};
+use views_core::{
+    ids::{PostId, ViewerId},
+    partition::Partition,
+};
 use views_postgres::ledger;
 use views_redis::{
     post_meta::{self, Field, PostMeta},
@@ -100,7 +103,7 @@ async fn pending(
         (*post, from)
     });
     let mut outbox = Batch::of(froms.collect(), EntryId::LAST, session.redis.number());
-    outbox.read_on(session, MOST_PENDING).await?;
+    outbox.read_on(session, Partition::WHOLE, MOST_PENDING).await?;
     if !outbox.is_at_end {
         return Ok(None);
     }

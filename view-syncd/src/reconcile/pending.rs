@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use views_core::ids::{PostId, ViewerId};
+use views_core::{
+    ids::{PostId, ViewerId},
+    partition::Partition,
+};
 
 use super::look::LookedAt;
 use crate::{
@@ -28,7 +31,7 @@ pub(crate) struct Pending {
 impl Pending {
     /// Reads it; nothing where the outbox is too long. Dead pairs are told in their number only.
     pub(crate) async fn read(session: &mut OwnedSession, posts: &HashMap<PostId, LookedAt>) -> Result<Option<Self>, Failure> {
-        let length = outbox::length(&session.context).await?;
+        let length = outbox::length(&session.context, Partition::WHOLE).await?;
         if length == 0 || posts.is_empty() {
             return Ok(Some(Self::default()));
         }
@@ -38,7 +41,7 @@ impl Pending {
         let from = |seen: &LookedAt| seen.settled.as_ref().and_then(|id| id.parse().ok()).map_or(EntryId::FIRST, EntryId::next);
         let wanted = posts.iter().map(|(post, seen)| (*post, from(seen))).collect();
         let mut outbox = Batch::of(wanted, EntryId::LAST, session.redis.number());
-        outbox.read_on(session, MOST_PAIRS).await?;
+        outbox.read_on(session, Partition::WHOLE, MOST_PAIRS).await?;
         if !outbox.is_at_end {
             return Ok(None);
         }

@@ -133,8 +133,9 @@ async fn pending_viewers(session: &mut OwnedSession, post: &PostId) -> Result<Op
     let Some(Reply::List(fields)) = replies.iter().next() else { return Ok(None) };
     let acknowledged = fields.iter().next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
     let from = acknowledged.map_or(EntryId::FIRST, EntryId::next);
+    let partition = session.context.keys.partition(post);
     let mut outbox = Batch::of([(*post, from)].into(), EntryId::LAST, session.redis.number());
-    outbox.read_on(session, MOST_PENDING).await?;
+    outbox.read_on(session, partition, MOST_PENDING).await?;
     Ok(outbox.is_at_end.then(|| outbox.pairs.viewers_of(post)))
 }
 

@@ -44,9 +44,11 @@ pub(crate) async fn refresh(
         }
     }
     // Where another process drains, too, PostgreSQL may have what that one has not acknowledged yet.
-    let is_quiet = adjustments.iter().any(|adjustment| adjustment.views.is_some()) && !drains.are_alone().await?;
-    for adjustment in &mut adjustments {
-        adjustment.is_quiet = is_quiet;
+    if adjustments.iter().any(|adjustment| adjustment.views.is_some()) {
+        let alone = drains.alone().await?;
+        for adjustment in &mut adjustments {
+            adjustment.is_quiet = !alone.contains(&session.context.keys.partition(&adjustment.post));
+        }
     }
     let failed = adjust(session, &adjustments, report).await?;
     let in_order = states.iter().filter(|(post, state)| !state.has_foreign_members() && !failed.contains(*post)).count();

@@ -35,7 +35,10 @@ pub(crate) async fn scan(reconciler: &mut Reconciler, drains: &mut impl Drains) 
     reconciler.context().database.ping().await?;
     reconciler.session.check_owner().await?;
     let (mut keyspace, mut throttle) = (Keyspace::new(reconciler.context().keys.clone()), Throttle::new());
-    while let Some(page) = keyspace.next_page(&mut reconciler.session, &mut throttle).await? {
+    while let Some(mut page) = keyspace.next_page(&mut reconciler.session, &mut throttle).await? {
+        for posts in [&mut page.sets, &mut page.hashes] {
+            posts.retain(|post| drains.covers(reconciler.context().keys.partition(post)));
+        }
         reconcile_sets(reconciler, drains, &page.sets, &mut report).await?;
         throttle.rest().await;
         reconcile_hashes(reconciler, drains, &page.hashes, &mut report).await?;

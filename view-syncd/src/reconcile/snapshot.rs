@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use views_core::ids::PostId;
+use views_core::{ids::PostId, partition::Partition};
 use views_redis::{
     post_meta::{self, Field, PostMeta},
     resp::{Commands, Replies, Reply},
@@ -28,7 +28,9 @@ pub(crate) async fn drifts(session: &mut OwnedSession, posts: &[PostId]) -> Resu
     let mut drifts = HashMap::new();
     for chunk in posts.chunks(SNAPSHOT_POSTS) {
         // The transaction reads one entry more than is allowed, but a long outbox is better not read at all.
-        if outbox::length(&session.context).await? > MAX_ENTRIES as i64 || !snapshot(session, chunk, &mut drifts).await? {
+        if outbox::length(&session.context, Partition::WHOLE).await? > MAX_ENTRIES as i64
+            || !snapshot(session, chunk, &mut drifts).await?
+        {
             return Ok(None);
         }
         session.context.checkpoint()?;

@@ -27,7 +27,7 @@ pub(super) async fn prove(redis: &Redis, keys: &Keys, patience: Duration) -> Pro
         // A node is asked for one of its partitions.
         let node = redis.node_of_slot(partition::slot(owner.as_bytes()));
         if let Some(node) = node.filter(|node| asked.insert(*node)) {
-            scripts::prove_writable_by(&mut commands, owner);
+            scripts::prove_writable_at(&mut commands, owner);
             nodes.push(redis.address(node));
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use views_core::ids::PostId;
+use views_core::{ids::PostId, partition::Partition};
 use views_redis::{
     Code,
     resp::{Commands, Replies, Reply},
@@ -128,7 +128,7 @@ async fn check_ttl(look: &mut Look, posts: Vec<PostId>, checks: &mut Checks) {
 }
 
 async fn check_outbox(look: &mut Look, linger: Duration, checks: &mut Checks) {
-    let Ok(Measured { entries, oldest, .. }) = outbox::measure(&mut look.session).await else { return };
+    let Ok(Measured { entries, oldest, .. }) = outbox::measure(&mut look.session, Partition::WHOLE).await else { return };
     let age = oldest.map(|oldest| look.age(oldest)).unwrap_or_default();
     let text = format!("{}, the oldest {} old", output::counted(entries.unsigned_abs(), "entry", "entries"), output::age(age));
     if age > LONGEST_LAG + linger {

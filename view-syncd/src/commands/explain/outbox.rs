@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use views_core::ids::{PostId, ViewerId};
+use views_core::{
+    ids::{PostId, ViewerId},
+    partition::Partition,
+};
 use views_redis::{
     RedisError,
     resp::{Commands, List, Replies, Reply},
@@ -52,7 +55,7 @@ pub(super) async fn find(
     viewer: &ViewerId,
     settled: Option<EntryId>,
 ) -> Result<Option<FoundEntry>, RedisError> {
-    let length = outbox::measure(&mut look.session).await?.entries;
+    let length = outbox::measure(&mut look.session, Partition::WHOLE).await?.entries;
     let bar = ProgressBar::new("entries", length.unsigned_abs());
     let parts = match settled {
         Some(settled) => vec![(format!("({settled}"), "+".to_owned()), ("-".to_owned(), settled.to_string())],
