@@ -19,7 +19,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use views_core::keys::Keys;
 use views_postgres::{Database, DatabaseError};
-use views_redis::Redis;
+use views_redis::{Code, Redis, RedisError};
 
 use self::{health::Health, progress::Progress, redis_watch::RedisWatch, store_failures::StoreFailures};
 use crate::{
@@ -117,6 +117,22 @@ impl Context {
     pub(crate) fn checkpoint(&self) -> Result<(), Failure> {
         self.progress.made();
         if self.stop.is_cancelled() { Err(Failure::Stopped) } else { Ok(()) }
+    }
+
+    /// Returns whether an error is that of one post: its keys hold something else or, in a cluster, the node that has them
+    /// is away or refuses.
+    pub(crate) fn is_of_one_post(&self, error: &RedisError) -> bool {
+        error.code().is_some_and(|code| code.is_about_the_key() || self.is_of_some_nodes(code))
+    }
+
+    /// Returns whether it is only a node of a cluster that is away or refuses.
+    pub(crate) fn is_node_away(&self, error: &RedisError) -> bool {
+        error.code().is_some_and(|code| self.is_of_some_nodes(code))
+    }
+
+    /// Returns whether an error is that of one node of a cluster.
+    pub(crate) fn is_of_some_nodes(&self, code: Code) -> bool {
+        self.redis.is_clustered() && code.is_about_a_node()
     }
 
     /// Notes a failure for operators: in the metrics of the store that failed, and in the health, of which `note` knows

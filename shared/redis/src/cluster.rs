@@ -5,6 +5,7 @@
 
 mod exchange;
 mod node_pipeline;
+mod node_view;
 pub(crate) mod pool;
 mod refresh;
 mod route;
@@ -12,4 +13,7 @@ mod slot_map;
 pub(crate) mod topology;
 
 pub(crate) use self::exchange::ClusterSession;
-pub use self::slot_map::NodeId;
+pub use self::{
+    node_view::{HalfMovedSlot, NodeView, OpenSlot, Way},
+    slot_map::NodeId,
+};

@@ -100,8 +100,3 @@ pub(crate) async fn measure(session: &mut OwnedSession, partition: Partition) ->
     let oldest = first.and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
     Ok(Measured { entries, oldest, dead_letters })
 }
-
-/// Returns the number of entries of a partition.
-pub(crate) async fn length(context: &Context, partition: Partition) -> Result<i64, RedisError> {
-    Ok(context.redis.send(&["XLEN", context.keys.outbox_of(partition)]).await?.convert()?)
-}
