@@ -2,6 +2,7 @@
 //! work holds it.
 
 pub mod backoff;
+pub(crate) mod half_moved;
 pub mod health;
 pub mod progress;
 pub mod redis_watch;
@@ -21,7 +22,7 @@ use views_core::keys::Keys;
 use views_postgres::{Database, DatabaseError};
 use views_redis::{Code, Redis, RedisError};
 
-use self::{health::Health, progress::Progress, redis_watch::RedisWatch, store_failures::StoreFailures};
+use self::{half_moved::HalfMoved, health::Health, progress::Progress, redis_watch::RedisWatch, store_failures::StoreFailures};
 use crate::{
     cli::{STATEMENT_TIMEOUT, SyncSettings, WorkSettings},
     error::Failure,
@@ -56,6 +57,7 @@ pub struct Context {
     pub(crate) health: Health,
     pub(crate) progress: Progress,
     pub(crate) store_failures: StoreFailures,
+    pub(crate) half_moved: HalfMoved,
 }
 
 impl Context {
@@ -101,6 +103,7 @@ impl Context {
             health: Health::new(&settings.redis.keys),
             progress: Progress::default(),
             store_failures: StoreFailures::default(),
+            half_moved: HalfMoved::default(),
         }))
     }
 
