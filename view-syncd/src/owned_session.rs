@@ -30,18 +30,31 @@ pub(crate) struct OwnedSession {
     pub(crate) owned_over: u64,
     /// The partition whose owner is looked at; that of all keys where it is none.
     partition: Option<Partition>,
+    /// The node that has an outbox of which the owner of its slot does not know.
+    hidden_at: Option<NodeId>,
 }
 
 impl OwnedSession {
     /// Returns a session that connects when it is first used.
     pub(crate) fn new(context: &Arc<Context>) -> Self {
         let redis = Session::new(&context.redis, TIMEOUT, Arc::clone(&context.reconnections));
-        Self { context: Arc::clone(context), redis, owned_over: 0, partition: None }
+        Self { context: Arc::clone(context), redis, owned_over: 0, partition: None, hidden_at: None }
     }
 
     /// Returns a session for the keys of a partition, whose owner stands beside its outbox.
     pub(crate) fn of(context: &Arc<Context>, partition: Partition) -> Self {
         Self { partition: Some(partition), ..Self::new(context) }
+    }
+
+    /// Returns a session for what a node has of a partition's outbox although the owner of its slot does not know that: the
+    /// slot is half moved.
+    pub(crate) fn of_hidden(context: &Arc<Context>, partition: Partition, node: NodeId) -> Self {
+        Self { hidden_at: Some(node), ..Self::of(context, partition) }
+    }
+
+    /// Returns whether it is for what the owner of a slot does not know of.
+    pub(crate) fn is_of_hidden(&self) -> bool {
+        self.hidden_at.is_some()
     }
 
     /// Turns to the keys of another partition.
@@ -73,7 +86,10 @@ impl OwnedSession {
             Some(partition) => vec![keys.owner_of(partition)],
             None => keys.owners().collect(),
         };
-        let result = self.check_owners(&names, &owner).await;
+        let mut result = self.check_owners(&names, &owner).await;
+        if result.is_ok() {
+            result = self.go_to_outbox().await.map_err(Failure::from);
+        }
         let is_foreign = matches!(result, Err(Failure::Foreign(_)));
         if is_foreign || result.is_ok() {
             self.context.redis_watch.note_owner(is_foreign);
@@ -84,6 +100,23 @@ impl OwnedSession {
             self.context.database.invalidate_owner();
         }
         result
+    }
+
+    /// In a cluster, looks at the outbox of the partition, so that the last connection is that to the node that has it: a slot
+    /// that is half moved has some of its keys elsewhere.
+    async fn go_to_outbox(&mut self) -> Result<(), RedisError> {
+        let keys = &self.context.keys;
+        let Some(partition) = self.partition.filter(|_| keys.are_in_cluster()) else { return Ok(()) };
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        commands.command("XLEN", 1).text(keys.outbox_of(partition));
+        match self.hidden_at {
+            Some(node) => self.redis.exchange_asking(node, &commands, &mut replies).await?,
+            None => self.redis.exchange(&commands, &mut replies).await?,
+        }
+        match replies.iter().next() {
+            Some(Reply::Error(error)) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the number of the connection by which it is known whose the keys are: in a cluster, of the last one that was

@@ -8,8 +8,8 @@ use std::{
 };
 
 use prometheus_client::registry::Registry;
-use views_core::{log_names, ticks};
-use views_redis::{HalfMovedSlot, Redis};
+use views_core::{log_names, partition::slot, ticks};
+use views_redis::{HalfMovedSlot, NodeId, Redis};
 use views_service::{checks::Check, metrics::gauges};
 
 use crate::metrics::PREFIX;
@@ -54,9 +54,13 @@ impl HalfMoved {
         gauges::register(registry, "half_moved_slots", help, move || half_moved.lasting(Instant::now()).len() as f64);
     }
 
-    /// Returns all that are half moved now.
-    pub(crate) fn slots(&self) -> Vec<HalfMovedSlot> {
-        self.state().slots.iter().map(|(slot, _)| slot.clone()).collect()
+    /// Returns the node that has, or may have, entries of an outbox of which the owner of its slot does not know: that one has
+    /// taken the place of a node that was moving the slot.
+    pub(crate) fn hidden_at(&self, outbox: &str) -> Option<NodeId> {
+        let slot = slot(outbox.as_bytes());
+        let state = self.state();
+        let half_moved = state.slots.iter().map(|(half_moved, _)| half_moved).find(|half_moved| half_moved.slot == slot)?;
+        half_moved.importing.filter(|_| !half_moved.is_sent_on)
     }
 
     /// Returns what is in the way of views where slots stay half moved.
@@ -120,7 +124,7 @@ pub(crate) fn in_words(slots: &[HalfMovedSlot]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn slot(slot: u16) -> HalfMovedSlot {
+    fn half_moved(slot: u16) -> HalfMovedSlot {
         HalfMovedSlot { slot, from: "a:1".to_owned(), to: "b:2".to_owned(), importing: None, is_sent_on: true }
     }
 
@@ -128,9 +132,9 @@ mod tests {
     fn only_a_slot_that_stays_half_moved_is_told() {
         let (half_moved, start) = (HalfMoved::default(), Instant::now());
         let told = |seconds| obstacle(&half_moved.lasting(start + Duration::from_secs(seconds)));
-        half_moved.note(vec![slot(7), slot(8)], start);
-        half_moved.note(vec![slot(8), slot(9)], start + Duration::from_secs(3));
-        assert_eq!((told(29), half_moved.slots().len()), (None, 2));
+        half_moved.note(vec![self::half_moved(7), self::half_moved(8)], start);
+        half_moved.note(vec![self::half_moved(8), self::half_moved(9)], start + Duration::from_secs(3));
+        assert_eq!((told(29), half_moved.state().slots.len()), (None, 2));
         let text = told(31).unwrap();
         assert!(text.contains("slot 8 ") && text.contains("from a:1 to b:2") && text.contains("--cluster fix a:1"), "{text}");
         assert!(text.ends_with("for 31 s by now"), "{text}");

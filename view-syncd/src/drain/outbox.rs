@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use views_core::{failpoints, partition::Partition};
 use views_redis::{
-    RedisError,
+    NodeId, RedisError,
     resp::{Commands, Replies, Reply},
 };
 
@@ -40,6 +40,11 @@ impl Outbox {
     pub(crate) fn turn_to(&mut self, partition: Partition) {
         (self.partition, self.deferred) = (partition, DeferredPosts::default());
         self.session.turn_to(partition);
+    }
+
+    /// Returns what a node has of the partition's outbox although the owner of its slot does not know that.
+    pub(crate) fn of_hidden(context: &Arc<Context>, shared: &Shared, partition: Partition, node: NodeId) -> Self {
+        Self { session: OwnedSession::of_hidden(context, partition, node), ..Self::new(context, shared, partition) }
     }
 
     /// Deletes entries of which every post is acknowledged, over the connection by which they were read.
@@ -99,4 +104,9 @@ pub(crate) async fn measure(session: &mut OwnedSession, partition: Partition) ->
     let first = page.iter().next().and_then(|entry| if let Reply::List(entry) = entry { entry.iter().next() } else { None });
     let oldest = first.and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
     Ok(Measured { entries, oldest, dead_letters })
+}
+
+/// Returns the number of entries of a partition.
+pub(crate) async fn length(context: &Context, partition: Partition) -> Result<i64, RedisError> {
+    Ok(context.redis.send(&["XLEN", context.keys.outbox_of(partition)]).await?.convert()?)
 }
