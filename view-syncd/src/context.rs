@@ -2,6 +2,7 @@
 //! work holds it.
 
 pub mod backoff;
+pub(crate) mod half_moved;
 pub mod health;
 pub mod progress;
 pub mod redis_watch;
@@ -19,9 +20,9 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use views_core::keys::Keys;
 use views_postgres::{Database, DatabaseError};
-use views_redis::Redis;
+use views_redis::{Code, Redis, RedisError};
 
-use self::{health::Health, progress::Progress, redis_watch::RedisWatch, store_failures::StoreFailures};
+use self::{half_moved::HalfMoved, health::Health, progress::Progress, redis_watch::RedisWatch, store_failures::StoreFailures};
 use crate::{
     cli::{STATEMENT_TIMEOUT, SyncSettings, WorkSettings},
     error::Failure,
@@ -56,6 +57,7 @@ pub struct Context {
     pub(crate) health: Health,
     pub(crate) progress: Progress,
     pub(crate) store_failures: StoreFailures,
+    pub(crate) half_moved: HalfMoved,
 }
 
 impl Context {
@@ -101,6 +103,7 @@ impl Context {
             health: Health::new(&settings.redis.keys),
             progress: Progress::default(),
             store_failures: StoreFailures::default(),
+            half_moved: HalfMoved::default(),
         }))
     }
 
@@ -117,6 +120,22 @@ impl Context {
     pub(crate) fn checkpoint(&self) -> Result<(), Failure> {
         self.progress.made();
         if self.stop.is_cancelled() { Err(Failure::Stopped) } else { Ok(()) }
+    }
+
+    /// Returns whether an error is that of one post: its keys hold something else or, in a cluster, the node that has them
+    /// is away or refuses.
+    pub(crate) fn is_of_one_post(&self, error: &RedisError) -> bool {
+        error.code().is_some_and(|code| code.is_about_the_key() || self.is_of_some_nodes(code))
+    }
+
+    /// Returns whether it is only a node of a cluster that is away or refuses.
+    pub(crate) fn is_node_away(&self, error: &RedisError) -> bool {
+        error.code().is_some_and(|code| self.is_of_some_nodes(code))
+    }
+
+    /// Returns whether an error is that of one node of a cluster.
+    pub(crate) fn is_of_some_nodes(&self, code: Code) -> bool {
+        self.redis.is_clustered() && code.is_about_a_node()
     }
 
     /// Notes a failure for operators: in the metrics of the store that failed, and in the health, of which `note` knows

@@ -34,6 +34,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use views_core::{failpoints, ids::PostId, partition::Partition};
 use views_postgres::schema::Schema;
+use views_redis::NodeId;
 
 use self::{
     acknowledge::acknowledge, batch::Batch, committed::Committed, outbox::Outbox, retry_deferred::retry_deferred, shared::Shared,
@@ -93,6 +94,19 @@ impl Drain {
         Self { context: Arc::clone(context), outbox, batch: Batch::default(), leaving }
     }
 
+    /// Returns a drain of what a node has of a partition's outbox although the owner of its slot does not know that: the slot
+    /// is half moved. Where that goes wrong, it is not the partition's drain that fails.
+    pub(crate) fn of_hidden(
+        context: &Arc<Context>,
+        shared: &Shared,
+        partition: Partition,
+        node: NodeId,
+        leaving: CancellationToken,
+    ) -> Self {
+        let outbox = Outbox::of_hidden(context, shared, partition, node);
+        Self { context: Arc::clone(context), outbox, batch: Batch::default(), leaving }
+    }
+
     /// Returns the partition.
     pub(crate) fn partition(&self) -> Partition {
         self.outbox.partition
@@ -142,6 +156,9 @@ impl Drain {
     /// again.
     fn note(&mut self, result: &Result<Drained, Failure>) {
         self.context.progress.made();
+        if self.outbox.session.is_of_hidden() {
+            return;
+        }
         let deferred = &mut self.outbox.deferred;
         let (health, partition) = (&self.context.health, self.outbox.partition);
         health.note_deferred(partition, deferred.summary());

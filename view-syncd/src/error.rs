@@ -3,7 +3,7 @@
 use fred::error::{Error, ErrorKind};
 use views_core::owner::Foreign;
 use views_postgres::DatabaseError;
-use views_redis::{Code, RedisError, resp::Reply};
+use views_redis::{RedisError, resp::Reply};
 
 /// Why a step did not do its work. Everything is still where it was, and the step may be repeated.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +50,6 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Redis(error.into())
     }
-}
-
-/// Returns whether Redis is well and refuses this one command for what the key holds (a key of another type, a field
-/// that is no number).
-pub(crate) fn is_about_the_key(error: &RedisError) -> bool {
-    error.code().is_some_and(Code::is_about_the_key)
 }
 
 /// Returns the error of a reply that is not of the expected kind.

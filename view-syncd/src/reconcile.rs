@@ -16,6 +16,7 @@ pub(crate) mod keyspace;
 pub(crate) mod live_count;
 pub(crate) mod look;
 pub(crate) mod mend;
+pub(crate) mod outboxes;
 pub(crate) mod pending;
 pub(crate) mod post_state;
 pub(crate) mod posts;

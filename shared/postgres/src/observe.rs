@@ -1,10 +1,15 @@
 //! A look at the server and at other sessions, for operators. Changes nothing, and waits for nobody.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
+use views_core::partition::Partition;
 
-use crate::{Database, DatabaseError, schema::Schema, sql::observe, sql::tables::Tables};
+use crate::{
+    Database, DatabaseError,
+    schema::Schema,
+    sql::{leases, observe, tables::Tables},
+};
 
 /// What the server and a session are.
 #[derive(Debug, Clone)]
@@ -38,13 +43,30 @@ pub struct Candidate {
     pub connected: Option<Duration>,
 }
 
-/// Those that lead, or would.
+/// One that drains.
+#[derive(Debug, Clone)]
+pub struct Drainer {
+    /// Its session.
+    pub candidate: Candidate,
+    /// What it drains.
+    pub partitions: BTreeSet<Partition>,
+}
+
+/// Those that drain, or would.
 #[derive(Debug, Clone, Default)]
 pub struct Candidates {
-    /// The one that leads.
-    pub leader: Option<Candidate>,
+    /// Those that drain: one, or in a cluster any number.
+    pub drainers: Vec<Drainer>,
     /// How many stand by.
     pub standbys: u64,
+}
+
+impl Candidates {
+    /// Returns whether anybody drains a partition.
+    #[must_use]
+    pub fn drains(&self, partition: Partition) -> bool {
+        self.drainers.iter().any(|drainer| drainer.partitions.contains(&partition))
+    }
 }
 
 /// A session of somebody else.
@@ -97,22 +119,25 @@ impl Database {
         })
     }
 
-    /// Finds out who leads over the ledger, and how many stand by.
+    /// Finds out who drains into the ledger, and how many stand by.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn candidates(&self, schema: &Schema) -> Result<Candidates, DatabaseError> {
+    pub async fn candidates(&self, schema: &Schema, is_in_cluster: bool) -> Result<Candidates, DatabaseError> {
         let rows = self.query(observe::CANDIDATES, &[&schema.tables.ledger.to_string()]).await?;
-        let (leaders, present): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.get(1));
-        let leader = leaders.first().map(|row| Candidate {
-            backend: row.get(0),
-            name: row.get(2),
-            address: row.get(3),
-            connected: row.get::<_, Option<i64>>(4).map(ms),
-        });
-        let leads = |row: &&Row| leader.as_ref().is_some_and(|leader| leader.backend == row.get::<_, i32>(0));
-        let standbys = present.iter().filter(|row| !leads(row)).count() as u64;
-        Ok(Candidates { leader, standbys })
+        let (mut drainers, mut present) = (Vec::<Drainer>::new(), BTreeSet::<i32>::new());
+        for row in &rows {
+            let backend = row.get(0);
+            present.insert(backend);
+            let Some(partition) = leases::partition(row.get(1), is_in_cluster) else { continue };
+            let place = drainers.iter().position(|drainer| drainer.candidate.backend == backend);
+            match place {
+                Some(place) => drop(drainers[place].partitions.insert(partition)),
+                None => drainers.push(Drainer { candidate: candidate(row), partitions: [partition].into() }),
+            }
+        }
+        let standbys = present.iter().filter(|backend| drainers.iter().all(|drainer| drainer.candidate.backend != **backend));
+        Ok(Candidates { standbys: standbys.count() as u64, drainers })
     }
 
     /// Finds sessions that hold locks of writers on the posts, the ledger or the counts, or do nothing in an open
@@ -153,6 +178,15 @@ impl Database {
             }
         }
         Ok(false)
+    }
+}
+
+fn candidate(row: &Row) -> Candidate {
+    Candidate {
+        backend: row.get(0),
+        name: row.get(2),
+        address: row.get(3),
+        connected: row.get::<_, Option<i64>>(4).map(ms),
     }
 }
 

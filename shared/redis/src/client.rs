@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use views_core::log_names;
 
 use crate::{
-    RedisError,
+    RedisError, ServerError,
     cluster::{NodeId, pool::Pool, topology::Topology},
     config::RedisSettings,
     in_words,
@@ -51,6 +51,19 @@ pub(crate) enum Kind {
 pub(crate) struct Cluster {
     pub(crate) topology: Arc<Topology>,
     pool: Pool,
+}
+
+impl Cluster {
+    /// Returns why a command has no reply: where other nodes answer, that of one of them is away.
+    fn error(&self, error: RedisError) -> Error {
+        match error {
+            error @ (RedisError::Server { .. } | RedisError::Client(_)) => client_error(error),
+            error if self.topology.is_up() => {
+                Error::new(ErrorKind::Unknown, format!("{} {}", ServerError::AWAY, in_words(&error.to_string())))
+            }
+            error => client_error(error),
+        }
+    }
 }
 
 impl Redis {
@@ -246,7 +259,7 @@ impl Redis {
                 for argument in arguments {
                     commands.text(argument);
                 }
-                let replies = cluster.pool.send(node, &commands, None).await.map_err(client_error)?;
+                let replies = cluster.pool.send(node, &commands, None).await.map_err(|error| cluster.error(error))?;
                 replies.get(0).map_or_else(|| Err(client_error(RedisError::NoReply)), value)
             }
         }

@@ -5,6 +5,7 @@
 
 mod exchange;
 mod node_pipeline;
+mod node_view;
 pub(crate) mod pool;
 mod refresh;
 mod route;
@@ -13,4 +14,7 @@ pub(crate) mod topology;
 
 pub use self::exchange::Answered;
 pub(crate) use self::exchange::ClusterSession;
-pub use self::slot_map::NodeId;
+pub use self::{
+    node_view::{HalfMovedSlot, NodeView, OpenSlot, Way},
+    slot_map::NodeId,
+};

@@ -19,7 +19,7 @@ mod unprotected;
 
 pub use self::{
     client::Redis,
-    cluster::{Answered, NodeId},
+    cluster::{Answered, HalfMovedSlot, NodeId, NodeView, OpenSlot, Way},
     error::{Code, RedisError, ServerError},
     session::{Breaker, Epoch, Pipeline, Session},
 };

@@ -20,9 +20,9 @@ use crate::{
 pub const CLUSTERED: &str = "Redis is in cluster mode (cluster-enabled yes), where a view cannot be acknowledged in one step: give the address of \
     a server without it (cluster-enabled no), or that of the cluster as redis-cluster:// (rediss-cluster:// with TLS)";
 /// The setting by which a cluster that lacks some slots serves none.
-const FULL_COVERAGE: &str = "cluster-require-full-coverage";
+pub const FULL_COVERAGE: &str = "cluster-require-full-coverage";
 /// What is said of that.
-const ALL_OR_NOTHING: &str =
+pub const ALL_OR_NOTHING: &str =
     "when one part of the cluster is away, all of it takes no views (cluster-require-full-coverage yes): set it to no";
 
 /// What `CLUSTER INFO` says of a node that serves no slot: others are away without which it does not, or most of them are.

@@ -13,7 +13,7 @@ use views_core::{
 
 use crate::{
     Redis, RedisError,
-    resp::{Commands, Reply},
+    resp::{Commands, Replies, Reply},
 };
 
 const HYDRATE: &str = include_str!("scripts/hydrate.lua");
@@ -147,20 +147,71 @@ pub enum Settled {
     Doubtful(String),
 }
 
-/// Writes the command that acknowledges pairs of posts. With `is_final`, increments of `recorded` that are missing are
+/// What a script does for one of several posts.
+pub trait OfPost {
+    /// Returns the post.
+    fn post(&self) -> &PostId;
+}
+
+impl OfPost for PostId {
+    fn post(&self) -> &PostId {
+        self
+    }
+}
+
+impl OfPost for Settlement {
+    fn post(&self) -> &PostId {
+        &self.post
+    }
+}
+
+impl OfPost for Adjustment {
+    fn post(&self) -> &PostId {
+        &self.post
+    }
+}
+
+/// Divides posts into those whose keys one script may name: all of them or, in a cluster, those beside each other that
+/// have the same slot.
+fn calls<'a, T: OfPost>(keys: &'a Keys, posts: &'a [T]) -> impl Iterator<Item = &'a [T]> {
+    let is_in_cluster = keys.are_in_cluster();
+    posts.chunk_by(move |one, next| !is_in_cluster || keys.slot(one.post()) == keys.slot(next.post()))
+}
+
+/// Brings posts into the order in which they take the fewest scripts.
+pub fn sort_by_calls<T: OfPost>(keys: &Keys, posts: &mut [T]) {
+    if keys.are_in_cluster() {
+        posts.sort_by_cached_key(|of_post| keys.slot(of_post.post()));
+    }
+}
+
+/// Returns the reply about each of the posts that [`settle`], [`adjust`] or [`forget`] was given, in their order. Where a
+/// script as a whole has failed, that error is about each of its posts.
+pub fn replies_about<'a, T: OfPost>(keys: &'a Keys, posts: &'a [T], replies: &'a Replies) -> impl Iterator<Item = Reply<'a>> {
+    let mut all = replies.iter();
+    calls(keys, posts).flat_map(move |call| {
+        let reply = all.next().unwrap_or(Reply::Null);
+        let mut list = if let Reply::List(list) = reply { Some(list.iter()) } else { None };
+        call.iter().map(move |_| list.as_mut().map_or(reply, |list| list.next().unwrap_or(Reply::Null)))
+    })
+}
+
+/// Writes the commands that acknowledge pairs of posts. With `is_final`, increments of `recorded` that are missing are
 /// taken to be lost.
 ///
 /// Repeating it changes nothing, on the server that the entries were read from: it must not be sent over a connection
 /// that may lead to another one.
 pub fn settle(commands: &mut Commands, keys: &Keys, settlements: &[Settlement], is_final: bool) {
-    commands.command("EVAL", 3 + 7 * settlements.len()).text(SETTLE).number(settlements.len() as i64);
-    for settlement in settlements {
-        commands.parts(&keys.meta_parts(&settlement.post));
-    }
-    commands.text(if is_final { "final" } else { "" });
-    for Settlement { first, last, pairs, views, before, seen, .. } in settlements {
-        commands.text(first).text(last).number(i64::try_from(*pairs).unwrap_or(i64::MAX)).number(*views).number(*before);
-        commands.text(seen.as_deref().unwrap_or_default());
+    for settlements in calls(keys, settlements) {
+        commands.command("EVAL", 3 + 7 * settlements.len()).text(SETTLE).number(settlements.len() as i64);
+        for settlement in settlements {
+            commands.parts(&keys.meta_parts(&settlement.post));
+        }
+        commands.text(if is_final { "final" } else { "" });
+        for Settlement { first, last, pairs, views, before, seen, .. } in settlements {
+            commands.text(first).text(last).number(i64::try_from(*pairs).unwrap_or(i64::MAX)).number(*views).number(*before);
+            commands.text(seen.as_deref().unwrap_or_default());
+        }
     }
 }
 
@@ -231,32 +282,38 @@ impl Adjustment {
     }
 }
 
-/// Writes the command that brings posts into order. The reply has for each of them 1 when it was done, 0 when Redis
+/// Writes the commands that bring posts into order. The reply about each of them is 1 when it was done, 0 when Redis
 /// knows more by now, or an error.
 pub fn adjust(commands: &mut Commands, keys: &Keys, adjustments: &[Adjustment]) {
-    commands.command("EVAL", 3 + 12 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
-    for Adjustment { post, .. } in adjustments {
-        commands.parts(&keys.meta_parts(post)).parts(&keys.views_parts(post));
-    }
-    commands.number(keys.ttl().seconds());
-    for adjustment in adjustments {
-        let Adjustment { known, views, is_quiet, acked_is, is_meant, author, recorded, acked, .. } = adjustment;
-        for number in [known, views] {
-            match number {
-                Some(number) => commands.number(*number),
-                None => commands.text(""),
-            };
+    for adjustments in calls(keys, adjustments) {
+        commands.command("EVAL", 3 + 12 * adjustments.len()).text(ADJUST).number(2 * adjustments.len() as i64);
+        for Adjustment { post, .. } in adjustments {
+            commands.parts(&keys.meta_parts(post)).parts(&keys.views_parts(post));
         }
-        commands.text(if *is_quiet { "quiet" } else { "" });
-        match acked_is {
-            Some(acked) => commands.number(*acked),
+        commands.number(keys.ttl().seconds());
+        for adjustment in adjustments {
+            write_adjustment(commands, adjustment);
+        }
+    }
+}
+
+fn write_adjustment(commands: &mut Commands, adjustment: &Adjustment) {
+    let Adjustment { known, views, is_quiet, acked_is, is_meant, author, recorded, acked, .. } = adjustment;
+    for number in [known, views] {
+        match number {
+            Some(number) => commands.number(*number),
             None => commands.text(""),
         };
-        commands.text(if *is_meant { "meant" } else { "" });
-        let [known, author] = author.as_ref().map_or(["", ""], |authors| authors.each_ref().map(String::as_str));
-        commands.text(if adjustment.author.is_some() { "author" } else { "" }).text(known).text(author);
-        commands.number(*recorded).number(*acked);
     }
+    commands.text(if *is_quiet { "quiet" } else { "" });
+    match acked_is {
+        Some(acked) => commands.number(*acked),
+        None => commands.text(""),
+    };
+    commands.text(if *is_meant { "meant" } else { "" });
+    let [known, author] = author.as_ref().map_or(["", ""], |authors| authors.each_ref().map(String::as_str));
+    commands.text(if adjustment.author.is_some() { "author" } else { "" }).text(known).text(author);
+    commands.number(*recorded).number(*acked);
 }
 
 /// Writes the command that corrects a post's numbers after `viewers` of those whom this process has recorded, the last
@@ -275,15 +332,17 @@ pub fn take_out(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[
     }
 }
 
-/// Writes the command that takes a viewer, given in all spellings that his id may have, out of the sets of posts. The reply
-/// has for each of them how many were taken out, or an error.
+/// Writes the commands that take a viewer, given in all spellings that his id may have, out of the sets of posts. The reply
+/// about each of them is how many were taken out, or an error.
 pub fn forget(commands: &mut Commands, keys: &Keys, posts: &[PostId], spellings: &[String]) {
-    commands.command("EVAL", 2 + 2 * posts.len() + spellings.len()).text(FORGET).number(2 * posts.len() as i64);
-    for post in posts {
-        commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post));
-    }
-    for spelling in spellings {
-        commands.text(spelling);
+    for posts in calls(keys, posts) {
+        commands.command("EVAL", 2 + 2 * posts.len() + spellings.len()).text(FORGET).number(2 * posts.len() as i64);
+        for post in posts {
+            commands.parts(&keys.views_parts(post)).parts(&keys.meta_parts(post));
+        }
+        for spelling in spellings {
+            commands.text(spelling);
+        }
     }
 }
 

@@ -111,11 +111,21 @@ impl Session {
         }
     }
 
+    /// Returns the number of the connection that was opened last: in a cluster, to whichever node.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        match &self.to {
+            To::Single(single) => single.number,
+            To::Cluster(cluster) => cluster.newest(),
+        }
+    }
+
     /// Sends commands and waits for their replies, of which some may be errors. In a cluster, each goes to the node that
     /// has its key, and those of nodes that are away have the error [`Code::Away`].
     ///
     /// # Errors
-    /// [`RedisError`]: the commands may have been carried out or not, and the connection is gone.
+    /// [`RedisError`]: the commands may have been carried out or not, and the connection is gone. In a cluster, no node
+    /// has answered any of them, and each of them has that error all the same.
     pub async fn exchange(&mut self, commands: &Commands, replies: &mut Replies) -> Result<(), RedisError> {
         if commands.is_empty() {
             replies.clear();

@@ -8,6 +8,7 @@ mod keys;
 mod redis;
 mod rights;
 mod sessions;
+mod slots;
 mod token;
 
 use std::process::ExitCode;
@@ -37,13 +38,14 @@ pub async fn run(settings: SyncSettings, doctor: DoctorSettings) -> anyhow::Resu
     let mut checks = Checks::default();
     check_settings(&doctor.warnings, &mut checks);
     redis::check(&look, settings.redis.allow_eviction, &mut checks).await;
-    let is_alone = look.info().is_none_or(|info| !info.is_clustered());
-    if look.redis.is_ok() && is_alone {
+    slots::check(&look, &mut checks).await;
+    let is_usable = look.is_usable();
+    if look.redis.is_ok() && is_usable {
         rights::check(&mut look, &mut checks).await;
         keys::check(&mut look, settings.work.linger, &mut checks).await;
     }
     let schema = database::check(&look, &mut checks).await;
-    if look.redis.is_ok() && is_alone && look.database.is_ok() {
+    if look.redis.is_ok() && is_usable && look.database.is_ok() {
         check_owner(&look, &mut checks).await;
     }
     let leeway = doctor.verifier.as_ref().map(views_auth::Verifier::leeway).unwrap_or_default();

@@ -8,7 +8,7 @@ mod verdict;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use views_core::settings::EXIT_CONFIG;
+use views_core::{ids::PostId, settings::EXIT_CONFIG};
 use views_postgres::{
     DatabaseError,
     explain::{Base, ViewFacts},
@@ -116,7 +116,7 @@ pub async fn run(settings: SyncSettings, command: ExplainSettings) -> anyhow::Re
     };
     let (verdict, mut text) = verdict::decide(&evidence);
     if verdict == Verdict::OnItsWay && entry.as_ref().is_some_and(FoundEntry::is_late) {
-        text.push_str(&waits_for(&look).await);
+        text.push_str(&waits_for(&look, &post).await);
     }
     let explanation = Explanation {
         post: post.to_string(),
@@ -145,10 +145,11 @@ fn keep<T, E: std::fmt::Display>(result: Result<T, E>, what: &str, unknown: &mut
 }
 
 /// Returns what a view that waits for long waits for, as far as that can be seen.
-async fn waits_for(look: &Look) -> String {
+async fn waits_for(look: &Look, post: &PostId) -> String {
     let database = &look.context.database;
     let Ok(schema) = in_time(database.schema()).await else { return String::new() };
-    let leads = in_time(database.candidates(&schema)).await.map(|candidates| candidates.leader.is_some());
+    let leads = in_time(database.candidates(&schema, look.context.keys.are_in_cluster())).await;
+    let leads = leads.map(|candidates| candidates.drains(look.context.keys.partition(post)));
     if matches!(leads, Ok(false)) {
         return ": no view-syncd leads, which would store it: start it".to_owned();
     }

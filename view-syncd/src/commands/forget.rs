@@ -20,7 +20,6 @@ use tokio::time::sleep;
 use views_core::{
     failpoints,
     ids::{PostId, ViewerId},
-    partition::Partition,
     settings::EXIT_CONFIG,
 };
 use views_postgres::{
@@ -36,13 +35,14 @@ use crate::{
         leases::{Participant, campaign},
         synchronizer::Synchronizer,
     },
-    drain::{outbox, shared::Shared},
+    drain::shared::Shared,
     entry_id::now_ms,
     error::Failure,
     reconcile::{
         forget::{delete_dead_letters, find_in_sets, pending_pairs, put_back, take_out},
         keyspace::Keyspace,
         live_count::write_live_counts,
+        outboxes,
         reconciler::Reconciler,
         throttle::Throttle,
     },
@@ -193,8 +193,8 @@ impl Erasure<'_> {
 
     /// Has stored what the outbox has of the viewer by now: by the view-syncd that leads, or by this one.
     async fn store_pending(&mut self) -> Result<(), Failure> {
-        let Some(newest) = outbox::newest(self.context, Partition::WHOLE).await? else { return Ok(()) };
-        let pairs = pending_pairs(&mut self.reconciler, &self.viewer, newest).await?;
+        let newest = outboxes::newest(&mut self.reconciler.session).await?;
+        let pairs = pending_pairs(&mut self.reconciler, &self.viewer, &newest).await?;
         if pairs == 0 {
             return Ok(());
         }
@@ -215,7 +215,7 @@ impl Erasure<'_> {
             if leads {
                 synchronizer.drain_all().await?;
             }
-            let left = pending_pairs(&mut self.reconciler, &self.viewer, newest).await?;
+            let left = pending_pairs(&mut self.reconciler, &self.viewer, &newest).await?;
             if left == 0 || started.elapsed() >= patience {
                 self.receipt.left_pairs = left;
                 self.receipt.outbox += pairs.saturating_sub(left);
@@ -247,7 +247,7 @@ impl Erasure<'_> {
         let (mut keyspace, mut throttle) = (Keyspace::new(self.context.keys.clone()), Throttle::new());
         let mut found = Vec::new();
         self.receipt.unreadable = 0;
-        while let Some(page) = keyspace.next_page(&mut self.reconciler.session, &mut throttle).await? {
+        while let Some(page) = keyspace.next_page(&mut self.reconciler.session, &mut throttle, |_| true).await? {
             let of_page = find_in_sets(&mut self.reconciler, &page.sets, &self.spellings).await?;
             self.receipt.unreadable += of_page.unreadable;
             found.extend(of_page.posts);
@@ -257,6 +257,10 @@ impl Erasure<'_> {
                 self.clean_found(&std::mem::take(&mut found), left).await?;
             }
             throttle.rest().await;
+        }
+        for failure in keyspace.failures() {
+            self.receipt.unreadable += 1;
+            tracing::warn!("the sets of a part of Redis cannot be read: {failure}");
         }
         self.clean_found(&found, left).await
     }

@@ -19,7 +19,8 @@ use crate::{
         leases::{Participant, campaign},
         synchronizer::Synchronizer,
     },
-    drain::{batch::Batch, outbox, shared::Shared},
+    drain::{batch::Batch, shared::Shared},
+    entry_id::EntryId,
     error::Failure,
     reconcile::{
         compare::{compare, confirm, is_suspicious},
@@ -27,6 +28,7 @@ use crate::{
         keyspace::Keyspace,
         look::{LookedAt, look},
         mend::{Policy, mend},
+        outboxes,
         pending::MOST_ENTRIES,
         post_state::sets_beside,
         reconciler::Reconciler,
@@ -112,7 +114,7 @@ impl Run<'_> {
             Some(post) => self.one(&comparison, post).await?,
             None => {
                 self.all_counts(&mut comparison).await?;
-                self.outbox().await?;
+                self.outboxes().await?;
                 self.all_keys().await?;
                 true
             }
@@ -130,7 +132,8 @@ impl Run<'_> {
         let looked_at = look(&mut self.reconciler.session, &[post], &mut self.report.seen.unreadable).await?;
         let seen = looked_at.get(&post);
         self.report.redis_posts = u64::from(seen.is_some_and(LookedAt::is_known));
-        let length = outbox::measure(&mut self.reconciler.session, Partition::WHOLE).await?.entries;
+        let partitions: Vec<Partition> = outboxes::partitions_of(&self.context.keys, &post).collect();
+        let length: i64 = outboxes::lengths(&mut self.reconciler.session, &partitions).await?.into_values().sum();
         if length > 0 || seen.is_some_and(is_suspicious) {
             self.suspects.push(post);
             self.pends = length > 0;
@@ -161,7 +164,7 @@ impl Run<'_> {
     async fn all_keys(&mut self) -> Result<(), Failure> {
         let bar = ProgressBar::new("posts in Redis", 0);
         let (mut keyspace, mut throttle) = (Keyspace::new(self.context.keys.clone()), Throttle::new());
-        while let Some(page) = keyspace.next_page(&mut self.reconciler.session, &mut throttle).await? {
+        while let Some(page) = keyspace.next_page(&mut self.reconciler.session, &mut throttle, |_| true).await? {
             let alone = sets_beside(&mut self.reconciler.session, &page.hashes).await?.missing;
             throttle.rest().await;
             for posts in [page.sets, alone] {
@@ -176,24 +179,39 @@ impl Run<'_> {
             }
         }
         self.compare_suspects().await?;
+        for failure in keyspace.failures() {
+            self.report.seen.unreadable += 1;
+            tracing::warn!("posts of a part of Redis cannot be read: {failure}");
+        }
         keyspace.log_misnamed();
         Ok(())
     }
 
-    /// Goes through the outbox for pairs of posts of which Redis has nothing else, or that are gone.
-    async fn outbox(&mut self) -> Result<(), Failure> {
-        let newest = outbox::newest(self.context, Partition::WHOLE).await?;
-        let length = outbox::length(self.context, Partition::WHOLE).await?;
-        let Some(newest) = newest else { return Ok(()) };
-        if length > MOST_ENTRIES {
-            tracing::warn!(entries = length, "the outbox is too long to be compared: what is in it is left out");
-            return Ok(());
+    /// Goes through the outboxes for pairs of posts of which Redis has nothing else, or that are gone.
+    async fn outboxes(&mut self) -> Result<(), Failure> {
+        let newest = outboxes::newest(&mut self.reconciler.session).await?;
+        let partitions: Vec<Partition> = newest.keys().copied().collect();
+        let lengths = outboxes::lengths(&mut self.reconciler.session, &partitions).await?;
+        for (partition, newest) in newest {
+            let length = lengths.get(&partition).copied().unwrap_or(0);
+            if length > MOST_ENTRIES {
+                tracing::warn!(entries = length, "the outbox is too long to be compared: what is in it is left out");
+            } else {
+                self.outbox(partition, newest).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// Goes through the outbox of a partition.
+    async fn outbox(&mut self, partition: Partition, newest: EntryId) -> Result<(), Failure> {
         let mut remembered = HashSet::new();
         let mut throttle = Throttle::new();
-        let mut batch = Batch::over(self.reconciler.session.redis.number());
+        // In a cluster, it is another node's than what was asked last.
+        let connection = if self.context.redis.is_clustered() { 0 } else { self.reconciler.session.redis.number() };
+        let mut batch = Batch::over(connection);
         loop {
-            batch.read_on(&mut self.reconciler.session, Partition::WHOLE, OUTBOX_PAIRS).await?;
+            batch.read_on(&mut self.reconciler.session, partition, OUTBOX_PAIRS).await?;
             self.report.outbox_pairs += batch.size as u64;
             let posts: Vec<PostId> = batch.pairs.posts().iter().filter(|post| remembered.insert(**post)).copied().collect();
             if remembered.len() >= MOST_REMEMBERED {

@@ -1,23 +1,29 @@
-//! `view-syncd status`: who leads, how far behind PostgreSQL is, what could not be stored, when the last cycle was.
+//! `view-syncd status`: who drains, how far behind PostgreSQL is, what could not be stored, when the last cycle was.
 
-use std::{process::ExitCode, time::Duration};
+mod partitions;
+
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use serde::Serialize;
-use views_core::{partition::Partition, settings::EXIT_CONFIG};
-use views_postgres::{DatabaseError, observe::Candidates};
+use views_core::settings::EXIT_CONFIG;
+use views_postgres::{
+    DatabaseError,
+    observe::{Candidate, Candidates, Drainer},
+};
 
+use self::partitions::PartitionStatus;
 use super::{
     look::{
-        Look, dead,
+        Look, SeenNode, dead,
         dead::DeadLetters,
-        in_time, keyspace,
+        in_time, keyspace, outboxes,
         writes::{self, Refusal},
     },
     output,
 };
 use crate::{
     cli::{SyncSettings, status::StatusSettings},
-    drain::outbox::{self, Measured},
+    context::half_moved,
     entry_id::now_ms,
     session_name,
 };
@@ -38,7 +44,16 @@ struct Status {
     problems: Vec<String>,
     leader: Option<Leader>,
     standbys: Option<u64>,
+    /// In a cluster, those that drain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drainers: Option<Vec<Leader>>,
     outbox: Option<Outbox>,
+    /// In a cluster, each of the partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitions: Option<Vec<PartitionStatus>>,
+    /// In a cluster, the slots that are half moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    half_moved_slots: Option<Vec<u16>>,
     dead: Option<DeadLetters>,
     last_cycle: Option<Cycle>,
     posts: Option<Posts>,
@@ -54,6 +69,9 @@ struct Leader {
     backend: i32,
     address: Option<String>,
     connected_seconds: Option<f64>,
+    /// How many partitions of a cluster it drains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitions: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,6 +129,7 @@ impl Status {
             Err(error) => return self.problems.push(format!("Redis is away ({}): {error}", look.redis_url)),
         };
         self.redis.up = true;
+        let is_clustered = look.context.redis.is_clustered();
         if let Some(info) = &info {
             self.redis.version = Some(info.version());
             self.redis.mode = Some(if info.is_clustered() {
@@ -120,22 +139,26 @@ impl Status {
             } else {
                 "standalone"
             });
-            let eviction = info.eviction().filter(|_| !allow_eviction);
-            let unfit =
-                info.too_old().or_else(|| info.is_clustered().then(|| "Redis is in cluster mode".to_owned())).or(eviction);
-            self.is_unfit |= unfit.is_some();
-            self.problems.extend(unfit.or_else(|| info.pause().map(|pause| format!("Redis takes no writes: {pause}"))));
+        }
+        for node in &look.nodes {
+            self.look_at_node(node, is_clustered, allow_eviction);
+        }
+        if is_clustered {
+            self.look_at_slots(look).await;
         }
         if self.problems.is_empty()
             && let Some(Refusal::NoWrites(text)) = writes::refusal(look).await
         {
             self.problems.push(text);
         }
-        match outbox::measure(&mut look.session, Partition::WHOLE).await {
-            Ok(Measured { entries, oldest, .. }) => {
-                let lag_seconds = oldest.map_or(0.0, |oldest| look.age(oldest).as_secs_f64());
-                let oldest = oldest.map(|oldest| oldest.to_string());
-                self.outbox = Some(Outbox { entries: entries.unsigned_abs(), oldest, lag_seconds });
+        match outboxes::measure(look).await {
+            Ok(seen) => {
+                let (entries, oldest) = (seen.entries(), seen.oldest().map(|oldest| oldest.to_string()));
+                self.outbox = Some(Outbox { entries, oldest, lag_seconds: seen.age(look).as_secs_f64() });
+                if let Some((number, error)) = &seen.unread {
+                    self.problems.push(format!("the outboxes of {number} partitions cannot be read: {error}"));
+                }
+                self.partitions = is_clustered.then(|| partitions::of(look, &seen));
             }
             Err(error) => self.problems.push(format!("the outbox cannot be read: {error}")),
         }
@@ -145,10 +168,37 @@ impl Status {
         }
         // Where keys may not be gone through, it is not known.
         if let Ok(sample) = keyspace::sample(&mut look.session).await {
-            let all = info.map(|info| info.keys(look.redis_database));
+            let keys = |node: &SeenNode| Some(node.info.as_ref().ok()?.as_ref()?.keys(look.redis_database));
+            let all = look.nodes.iter().map(keys).sum::<Option<u64>>();
             let about = (sample.is_complete || all.is_some()).then(|| sample.posts(all.unwrap_or(0)));
             self.posts = about.map(|about| Posts { about, exact: sample.is_complete });
         }
+    }
+
+    /// Looks at a server that takes writes.
+    fn look_at_node(&mut self, node: &SeenNode, is_clustered: bool, allow_eviction: bool) {
+        let info = match &node.info {
+            Ok(Some(info)) => info,
+            Ok(None) => return,
+            Err(error) => return self.problems.push(node.tell(format!("a primary of Redis is away: {error}"))),
+        };
+        let eviction = info.eviction().filter(|_| !allow_eviction);
+        let clustered = (!is_clustered && info.is_clustered()).then(|| "Redis is in cluster mode".to_owned());
+        let unfit = info.too_old().or(clustered).or(eviction);
+        self.is_unfit |= unfit.is_some();
+        let problem = unfit.or_else(|| info.pause().map(|pause| format!("Redis takes no writes: {pause}")));
+        self.problems.extend(problem.map(|problem| node.tell(problem)));
+    }
+
+    /// Looks where the slots of a cluster are.
+    async fn look_at_slots(&mut self, look: &Look) {
+        let without_primary = look.context.redis.slots_without_primary();
+        if without_primary > 0 {
+            self.problems.push(format!("{without_primary} slots of the cluster have no primary, so that their views are not taken"));
+        }
+        let half_moved = look.half_moved_slots().await;
+        self.problems.extend(half_moved::in_words(&half_moved));
+        self.half_moved_slots = Some(half_moved.into_iter().map(|half_moved| half_moved.slot).collect());
     }
 
     async fn look_at_database(&mut self, look: &Look, interval: Duration) {
@@ -168,7 +218,9 @@ impl Status {
             Ok(schema) => schema,
             Err(error) => return self.note(&error),
         };
-        match in_time(database.candidates(&schema)).await {
+        let is_clustered = look.context.redis.is_clustered();
+        match in_time(database.candidates(&schema, is_clustered)).await {
+            Ok(candidates) if is_clustered => self.take_drainers(candidates, interval),
             Ok(candidates) => self.take_candidates(candidates, interval),
             Err(error) => self.note(&error),
         }
@@ -181,10 +233,48 @@ impl Status {
 
     fn take_candidates(&mut self, candidates: Candidates, interval: Duration) {
         self.standbys = Some(candidates.standbys);
-        let Some(leader) = candidates.leader else {
+        let Some(Drainer { candidate: leader, .. }) = candidates.drainers.into_iter().next() else {
             return self.problems.push("no view-syncd leads: start it".to_owned());
         };
-        let cycle_ms = session_name::last_cycle_ms(&leader.name);
+        self.take_cycle(session_name::last_cycle_ms(&leader.name), interval);
+        let connected_seconds = leader.connected.map(|connected| connected.as_secs_f64());
+        let Candidate { backend, address, .. } = leader;
+        self.leader = Some(Leader { backend, address, connected_seconds, partitions: None });
+    }
+
+    /// Takes those that share a cluster's partitions.
+    fn take_drainers(&mut self, candidates: Candidates, interval: Duration) {
+        self.standbys = Some(candidates.standbys);
+        if candidates.drainers.is_empty() {
+            self.problems.push("no view-syncd drains anything: start it".to_owned());
+        } else {
+            // Each cycle is of the partitions of its own.
+            let cycles = candidates.drainers.iter().map(|drainer| session_name::last_cycle_ms(&drainer.candidate.name));
+            self.take_cycle(cycles.min().flatten(), interval);
+        }
+        let mut open = BTreeSet::new();
+        for partition in self.partitions.iter_mut().flatten() {
+            let drainer = candidates.drainers.iter().find(|drainer| drainer.partitions.contains(&partition.partition));
+            partition.backend = drainer.map(|drainer| drainer.candidate.backend);
+            if drainer.is_none() {
+                open.insert(partition.name);
+            }
+        }
+        if let Some(first) = open.first().filter(|_| !candidates.drainers.is_empty()) {
+            self.problems.push(format!("nobody drains {}, {first} among them", output::counted(open.len() as u64, "partition", "partitions")));
+        }
+        let drainer = |Drainer { candidate, partitions }: Drainer| Leader {
+            backend: candidate.backend,
+            address: candidate.address,
+            connected_seconds: candidate.connected.map(|connected| connected.as_secs_f64()),
+            partitions: Some(partitions.len()),
+        };
+        self.drainers = Some(candidates.drainers.into_iter().map(drainer).collect());
+    }
+
+    /// Takes when the last cycle succeeded, in milliseconds since 1970; of several that drain, the one that it is longest ago
+    /// of.
+    fn take_cycle(&mut self, cycle_ms: Option<i64>, interval: Duration) {
         let age = cycle_ms.map(|ms| Duration::from_millis(u64::try_from(now_ms() - ms).unwrap_or(0)));
         self.last_cycle = cycle_ms.zip(age).map(|(ms, age)| Cycle { at: output::moment(ms), age_seconds: age.as_secs_f64() });
         match age {
@@ -198,8 +288,6 @@ impl Status {
             }
             Some(_) => {}
         }
-        let connected_seconds = leader.connected.map(|connected| connected.as_secs_f64());
-        self.leader = Some(Leader { backend: leader.backend, address: leader.address, connected_seconds });
     }
 
     async fn look_at_owner(&mut self, look: &Look) {
@@ -236,13 +324,23 @@ impl Status {
             format!("{}\n", output::wrapped(&format!("not well: {}", self.problems.join("; ")), 0))
         };
         let row = |name: &str, told: Option<String>| [name.to_owned(), told.unwrap_or_else(|| "not known".to_owned())];
-        text.push_str(&output::table(&[
-            row("leader", self.leader_text()),
+        let mut rows = Vec::new();
+        if let Some(drainers) = &self.drainers {
+            rows.push(row("drained by", Some(self.drainers_text(drainers))));
+        } else {
+            rows.push(row("leader", self.leader_text()));
+        }
+        rows.extend([
             row(
                 "last cycle",
                 self.last_cycle.as_ref().map(|cycle| format!("{} ago, at {}", seconds(cycle.age_seconds), cycle.at)),
             ),
             row("outbox", self.outbox.as_ref().map(Outbox::text)),
+        ]);
+        if let Some(told) = self.partitions.as_ref().and_then(|partitions| partitions::text(partitions)) {
+            rows.push(row("partitions", Some(told)));
+        }
+        rows.extend([
             row("dead", self.dead.as_ref().map(dead_text)),
             row(
                 "posts",
@@ -252,8 +350,27 @@ impl Status {
             ),
             row("Redis", Some(self.redis.text())),
             row("PostgreSQL", Some(self.postgresql.text())),
-        ]));
+        ]);
+        text.push_str(&output::table(&rows));
         text
+    }
+
+    fn drainers_text(&self, drainers: &[Leader]) -> String {
+        let mut lines: Vec<String> = drainers
+            .iter()
+            .map(|drainer| {
+                let partitions = output::counted(drainer.partitions.unwrap_or(0) as u64, "partition", "partitions");
+                format!("{}: {partitions}", drainer.text())
+            })
+            .collect();
+        if lines.is_empty() {
+            lines.push("nobody".to_owned());
+        }
+        let standbys = self.standbys.unwrap_or(0);
+        if standbys > 0 {
+            lines.push(output::counted(standbys, "standby", "standbys"));
+        }
+        lines.join("\n")
     }
 
     fn leader_text(&self) -> Option<String> {
@@ -261,10 +378,16 @@ impl Status {
         let standbys =
             if standbys == 0 { String::new() } else { format!(" · {}", output::counted(standbys, "standby", "standbys")) };
         let Some(leader) = &self.leader else { return Some(format!("none{standbys}")) };
-        let from = leader.address.as_ref().map_or_else(String::new, |address| format!(" from {address}"));
+        Some(format!("{}{standbys}", leader.text()))
+    }
+}
+
+impl Leader {
+    fn text(&self) -> String {
+        let from = self.address.as_ref().map_or_else(String::new, |address| format!(" from {address}"));
         let since =
-            leader.connected_seconds.map_or_else(String::new, |connected| format!(", connected for {}", seconds(connected)));
-        Some(format!("backend {}{from}{since}{standbys}", leader.backend))
+            self.connected_seconds.map_or_else(String::new, |connected| format!(", connected for {}", seconds(connected)));
+        format!("backend {}{from}{since}", self.backend)
     }
 }
 

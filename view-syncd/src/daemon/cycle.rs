@@ -92,6 +92,7 @@ impl Synchronizer {
             retry_dead_letters::retry(&mut self.reconciler).await?;
         }
         let scanned = self.scan_in(scope).await?;
+        self.unseen = scanned.unseen.first().map(|why| format!("a part of Redis is away: {why}"));
         tracing::info!("Found {} posts with views in Redis", scanned.found);
         let failed = failed.max(self.drain_in(scope).await?);
         self.wait_for_deferred().await?;
@@ -220,10 +221,11 @@ impl Synchronizer {
     }
 
     /// Notes for operators how a cycle ended.
-    fn note_cycle(&self, result: &Result<Synced, Failure>) {
+    fn note_cycle(&mut self, result: &Result<Synced, Failure>) {
         self.context.progress.made();
+        let unseen = self.unseen.take();
         match result {
-            Ok(_) => self.context.health.note_cycle(None),
+            Ok(_) => self.context.health.note_cycle(unseen),
             // Where it was the drain that failed, it is a drain that shows that it is well again.
             Err(_) if !self.context.health.are_all_healthy() => {}
             Err(failure) => self.context.note_failure(failure, Health::note_cycle),

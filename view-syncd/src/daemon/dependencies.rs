@@ -28,7 +28,11 @@ pub(super) fn checks(context: &Arc<Context>, leases: &Leases, verifier: &Arc<Ver
         let (number, failure) = verifier.key_state();
         checks::keys(number, failure)
     };
-    Checks::default()
+    let slots = Arc::clone(context);
+    let checks = Checks::default();
+    let checks =
+        if context.redis.is_clustered() { checks.with("slots", move || slots.half_moved.check()) } else { checks };
+    checks
         .with("redis", redis)
         .with("postgresql", postgresql)
         .with("drain", drain)

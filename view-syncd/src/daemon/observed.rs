@@ -19,6 +19,7 @@ use crate::{context::Context, metrics::PREFIX};
 pub(super) fn register(registry: &mut Registry, context: &Arc<Context>, readiness: &Arc<Readiness>, interval: Duration) {
     process::register(registry);
     context.health.register(registry);
+    context.half_moved.register(registry);
     let registry = registry.sub_registry_with_prefix(PREFIX);
     let readiness = Arc::clone(readiness);
     let help = "1 where /readyz is 200, else 0";

@@ -10,6 +10,7 @@ use std::{
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 use views_core::{log_names, partition::Partition};
+use views_redis::NodeId;
 
 use super::{
     leases::{InUse, Leases},
@@ -29,6 +30,10 @@ pub(super) struct PartitionDrain {
     in_use: Option<InUse>,
     /// Whether it drains beside the process that holds the partition and does not get on with it.
     is_guest: bool,
+    /// Drains what another node has of the outbox, where the slot is half moved.
+    hidden: Option<(NodeId, Drain)>,
+    context: Arc<Context>,
+    shared: Shared,
 }
 
 /// What a drain has done for now.
@@ -122,7 +127,8 @@ impl PartitionDrains {
     fn add(&mut self, partition: Partition, in_use: Option<InUse>, is_guest: bool) {
         let leaving = in_use.as_ref().map_or_else(CancellationToken::new, |in_use| in_use.leaving.clone());
         let drain = Drain::new(&self.context, &self.shared, partition, leaving);
-        self.resting.insert(partition, PartitionDrain { drain, schedule: Schedule::starting_now(), in_use, is_guest });
+        let (context, shared, schedule) = (Arc::clone(&self.context), self.shared.clone(), Schedule::starting_now());
+        self.resting.insert(partition, PartitionDrain { drain, schedule, in_use, is_guest, hidden: None, context, shared });
     }
 
     /// Returns the partitions that this process drains of its own accord.
@@ -318,15 +324,40 @@ impl PartitionDrain {
     /// Takes one step.
     pub(super) fn step(mut self, urgency: Urgency) -> BoxFuture<'static, Done> {
         Box::pin(async move {
+            self.step_hidden().await;
             let result = self.drain.step(urgency).await;
             (self, result)
         })
+    }
+
+    /// Takes a step of the drain of what another node has of the outbox, where the slot is half moved and its owner does not
+    /// know that.
+    async fn step_hidden(&mut self) {
+        let partition = self.drain.partition();
+        let Some(node) = self.context.half_moved.hidden_at(self.context.keys.outbox_of(partition)) else {
+            self.hidden = None;
+            return;
+        };
+        if self.hidden.as_ref().is_none_or(|(at, _)| *at != node) {
+            let leaving = self.in_use.as_ref().map_or_else(CancellationToken::new, |in_use| in_use.leaving.clone());
+            self.hidden = Some((node, Drain::of_hidden(&self.context, &self.shared, partition, node, leaving)));
+        }
+        let Some((_, drain)) = &mut self.hidden else { return };
+        match drain.step(Urgency::AtOnce).await {
+            Ok(Drained::Stored { pairs, .. }) => {
+                let partition = partition.name();
+                tracing::info!(partition, pairs, "stored views that a half moved slot of the cluster had hidden");
+            }
+            Ok(_) => {}
+            Err(failure) => tracing::debug!(partition = partition.name(), "a half moved outbox cannot be drained: {failure}"),
+        }
     }
 
     /// Drains everything that is in the outbox now, but for what others have locked. What arrives meanwhile may stay, so
     /// that this ends under load too.
     pub(super) fn drain_all(mut self, context: Arc<Context>) -> BoxFuture<'static, Done> {
         Box::pin(async move {
+            self.step_hidden().await;
             let partition = self.drain.partition();
             let result = async {
                 let Some(newest) = outbox::newest(&context, partition).await? else { return Ok(Drained::Idle) };

@@ -12,12 +12,13 @@ pub(super) const STALLED: Duration = Duration::from_secs(10);
 
 /// Returns the readiness of the daemon.
 pub(super) fn readiness(context: &Context, leases: Leases) -> Readiness {
-    let (health, progress) = (context.health.clone(), context.progress.clone());
+    let (health, progress, half_moved) = (context.health.clone(), context.progress.clone(), context.half_moved.clone());
     let role = leases.clone();
     let obstacle = move || {
         let stalled = progress.age();
         health.obstacle().or_else(|| (!leases.is_connected()).then(|| health.with_age("PostgreSQL is away"))).or_else(|| {
-            (stalled >= STALLED).then(|| health.with_age(&format!("a store takes {} s for one step", stalled.as_secs())))
+            let stalled = (stalled >= STALLED).then(|| format!("a store takes {} s for one step", stalled.as_secs()));
+            stalled.or_else(|| half_moved.obstacle()).map(|obstacle| health.with_age(&obstacle))
         })
     };
     Readiness::new(obstacle).with_role(move || role.role().as_str())

@@ -40,6 +40,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let context = Context::open(&settings, metrics.clone(), stop.clone())?;
+    context.half_moved.follow(&context.redis);
     metrics::register_misconfigured(&mut registry, &context.redis_watch.misconfigured);
     let mut leases = campaign(Arc::clone(&context.database), context.keys.clone(), metrics, Participant::Daemon);
     let mut synchronizer = Synchronizer::new(&context);

@@ -39,6 +39,8 @@ pub struct Synchronizer {
     standby: Drain,
     /// How often it has looked.
     looks: usize,
+    /// Why the last scan could not see all posts.
+    pub(super) unseen: Option<String>,
 }
 
 impl Synchronizer {
@@ -55,6 +57,7 @@ impl Synchronizer {
             look: OwnedSession::new(context),
             standby: Drain::new(context, &shared, Partition::WHOLE, CancellationToken::new()),
             looks: 0,
+            unseen: None,
         }
     }
 

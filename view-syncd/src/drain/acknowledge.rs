@@ -9,8 +9,8 @@ use std::{
 use views_core::{failpoints, ids::PostId, log_names};
 use views_postgres::ledger;
 use views_redis::{
-    resp::{Commands, Replies, Reply},
-    scripts::{self, Settled, Settlement},
+    resp::{Commands, Replies},
+    scripts::{self, OfPost, Settled, Settlement},
 };
 
 use super::{
@@ -119,28 +119,23 @@ async fn acknowledge_posts(
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     #[cfg(feature = "failpoints")]
     super::mistakes::before_acknowledging(session, &posts, connection).await?;
-    // In a cluster, each post has a slot of its own.
-    let script_posts = if session.context.keys.are_in_cluster() { 1 } else { SCRIPT_POSTS };
     let mut is_final = false;
+    // A node of a cluster that does not do its part holds up no other one's.
+    let mut failure = None;
     while !posts.is_empty() {
         let (mut again, mut unexpected) = (Vec::new(), Vec::new());
         let mut youngest: Option<EntryId> = None;
+        let keys = session.context.keys.clone();
+        scripts::sort_by_calls(&keys, &mut posts);
         for chunk in posts.chunks(SCRIPT_POSTS) {
+            let settlements: Vec<Settlement> = chunk.iter().map(settlement).collect();
             failpoints::at("ack::before");
             commands.clear();
-            for posts in chunk.chunks(script_posts) {
-                let settlements: Vec<Settlement> = posts.iter().map(settlement).collect();
-                scripts::settle(&mut commands, &session.context.keys, &settlements, is_final);
-            }
+            scripts::settle(&mut commands, &keys, &settlements, is_final);
             session.redis.exchange_over(connection, &commands, &mut replies).await?;
             failpoints::at("ack::after");
             session.context.progress.made();
-            if let Some(refused) = replies.iter().find(|reply| !matches!(reply, Reply::List(_))) {
-                return Err(refusal(Some(refused)).into());
-            }
-            let settled =
-                replies.iter().flat_map(|reply| if let Reply::List(all) = reply { Some(all.iter()) } else { None }).flatten();
-            for (acked, reply) in chunk.iter().zip(settled) {
+            for (acked, reply) in chunk.iter().zip(scripts::replies_about(&keys, &settlements, &replies)) {
                 match scripts::settled(reply) {
                     Some(Settled::Done) => {}
                     Some(Settled::Fallen) => {
@@ -152,6 +147,7 @@ async fn acknowledge_posts(
                     }
                     Some(Settled::Doubtful(count)) => unexpected.push(AckedPost { seen: Some(count), ..acked.clone() }),
                     Some(Settled::UpTo(id)) => again.extend(rest_of(acked, entries, &id)),
+                    None if keys.are_in_cluster() => drop(failure.get_or_insert_with(|| refusal(Some(reply)))),
                     None => return Err(refusal(Some(reply)).into()),
                 }
             }
@@ -167,7 +163,7 @@ async fn acknowledge_posts(
             }
         }
     }
-    Ok(())
+    failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Asks PostgreSQL once more for the counts of posts of which Redis has more views than PostgreSQL had before the new ones.
@@ -242,6 +238,12 @@ pub(crate) fn is_young(entry: EntryId) -> bool {
 fn rest_of(acked: &AckedPost, entries: &Entries, id: &str) -> Option<AckedPost> {
     let span = entries.span_behind(acked.place, id.parse().ok()?)?;
     Some(AckedPost { span, ..acked.clone() })
+}
+
+impl OfPost for AckedPost {
+    fn post(&self) -> &PostId {
+        &self.post
+    }
 }
 
 fn settlement(acked: &AckedPost) -> Settlement {

@@ -12,7 +12,11 @@ use views_redis::{
     resp::{Commands, List, Replies, Reply},
 };
 
-use super::{dead_letter::DeadLetter, entries::Entries, pairs::Pairs};
+use super::{
+    dead_letter::DeadLetter,
+    entries::{Entries, Span},
+    pairs::Pairs,
+};
 use crate::{
     entry_id::{EntryId, now_ms},
     error::refusal,
@@ -156,6 +160,12 @@ impl Batch {
     /// Returns whether every id fits its column's type.
     pub(crate) fn fits(&self, schema: &Schema) -> bool {
         self.is_prepared || self.pairs.fits(schema)
+    }
+
+    /// Returns which of the entries behind one name a post, and with how many pairs.
+    pub(crate) fn span_of(&self, post: &PostId, behind: EntryId) -> Option<Span> {
+        let place = self.pairs.posts().get_index_of(post).and_then(|place| u32::try_from(place).ok())?;
+        self.entries.span_behind(place, behind)
     }
 
     /// Adds the entries of a reply to `XRANGE`.

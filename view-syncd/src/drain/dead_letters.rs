@@ -119,7 +119,7 @@ pub(crate) async fn page(session: &mut OwnedSession, after: Option<EntryId>) -> 
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     let dead = session.context.keys.dead();
     commands.command("XRANGE", 5).text(dead).text(&start).text("+").text("COUNT").number(PAGE as i64);
-    session.redis.exchange(&commands, &mut replies).await?;
+    session.exchange(&commands, &mut replies).await?;
     match replies.iter().next() {
         Some(Reply::List(page)) => Ok(page.iter().filter_map(read).collect()),
         other => Err(refusal(other)),

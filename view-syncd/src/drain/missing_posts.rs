@@ -11,10 +11,11 @@ use crate::{
 /// Posts whose keys are removed in one pipeline.
 const CHUNK: usize = 500;
 
-/// Removes the keys of posts that do not exist. Whoever has viewed them is counted nowhere.
+/// Removes the keys of posts that do not exist, as far as that can be done now. Whoever has viewed them is counted nowhere.
 pub(crate) async fn remove(session: &mut OwnedSession, posts: &[PostId]) -> Result<(), Failure> {
     session.check_owner().await?;
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
+    let mut failure = None;
     for chunk in posts.chunks(CHUNK) {
         commands.clear();
         for post in chunk {
@@ -25,8 +26,11 @@ pub(crate) async fn remove(session: &mut OwnedSession, posts: &[PostId]) -> Resu
         }
         session.exchange_owned(&commands, &mut replies).await?;
         if let Some(reply) = replies.iter().find(|reply| !matches!(reply, Reply::Integer(_))) {
-            return Err(refusal(Some(reply)).into());
+            failure.get_or_insert_with(|| refusal(Some(reply)));
         }
+    }
+    if let Some(error) = failure {
+        return Err(error.into());
     }
     tracing::info!(posts = posts.len(), "removed the keys of posts that do not exist in PostgreSQL");
     Ok(())

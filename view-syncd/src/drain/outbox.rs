@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use views_core::{failpoints, partition::Partition};
 use views_redis::{
-    RedisError,
+    NodeId, RedisError,
     resp::{Commands, Replies, Reply},
 };
 
@@ -40,6 +40,11 @@ impl Outbox {
     pub(crate) fn turn_to(&mut self, partition: Partition) {
         (self.partition, self.deferred) = (partition, DeferredPosts::default());
         self.session.turn_to(partition);
+    }
+
+    /// Returns what a node has of the partition's outbox although the owner of its slot does not know that.
+    pub(crate) fn of_hidden(context: &Arc<Context>, shared: &Shared, partition: Partition, node: NodeId) -> Self {
+        Self { session: OwnedSession::of_hidden(context, partition, node), ..Self::new(context, shared, partition) }
     }
 
     /// Deletes entries of which every post is acknowledged, over the connection by which they were read.

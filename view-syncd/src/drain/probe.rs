@@ -21,7 +21,9 @@ pub(crate) async fn before_step(session: &mut OwnedSession, partition: Partition
         session.context.redis_watch.writable(&session.context.redis).await?;
     }
     // First: how long views have waited is told also where nothing else can be done.
-    measure(session, partition).await?;
+    if !session.is_of_hidden() {
+        measure(session, partition).await?;
+    }
     session.check_owner().await
 }
 

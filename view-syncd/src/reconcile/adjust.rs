@@ -31,9 +31,8 @@ pub(crate) async fn adjust(
         scripts::adjust(&mut commands, &session.context.keys, chunk);
         session.exchange_owned(&commands, &mut replies).await?;
         failpoints::at("adjust::after");
-        let reply = replies.iter().next();
-        let Some(Reply::List(all)) = reply else { return Err(Failure::Redis(refusal(reply))) };
-        for (adjustment, reply) in chunk.iter().zip(all.iter()) {
+        let keys = &session.context.keys;
+        for (adjustment, reply) in chunk.iter().zip(scripts::replies_about(keys, chunk, &replies)) {
             if matches!(reply, Reply::Error(_)) {
                 report.fail(&adjustment.post, &refusal(Some(reply)));
                 failed.insert(adjustment.post);

@@ -32,6 +32,7 @@ pub(crate) async fn known(reconciler: &mut Reconciler, posts: &[PostId]) -> Resu
             commands.command("EXISTS", 1).parts(&reconciler.context().keys.meta_parts(post));
         }
         reconciler.session.exchange_owned(&commands, &mut replies).await?;
+        demand_all(reconciler, &replies)?;
         let is_there = |reply: Reply<'_>| reply.number().is_some_and(|number| number > 0);
         known.extend(chunk.iter().zip(replies.iter()).filter(|(_, reply)| is_there(*reply)).map(|(post, _)| *post));
     }
@@ -61,6 +62,12 @@ pub(crate) async fn tell(reconciler: &mut Reconciler, viewers: &[(PostId, Viewer
     write_live_counts(reconciler, posts).await
 }
 
+/// Demands that all nodes of a cluster have answered: what one has not is told again.
+pub(crate) fn demand_all(reconciler: &Reconciler, replies: &Replies) -> Result<(), Failure> {
+    let is_away = |reply: &Reply<'_>| reply.error().is_some_and(|error| reconciler.context().is_of_some_nodes(error.code));
+    replies.iter().find(is_away).map_or(Ok(()), |reply| Err(refusal(Some(reply)).into()))
+}
+
 async fn send(
     reconciler: &mut Reconciler,
     commands: &mut Commands,
@@ -68,6 +75,7 @@ async fn send(
     sent: &mut Vec<PostId>,
 ) -> Result<(), Failure> {
     reconciler.session.exchange_owned(commands, replies).await?;
+    demand_all(reconciler, replies)?;
     for (post, reply) in sent.iter().zip(replies.iter()) {
         if matches!(reply, Reply::Error(_)) {
             // What the keys hold is the error of the post, which every scan tells.

@@ -107,17 +107,12 @@ pub(crate) async fn confirm(
 pub(crate) async fn compare(session: &mut OwnedSession, posts: &[PostId]) -> Result<Compared, Failure> {
     let mut compared = Compared::default();
     let mut looked_at = look(session, posts, &mut compared.seen.unreadable).await?;
-    let known = Pending::read(session, &looked_at).await?;
-    // Of an outbox that is too long, nobody knows who is in it: what does not depend on that is compared.
-    let is_known = known.is_some();
-    let pending = known.unwrap_or_default();
-    if !is_known {
-        for seen in looked_at.values_mut() {
-            seen.lacking.clear();
-        }
-    }
+    let pending = Pending::read(session, &looked_at).await?;
     for (post, seen) in &mut looked_at {
-        if let Some(viewers) = pending.viewers(post) {
+        if !pending.is_known(post) {
+            // Of an outbox that is too long, nobody knows who is in it: what does not depend on that is compared.
+            seen.lacking.clear();
+        } else if let Some(viewers) = pending.viewers(post) {
             seen.lacking.retain(|viewer| !viewers.contains(viewer));
         }
     }
@@ -127,7 +122,7 @@ pub(crate) async fn compare(session: &mut OwnedSession, posts: &[PostId]) -> Res
     let stored = ledger::look(&session.context.database, &wanted).await?;
     let moved = read_numbers(session, &looked_at).await?;
     for (post, seen) in &looked_at {
-        let is_moving = !is_known || moved.contains(post) || pending.is_young(post);
+        let is_moving = !pending.is_known(post) || moved.contains(post) || pending.is_young(post);
         let missing = stored.get(post).map(|stored| {
             let missing = wanted.get(post).into_iter().flatten().filter(|viewer| !stored.viewers.contains(*viewer)).count();
             (stored.views, i64::try_from(missing).unwrap_or(i64::MAX))

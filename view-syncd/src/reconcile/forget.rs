@@ -3,6 +3,8 @@
 //! Nothing is taken out of the outbox behind a drain's back: it may have read the pairs and not stored them yet, and would
 //! bring them into the ledger after that is clean. So what is pending is stored first, and erased in the ledger.
 
+use std::collections::BTreeMap;
+
 use views_core::{
     ids::{PostId, ViewerId},
     partition::Partition,
@@ -12,7 +14,7 @@ use views_redis::{
     scripts,
 };
 
-use super::{reconciler::Reconciler, throttle::Throttle};
+use super::{adopted::demand_all, reconciler::Reconciler, throttle::Throttle};
 use crate::{
     drain::{batch::Batch, dead_letters},
     entry_id::EntryId,
@@ -33,20 +35,29 @@ pub(crate) struct InSets {
     pub(crate) unreadable: u64,
 }
 
-/// Returns how many pairs of a viewer the outbox has, up to an entry.
-pub(crate) async fn pending_pairs(reconciler: &mut Reconciler, viewer: &ViewerId, until: EntryId) -> Result<u64, Failure> {
+/// Returns how many pairs of a viewer the outboxes have, each up to an entry.
+pub(crate) async fn pending_pairs(
+    reconciler: &mut Reconciler,
+    viewer: &ViewerId,
+    until: &BTreeMap<Partition, EntryId>,
+) -> Result<u64, Failure> {
     let (mut pairs, mut throttle) = (0, Throttle::new());
-    let mut batch = Batch::until(until, reconciler.session.redis.number());
-    loop {
-        batch.read_on(&mut reconciler.session, Partition::WHOLE, OUTBOX_PAIRS).await?;
-        pairs += batch.pairs.pairs_of(viewer) as u64;
-        if batch.is_at_end {
-            return Ok(pairs);
+    for (partition, until) in until {
+        // In a cluster, it is another node's than what was asked last.
+        let connection = if reconciler.context().redis.is_clustered() { 0 } else { reconciler.session.redis.number() };
+        let mut batch = Batch::until(*until, connection);
+        loop {
+            batch.read_on(&mut reconciler.session, *partition, OUTBOX_PAIRS).await?;
+            pairs += batch.pairs.pairs_of(viewer) as u64;
+            if batch.is_at_end {
+                break;
+            }
+            batch = batch.behind();
+            reconciler.context().checkpoint()?;
+            throttle.rest().await;
         }
-        batch = batch.behind();
-        reconciler.context().checkpoint()?;
-        throttle.rest().await;
     }
+    Ok(pairs)
 }
 
 /// Deletes the dead letters of a viewer. Returns how many.
@@ -106,10 +117,10 @@ pub(crate) async fn take_out(reconciler: &mut Reconciler, posts: &[PostId], spel
         commands.clear();
         scripts::forget(&mut commands, &reconciler.context().keys, chunk, spellings);
         reconciler.session.exchange_owned(&commands, &mut replies).await?;
-        let reply = replies.iter().next();
-        let Some(Reply::List(all)) = reply else { return Err(refusal(reply).into()) };
+        demand_all(reconciler, &replies)?;
+        let all = scripts::replies_about(&reconciler.context().keys, chunk, &replies);
         // What holds something else than a set is told by whoever looks through all of them.
-        taken += all.iter().filter(|reply| matches!(reply, Reply::Integer(removed) if *removed > 0)).count() as u64;
+        taken += all.filter(|reply| matches!(reply, Reply::Integer(removed) if *removed > 0)).count() as u64;
     }
     Ok(taken)
 }
@@ -125,5 +136,6 @@ pub(crate) async fn put_back(reconciler: &mut Reconciler, posts: &[PostId], view
         return Ok(0);
     }
     reconciler.session.exchange_owned(&commands, &mut replies).await?;
+    demand_all(reconciler, &replies)?;
     Ok(replies.iter().filter(|reply| *reply == Reply::Integer(1)).count() as u64)
 }

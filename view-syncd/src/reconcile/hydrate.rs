@@ -10,7 +10,7 @@ use views_redis::{
 
 use crate::{
     context::Context,
-    error::{Failure, is_about_the_key},
+    error::Failure,
 };
 
 /// Posts in one query that brings viewers along.
@@ -38,7 +38,7 @@ pub(crate) async fn hydrate(context: &Context, posts: &[PostId]) -> Result<Hydra
             match result.map_err(RedisError::from) {
                 Ok(_) => hydrated.put += 1,
                 // Whoever reads the key counts the error.
-                Err(error) if is_about_the_key(&error) => {
+                Err(error) if context.is_of_one_post(&error) => {
                     hydrated.failed += 1;
                     tracing::debug!(%post, %error, "cannot put a post into Redis");
                 }

@@ -29,7 +29,7 @@ use crate::{
         pairs::Pairs,
     },
     entry_id::now_ms,
-    error::{Failure, is_about_the_key},
+    error::Failure,
 };
 
 /// Members that one `SSCAN` reads: about a quarter of a millisecond of Redis's time.
@@ -115,7 +115,7 @@ async fn store_sets(
     for post in posts {
         match read_members(reconciler, drains, &post, members).await {
             Ok(()) => drop(read.insert(post)),
-            Err(Failure::Redis(error)) if is_about_the_key(&error) => report.fail(&post, &error),
+            Err(Failure::Redis(error)) if reconciler.context().is_of_one_post(&error) => report.fail(&post, &error),
             Err(failure) => return Err(failure),
         }
     }

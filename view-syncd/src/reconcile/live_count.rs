@@ -10,10 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use views_core::{
-    ids::{PostId, ViewerId},
-    partition::Partition,
-};
+use views_core::ids::{PostId, ViewerId};
 use views_postgres::ledger;
 use views_redis::{
     post_meta::{self, Field, PostMeta},
@@ -23,16 +20,17 @@ use views_redis::{
 
 use super::{
     adjust::adjust,
+    outboxes::{self, Bounds},
     post_state::{PostState, read_states},
     reconciler::Reconciler,
     report::ScanReport,
 };
-use crate::{drain::batch::Batch, entry_id::EntryId, error::Failure, owned_session::OwnedSession};
+use crate::{entry_id::EntryId, error::Failure, owned_session::OwnedSession};
 
 /// Posts in one query.
 const POSTS: usize = 250;
-/// Pairs of the outbox that are read to know who is on the way. Where there are more, the next scan does it.
-const MOST_PENDING: usize = 50_000;
+/// How much of an outbox is read to know who is on the way. Where there is more, the next scan does it.
+const BOUNDS: Bounds = Bounds { entries: i64::MAX, pairs: 50_000 };
 /// How long it is tried while others change the same posts. After that, the next scan does it.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// The pause before it is tried again: an entry whose post's hash is yet to be written is on its way for less.
@@ -58,7 +56,7 @@ pub(crate) async fn write_live_counts(reconciler: &mut Reconciler, posts: Vec<Po
 async fn write_once(reconciler: &mut Reconciler, posts: &[PostId]) -> Result<Vec<PostId>, Failure> {
     let mut states = read_states(&mut reconciler.session, posts, &mut ScanReport::default()).await?;
     states.retain(|_, state| state.persisted.is_some());
-    let Some(pending) = pending(&mut reconciler.session, &states).await? else { return Ok(Vec::new()) };
+    let pending = pending(&mut reconciler.session, &mut states).await?;
     let wanted: HashMap<PostId, Vec<ViewerId>> =
         states.keys().map(|post| (*post, pending.get(post).into_iter().flatten().copied().collect())).collect();
     let stored = ledger::look(&reconciler.context().database, &wanted).await?;
@@ -83,14 +81,15 @@ async fn write_once(reconciler: &mut Reconciler, posts: &[PostId]) -> Result<Vec
     Ok(again)
 }
 
-/// Returns who is in the outbox and not acknowledged, of the posts of which anybody is; nothing where these are too many.
+/// Returns who is in the outbox and not acknowledged, of the posts of which anybody is. Posts are forgotten of which that
+/// cannot be told, as they are too many or cannot be read.
 async fn pending(
     session: &mut OwnedSession,
-    states: &HashMap<PostId, PostState>,
-) -> Result<Option<HashMap<PostId, HashSet<ViewerId>>>, Failure> {
+    states: &mut HashMap<PostId, PostState>,
+) -> Result<HashMap<PostId, HashSet<ViewerId>>, Failure> {
     let posts: Vec<PostId> = states.iter().filter(|(_, state)| state.recorded != state.acked).map(|(post, _)| *post).collect();
     if posts.is_empty() {
-        return Ok(Some(HashMap::new()));
+        return Ok(HashMap::new());
     }
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     for post in &posts {
@@ -102,10 +101,7 @@ async fn pending(
         let from = acknowledged(reply).map_or(EntryId::FIRST, EntryId::next);
         (*post, from)
     });
-    let mut outbox = Batch::of(froms.collect(), EntryId::LAST, session.redis.number());
-    outbox.read_on(session, Partition::WHOLE, MOST_PENDING).await?;
-    if !outbox.is_at_end {
-        return Ok(None);
-    }
-    Ok(Some(posts.iter().map(|post| (*post, outbox.pairs.viewers_of(post))).collect()))
+    let outboxes = outboxes::read(session, &froms.collect(), BOUNDS).await?;
+    states.retain(|post, state| state.recorded == state.acked || outboxes.are_known_of(post));
+    Ok(posts.iter().map(|post| (*post, outboxes.viewers_of(post))).collect())
 }

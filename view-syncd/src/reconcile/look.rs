@@ -14,7 +14,7 @@ use views_redis::{
 };
 
 use crate::{
-    error::{Failure, is_about_the_key, refusal},
+    error::{Failure, refusal},
     owned_session::OwnedSession,
 };
 
@@ -110,7 +110,7 @@ pub(crate) async fn look(
                         rests.push(Rest { post: *post, cursor, viewers: None });
                     }
                 }
-                Err(error) if is_about_the_key(&error) => {
+                Err(error) if session.context.is_of_one_post(&error) => {
                     *unreadable += 1;
                     tracing::warn!(%post, %error, "a post's keys cannot be read");
                 }

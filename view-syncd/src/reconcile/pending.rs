@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use views_core::{
-    ids::{PostId, ViewerId},
-    partition::Partition,
-};
+use views_core::ids::{PostId, ViewerId};
 
-use super::look::LookedAt;
+use super::{
+    look::LookedAt,
+    outboxes::{self, Bounds},
+};
 use crate::{
-    drain::{acknowledge::is_young, batch::Batch, dead_letters, outbox},
+    drain::{acknowledge::is_young, dead_letters},
     entry_id::EntryId,
     error::Failure,
     owned_session::OwnedSession,
@@ -17,8 +17,8 @@ use crate::{
 
 /// A longer outbox is not read for this. What is in it is compared when it is drained.
 pub(crate) const MOST_ENTRIES: i64 = 200_000;
-/// Pairs of these posts that are read at most.
-const MOST_PAIRS: usize = 200_000;
+/// How much of each outbox is read at most.
+const BOUNDS: Bounds = Bounds { entries: MOST_ENTRIES, pairs: 200_000 };
 
 /// What the outbox has of posts and is not acknowledged.
 #[derive(Debug, Default)]
@@ -26,33 +26,31 @@ pub(crate) struct Pending {
     viewers: HashMap<PostId, HashSet<ViewerId>>,
     /// How many pairs, those that are repeated too, and the last entry with any.
     pairs: HashMap<PostId, (i64, EntryId)>,
+    /// Posts whose pairs may be in an outbox that is too long, or cannot be read now.
+    unknown: HashSet<PostId>,
 }
 
 impl Pending {
-    /// Reads it; nothing where the outbox is too long. Dead pairs are told in their number only.
-    pub(crate) async fn read(session: &mut OwnedSession, posts: &HashMap<PostId, LookedAt>) -> Result<Option<Self>, Failure> {
-        let length = outbox::length(&session.context, Partition::WHOLE).await?;
-        if length == 0 || posts.is_empty() {
-            return Ok(Some(Self::default()));
-        }
-        if length > MOST_ENTRIES {
-            return Ok(None);
-        }
+    /// Reads it. Dead pairs are told in their number only.
+    pub(crate) async fn read(session: &mut OwnedSession, posts: &HashMap<PostId, LookedAt>) -> Result<Self, Failure> {
         let from = |seen: &LookedAt| seen.settled.as_ref().and_then(|id| id.parse().ok()).map_or(EntryId::FIRST, EntryId::next);
         let wanted = posts.iter().map(|(post, seen)| (*post, from(seen))).collect();
-        let mut outbox = Batch::of(wanted, EntryId::LAST, session.redis.number());
-        outbox.read_on(session, Partition::WHOLE, MOST_PAIRS).await?;
-        if !outbox.is_at_end {
-            return Ok(None);
-        }
+        let outboxes = outboxes::read(session, &wanted, BOUNDS).await?;
         let mut pending = Self::default();
-        for (place, post) in (0..).zip(outbox.pairs.posts()) {
-            pending.viewers.insert(*post, outbox.pairs.viewers_of(post));
-            if let Some(span) = outbox.entries.span_behind(place, EntryId::FIRST) {
-                pending.pairs.insert(*post, (i64::try_from(span.pairs).unwrap_or(i64::MAX), span.last));
+        for post in posts.keys() {
+            if !outboxes.are_known_of(post) {
+                pending.unknown.insert(*post);
+            } else if let Some(pairs) = outboxes.pairs_of(post) {
+                pending.viewers.insert(*post, outboxes.viewers_of(post));
+                pending.pairs.insert(*post, pairs);
             }
         }
-        Ok(Some(pending))
+        Ok(pending)
+    }
+
+    /// Returns whether it is known what there is of a post.
+    pub(crate) fn is_known(&self, post: &PostId) -> bool {
+        !self.unknown.contains(post)
     }
 
     /// Returns who is in the outbox with a post.

@@ -85,8 +85,12 @@ async fn remove_missing(
     reconciler.session.check_owner().await?;
     let foreign = missing.iter().filter(|post| states.get(*post).is_some_and(|state| state.members > state.recorded)).copied();
     keep_members(reconciler, drains, foreign.collect(), report).await?;
-    missing_posts::remove(&mut reconciler.session, missing).await?;
-    report.removed += missing.len() as u64;
+    match missing_posts::remove(&mut reconciler.session, missing).await {
+        Ok(()) => report.removed += missing.len() as u64,
+        // Of a node of a cluster that is away, the next scan removes them.
+        Err(Failure::Redis(error)) if reconciler.context().is_of_one_post(&error) => report.fail(&missing[0], &error),
+        Err(failure) => return Err(failure),
+    }
     for post in missing {
         states.remove(post);
     }

@@ -16,9 +16,14 @@ use views_redis::{
     scripts,
 };
 
-use super::{drains::Drains, reconciler::Reconciler, report::ScanReport, turn};
+use super::{
+    drains::Drains,
+    outboxes::{self, Bounds},
+    reconciler::Reconciler,
+    report::ScanReport,
+    turn,
+};
 use crate::{
-    drain::batch::Batch,
     entry_id::EntryId,
     error::{Failure, refusal},
     owned_session::OwnedSession,
@@ -30,8 +35,8 @@ const SSCAN_COUNT: i64 = 500;
 const MEMBERS: usize = 10_000;
 /// Members that are taken out of a set in one step.
 const REMOVED: usize = 200;
-/// Pairs of the outbox that are read to know who is on the way. Where there are more, the next scan does it.
-const MOST_PENDING: usize = 100_000;
+/// How much of an outbox is read to know who is on the way. Where there is more, the next scan does it.
+const BOUNDS: Bounds = Bounds { entries: i64::MAX, pairs: 100_000 };
 
 /// Compares the sets of such posts with the ledger.
 pub(crate) async fn rebuild_sets(
@@ -41,7 +46,14 @@ pub(crate) async fn rebuild_sets(
 ) -> Result<(), Failure> {
     for post in std::mem::take(&mut report.regressed) {
         reconciler.session.check_owner().await?;
-        if rebuild_set(reconciler, drains, post, report).await? {
+        let is_rebuilt = match rebuild_set(reconciler, drains, post, report).await {
+            Err(Failure::Redis(error)) if reconciler.context().is_node_away(&error) => {
+                report.fail(&post, &error);
+                continue;
+            }
+            result => result?,
+        };
+        if is_rebuilt {
             reconciler.context().metrics.differences.set.inc();
             tracing::info!(name: log_names::EXAMPLE, %post, "the set of a post has been made from the ledger again, which has fewer views than it had");
         }
@@ -133,10 +145,8 @@ async fn pending_viewers(session: &mut OwnedSession, post: &PostId) -> Result<Op
     let Some(Reply::List(fields)) = replies.iter().next() else { return Ok(None) };
     let acknowledged = fields.iter().next().and_then(|id| if let Reply::Text(id) = id { id.parse().ok() } else { None });
     let from = acknowledged.map_or(EntryId::FIRST, EntryId::next);
-    let partition = session.context.keys.partition(post);
-    let mut outbox = Batch::of([(*post, from)].into(), EntryId::LAST, session.redis.number());
-    outbox.read_on(session, partition, MOST_PENDING).await?;
-    Ok(outbox.is_at_end.then(|| outbox.pairs.viewers_of(post)))
+    let outboxes = outboxes::read(session, &[(*post, from)].into(), BOUNDS).await?;
+    Ok(outboxes.are_known_of(post).then(|| outboxes.viewers_of(post)))
 }
 
 /// Takes viewers out of a set; both numbers of the post fall by as many, so that the live count stays what it is.

@@ -3,7 +3,7 @@
 //! increment was lost or repeated, it is not, and the live count is wrong for good.
 //!
 //! view-ingest writes the outbox first and the hash a moment later; so a drift counts only when it is the same in two
-//! snapshots of both, with a step of the drains in between. Should chance have deceived both, the next scan repairs
+//! looks at both, with a step of the drains in between. Should chance have deceived both, the next scan repairs
 //! what this one has spoilt.
 
 use std::collections::{HashMap, HashSet};
@@ -19,24 +19,25 @@ use super::{
     post_state::read_states,
     reconciler::Reconciler,
     report::ScanReport,
-    snapshot::{SNAPSHOT_POSTS, drifts},
+    snapshot::{LOOK_POSTS, drifts},
 };
 use crate::error::Failure;
 
-/// Repairs the drifts among these posts. Where the outbox is too long to be read at once, the next cycle does it.
+/// Repairs the drifts among these posts. Where an outbox is too long to be read at once, the next cycle does it.
 pub(crate) async fn repair(reconciler: &mut Reconciler, drains: &mut impl Drains, posts: HashSet<PostId>) -> Result<(), Failure> {
     if posts.is_empty() {
         return Ok(());
     }
     reconciler.session.check_owner().await?;
     let posts: Vec<PostId> = posts.into_iter().collect();
-    let Some(first) = drifts(&mut reconciler.session, &posts).await? else { return Ok(()) };
+    let mut first = drifts(&mut reconciler.session, &posts).await?;
+    first.retain(|_, drift| *drift != 0);
     if first.is_empty() {
         return Ok(());
     }
     drains.step().await?;
     let suspects: Vec<PostId> = first.keys().copied().collect();
-    let Some(second) = drifts(&mut reconciler.session, &suspects).await? else { return Ok(()) };
+    let second = drifts(&mut reconciler.session, &suspects).await?;
     let drifted: Vec<(PostId, i64)> = second.into_iter().filter(|(post, drift)| first.get(post) == Some(drift)).collect();
     reconciler.context().metrics.drifts_found.inc_by(drifted.len() as u64);
     let mut counts = recover(reconciler, drains, &drifted).await?;
@@ -65,7 +66,7 @@ async fn recover(
 ) -> Result<HashMap<PostId, (Option<i64>, i64)>, Failure> {
     let posts: Vec<PostId> = drifted.iter().filter(|(_, drift)| *drift > 0).map(|(post, _)| *post).collect();
     let mut counts = HashMap::new();
-    for chunk in posts.chunks(SNAPSHOT_POSTS) {
+    for chunk in posts.chunks(LOOK_POSTS) {
         // What cannot be imported is logged there, and has its turn again when it drifts again.
         let mut report = ScanReport::default();
         let states = read_states(&mut reconciler.session, chunk, &mut report).await?;

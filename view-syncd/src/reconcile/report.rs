@@ -21,6 +21,8 @@ pub struct ScanReport {
     pub removed: u64,
     /// Posts whose set somebody else had written, and whose members are all in PostgreSQL now.
     pub imported: u64,
+    /// Why the posts of servers of a cluster could not be found.
+    pub(crate) unseen: Vec<String>,
     /// Posts of which something was not acknowledged, for the repair of drifts.
     pub(crate) unacknowledged: HashSet<PostId>,
     /// Posts whose set somebody else seems to have written, and that wait for others to be imported together.

@@ -58,8 +58,19 @@ pub(crate) struct Retried {
     pub(crate) locked: usize,
 }
 
-/// Retries some of the dead letters whose reason may have passed.
+/// Retries some of the dead letters whose reason may have passed. Where they are at a node of a cluster that is away, they
+/// have their turn with another cycle.
 pub(crate) async fn retry(reconciler: &mut Reconciler) -> Result<(), Failure> {
+    match try_retry(reconciler).await {
+        Err(Failure::Redis(error)) if reconciler.context().is_node_away(&error) => {
+            tracing::warn!("dead letters cannot be offered again now: {error}");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+async fn try_retry(reconciler: &mut Reconciler) -> Result<(), Failure> {
     let started = Instant::now();
     let mut stored = 0;
     reconciler.shared.dead_letter_timer.stop();

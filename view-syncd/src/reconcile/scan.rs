@@ -35,10 +35,9 @@ pub(crate) async fn scan(reconciler: &mut Reconciler, drains: &mut impl Drains) 
     reconciler.context().database.ping().await?;
     reconciler.session.check_owner().await?;
     let (mut keyspace, mut throttle) = (Keyspace::new(reconciler.context().keys.clone()), Throttle::new());
-    while let Some(mut page) = keyspace.next_page(&mut reconciler.session, &mut throttle).await? {
-        for posts in [&mut page.sets, &mut page.hashes] {
-            posts.retain(|post| drains.covers(reconciler.context().keys.partition(post)));
-        }
+    while let Some(page) =
+        keyspace.next_page(&mut reconciler.session, &mut throttle, |partition| drains.covers(partition)).await?
+    {
         reconcile_sets(reconciler, drains, &page.sets, &mut report).await?;
         throttle.rest().await;
         reconcile_hashes(reconciler, drains, &page.hashes, &mut report).await?;
@@ -58,6 +57,11 @@ pub(crate) async fn scan(reconciler: &mut Reconciler, drains: &mut impl Drains) 
     }
     import_foreign(reconciler, drains, &mut report).await?;
     rebuild_sets(reconciler, drains, &mut report).await?;
+    for failure in keyspace.failures() {
+        report.errors += 1;
+        report.unseen.push(failure.to_owned());
+        tracing::warn!("posts of a part of Redis cannot be synchronized: {failure}");
+    }
     keyspace.log_misnamed();
     if report.imported > 0 {
         tracing::info!(posts = report.imported, "united sets with PostgreSQL that others than view-ingest had written");

@@ -9,6 +9,7 @@ mod alerts;
 mod bases;
 mod beside;
 mod changed_posts;
+mod clustered;
 mod count_table;
 mod counts;
 mod crash;

@@ -66,6 +66,16 @@ pub fn number(partition: Partition, is_in_cluster: bool) -> i32 {
     if is_in_cluster { FIRST_OF_CLUSTER + i32::from(partition.number()) } else { WHOLE }
 }
 
+/// Returns the partition whose lock has a number.
+#[must_use]
+pub fn partition(number: i64, is_in_cluster: bool) -> Option<Partition> {
+    if !is_in_cluster {
+        return (number == i64::from(WHOLE)).then_some(Partition::WHOLE);
+    }
+    let mut partitions = Partition::of_cluster().chain([Partition::LEGACY]);
+    partitions.find(|partition| i64::from(self::number(*partition, true)) == number)
+}
+
 /// Returns the number of the lock that all members share.
 #[must_use]
 pub fn member_number(is_in_cluster: bool) -> i32 {
@@ -81,5 +91,9 @@ mod tests {
     fn the_lock_of_a_server_without_a_cluster_is_what_it_was() {
         assert_eq!(number(Partition::WHOLE, false), 722_643);
         assert_eq!(number(Partition::LEGACY, true), 722_643_064);
+        for partition in Partition::of_cluster().chain([Partition::LEGACY]) {
+            assert_eq!(self::partition(number(partition, true).into(), true), Some(partition));
+        }
+        assert_eq!([partition(722_643, false), partition(722_643, true)], [Some(Partition::WHOLE), None]);
     }
 }

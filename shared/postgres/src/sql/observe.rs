@@ -11,14 +11,16 @@ SELECT current_setting('server_version_num')::int4, current_setting('server_vers
 /// The backend that serves this session.
 pub const BACKEND: &str = "-- observe: backend\nSELECT pg_backend_pid()";
 
-/// Who leads over the ledger `$1`, and who stands by: the backend, whether it leads, its session's name, its client's
-/// address (NULL where that is a socket, or not to be seen), and for how many milliseconds it is connected.
+/// Who drains into the ledger `$1`, and who stands by: the backend, the number of the lock of a partition or of all that are
+/// present, its session's name, its client's address (NULL where that is a socket, or not to be seen), and for how many
+/// milliseconds it is connected.
 pub const CANDIDATES: &str = "\
 -- observe: candidates
-SELECT l.pid, l.classid = 722643, coalesce(a.application_name, ''), host(a.client_addr),
+SELECT l.pid, l.classid::int8, coalesce(a.application_name, ''), host(a.client_addr),
   (extract(epoch FROM clock_timestamp() - a.backend_start) * 1000)::int8
 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'advisory' AND l.granted AND l.classid IN (722643, 722644) AND l.objsubid = 2
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+  AND (l.classid IN (722643, 722644) OR l.classid BETWEEN 722643000 AND 722643255)
   AND l.objid::int8 = (hashtext($1)::int8 & 4294967295)
   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
 ORDER BY l.classid, l.pid";

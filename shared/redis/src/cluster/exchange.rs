@@ -283,6 +283,11 @@ impl ClusterSession {
         self.has(answered.number) && answered.slot.is_none_or(|slot| slots.owner(slot) == answered.owner)
     }
 
+    /// Returns the number of the connection that was opened last, to whichever node.
+    pub(crate) fn newest(&self) -> u64 {
+        self.nodes.iter().map(NodePipeline::last_number).max().unwrap_or_default()
+    }
+
     /// Returns whether the connection of that number is open, as far as is known.
     pub(crate) fn has(&mut self, number: u64) -> bool {
         self.node_of(number).is_some()

@@ -49,6 +49,11 @@ impl NodePipeline {
         self.commands.push((place, is_asking));
     }
 
+    /// Returns the number of the connection that was opened last.
+    pub(super) fn last_number(&self) -> u64 {
+        self.number
+    }
+
     /// Returns the number of the connection, where it is open as far as is known.
     pub(super) fn open_number(&mut self) -> Option<u64> {
         let is_open = self.connection.as_mut().is_some_and(is_open);
@@ -77,8 +82,9 @@ impl NodePipeline {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
+                let connection = open(node, topology, &topology.config).await?;
                 self.number = next_number;
-                open(node, topology, &topology.config).await?
+                connection
             }
         };
         transmit(&mut connection, &self.bytes, self.sent, &mut self.replies).await?;

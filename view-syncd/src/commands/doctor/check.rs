@@ -1,5 +1,7 @@
 //! A check, and what came of it.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 /// What came of a check. The gravest is the greatest.
@@ -72,6 +74,30 @@ impl Checks {
         match problem {
             Some(problem) => self.warn(name, problem),
             None => self.ok(name, ok),
+        }
+    }
+
+    /// Adds what was found of several servers, each with its address: of a check that is well with all, once, and of any other
+    /// one, what is not well.
+    pub(super) fn add_all(&mut self, mut of_servers: Vec<(String, Self)>) {
+        if let [(_, only)] = &mut *of_servers {
+            return self.0.append(&mut only.0);
+        }
+        let mut names: Vec<&'static str> = of_servers.iter().flat_map(|(_, of_server)| &of_server.0).map(|check| check.name).collect();
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(*name));
+        let mut told: Vec<(String, Check)> =
+            of_servers.into_iter().flat_map(|(address, checks)| checks.0.into_iter().map(move |check| (address.clone(), check))).collect();
+        for name in names {
+            let (of_name, others): (Vec<_>, Vec<_>) = told.into_iter().partition(|(_, check)| check.name == name);
+            told = others;
+            let is_well = of_name.iter().all(|(_, check)| check.verdict == Verdict::Ok);
+            if is_well {
+                self.0.extend(of_name.into_iter().map(|(_, check)| check).next());
+            } else {
+                let unwell = of_name.into_iter().filter(|(_, check)| check.verdict != Verdict::Ok);
+                self.0.extend(unwell.map(|(address, check)| Check { text: format!("{address}: {}", check.text), ..check }));
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use views_redis::{NodeId, server_info::ServerInfo};
+use views_redis::server_info::ServerInfo;
 
 use super::check::Checks;
 use crate::commands::{
@@ -16,14 +16,19 @@ const LARGE: Duration = Duration::from_secs(1);
 const TOO_LARGE: Duration = Duration::from_secs(10);
 
 pub(super) async fn check(look: &Look, leeway: Duration, checks: &mut Checks) {
-    let before = now();
-    if let Ok(Some(info)) = &look.redis
-        && info.clock().is_some()
-        && let Ok(Some(info)) = ServerInfo::ask(&look.context.redis, NodeId::ONLY).await
-        && let Some(clock) = info.clock()
-    {
-        judge("Redis", clock, [before, now()], leeway, checks);
+    let mut of_nodes = Vec::new();
+    for node in &look.nodes {
+        let (before, mut of_node) = (now(), Checks::default());
+        if let Ok(Some(info)) = &node.info
+            && info.clock().is_some()
+            && let Ok(Some(info)) = ServerInfo::ask(&look.context.redis, node.node).await
+            && let Some(clock) = info.clock()
+        {
+            judge("Redis", clock, [before, now()], leeway, &mut of_node);
+        }
+        of_nodes.push((node.address.clone(), of_node));
     }
+    checks.add_all(of_nodes);
     let before = now();
     if look.database.is_ok()
         && let Ok(state) = in_time(look.context.database.server_state()).await

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use views_core::{ids::PostId, partition::Partition};
+use views_core::ids::PostId;
 use views_redis::{
     Code,
     resp::{Commands, Replies, Reply},
@@ -13,12 +13,11 @@ use super::check::Checks;
 use crate::{
     commands::{
         look::{
-            Look, dead, keyspace,
+            Look, dead, keyspace, outboxes,
             writes::{self, Refusal},
         },
         output,
     },
-    drain::outbox::{self, Measured},
 };
 
 /// An entry that waits for longer than this, and the linger, is behind.
@@ -52,12 +51,14 @@ pub(super) async fn check(look: &mut Look, linger: Duration, checks: &mut Checks
 /// Looks whether the keys are of their types.
 async fn check_types(look: &mut Look, checks: &mut Checks) {
     let keys = &look.context.keys;
-    let asked = [("GET", keys.owner().to_owned()), ("XLEN", keys.outbox().to_owned()), ("XLEN", keys.dead().to_owned())];
+    let mut asked: Vec<(&str, String)> = keys.owners().map(|owner| ("GET", owner.to_owned())).collect();
+    asked.extend(keys.drained_partitions().map(|partition| ("XLEN", keys.outbox_of(partition).to_owned())));
+    asked.push(("XLEN", keys.dead().to_owned()));
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     for (name, key) in &asked {
         commands.command(name, 1).text(key);
     }
-    if let Err(error) = look.session.redis.exchange(&commands, &mut replies).await {
+    if let Err(error) = look.session.exchange(&commands, &mut replies).await {
         return checks.fail("redis-keys", format!("Redis does not answer: {error}"));
     }
     let is_misused = |reply: Reply<'_>| reply.error().is_some_and(|error| error.code == Code::WrongType);
@@ -115,7 +116,7 @@ async fn check_ttl(look: &mut Look, posts: Vec<PostId>, checks: &mut Checks) {
     for post in &posts {
         commands.command("TTL", 1).parts(&keys.meta_parts(post));
     }
-    if look.session.redis.exchange(&commands, &mut replies).await.is_err() {
+    if look.session.exchange(&commands, &mut replies).await.is_err() {
         return;
     }
     let own = keys.ttl().seconds();
@@ -128,9 +129,12 @@ async fn check_ttl(look: &mut Look, posts: Vec<PostId>, checks: &mut Checks) {
 }
 
 async fn check_outbox(look: &mut Look, linger: Duration, checks: &mut Checks) {
-    let Ok(Measured { entries, oldest, .. }) = outbox::measure(&mut look.session, Partition::WHOLE).await else { return };
-    let age = oldest.map(|oldest| look.age(oldest)).unwrap_or_default();
-    let text = format!("{}, the oldest {} old", output::counted(entries.unsigned_abs(), "entry", "entries"), output::age(age));
+    let Ok(seen) = outboxes::measure(look).await else { return };
+    if let Some((number, error)) = &seen.unread {
+        checks.fail("outbox", format!("the outboxes of {number} partitions cannot be read: {error}"));
+    }
+    let (age, oldest) = (seen.age(look), seen.oldest());
+    let text = format!("{}, the oldest {} old", output::counted(seen.entries(), "entry", "entries"), output::age(age));
     if age > LONGEST_LAG + linger {
         checks.fail("outbox", format!("{text}: views do not reach PostgreSQL; /readyz of the view-syncd that leads says why"));
     } else if oldest.is_none() {

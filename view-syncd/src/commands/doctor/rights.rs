@@ -3,7 +3,7 @@
 
 use views_core::{ids::PostId, keys::Keys};
 use views_redis::{
-    Code, RedisError,
+    Code, NodeId, RedisError,
     resp::{Commands, Replies, Reply},
     scripts::find_forbidden,
 };
@@ -32,11 +32,25 @@ pub(super) async fn check(look: &mut Look, checks: &mut Checks) {
     }
 }
 
-/// Returns the commands that this account may not send.
+/// Returns the commands that this account may not send: of a cluster, to any of its primaries, each of which has rules of its
+/// own.
 async fn forbidden(look: &mut Look, keys: &Keys) -> Result<Vec<String>, RedisError> {
+    let nodes: Vec<NodeId> = look.nodes.iter().filter(|seen| seen.info.is_ok()).map(|seen| seen.node).collect();
+    let mut found = Vec::new();
+    for node in nodes {
+        for name in forbidden_at(look, node, keys).await? {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn forbidden_at(look: &mut Look, node: NodeId, keys: &Keys) -> Result<Vec<String>, RedisError> {
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     find_forbidden(&mut commands, &needed(keys));
-    look.session.redis.exchange(&commands, &mut replies).await?;
+    look.session.redis.exchange_at(node, &commands, &mut replies).await?;
     match replies.iter().next() {
         Some(Reply::List(found)) => {
             let mut names: Vec<String> = found.iter().filter_map(Reply::text).map(str::to_owned).collect();
@@ -52,8 +66,27 @@ async fn forbidden(look: &mut Look, keys: &Keys) -> Result<Vec<String>, RedisErr
 /// Returns the commands that the daemon and its commands send, but for those that it can do without.
 fn needed(keys: &Keys) -> Vec<Vec<String>> {
     let (set, hash) = PostId::parse(ANY_POST).map(|post| (keys.views(&post), keys.meta(&post))).unwrap_or_default();
-    let [outbox, dead, owner, updates] = [keys.outbox(), keys.dead(), keys.owner(), keys.updates()];
-    let all: [&[&str]; 34] = [
+    let [dead, owner, updates] = [keys.dead(), keys.owner(), keys.updates()];
+    let mut all: Vec<Vec<&str>> = Vec::new();
+    for partition in keys.drained_partitions() {
+        let [outbox, owner] = [keys.outbox_of(partition), keys.owner_of(partition)];
+        let of_partition: [&[&str]; 8] = [
+            &["XLEN", outbox],
+            &["XRANGE", outbox, "-", "+"],
+            &["XREVRANGE", outbox, "+", "-"],
+            &["XADD", outbox, "*", "x", "x"],
+            &["XDEL", outbox, "0-1"],
+            &["GET", owner],
+            &["SET", owner, "x"],
+            &["SETRANGE", owner, "0", ""],
+        ];
+        all.extend(of_partition.iter().map(|words| words.to_vec()));
+    }
+    let of_cluster: [&[&str]; 4] = [&["CLUSTER", "SLOTS"], &["CLUSTER", "INFO"], &["CLUSTER", "NODES"], &["ASKING"]];
+    if keys.are_in_cluster() {
+        all.extend(of_cluster.iter().map(|words| words.to_vec()));
+    }
+    let others: [&[&str]; 27] = [
         &["PING"],
         &["SELECT", "0"],
         &["SCAN", "0"],
@@ -72,11 +105,6 @@ fn needed(keys: &Keys) -> Vec<Vec<String>> {
         &["EXPIRE", &hash, "1"],
         &["TTL", &hash],
         &["UNLINK", &set, &hash],
-        &["XLEN", outbox],
-        &["XRANGE", outbox, "-", "+"],
-        &["XREVRANGE", outbox, "+", "-"],
-        &["XADD", outbox, "*", "x", "x"],
-        &["XDEL", outbox, "0-1"],
         &["XLEN", dead],
         &["XRANGE", dead, "-", "+"],
         &["XADD", dead, "*", "x", "x"],
@@ -85,10 +113,9 @@ fn needed(keys: &Keys) -> Vec<Vec<String>> {
         &["SET", owner, "x"],
         &["SETRANGE", owner, "0", ""],
         &["PUBLISH", updates, "x"],
-        &["MULTI"],
-        &["EXEC"],
         &["EVAL", "return 1", "0"],
     ];
+    all.extend(others.iter().map(|words| words.to_vec()));
     all.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect()
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use views_core::{keys::Keys, partition::Partition};
 use views_postgres::{
     DatabaseError,
-    observe::{Candidates, OtherSession},
+    observe::{Candidates, Drainer, OtherSession},
     schema::Schema,
 };
 
@@ -25,16 +26,32 @@ pub(super) async fn check(look: &Look, schema: &Schema, checks: &mut Checks) {
         Ok(sessions) => check_sessions(&sessions, checks),
         Err(error) => checks.warn("locks", format!("locks cannot be looked at: {error}")),
     }
-    match in_time(database.candidates(schema)).await {
-        Ok(Candidates { leader: Some(leader), standbys }) => {
-            let from = leader.address.map_or_else(String::new, |address| format!(" from {address}"));
-            let standbys = output::counted(standbys, "standby", "standbys");
-            checks.ok("leader", format!("a view-syncd leads{from} (backend {}), with {standbys}", leader.backend));
-        }
-        Ok(Candidates { leader: None, .. }) => {
-            checks.warn("leader", "no view-syncd leads, so that no views reach PostgreSQL: start it");
-        }
+    let keys = &look.context.keys;
+    match in_time(database.candidates(schema, keys.are_in_cluster())).await {
+        Ok(candidates) if keys.are_in_cluster() => check_drainers(keys, &candidates, checks),
+        Ok(Candidates { drainers, standbys }) => match drainers.first() {
+            Some(Drainer { candidate: leader, .. }) => {
+                let from = leader.address.as_ref().map_or_else(String::new, |address| format!(" from {address}"));
+                let standbys = output::counted(standbys, "standby", "standbys");
+                checks.ok("leader", format!("a view-syncd leads{from} (backend {}), with {standbys}", leader.backend));
+            }
+            None => checks.warn("leader", "no view-syncd leads, so that no views reach PostgreSQL: start it"),
+        },
         Err(error) => checks.warn("leader", format!("who leads cannot be told: {error}")),
+    }
+}
+
+/// Looks who drains the partitions of a cluster.
+fn check_drainers(keys: &Keys, candidates: &Candidates, checks: &mut Checks) {
+    let open: Vec<&str> =
+        keys.drained_partitions().filter(|partition| !candidates.drains(*partition)).map(Partition::name).collect();
+    match (candidates.drainers.len(), open.first()) {
+        (0, _) => checks.warn("leader", "no view-syncd drains anything, so that no views reach PostgreSQL: start it"),
+        (_, Some(first)) => {
+            let partitions = output::counted(open.len() as u64, "partition", "partitions");
+            checks.warn("leader", format!("nobody drains {partitions}, {first} among them: look again in a moment, or restart view-syncd"));
+        }
+        (number, None) => checks.ok("leader", format!("{number} view-syncd drain all partitions")),
     }
 }
 

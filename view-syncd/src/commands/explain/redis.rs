@@ -72,8 +72,7 @@ pub(super) async fn look(look: &mut Look, post: &PostId, viewer: &ViewerId) -> R
     found.settled = meta.settled.and_then(|id| id.parse().ok());
     found.ttl_seconds = replies.next().and_then(Reply::number).filter(|seconds| *seconds >= 0);
     // Only a short outbox can be compared at one moment.
-    let drifts = drifts(&mut look.session, &[*post]).await?;
-    found.drift = drifts.map(|drifts| drifts.get(post).copied().unwrap_or(0));
+    found.drift = drifts(&mut look.session, &[*post]).await?.get(post).copied();
     Ok(found)
 }
 

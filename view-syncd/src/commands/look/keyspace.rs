@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use views_core::{ids::PostId, keys::ScannedKey};
 use views_redis::{
-    RedisError,
+    NodeId, RedisError,
     resp::{Commands, Replies, Reply},
 };
 
@@ -53,12 +53,22 @@ pub(crate) async fn sample(session: &mut OwnedSession) -> Result<Sample, RedisEr
     let keys = session.context.keys.clone();
     // Behind whichever prefix, the owner's name is the one key that every installation has.
     let owner = keys.owner().strip_prefix(keys.prefix()).unwrap_or_default().to_owned();
+    let mut sample = Sample { is_complete: true, ..Sample::default() };
+    for node in session.context.redis.nodes() {
+        sample_node(session, node, &owner, &mut sample).await?;
+    }
+    Ok(sample)
+}
+
+/// Looks at some of the keys of a server.
+async fn sample_node(session: &mut OwnedSession, node: NodeId, owner: &str, sample: &mut Sample) -> Result<(), RedisError> {
+    let keys = session.context.keys.clone();
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
-    let (mut sample, mut cursor) = (Sample::default(), "0".to_owned());
+    let mut cursor = "0".to_owned();
     for _ in 0..STEPS {
         commands.clear();
         commands.command("SCAN", 3).text(&cursor).text("COUNT").number(STEP);
-        session.redis.exchange(&commands, &mut replies).await?;
+        session.redis.exchange_at(node, &commands, &mut replies).await?;
         let reply = replies.iter().next();
         let Some(Reply::List(parts)) = reply else { return Err(refusal(reply)) };
         let mut parts = parts.iter();
@@ -75,15 +85,15 @@ pub(crate) async fn sample(session: &mut OwnedSession) -> Result<Sample, RedisEr
                     sample.posts.insert(post);
                 }
                 ScannedKey::Misnamed(pattern) => *sample.misnamed.entry(pattern).or_default() += 1,
-                ScannedKey::Foreign if key != keys.owner() => sample.others.extend(key.strip_suffix(&owner).map(str::to_owned)),
+                ScannedKey::Foreign if key != keys.owner() => sample.others.extend(key.strip_suffix(owner).map(str::to_owned)),
                 ScannedKey::Foreign => {}
             }
         }
         if next == "0" {
-            sample.is_complete = true;
-            break;
+            return Ok(());
         }
         cursor = next.to_owned();
     }
-    Ok(sample)
+    sample.is_complete = false;
+    Ok(())
 }

@@ -1,0 +1,4 @@
+//! view-syncd with a Redis Cluster.
+
+mod scan;
+mod world;
