@@ -1,6 +1,9 @@
 //! Looks again and again, in the midst of everything, whether each acknowledged view is in the outbox, in the ledger,
 //! or a dead letter that is offered again.
 //!
+//! In a cluster, the views of a partition whose outbox a failover has hidden in the midst of a move are nobody's to see
+//! until the cluster is mended: they are looked for afterwards.
+//!
 //! The end of a run alone would forgive too much: where a set says more than the outbox has told, the scan stores the
 //! whole set, and so repairs losses that it was not made for.
 
@@ -10,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use fred::{interfaces::StreamsInterface, types::Value};
+use fred::types::Value;
 use tokio::time::{Instant, sleep, timeout};
-use views_core::keys::Keys;
+use views_core::ids::PostId;
 
 use crate::{
     application::connect,
@@ -51,15 +54,19 @@ async fn look(installation: &Installation, posts: &BTreeMap<String, Post>, histo
     // In this order: what is acknowledged is in one of the three, what has left the outbox is a dead letter or in the
     // ledger, and what is no dead letter any more is in the ledger.
     let acknowledged = history.asked().acknowledged;
+    let mut hidden = installation.redis.hidden().await?;
     let mut stored = outbox(installation).await?;
     stored.extend(letters(installation).await?.into_iter().filter(Letter::is_on_its_way).map(|letter| letter.pair));
     stored.extend(ledger(installation).await?);
-    Some(missing(&acknowledged, posts, |pair| stored.contains(pair)))
+    hidden.extend(installation.redis.hidden().await?);
+    let keys = installation.redis.keys();
+    let is_hidden = |post: &str| PostId::parse(post).is_ok_and(|post| hidden.contains(&keys.partition(&post)));
+    Some(missing(&acknowledged, posts, |pair| stored.contains(pair) || is_hidden(&pair.0)))
 }
 
 /// Returns the fields of all entries of a stream, with their values.
 async fn entries(installation: &Installation, stream: &str) -> Option<Vec<Vec<(String, String)>>> {
-    let entries: Value = installation.direct.xrange(stream, "-", "+", None).await.ok()?;
+    let entries: Value = installation.redis.command(&["XRANGE", stream, "-", "+"]).await?;
     let fields = |entry: Value| {
         let fields = entry.into_array().pop().map(Value::into_array).unwrap_or_default();
         fields.chunks(2).filter_map(|field| field[0].as_string().zip(field.get(1)?.as_string())).collect()
@@ -68,7 +75,12 @@ async fn entries(installation: &Installation, stream: &str) -> Option<Vec<Vec<(S
 }
 
 async fn outbox(installation: &Installation) -> Option<BTreeSet<Pair>> {
-    Some(entries(installation, Keys::default().outbox()).await?.into_iter().flatten().collect())
+    let keys = installation.redis.keys();
+    let mut pairs = BTreeSet::new();
+    for partition in keys.drained_partitions() {
+        pairs.extend(entries(installation, keys.outbox_of(partition)).await?.into_iter().flatten());
+    }
+    Some(pairs)
 }
 
 /// What is put aside in `views:dead`.
@@ -86,7 +98,7 @@ pub(crate) async fn letters(installation: &Installation) -> Option<Vec<Letter>> 
         }
         letter
     };
-    Some(entries(installation, Keys::default().dead()).await?.into_iter().map(letter).collect())
+    Some(entries(installation, installation.redis.keys().dead()).await?.into_iter().map(letter).collect())
 }
 
 async fn ledger(installation: &Installation) -> Option<Vec<Pair>> {
