@@ -160,7 +160,7 @@ enum Target {
 fn targets(layout: Layout) -> Vec<Target> {
     let mut targets = match layout {
         Layout::Alone => vec![Target::Process(Process::Redis); 3],
-        Layout::Cluster => vec![Target::Primary, Target::Primary, Target::Primary, Target::Connections],
+        Layout::Cluster => [[Target::Primary; 5], [Target::Connections; 5]].concat(),
     };
     targets.extend([Target::Process(Process::Postgres); 2]);
     targets.extend([Target::Keys; 3]);
@@ -206,8 +206,8 @@ fn fault(random: &mut Random, target: Target, posts: usize) -> (Fault, u64) {
         }
         Target::Primary => {
             let (blow, lasts_ms) = match choice {
-                0..2 => (Blow::Kill, short_ms),
-                2..5 => (Blow::Kill, REPLACED_AFTER_MS + short_ms),
+                0 => (Blow::Kill, short_ms),
+                1..5 => (Blow::Kill, REPLACED_AFTER_MS + short_ms),
                 5..7 => (Blow::Fill, long_ms),
                 _ => (Blow::Pause, short_ms.min(LONGEST_STOP_MS)),
             };
@@ -374,15 +374,21 @@ mod tests {
 
     #[test]
     fn primaries_of_a_cluster_are_killed_for_good_and_for_a_moment_and_never_stopped_for_long() {
-        let events = schedule(Layout::Cluster, 1, MINUTE, Duration::ZERO, 50);
+        let seeds = 1..20;
+        let events: Vec<Vec<Event>> = seeds.map(|seed| schedule(Layout::Cluster, seed, MINUTE, MINUTE / 4, 50)).collect();
+        let replaced =
+            |event: &&Event| matches!(event.fault, Fault::Primary(_, Blow::Kill)) && millis(event.lasts) >= REPLACED_AFTER_MS;
+        for events in &events {
+            assert!(events.iter().filter(replaced).count() >= 2, "{}", events.iter().filter(replaced).count());
+        }
+        let events = events.concat();
         let lasts = |blow: Blow| {
             let of_primaries = events.iter().filter(move |event| matches!(event.fault, Fault::Primary(_, is) if is == blow));
             of_primaries.map(|event| millis(event.lasts)).collect::<Vec<_>>()
         };
-        let kills = lasts(Blow::Kill);
-        assert!(kills.iter().filter(|lasts| **lasts >= REPLACED_AFTER_MS).count() >= 2, "{kills:?}");
-        assert!(kills.iter().any(|lasts| *lasts < REPLACED_AFTER_MS), "{kills:?}");
+        assert!(lasts(Blow::Kill).iter().any(|lasts| *lasts < REPLACED_AFTER_MS));
         assert!(lasts(Blow::Pause).iter().all(|lasts| *lasts <= LONGEST_STOP_MS));
+        assert!(!lasts(Blow::Fill).is_empty());
         assert!(events.iter().any(|event| matches!(event.fault, Fault::Connections(_))));
         let of_one_server =
             |event: &&Event| matches!(event.fault, Fault::Process(Process::Redis, _) | Fault::Link(Link::ToRedis(_), _));
