@@ -100,7 +100,13 @@ impl Operator<'_> {
             match self.cluster.try_mend().await {
                 Ok(slots) if slots.is_empty() => {
                     self.left_open.clear();
-                    return;
+                    match self.cluster.try_reunite().await {
+                        Ok(0) => return,
+                        Ok(number) => {
+                            self.history.say(format_args!("{number} primaries become replicas of who has replaced them"))
+                        }
+                        Err(error) => self.history.say(format_args!("a primary that was replaced does not yet follow: {error}")),
+                    }
                 }
                 Ok(slots) => {
                     self.history.say(format_args!("{step}: slots {slots:?}"));

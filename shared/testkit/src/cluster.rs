@@ -5,6 +5,7 @@
 
 mod forming;
 mod members;
+mod shards;
 mod slots;
 mod wire;
 
@@ -39,6 +40,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// A Redis Cluster on free ports of 127.0.0.1. Dropping it removes everything.
 pub struct Cluster {
     nodes: Vec<Node>,
+    /// How many primaries there were at the start. Each had the replicas that have the same place modulo this.
+    shards: usize,
     /// Which node a slot was found at last.
     found: Mutex<HashMap<u16, usize>>,
 }

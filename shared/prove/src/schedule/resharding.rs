@@ -60,8 +60,8 @@ pub(crate) fn steps(seed: u64, duration: Duration, counts_until: Duration, world
         let may_hide = now_ms >= millis(counts_until);
         let step = match choice {
             0..2 => Step::FailOver { slot },
-            2 if may_hide => Step::Mend,
-            3..8 if may_hide => Step::HalfMove { slot, to, keys },
+            2..5 if may_hide => Step::Mend,
+            5..10 if may_hide => Step::HalfMove { slot, to, keys },
             _ => Step::Move { slot, to },
         };
         if may_hide || !matches!(step, Step::FailOver { .. }) {

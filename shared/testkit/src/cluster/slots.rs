@@ -2,6 +2,7 @@
 //! half moved.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use fred::types::Value;
 
@@ -71,21 +72,27 @@ impl Cluster {
     }
 
     /// Finishes every slot that was left half moved, until there is none. Returns how many there were. That is also one of
-    /// which a primary has keys without knowing why: a replica that takes its primary's place knows of no move.
+    /// which a primary has keys without knowing why: a replica that takes its primary's place knows of no move. Primaries
+    /// that were replaced become replicas (see [`Self::try_reunite`]).
     ///
     /// Where a key is at both nodes, the viewers and entries of both are kept, and otherwise what clients have been using.
     ///
     /// # Panics
     /// When it cannot be done in [`FAILOVER_DEADLINE`].
     pub async fn mend(&self) -> usize {
-        let mut mended = BTreeSet::new();
-        loop {
-            let slots = eventually("all slots are whole", FAILOVER_DEADLINE, || self.try_mend()).await;
-            if slots.is_empty() {
-                return mended.len();
-            }
-            mended.extend(slots);
-        }
+        let mended = Mutex::new(BTreeSet::new());
+        let mended_with = |slots| {
+            let mut mended = mended.lock().unwrap_or_else(PoisonError::into_inner);
+            mended.extend::<BTreeSet<u16>>(slots);
+            mended.len()
+        };
+        eventually("all slots are whole", FAILOVER_DEADLINE, || async {
+            let slots = self.try_mend().await?;
+            let is_done = slots.is_empty() && self.try_reunite().await? == 0;
+            let number = mended_with(slots);
+            if is_done { Ok(number) } else { Err(format!("{number} slots were mended so far")) }
+        })
+        .await
     }
 
     /// Does the same once. Returns the slots.
@@ -138,6 +145,9 @@ impl Cluster {
             let has_keys = !some_keys(slot, node, "1").await?.is_empty();
             if is_importing || has_keys {
                 others.push((has_keys, node));
+            } else if member.open.iter().any(|open| open.slot == slot) {
+                // It has lost the slot while it was away.
+                stable(slot, node).await?;
             }
         }
         // Of several, those with keys come first, and the last one keeps the slot.
