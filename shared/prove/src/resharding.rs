@@ -13,6 +13,8 @@ use crate::{
     schedule::resharding::{Event, Step},
 };
 
+/// The outbox of a partition has the first of so many slots.
+const SLOTS_OF_AN_OUTBOX: u16 = 256;
 /// How often mending is tried, and the pause between: a primary may be away.
 const ATTEMPTS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(300);
@@ -69,7 +71,7 @@ impl Operator<'_> {
             Ok(keys) if stop == Stop::Never => {
                 self.history.say(format_args!("{step} from {from} to {to}, with {keys} keys"));
                 self.history.injected("slot moved");
-                if slot % 256 == 0 {
+                if slot.is_multiple_of(SLOTS_OF_AN_OUTBOX) {
                     self.history.injected("outbox moved");
                 }
             }
@@ -103,7 +105,7 @@ impl Operator<'_> {
                     match self.cluster.try_reunite().await {
                         Ok(0) => return,
                         Ok(number) => {
-                            self.history.say(format_args!("{number} primaries become replicas of who has replaced them"))
+                            self.history.say(format_args!("{number} primaries become replicas of who has replaced them"));
                         }
                         Err(error) => self.history.say(format_args!("a primary that was replaced does not yet follow: {error}")),
                     }
