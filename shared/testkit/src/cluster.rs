@@ -145,7 +145,8 @@ impl Cluster {
 
     /// Returns the primary that has a slot, as soon as one says so that answers.
     pub async fn primary_of(&self, slot: u16) -> &Node {
-        let place = eventually(&format!("a primary has slot {slot}"), FAILOVER_DEADLINE, || async {
+        let description = format!("a primary has slot {slot}");
+        let place = eventually(&description, FAILOVER_DEADLINE, || async {
             let members = self.members().await;
             owner_of(&members, slot).ok_or_else(|| format!("{members:?}"))
         });
