@@ -65,22 +65,16 @@ async fn look(installation: &Installation, posts: &BTreeMap<String, Post>, histo
 }
 
 /// Returns the fields of all entries of a stream, with their values.
-async fn entries(installation: &Installation, stream: &str) -> Option<Vec<Vec<(String, String)>>> {
-    let entries: Value = installation.redis.command(&["XRANGE", stream, "-", "+"]).await?;
+fn entries(stream: Value) -> impl Iterator<Item = Vec<(String, String)>> {
     let fields = |entry: Value| {
         let fields = entry.into_array().pop().map(Value::into_array).unwrap_or_default();
         fields.chunks(2).filter_map(|field| field[0].as_string().zip(field.get(1)?.as_string())).collect()
     };
-    Some(entries.into_array().into_iter().map(fields).collect())
+    stream.into_array().into_iter().map(fields)
 }
 
 async fn outbox(installation: &Installation) -> Option<BTreeSet<Pair>> {
-    let keys = installation.redis.keys();
-    let mut pairs = BTreeSet::new();
-    for partition in keys.drained_partitions() {
-        pairs.extend(entries(installation, keys.outbox_of(partition)).await?.into_iter().flatten());
-    }
-    Some(pairs)
+    Some(installation.redis.outboxes().await?.into_iter().flat_map(entries).flatten().collect())
 }
 
 /// What is put aside in `views:dead`.
@@ -98,7 +92,8 @@ pub(crate) async fn letters(installation: &Installation) -> Option<Vec<Letter>> 
         }
         letter
     };
-    Some(entries(installation, installation.redis.keys().dead()).await?.into_iter().map(letter).collect())
+    let letters = installation.redis.command(&["XRANGE", installation.redis.keys().dead(), "-", "+"]).await?;
+    Some(entries(letters).map(letter).collect())
 }
 
 async fn ledger(installation: &Installation) -> Option<Vec<Pair>> {

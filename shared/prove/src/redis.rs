@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fred::{
     clients::Client,
     interfaces::ClientLike,
-    types::{ClusterHash, CustomCommand, FromValue},
+    types::{ClusterHash, CustomCommand, FromValue, Value},
 };
 use testkit::{cluster::Cluster, redis::RedisServer};
 use views_core::{keys::Keys, partition::Partition};
@@ -98,11 +98,31 @@ impl Redis {
     /// Returns how many entries are in all outboxes together.
     pub(crate) async fn outbox_length(&self) -> Option<u64> {
         let keys = self.keys();
-        let mut length = 0;
-        for partition in keys.drained_partitions() {
-            length += self.command::<u64>(&["XLEN", keys.outbox_of(partition)]).await?;
+        let outboxes: Vec<[&str; 2]> = keys.drained_partitions().map(|partition| ["XLEN", keys.outbox_of(partition)]).collect();
+        let lengths: Vec<u64> = self.commands(&outboxes).await?;
+        Some(lengths.into_iter().sum())
+    }
+
+    /// Returns all outboxes.
+    pub(crate) async fn outboxes(&self) -> Option<Vec<Value>> {
+        let keys = self.keys();
+        let outbox = |partition| ["XRANGE", keys.outbox_of(partition), "-", "+"];
+        let outboxes: Vec<[&str; 4]> = keys.drained_partitions().map(outbox).collect();
+        self.commands(&outboxes).await
+    }
+
+    /// Sends commands with a key each. Gives nothing where one of them is not answered.
+    async fn commands<T: FromValue, const WORDS: usize>(&self, commands: &[[&str; WORDS]]) -> Option<Vec<T>> {
+        if let Self::Cluster(cluster) = self {
+            let commands: Vec<&[&str]> = commands.iter().map(|words| &words[..]).collect();
+            let answers = cluster.try_commands(&commands).await;
+            return answers.into_iter().map(|answer| answer.ok()?.convert().ok()).collect();
         }
-        Some(length)
+        let mut answers = Vec::new();
+        for words in commands {
+            answers.push(self.command(words).await?);
+        }
+        Some(answers)
     }
 
     /// Returns the partitions whose outbox, or a part of it, is at a node that no client is sent to: a failover in the

@@ -177,9 +177,7 @@ impl Unit {
     /// The whole output of the running process, for the folder that is kept.
     pub(crate) fn save_output(&self) {
         if let Some(daemon) = self.with(|running| running.daemon.clone()) {
-            let output = daemon.output();
-            self.history.append(&format!("{}.log", self.program), &format!("=== running\n{}\n", output.join("\n")));
-            self.look_at(&output);
+            self.history.append(&format!("{}.log", self.program), &format!("=== running\n{}\n", daemon.output().join("\n")));
         }
     }
 
