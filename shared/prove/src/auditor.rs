@@ -1,6 +1,9 @@
 //! Looks again and again, in the midst of everything, whether each acknowledged view is in the outbox, in the ledger,
 //! or a dead letter that is offered again.
 //!
+//! In a cluster, the views of a partition whose outbox a failover has hidden in the midst of a move are nobody's to see
+//! until the cluster is mended: they are looked for afterwards.
+//!
 //! The end of a run alone would forgive too much: where a set says more than the outbox has told, the scan stores the
 //! whole set, and so repairs losses that it was not made for.
 
@@ -10,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use fred::{interfaces::StreamsInterface, types::Value};
+use fred::types::Value;
 use tokio::time::{Instant, sleep, timeout};
-use views_core::keys::Keys;
+use views_core::ids::PostId;
 
 use crate::{
     application::connect,
@@ -51,24 +54,27 @@ async fn look(installation: &Installation, posts: &BTreeMap<String, Post>, histo
     // In this order: what is acknowledged is in one of the three, what has left the outbox is a dead letter or in the
     // ledger, and what is no dead letter any more is in the ledger.
     let acknowledged = history.asked().acknowledged;
+    let mut hidden = installation.redis.hidden().await?;
     let mut stored = outbox(installation).await?;
     stored.extend(letters(installation).await?.into_iter().filter(Letter::is_on_its_way).map(|letter| letter.pair));
     stored.extend(ledger(installation).await?);
-    Some(missing(&acknowledged, posts, |pair| stored.contains(pair)))
+    hidden.extend(installation.redis.hidden().await?);
+    let keys = installation.redis.keys();
+    let is_hidden = |post: &str| PostId::parse(post).is_ok_and(|post| hidden.contains(&keys.partition(&post)));
+    Some(missing(&acknowledged, posts, |pair| stored.contains(pair) || is_hidden(&pair.0)))
 }
 
 /// Returns the fields of all entries of a stream, with their values.
-async fn entries(installation: &Installation, stream: &str) -> Option<Vec<Vec<(String, String)>>> {
-    let entries: Value = installation.direct.xrange(stream, "-", "+", None).await.ok()?;
+fn entries(stream: Value) -> impl Iterator<Item = Vec<(String, String)>> {
     let fields = |entry: Value| {
         let fields = entry.into_array().pop().map(Value::into_array).unwrap_or_default();
         fields.chunks(2).filter_map(|field| field[0].as_string().zip(field.get(1)?.as_string())).collect()
     };
-    Some(entries.into_array().into_iter().map(fields).collect())
+    stream.into_array().into_iter().map(fields)
 }
 
 async fn outbox(installation: &Installation) -> Option<BTreeSet<Pair>> {
-    Some(entries(installation, Keys::default().outbox()).await?.into_iter().flatten().collect())
+    Some(installation.redis.outboxes().await?.into_iter().flat_map(entries).flatten().collect())
 }
 
 /// What is put aside in `views:dead`.
@@ -86,7 +92,8 @@ pub(crate) async fn letters(installation: &Installation) -> Option<Vec<Letter>> 
         }
         letter
     };
-    Some(entries(installation, Keys::default().dead()).await?.into_iter().map(letter).collect())
+    let letters = installation.redis.command(&["XRANGE", installation.redis.keys().dead(), "-", "+"]).await?;
+    Some(entries(letters).map(letter).collect())
 }
 
 async fn ledger(installation: &Installation) -> Option<Vec<Pair>> {

@@ -6,14 +6,10 @@ use std::{
     time::Duration,
 };
 
-use fred::interfaces::{HashesInterface, SetsInterface, StreamsInterface};
 use serde_json::{Value, json};
 use testkit::{http, tokens};
 use tokio::time::{Instant, sleep};
-use views_core::{
-    ids::PostId,
-    keys::{Keys, field},
-};
+use views_core::{ids::PostId, keys::field};
 
 use crate::{
     auditor::letters,
@@ -37,8 +33,13 @@ pub(crate) async fn settle(installation: &Installation, world: &World, history: 
     for proxy in installation.proxies.values() {
         proxy.restore().await;
     }
-    if !within_limit(|| async { outbox_length(installation).await == Some(0) }).await {
-        let length = outbox_length(installation).await;
+    if let Some(cluster) = installation.redis.cluster() {
+        let mended = cluster.mend().await;
+        history.say(format_args!("{mended} slots of the cluster were mended at the end"));
+        cluster.until_ok().await;
+    }
+    if !within_limit(|| async { installation.redis.outbox_length().await == Some(0) }).await {
+        let length = installation.redis.outbox_length().await;
         history.violation(format!("OUTBOX: it is not empty long after everything is well: {length:?} entries"));
     }
     let syncds: Vec<_> = schedule::programs()
@@ -54,7 +55,7 @@ pub(crate) async fn settle(installation: &Installation, world: &World, history: 
     for syncd in syncds {
         run_cycle(syncd, history).await;
     }
-    match outbox_length(installation).await {
+    match installation.redis.outbox_length().await {
         Some(0) => {}
         length => history.violation(format!("OUTBOX: not empty after all cycles: {length:?} entries")),
     }
@@ -116,17 +117,22 @@ pub(crate) async fn look(installation: &Installation, world: &World, anew: BTree
     let rows = client.query("select post_id::text, sum(number)::bigint from application_changes group by 1", &[]).await;
     let added = rows.expect("cannot read the application's changes").iter().map(|row| (row.get(0), row.get(1))).collect();
     let posts = world.by_id();
-    let mut sets = HashMap::new();
+    let keys = installation.redis.keys();
+    let (mut sets, mut drift) = (HashMap::new(), HashMap::new());
     for post in posts.keys() {
-        let key = Keys::default().views(&PostId::parse(post).expect("the id was made by us"));
-        sets.insert(post.clone(), installation.direct.smembers(key).await.expect("cannot read a set"));
+        let key = keys.views(&PostId::parse(post).expect("the id was made by us"));
+        sets.insert(post.clone(), installation.redis.command(&["SMEMBERS", &key]).await.expect("cannot read a set"));
+        let key = keys.meta(&PostId::parse(post).expect("the id was made by us"));
+        let counts: Option<Vec<Option<i64>>> = installation.redis.command(&["HMGET", &key, field::RECORDED, field::ACKED]).await;
+        let counts: Vec<i64> = counts.expect("cannot read a hash").into_iter().map(|count| count.unwrap_or(0)).collect();
+        drift.insert(post.clone(), counts[0] - counts[1]);
     }
     let mut live = Vec::new();
     for program in schedule::programs().filter(|program| matches!(program, Program::Ingest(_))) {
         live.push((program.to_string(), live_counts(&http::Client::new(installation.addresses[&program]), world).await));
     }
     let dead = letters(installation).await.expect("cannot read the dead letters");
-    Found { posts, ledger, counts, added, live, sets, anew, dead }
+    Found { posts, ledger, counts, added, live, sets, drift, anew, dead }
 }
 
 /// Looks who is taken for the author of posts whose author has changed: in Redis, and by asking in the name of each who
@@ -139,8 +145,8 @@ pub(crate) async fn look_at_authors(installation: &Installation, world: &World, 
             .await
             .expect("cannot read an author")
             .get(0);
-        let key = Keys::default().meta(&PostId::parse(&post.id).expect("the id was made by us"));
-        let known: Option<String> = installation.direct.hget(key, field::AUTHOR).await.expect("cannot read a hash");
+        let key = installation.redis.keys().meta(&PostId::parse(&post.id).expect("the id was made by us"));
+        let known: Option<String> = installation.redis.command(&["HGET", &key, field::AUTHOR]).await.expect("cannot read a hash");
         if known.as_ref().is_some_and(|known| *known != author) {
             history.violation(format!("AUTHOR: post {}: it is by {author}, and Redis says {known:?}", post.id));
         }
@@ -182,10 +188,6 @@ pub(crate) async fn end(installation: &Arc<Installation>, mut supervisors: tokio
     if tokio::time::timeout(SETTLE_LIMIT, all).await.is_err() {
         history.violation("EXIT: a program does not end although it was asked to");
     }
-}
-
-async fn outbox_length(installation: &Installation) -> Option<i64> {
-    installation.direct.xlen(Keys::default().outbox()).await.ok()
 }
 
 async fn within_limit<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) -> bool {

@@ -9,14 +9,12 @@ use std::{
     sync::Arc,
 };
 
-use fred::clients::Client;
 use testkit::{
     grants, ports,
     postgres::{Database, PostgresServer},
     posts::PostsTable,
     process::Daemon,
     proxy::Proxy,
-    redis::RedisServer,
 };
 use tokio::{
     process::{Child, Command},
@@ -25,13 +23,12 @@ use tokio::{
 
 use crate::{
     history::History,
-    schedule::{self, INGESTS, Link, Program},
+    redis::Redis,
+    schedule::{self, INGESTS, Layout, Link, Program},
     unit::{Recipe, Unit},
     world::{SECRET, World},
 };
 
-/// A Redis that has answered has written it down.
-const REDIS_SETTINGS: [(&str, &str); 2] = [("appendonly", "yes"), ("appendfsync", "always")];
 /// A commit that was answered survives the death of all of the server's processes. (It need not survive the machine's.)
 const POSTGRES_SETTINGS: [(&str, &str); 1] = [("synchronous_commit", "on")];
 
@@ -56,11 +53,9 @@ pub(crate) struct Plan<'a> {
 
 /// The whole installation.
 pub(crate) struct Installation {
-    pub(crate) redis: RedisServer,
+    pub(crate) redis: Redis,
     pub(crate) postgres: PostgresServer,
     pub(crate) database: Database,
-    /// The proof's own connection to Redis, without a proxy.
-    pub(crate) direct: Client,
     pub(crate) proxies: BTreeMap<Link, Proxy>,
     pub(crate) units: BTreeMap<Program, Arc<Unit>>,
     view_syncd: PathBuf,
@@ -70,20 +65,15 @@ pub(crate) struct Installation {
 
 /// The stores, which are the same for every program, before there are programs.
 pub(crate) struct Ground {
-    redis: RedisServer,
+    pub(crate) redis: Redis,
     postgres: PostgresServer,
     database: Database,
 }
 
 impl Ground {
-    pub(crate) fn redis_port(&self) -> u16 {
-        self.redis.port()
-    }
-
     /// Starts the stores, with the posts, what else the application has in its database, and an empty ledger.
-    pub(crate) async fn lay(binaries: &Path, world: &World, application: &str) -> Self {
-        let (redis, postgres) =
-            tokio::join!(RedisServer::start_with(&REDIS_SETTINGS), PostgresServer::start_with(&POSTGRES_SETTINGS));
+    pub(crate) async fn lay(layout: Layout, binaries: &Path, world: &World, application: &str) -> Self {
+        let (redis, postgres) = tokio::join!(Redis::start(layout), PostgresServer::start_with(&POSTGRES_SETTINGS));
         let database = postgres.database().await;
         let client = database.client().await;
         let table = PostsTable::default();
@@ -107,9 +97,9 @@ impl Ground {
     }
 }
 
-/// Has everything that Redis is told written into the history's folder, for as long as this lives.
+/// Has everything that a Redis is told written into the history's folder, for as long as this lives.
 pub(crate) fn monitor(port: u16, history: &History) -> Child {
-    let file = File::create(history.folder().join("monitor.log")).expect("cannot write into a folder of our own");
+    let file = File::create(history.folder().join(format!("monitor-{port}.log"))).expect("cannot write into a folder of our own");
     // Redis may be killed, and is back some time later.
     let script = format!("while :; do redis-cli -p {port} monitor; sleep 0.02; done 2>/dev/null");
     let command =
@@ -121,12 +111,10 @@ impl Installation {
     /// Puts proxies between the parts and prepares the programs.
     pub(crate) async fn build(ground: Ground, plan: &Plan<'_>, history: &Arc<History>) -> Self {
         let Ground { redis, postgres, database } = ground;
-        let direct = redis.client().await;
         let mut installation = Self {
             redis,
             postgres,
             database,
-            direct,
             proxies: BTreeMap::new(),
             view_syncd: plan.binaries.join("view-syncd"),
             units: BTreeMap::new(),
@@ -139,8 +127,7 @@ impl Installation {
     }
 
     async fn add(&mut self, program: Program, plan: &Plan<'_>, history: &Arc<History>) {
-        let (redis, postgres) = (self.redis.port(), self.postgres.port());
-        let to_redis = Proxy::to_port(redis).await;
+        let postgres = self.postgres.port();
         let to_postgres = Proxy::to_port(postgres).await;
         // The same port after each start, for the proxy and the clients.
         let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
@@ -151,8 +138,15 @@ impl Installation {
         };
         let failpoints_from_ms = if name == "view-ingest" { plan.ingest_failpoints_from_ms } else { 0 };
         let through = |url: String, from: u16, to: u16| url.replace(&format!(":{from}/"), &format!(":{to}/"));
+        let mut redis_url = self.redis.url();
+        // The nodes of a cluster tell everybody their own addresses.
+        if let Some(server) = self.redis.server() {
+            let to_redis = Proxy::to_port(server.port()).await;
+            redis_url = through(redis_url, server.port(), to_redis.port());
+            self.proxies.insert(Link::ToRedis(program), to_redis);
+        }
         let mut environment = vec![
-            ("REDIS_URL".to_owned(), through(self.redis.url(), redis, to_redis.port())),
+            ("REDIS_URL".to_owned(), redis_url),
             ("DATABASE_URL".to_owned(), through(self.role_url(), postgres, to_postgres.port())),
             ("JWT_SECRET".to_owned(), SECRET.to_owned()),
             (listen_names[0].to_owned(), listen.to_string()),
@@ -167,7 +161,6 @@ impl Installation {
             Recipe { binary: plan.binaries.join(name), environment, seed: plan.seed, mistake: plan.broken.map(str::to_owned) };
         self.units.insert(program, Unit::new(program, recipe, Arc::clone(history)));
         self.addresses.insert(program, listen);
-        self.proxies.insert(Link::ToRedis(program), to_redis);
         self.proxies.insert(Link::ToPostgres(program), to_postgres);
         if let Program::Ingest(number) = program {
             self.proxies.insert(Link::FromClients(number), Proxy::start(listen).await);

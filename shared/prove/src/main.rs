@@ -14,7 +14,9 @@ mod finish;
 mod history;
 mod installation;
 mod random;
+mod redis;
 mod report;
+mod resharding;
 mod schedule;
 mod short;
 mod unit;
@@ -34,9 +36,10 @@ use views_core::failpoints::{ACK_BEFORE_COMMIT, SET_BEFORE_OUTBOX};
 
 use crate::{
     clients::Times,
+    faults::Servers,
     history::History,
     installation::{Ground, Installation, Plan},
-    schedule::{Event, programs},
+    schedule::{Event, Layout, programs, resharding::steps},
     world::World,
 };
 
@@ -69,6 +72,9 @@ struct Args {
     /// Notes everything that Redis is told, too (with redis-cli)
     #[arg(long)]
     monitor: bool,
+    /// On a Redis Cluster of three primaries with a replica each, whose slots move while all else breaks
+    #[arg(long)]
+    cluster: bool,
     /// Prints the schedule and runs nothing
     #[arg(long)]
     dry_run: bool,
@@ -80,7 +86,7 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.short {
-        return short::run(args.binaries.as_deref());
+        return short::run(args.binaries.as_deref(), args.layout());
     }
     let seed = args.seed.unwrap_or_else(|| u64::from(u32::from_be_bytes(random_bytes())));
     let duration = Duration::try_from_secs_f64(args.minutes * 60.0).unwrap_or_default();
@@ -128,6 +134,12 @@ fn main() -> ExitCode {
     }
 }
 
+impl Args {
+    fn layout(&self) -> Layout {
+        if self.cluster { Layout::Cluster } else { Layout::Alone }
+    }
+}
+
 /// Returns what breaks, and how long every count has to be true at the beginning. A program that makes a mistake is
 /// found out by what that mistake is about: by what it loses when it dies, or by what the application does to it.
 fn faults_of(args: &Args, seed: u64, duration: Duration, world: &World) -> (Vec<Event>, Duration) {
@@ -136,14 +148,18 @@ fn faults_of(args: &Args, seed: u64, duration: Duration, world: &World) -> (Vec<
         Some(ACK_BEFORE_COMMIT | SET_BEFORE_OUTBOX) => Duration::ZERO,
         Some(_) => return (Vec::new(), duration),
     };
-    (schedule::schedule(seed, duration, counts_until, world.kept().len()), counts_until)
+    (schedule::schedule(args.layout(), seed, duration, counts_until, world.kept().len()), counts_until)
 }
 
 fn tell_schedule(args: &Args, seed: u64, duration: Duration, world: &World) {
-    let (faults, _) = faults_of(args, seed, duration, world);
+    let (faults, counts_until) = faults_of(args, seed, duration, world);
     let mut lines: Vec<(Duration, String)> = faults.iter().map(|event| (event.at, event.to_string())).collect();
     for lane in application::LANES {
         lines.extend(application::deeds(seed, lane, duration, world).iter().map(|event| (event.at, event.to_string())));
+    }
+    if args.cluster {
+        let steps = steps(seed, duration, counts_until, world);
+        lines.extend(steps.iter().map(|event| (event.at, event.step.to_string())));
     }
     lines.sort();
     for (at, line) in lines {
@@ -154,7 +170,7 @@ fn tell_schedule(args: &Args, seed: u64, duration: Duration, world: &World) {
 async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, history: &Arc<History>) -> bool {
     let beside = || std::env::current_exe().expect("a program knows its path").parent().map(PathBuf::from).unwrap_or_default();
     let binaries = args.binaries.clone().unwrap_or_else(beside);
-    let ground = Ground::lay(&binaries, world, application::SETUP).await;
+    let ground = Ground::lay(args.layout(), &binaries, world, application::SETUP).await;
     let (events, counts_until) = faults_of(args, seed, duration, world);
     let started = Instant::now();
     let until = started + duration;
@@ -166,15 +182,24 @@ async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, h
         ingest_failpoints_from_ms: now_ms + counts_until.as_millis(),
         failpoints_until_ms: now_ms + duration.as_millis(),
     };
-    let _monitor = args.monitor.then(|| installation::monitor(ground.redis_port(), history));
+    let monitored = if args.monitor { ground.redis.ports() } else { Vec::new() };
+    let _monitors: Vec<_> = monitored.into_iter().map(|port| installation::monitor(port, history)).collect();
     let counts_until_ms = history.now_ms() + counts_until.as_millis();
     let installation = Arc::new(Installation::build(ground, &plan, history).await);
     let supervisors = installation.start();
     let times = Times { until, give_up_at: until + GIVE_UP_AFTER, counts_until_ms };
     let clients = clients::start(seed, world, history, &installation.doors(), times);
     let audit = tokio::spawn(auditor::run(Arc::clone(&installation), Arc::clone(world), Arc::clone(history), until));
-    let ((), longest_wait) = tokio::join!(
-        faults::run(events, started, &installation, world, history),
+    let servers = Arc::new(Servers::default());
+    let resharding = async {
+        if let Some(cluster) = installation.redis.cluster() {
+            let steps = steps(seed, duration, counts_until, world);
+            resharding::run(steps, started, cluster, &servers.redis, history).await;
+        }
+    };
+    let ((), (), longest_wait) = tokio::join!(
+        faults::run(events, started, &servers, &installation, world, history),
+        resharding,
         application::run(seed, duration, started, &installation, world, history)
     );
     for program in programs() {
@@ -192,7 +217,7 @@ async fn prove(args: &Args, seed: u64, duration: Duration, world: &Arc<World>, h
     for unit in installation.units.values() {
         unit.save_output();
     }
-    history.append("redis.log", &installation.redis.log());
+    installation.redis.save_logs(history);
     history.append("postgresql.log", &installation.postgres.log());
     finish::end(&installation, supervisors, history).await;
     violations.extend(history.violations());

@@ -1,8 +1,11 @@
 //! What is broken when: a list that follows from the seed alone.
 
 pub(crate) mod failpoint;
+pub(crate) mod resharding;
 
 use std::{collections::HashMap, fmt, time::Duration};
+
+use testkit::cluster::SLOTS;
 
 use crate::random::Random;
 
@@ -19,6 +22,21 @@ const REST_MS: u64 = 300;
 const CALM_END_MS: u64 = 500;
 /// Shorter than this, a fault is none.
 const LEAST_MS: u64 = 100;
+
+/// A live primary is not stopped for longer: what it acknowledges while its replica takes its place is lost, as the
+/// documents say.
+const LONGEST_STOP_MS: u64 = 900;
+/// A primary that is down for so long is replaced.
+const REPLACED_AFTER_MS: u64 = 4_500;
+
+/// What Redis is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// A server.
+    Alone,
+    /// Three primaries with a replica each.
+    Cluster,
+}
 
 /// One of the programs under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +100,10 @@ pub(crate) enum Keys {
 pub(crate) enum Fault {
     Process(Process, Blow),
     Link(Link, Trouble),
+    /// A blow against the primary of a slot.
+    Primary(u16, Blow),
+    /// The primary of a slot closes the connections of all clients.
+    Connections(u16),
     /// The keys of the post in this place vanish.
     Forget(usize, Keys),
 }
@@ -96,10 +118,10 @@ pub(crate) struct Event {
 
 /// Returns the faults of a run in the order of their beginnings. No two of one target overlap, and all have ended when
 /// the time is over. Before `counts_until`, there are only those after which every count has to be true.
-pub(crate) fn schedule(seed: u64, duration: Duration, counts_until: Duration, posts: usize) -> Vec<Event> {
+pub(crate) fn schedule(layout: Layout, seed: u64, duration: Duration, counts_until: Duration, posts: usize) -> Vec<Event> {
     let mut random = Random::stream(seed, 1);
     let end_ms = millis(duration).saturating_sub(CALM_END_MS);
-    let targets = targets();
+    let targets = targets(layout);
     let mut busy_until: HashMap<Target, u64> = HashMap::new();
     let mut events = Vec::new();
     let mut now_ms = 0;
@@ -129,17 +151,24 @@ pub(crate) fn schedule(seed: u64, duration: Duration, counts_until: Duration, po
 enum Target {
     Process(Process),
     Link(Link),
+    Primary,
+    Connections,
     Keys,
 }
 
 /// Everything that can be broken, the important things several times: one is as likely as it is often in the list.
-fn targets() -> Vec<Target> {
-    let mut targets = vec![Target::Process(Process::Redis); 3];
+fn targets(layout: Layout) -> Vec<Target> {
+    let mut targets = match layout {
+        Layout::Alone => vec![Target::Process(Process::Redis); 3],
+        Layout::Cluster => [[Target::Primary; 5], [Target::Connections; 5]].concat(),
+    };
     targets.extend([Target::Process(Process::Postgres); 2]);
     targets.extend([Target::Keys; 3]);
     for program in programs() {
         targets.push(Target::Process(Process::Program(program)));
-        targets.push(Target::Link(Link::ToRedis(program)));
+        if layout == Layout::Alone {
+            targets.push(Target::Link(Link::ToRedis(program)));
+        }
         targets.push(Target::Link(Link::ToPostgres(program)));
     }
     targets.extend((0..INGESTS).map(|number| Target::Link(Link::FromClients(number))));
@@ -175,6 +204,16 @@ fn fault(random: &mut Random, target: Target, posts: usize) -> (Fault, u64) {
             };
             (Fault::Link(link, trouble), long_ms)
         }
+        Target::Primary => {
+            let (blow, lasts_ms) = match choice {
+                0 => (Blow::Kill, short_ms),
+                1..5 => (Blow::Kill, REPLACED_AFTER_MS + short_ms),
+                5..7 => (Blow::Fill, long_ms),
+                _ => (Blow::Pause, short_ms.min(LONGEST_STOP_MS)),
+            };
+            (Fault::Primary(slot_of(post, choice), blow), lasts_ms)
+        }
+        Target::Connections => (Fault::Connections(slot_of(post, choice)), 0),
         Target::Keys => {
             let keys = match choice {
                 0..6 => Keys::Both,
@@ -184,6 +223,11 @@ fn fault(random: &mut Random, target: Target, posts: usize) -> (Fault, u64) {
             (Fault::Forget(post, keys), 0)
         }
     }
+}
+
+/// Returns a slot, from numbers that are drawn anyway.
+fn slot_of(post: usize, choice: usize) -> u16 {
+    u16::try_from((post * 10 + choice) * 7919 % usize::from(SLOTS)).unwrap_or(0)
 }
 
 /// Whole milliseconds.
@@ -227,7 +271,11 @@ impl Fault {
             // What was sent and not answered may have been done or not: the batch goes into PostgreSQL, and perhaps is
             // in the outbox, too. And who has viewed a post that Redis has forgotten is known again when it has been
             // looked up.
-            Self::Process(Process::Redis, _) | Self::Link(Link::ToRedis(Program::Ingest(_)), _) | Self::Forget(..) => false,
+            Self::Process(Process::Redis, _)
+            | Self::Primary(..)
+            | Self::Connections(_)
+            | Self::Link(Link::ToRedis(Program::Ingest(_)), _)
+            | Self::Forget(..) => false,
             // Whoever dies, or sleeps for seconds, between entry and increment leaves a pair that no count has yet, or
             // has twice.
             Self::Process(Process::Program(Program::Ingest(_)), blow) => blow == Blow::Restart,
@@ -242,19 +290,27 @@ impl Fault {
             Self::Process(process, blow) => {
                 let name = process.to_string();
                 let name = name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '-');
-                let blow = match blow {
-                    Blow::Kill => "kill -9",
-                    Blow::Pause => "SIGSTOP",
-                    Blow::Restart => "SIGTERM",
-                    Blow::Fill => "OOM",
-                };
-                format!("{blow} {name}")
+                format!("{} {name}", blow.name())
             }
+            Self::Primary(_, blow) => format!("{} primary", blow.name()),
+            Self::Connections(_) => "connections closed".to_owned(),
             Self::Link(_, Trouble::Delay(_)) => "link delayed".to_owned(),
             Self::Link(_, Trouble::Cut) => "link cut".to_owned(),
             Self::Link(_, Trouble::SwallowReplies) => "replies swallowed".to_owned(),
             Self::Link(_, Trouble::Freeze) => "link frozen".to_owned(),
             Self::Forget(..) => "keys deleted".to_owned(),
+        }
+    }
+}
+
+impl Blow {
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill -9",
+            Self::Pause => "SIGSTOP",
+            Self::Restart => "SIGTERM",
+            Self::Fill => "OOM",
         }
     }
 }
@@ -267,6 +323,8 @@ impl fmt::Display for Event {
             Fault::Process(process, Blow::Pause) => write!(f, "SIGSTOP {process} for {lasts} ms"),
             Fault::Process(process, Blow::Fill) => write!(f, "{process} out of memory for {lasts} ms"),
             Fault::Process(process, Blow::Restart) => write!(f, "SIGTERM {process}, and a new start"),
+            Fault::Primary(slot, blow) => write!(f, "{} the primary of slot {slot}, for {lasts} ms", blow.name()),
+            Fault::Connections(slot) => write!(f, "the primary of slot {slot} closes all connections of clients"),
             Fault::Link(link, Trouble::Delay(by)) => write!(f, "{link}: delayed by {by} ms for {lasts} ms"),
             Fault::Link(link, Trouble::Cut) => write!(f, "{link}: cut for {lasts} ms"),
             Fault::Link(link, Trouble::SwallowReplies) => write!(f, "{link}: replies swallowed for {lasts} ms"),
@@ -290,7 +348,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn faults(seed: u64, duration: Duration) -> Vec<Event> {
-        schedule(seed, duration, Duration::ZERO, 50)
+        schedule(Layout::Alone, seed, duration, Duration::ZERO, 50)
     }
 
     #[test]
@@ -315,6 +373,29 @@ mod tests {
     }
 
     #[test]
+    fn primaries_of_a_cluster_are_killed_for_good_and_for_a_moment_and_never_stopped_for_long() {
+        let seeds = 1..20;
+        let events: Vec<Vec<Event>> = seeds.map(|seed| schedule(Layout::Cluster, seed, MINUTE, MINUTE / 4, 50)).collect();
+        let replaced =
+            |event: &&Event| matches!(event.fault, Fault::Primary(_, Blow::Kill)) && millis(event.lasts) >= REPLACED_AFTER_MS;
+        for events in &events {
+            assert!(events.iter().filter(replaced).count() >= 2, "{}", events.iter().filter(replaced).count());
+        }
+        let events = events.concat();
+        let lasts = |blow: Blow| {
+            let of_primaries = events.iter().filter(move |event| matches!(event.fault, Fault::Primary(_, is) if is == blow));
+            of_primaries.map(|event| millis(event.lasts)).collect::<Vec<_>>()
+        };
+        assert!(lasts(Blow::Kill).iter().any(|lasts| *lasts < REPLACED_AFTER_MS));
+        assert!(lasts(Blow::Pause).iter().all(|lasts| *lasts <= LONGEST_STOP_MS));
+        assert!(!lasts(Blow::Fill).is_empty());
+        assert!(events.iter().any(|event| matches!(event.fault, Fault::Connections(_))));
+        let of_one_server =
+            |event: &&Event| matches!(event.fault, Fault::Process(Process::Redis, _) | Fault::Link(Link::ToRedis(_), _));
+        assert_eq!(events.iter().find(of_one_server), None);
+    }
+
+    #[test]
     fn no_process_or_link_is_broken_twice_at_once() {
         let events = faults(3, 5 * MINUTE);
         for (place, event) in events.iter().enumerate() {
@@ -330,7 +411,7 @@ mod tests {
 
     #[test]
     fn nothing_happens_to_counts_before_its_time() {
-        let events = schedule(5, 5 * MINUTE, MINUTE, 50);
+        let events = schedule(Layout::Alone, 5, 5 * MINUTE, MINUTE, 50);
         let early = events.iter().filter(|event| event.at < MINUTE);
         assert!(early.clone().count() > 20 && early.clone().all(|event| event.fault.spares_counts()));
         assert!(events.iter().any(|event| !event.fault.spares_counts()));

@@ -7,9 +7,13 @@ use std::{
 
 use views_core::failpoints::{ACK_BEFORE_COMMIT, COUNT_BEFORE_ACK, FORGET_THE_DEAD, SET_BEFORE_OUTBOX, WAIT_FOR_LOCKS};
 
+use crate::schedule::Layout;
+
 const SEED: &str = "14";
 /// How long things break around the programs as they are.
 const MINUTES: &str = "0.33";
+/// The same in a cluster, where a primary takes its time to be replaced.
+const CLUSTER_MINUTES: &str = "0.45";
 /// How long a mistake may take to be found.
 const MISTAKE_MINUTES: &str = "1";
 /// How much is shown of what has found a mistake.
@@ -27,11 +31,22 @@ const FOUND_BY: [(&str, &[&str]); 5] = [
 ];
 
 /// Proves the programs as they are, and then that each mistake is found. Each proof is a process of its own.
-pub(crate) fn run(binaries: Option<&Path>) -> ExitCode {
+pub(crate) fn run(binaries: Option<&Path>, layout: Layout) -> ExitCode {
     println!("\n==> The programs as they are");
-    let status = proof(binaries, MINUTES).status().expect("a program can start itself");
+    let mut as_they_are = match layout {
+        Layout::Alone => proof(binaries, MINUTES),
+        Layout::Cluster => proof(binaries, CLUSTER_MINUTES),
+    };
+    if layout == Layout::Cluster {
+        as_they_are.arg("--cluster");
+    }
+    let status = as_they_are.status().expect("a program can start itself");
     if !status.success() {
         return status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from);
+    }
+    if layout == Layout::Cluster {
+        // The mistakes are found without a cluster, and sooner.
+        return ExitCode::SUCCESS;
     }
     for (mistake, words) in FOUND_BY {
         println!("\n==> Programs that make a mistake on purpose: {mistake}");

@@ -28,6 +28,8 @@ const FAILPOINT_LINE: &str = "failpoint ";
 const EXIT_CONFIG: i32 = 78;
 /// The exit status of a program that was told twice to stop.
 const EXIT_AT_ONCE: i32 = 143;
+/// What stands in no log, with the word for it: panics, and commands with keys of several slots of a cluster.
+const NEVER: [(&str, &str); 2] = [("PANIC", "panicked at"), ("CROSSSLOT", "CROSSSLOT")];
 /// What it says where the application hides rows.
 const POLICY_LINE: &str = "row level security hides rows";
 
@@ -82,9 +84,7 @@ impl Unit {
             let output = daemon.output();
             let log = format!("=== start {start}\n{}\n=== {exit}\n", output.join("\n"));
             self.history.append(&format!("{}.log", self.program), &log);
-            for line in output.iter().filter(|line| line.contains("panicked at")) {
-                self.history.violation(format!("PANIC: {}: {line}", self.program));
-            }
+            self.look_at(&output);
             if wanted == Some(Wanted::End) {
                 if !exit.success() {
                     self.history.violation(format!("EXIT: {} was asked to end in peace: {exit}", self.program));
@@ -178,6 +178,15 @@ impl Unit {
     pub(crate) fn save_output(&self) {
         if let Some(daemon) = self.with(|running| running.daemon.clone()) {
             self.history.append(&format!("{}.log", self.program), &format!("=== running\n{}\n", daemon.output().join("\n")));
+        }
+    }
+
+    /// Looks for what must never be in a log.
+    fn look_at(&self, output: &[String]) {
+        for (word, mark) in NEVER {
+            for line in output.iter().filter(|line| line.contains(mark)) {
+                self.history.violation(format!("{word}: {}: {line}", self.program));
+            }
         }
     }
 

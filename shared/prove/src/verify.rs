@@ -47,6 +47,8 @@ pub(crate) struct Found {
     pub(crate) live: Vec<(String, HashMap<String, i64>)>,
     /// The members of each post's set.
     pub(crate) sets: HashMap<String, Vec<String>>,
+    /// Of each post, how many pairs are recorded and not acknowledged, although the outbox is empty.
+    pub(crate) drift: HashMap<String, i64>,
     /// The fleeting posts that were created anew when everything was settled.
     pub(crate) anew: BTreeSet<String>,
     /// What is still put aside, after it was all offered again.
@@ -92,6 +94,8 @@ pub(crate) enum Violation {
     Count { post: String, count: Option<i64>, rows: i64, added: i64 },
     /// A view-ingest tells another count than the database.
     Live { post: String, told_by: String, live: Option<i64>, count: Option<i64> },
+    /// Redis says of a post that more has been recorded than acknowledged, or less.
+    Drift(String, i64),
     /// Something is still put aside that could be stored.
     Dead(Letter),
     /// Something else, in words.
@@ -141,6 +145,8 @@ pub(crate) fn verify(asked: &Asked, found: &Found) -> Vec<Violation> {
             }
         }
     }
+    let drift = found.drift.iter().filter(|(_, drift)| **drift != 0);
+    violations.extend(drift.map(|(post, drift)| Violation::Drift(post.clone(), *drift)));
     // Views of posts that do not exist wait for an operator.
     let is_rightly_dead = |letter: &&Letter| letter.reason == NO_SUCH_POST && !found.posts.contains_key(&letter.pair.0);
     violations.extend(found.dead.iter().filter(|letter| !is_rightly_dead(letter)).cloned().map(Violation::Dead));
@@ -179,7 +185,7 @@ impl Violation {
             | Self::Doubled((post, viewer))
             | Self::Kept((post, viewer))
             | Self::Dead(Letter { pair: (post, viewer), .. }) => Some((post, Some(viewer))),
-            Self::Count { post, .. } | Self::Live { post, .. } => Some((post, None)),
+            Self::Count { post, .. } | Self::Live { post, .. } | Self::Drift(post, _) => Some((post, None)),
             Self::Other(_) => None,
         }
     }
@@ -215,6 +221,9 @@ impl fmt::Display for Violation {
             }
             Self::Live { post, told_by, live, count } => {
                 write!(f, "LIVE: post {post}: {told_by} says {}, the posts table {}", number(live), number(count))
+            }
+            Self::Drift(post, drift) => {
+                write!(f, "DRIFT: post {post}: {drift} more recorded than acknowledged, and the outbox is empty")
             }
             Self::Dead(Letter { pair: (post, viewer), reason, .. }) => {
                 write!(f, "DEAD: post {post}, viewer {viewer}: still put aside after it was offered again: {reason}")
@@ -309,6 +318,13 @@ mod tests {
             live("b", "one", None, 1),
         ];
         assert_eq!(verify(&asked, &found), expected);
+    }
+
+    #[test]
+    fn what_is_recorded_and_never_acknowledged_is_found() {
+        let (asked, mut found) = in_order();
+        found.drift.extend([("a".to_owned(), 0), ("b".to_owned(), -2)]);
+        assert_eq!(verify(&asked, &found), [Violation::Drift("b".to_owned(), -2)]);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 mod forming;
 mod members;
+mod node;
+mod shards;
 mod slots;
 mod wire;
 
@@ -20,8 +22,8 @@ use tokio::time::{Instant, sleep};
 
 pub use self::forming::ClusterBuilder;
 pub use self::members::{Member, OpenSlot, Way};
+pub use self::node::Node;
 pub use self::slots::Stop;
-use crate::redis::RedisServer;
 use crate::{SOON, eventually};
 
 /// How many slots there are.
@@ -29,28 +31,18 @@ pub const SLOTS: u16 = 16_384;
 /// A failover by itself takes the node time-out, an election and a look around. On a busy machine, an election may fail.
 pub const FAILOVER_DEADLINE: Duration = Duration::from_secs(120);
 
-/// How long a node may take to answer a command; one that moves keys waits for another node.
+/// How long a client waits for an answer.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// A node that does not say who it is within this time is paused.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause before a command is sent again that no node could take.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A Redis Cluster on free ports of 127.0.0.1. Dropping it removes everything.
 pub struct Cluster {
     nodes: Vec<Node>,
+    /// How many primaries there were at the start. Each had the replicas that have the same place modulo this.
+    shards: usize,
     /// Which node a slot was found at last.
     found: Mutex<HashMap<u16, usize>>,
-}
-
-/// A node of a [`Cluster`].
-pub struct Node {
-    server: RedisServer,
-    id: String,
-    password: Option<String>,
-    /// The port that it tells clients and other nodes.
-    announced: u16,
-    has_tls: bool,
 }
 
 impl Cluster {
@@ -142,7 +134,11 @@ impl Cluster {
 
     /// Returns the primary that has a slot, as soon as one says so that answers.
     pub async fn primary_of(&self, slot: u16) -> &Node {
-        let place = eventually("a primary has the slot", FAILOVER_DEADLINE, || async { owner_of(&self.members().await, slot) });
+        let description = format!("a primary has slot {slot}");
+        let place = eventually(&description, FAILOVER_DEADLINE, || async {
+            let members = self.members().await;
+            owner_of(&members, slot).ok_or_else(|| format!("{members:?}"))
+        });
         &self.nodes[place.await]
     }
 
@@ -270,6 +266,28 @@ impl Cluster {
         }
     }
 
+    /// Does the same with many commands that may be repeated, at once where the nodes that have their keys are known.
+    pub async fn try_commands(&self, commands: &[&[&str]]) -> Vec<Result<Value, String>> {
+        let places: Vec<usize> = commands.iter().map(|words| self.guess(slot_of(words[1]))).collect();
+        let mut answers: Vec<Option<Value>> = vec![None; commands.len()];
+        for (place, node) in self.nodes.iter().enumerate() {
+            let own = || places.iter().enumerate().filter(|(_, own)| **own == place).map(|(command, _)| command);
+            let pipeline: Vec<&[&str]> = own().map(|command| commands[command]).collect();
+            let answered = if pipeline.is_empty() { Ok(Vec::new()) } else { node.pipeline(&pipeline).await };
+            for (command, answer) in own().zip(answered.unwrap_or_default()) {
+                answers[command] = answer.ok();
+            }
+        }
+        let mut all = Vec::new();
+        for (words, answer) in commands.iter().zip(answers) {
+            all.push(match answer {
+                Some(answer) => Ok(answer),
+                None => self.try_command(words).await,
+            });
+        }
+        all
+    }
+
     fn guess(&self, slot: u16) -> usize {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&slot).copied();
         found.unwrap_or_default()
@@ -279,92 +297,6 @@ impl Cluster {
         let (_, port) = address.rsplit_once(':')?;
         let port: u16 = port.parse().ok()?;
         self.nodes.iter().position(|node| [node.server.port(), node.announced].contains(&port))
-    }
-}
-
-impl Node {
-    /// Returns its server, for its process, its folder and its log.
-    pub fn server(&self) -> &RedisServer {
-        &self.server
-    }
-
-    /// Returns the id by which the others know it.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Returns its address as clients are told it: that with TLS, where there is TLS.
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.announced))
-    }
-
-    /// Sends a command to this node and no other.
-    ///
-    /// # Errors
-    /// The error that it has answered, or why it has not.
-    pub async fn command(&self, words: &[&str]) -> Result<Value, String> {
-        self.exchange(words, false).await
-    }
-
-    /// Sends a command with `ASKING` before it, as a client does that was sent to a node that is yet to have the slot.
-    ///
-    /// # Errors
-    /// The error that it has answered, or why it has not.
-    pub async fn ask(&self, words: &[&str]) -> Result<Value, String> {
-        self.exchange(words, true).await
-    }
-
-    /// Returns the keys of a slot that this node has, whether the slot is its own or not.
-    ///
-    /// # Panics
-    /// When it does not answer.
-    pub async fn keys_in(&self, slot: u16) -> Vec<String> {
-        let keys = self.command(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "1000000"]).await;
-        keys.and_then(|keys| keys.convert().map_err(|error| error.to_string())).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// Returns what it knows of the cluster (`CLUSTER NODES`).
-    ///
-    /// # Errors
-    /// Why it does not answer.
-    pub async fn members(&self) -> Result<Vec<Member>, String> {
-        let text = self.look(&["CLUSTER", "NODES"]).await?.into_string().unwrap_or_default();
-        Ok(members::parse(&text))
-    }
-
-    /// Returns whether it says that it is a primary.
-    ///
-    /// # Errors
-    /// Why it does not answer.
-    pub async fn is_primary(&self) -> Result<bool, String> {
-        Ok(self.members().await?.iter().any(|member| member.is_myself && member.is_primary()))
-    }
-
-    /// Returns whether it is a replica that has all of its primary's data.
-    pub async fn is_in_step(&self) -> bool {
-        let role = self.look(&["ROLE"]).await.map(Value::into_array).unwrap_or_default();
-        let words: Vec<String> = role.into_iter().filter_map(Value::into_string).collect();
-        words.first().is_some_and(|role| role == "slave") && words.iter().any(|word| word == "connected")
-    }
-
-    async fn look(&self, words: &[&str]) -> Result<Value, String> {
-        let exchange = self.exchange(words, false);
-        tokio::time::timeout(LOOK_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(format!("{} no answer", wire::AWAY)))
-    }
-
-    async fn exchange(&self, words: &[&str], asking: bool) -> Result<Value, String> {
-        let commands: &[&[&str]] = if asking { &[&["ASKING"], words] } else { &[words] };
-        self.pipeline(commands).await?.pop().expect("there is an answer to each command")
-    }
-
-    /// Sends commands over one connection. Returns the answer to each.
-    async fn pipeline(&self, commands: &[&[&str]]) -> Result<Vec<Result<Value, String>>, String> {
-        let exchange = wire::exchange(self.server.port(), self.password.as_deref(), commands);
-        tokio::time::timeout(COMMAND_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(format!("{} no answer", wire::AWAY)))
-    }
-
-    fn credentials(&self) -> String {
-        self.password.as_ref().map_or_else(String::new, |password| format!("default:{password}@"))
     }
 }
 

@@ -96,7 +96,7 @@ impl ClusterBuilder {
             node.id = node.must(&["CLUSTER", "MYID"]).await;
             nodes.push(node);
         }
-        let cluster = Cluster { nodes, found: std::sync::Mutex::default() };
+        let cluster = Cluster { nodes, shards: self.primaries, found: std::sync::Mutex::default() };
         cluster.share_slots(self.primaries).await;
         cluster.meet().await;
         for (place, replica) in cluster.nodes.iter().enumerate().skip(self.primaries) {

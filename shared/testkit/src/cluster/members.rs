@@ -54,6 +54,11 @@ impl Member {
         self.slots.iter().any(|range| range.contains(&slot))
     }
 
+    /// Returns whether a slot is being moved between it and another node.
+    pub fn moves(&self, slot: u16, way: Way, other: &str) -> bool {
+        self.open.iter().any(|open| open.slot == slot && open.way == way && open.other == other)
+    }
+
     /// Returns whether it is known, and taken for well.
     pub(super) fn is_well(&self) -> bool {
         !self.flags.iter().any(|flag| ["fail?", "fail", "handshake", "noaddr"].contains(&flag.as_str()))

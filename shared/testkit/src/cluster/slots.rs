@@ -2,6 +2,7 @@
 //! half moved.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use fred::types::Value;
 
@@ -71,21 +72,27 @@ impl Cluster {
     }
 
     /// Finishes every slot that was left half moved, until there is none. Returns how many there were. That is also one of
-    /// which a primary has keys without knowing why: a replica that takes its primary's place knows of no move.
+    /// which a primary has keys without knowing why: a replica that takes its primary's place knows of no move. Primaries
+    /// that were replaced become replicas (see [`Self::try_reunite`]).
     ///
     /// Where a key is at both nodes, the viewers and entries of both are kept, and otherwise what clients have been using.
     ///
     /// # Panics
     /// When it cannot be done in [`FAILOVER_DEADLINE`].
     pub async fn mend(&self) -> usize {
-        let mut mended = BTreeSet::new();
-        loop {
-            let slots = eventually("all slots are whole", FAILOVER_DEADLINE, || self.try_mend()).await;
-            if slots.is_empty() {
-                return mended.len();
-            }
-            mended.extend(slots);
-        }
+        let mended = Mutex::new(BTreeSet::new());
+        let mended_with = |slots| {
+            let mut mended = mended.lock().unwrap_or_else(PoisonError::into_inner);
+            mended.extend::<BTreeSet<u16>>(slots);
+            mended.len()
+        };
+        eventually("all slots are whole", FAILOVER_DEADLINE, || async {
+            let slots = self.try_mend().await?;
+            let is_done = slots.is_empty() && self.try_reunite().await? == 0;
+            let number = mended_with(slots);
+            if is_done { Ok(number) } else { Err(format!("{number} slots were mended so far")) }
+        })
+        .await
     }
 
     /// Does the same once. Returns the slots.
@@ -97,13 +104,36 @@ impl Cluster {
         let primaries: Vec<&(usize, Member)> = members.iter().filter(|(_, member)| member.is_primary()).collect();
         let mut slots: BTreeSet<u16> =
             primaries.iter().flat_map(|(_, member)| member.open.iter().map(|open| open.slot)).collect();
+        let all: Vec<u16> = (0..SLOTS).collect();
         for (place, member) in &primaries {
-            slots.extend(self.nodes[*place].strays(member).await?);
+            slots.extend(self.nodes[*place].strays(member, &all).await?);
         }
         for slot in &slots {
             self.mend_slot(*slot, &members).await.map_err(|error| format!("slot {slot}: {error}"))?;
         }
         Ok(slots)
+    }
+
+    /// Returns which of these slots have keys that no client is sent to: at a primary that does not have the slot, and that
+    /// its owner does not name.
+    ///
+    /// # Errors
+    /// Who has not answered.
+    pub async fn hidden(&self, slots: &[u16]) -> Result<BTreeSet<u16>, String> {
+        let members = self.members().await;
+        let mut hidden = BTreeSet::new();
+        for (place, member) in members.iter().filter(|(_, member)| member.is_primary()) {
+            let node = &self.nodes[*place];
+            for slot in node.strays(member, slots).await? {
+                let owner = owner_of(&members, slot).map(|owner| self.nodes[owner].id());
+                let (_, owner) =
+                    members.iter().find(|(_, member)| Some(member.id.as_str()) == owner).ok_or("nobody has a slot")?;
+                if !(owner.moves(slot, Way::Migrating, &member.id) && member.moves(slot, Way::Importing, &owner.id)) {
+                    hidden.insert(slot);
+                }
+            }
+        }
+        Ok(hidden)
     }
 
     async fn mend_slot(&self, slot: u16, members: &[(usize, Member)]) -> Result<(), String> {
@@ -115,6 +145,9 @@ impl Cluster {
             let has_keys = !some_keys(slot, node, "1").await?.is_empty();
             if is_importing || has_keys {
                 others.push((has_keys, node));
+            } else if member.open.iter().any(|open| open.slot == slot) {
+                // It has lost the slot while it was away.
+                stable(slot, node).await?;
             }
         }
         // Of several, those with keys come first, and the last one keeps the slot.
@@ -160,10 +193,7 @@ impl Cluster {
     async fn hand_over(&self, slot: u16, from: &Node, to: &Node) -> Result<(), String> {
         // A replica that has taken the place of the old owner meanwhile knows of no move, and may have new keys.
         let members = from.members().await?;
-        let is_leaving = |member: &Member| {
-            let leaves = |open: &super::OpenSlot| open.slot == slot && open.way == Way::Migrating && open.other == to.id;
-            member.is_myself && member.is_primary() && member.open.iter().any(leaves)
-        };
+        let is_leaving = |member: &Member| member.is_myself && member.is_primary() && member.moves(slot, Way::Migrating, &to.id);
         if !members.iter().any(is_leaving) {
             return Err(format!("{} does not hand over the slot any more", from.address()));
         }
@@ -182,9 +212,9 @@ impl Cluster {
 }
 
 impl Node {
-    /// Returns the slots of which the node has keys, although they are not its own.
-    async fn strays(&self, member: &Member) -> Result<Vec<u16>, String> {
-        let slots: Vec<u16> = (0..SLOTS).filter(|slot| !member.has(*slot)).collect();
+    /// Returns those slots of which the node has keys, although they are not its own.
+    async fn strays(&self, member: &Member, among: &[u16]) -> Result<Vec<u16>, String> {
+        let slots: Vec<u16> = among.iter().copied().filter(|slot| !member.has(*slot)).collect();
         let numbers: Vec<String> = slots.iter().map(u16::to_string).collect();
         let commands: Vec<[&str; 3]> = numbers.iter().map(|slot| ["CLUSTER", "COUNTKEYSINSLOT", slot]).collect();
         let commands: Vec<&[&str]> = commands.iter().map(|words| &words[..]).collect();
