@@ -76,7 +76,7 @@ impl Drains for Interleaved<'_> {
         drains.into_iter().flatten().any(|drain| drain.deferred().contains(post))
     }
 
-    async fn alone(&self) -> Result<BTreeSet<Partition>, Failure> {
+    async fn alone(&mut self) -> Result<BTreeSet<Partition>, Failure> {
         self.drains.alone().await
     }
 }

@@ -307,7 +307,7 @@ impl PartitionDrains {
 
     /// Returns the partitions of whose posts no other process can have put anything into PostgreSQL that it has not
     /// acknowledged in Redis yet.
-    pub(super) async fn alone(&self) -> Result<BTreeSet<Partition>, Failure> {
+    pub(super) async fn alone(&mut self) -> Result<BTreeSet<Partition>, Failure> {
         let own = self.own();
         let Some(leases) = &self.leases else { return Ok(own) };
         let mut alone = leases.alone(&self.context.database).await?;

@@ -30,5 +30,5 @@ pub(crate) trait Drains {
 
     /// Returns the partitions of whose posts no other process can have put anything into PostgreSQL that it has not
     /// acknowledged in Redis yet.
-    async fn alone(&self) -> Result<BTreeSet<Partition>, Failure>;
+    async fn alone(&mut self) -> Result<BTreeSet<Partition>, Failure>;
 }
