@@ -4,7 +4,10 @@
 //! beginning is gone through again there; a primary that does not answer costs its own posts. What is found of a slot that
 //! is another primary's is on its way here.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::sleep;
 use views_core::{
@@ -100,16 +103,17 @@ impl Keyspace {
         self.failures.values().map(String::as_str)
     }
 
-    /// Returns the next page of posts of those partitions that are wanted; `None` at the end.
+    /// Returns the next page of posts of those partitions that are wanted, which are all where none are given; `None` at the
+    /// end.
     pub(crate) async fn next_page(
         &mut self,
         session: &mut OwnedSession,
         throttle: &mut Throttle,
-        is_wanted: impl Fn(Partition) -> bool,
+        wanted: Option<&BTreeSet<Partition>>,
     ) -> Result<Option<Page>, Failure> {
         let mut page = Page::default();
         while page.sets.len() + page.hashes.len() < PAGE_KEYS {
-            if self.place.is_none() && !self.begin_next(&session.context, &is_wanted).await? {
+            if self.place.is_none() && !self.begin_next(&session.context, wanted).await? {
                 break;
             }
             let Some(Place { node, cursor, .. }) = &self.place else { break };
@@ -120,7 +124,7 @@ impl Keyspace {
             let result = session.exchange_owned_at(node, &self.commands, &mut replies).await;
             match result.and_then(|()| Ok(read(&replies)?)) {
                 Ok((next, keys)) => {
-                    self.sort(keys, &mut page, &is_wanted);
+                    self.sort(keys, &mut page, wanted);
                     self.go_on(&session.context, next).await;
                 }
                 Err(Failure::Redis(error)) if self.keys.are_in_cluster() => self.fail(&session.context, node, &error),
@@ -140,9 +144,9 @@ impl Keyspace {
     }
 
     /// Begins with the next primary. Returns whether there is one.
-    async fn begin_next(&mut self, context: &Context, is_wanted: &impl Fn(Partition) -> bool) -> Result<bool, Failure> {
+    async fn begin_next(&mut self, context: &Context, wanted: Option<&BTreeSet<Partition>>) -> Result<bool, Failure> {
         if self.next.is_empty() {
-            self.next = self.next_round(context, is_wanted).await?;
+            self.next = self.next_round(context, wanted).await?;
         }
         let Some(node) = self.next.pop() else { return Ok(false) };
         let slots = if self.keys.are_in_cluster() { slots_of(context, node).await } else { Vec::new() };
@@ -151,12 +155,12 @@ impl Keyspace {
     }
 
     /// Returns the primaries of the next round: all of them at first, then those of slots that are not seen.
-    async fn next_round(&mut self, context: &Context, is_wanted: &impl Fn(Partition) -> bool) -> Result<Vec<NodeId>, Failure> {
+    async fn next_round(&mut self, context: &Context, wanted: Option<&BTreeSet<Partition>>) -> Result<Vec<NodeId>, Failure> {
         self.round += 1;
         if self.round == 1 {
             return Ok(context.redis.nodes());
         }
-        let is_open = |slot: &u16| !self.seen[usize::from(*slot)] && is_wanted(Partition::of_slot(*slot));
+        let is_open = |slot: &u16| !self.seen[usize::from(*slot)] && is_wanted(wanted, Partition::of_slot(*slot));
         let open: Vec<u16> = (0..SLOTS).take(self.seen.len()).filter(is_open).collect();
         if open.is_empty() || self.round > ROUNDS {
             return Ok(Vec::new());
@@ -195,7 +199,7 @@ impl Keyspace {
         self.place = None;
     }
 
-    fn sort(&mut self, found: List<'_>, page: &mut Page, is_wanted: &impl Fn(Partition) -> bool) {
+    fn sort(&mut self, found: List<'_>, page: &mut Page, wanted: Option<&BTreeSet<Partition>>) {
         for key in found.iter() {
             let kind = match key {
                 Reply::Text(key) => self.keys.scanned(key),
@@ -203,8 +207,8 @@ impl Keyspace {
                 _ => ScannedKey::Foreign,
             };
             match kind {
-                ScannedKey::Views(post) if self.takes(&post, is_wanted) => page.sets.push(post),
-                ScannedKey::Meta(post) if self.takes(&post, is_wanted) => page.hashes.push(post),
+                ScannedKey::Views(post) if self.takes(&post, wanted) => page.sets.push(post),
+                ScannedKey::Meta(post) if self.takes(&post, wanted) => page.hashes.push(post),
                 ScannedKey::Misnamed(pattern) if self.round == 1 => *self.misnamed.entry(pattern).or_default() += 1,
                 _ => {}
             }
@@ -212,10 +216,14 @@ impl Keyspace {
     }
 
     /// Returns whether a post that is found is one of those that are gone through now.
-    fn takes(&self, post: &PostId, is_wanted: &impl Fn(Partition) -> bool) -> bool {
+    fn takes(&self, post: &PostId, wanted: Option<&BTreeSet<Partition>>) -> bool {
         let is_new = || self.round == 1 || !self.seen[usize::from(self.keys.slot(post))];
-        is_wanted(self.keys.partition(post)) && is_new()
+        is_wanted(wanted, self.keys.partition(post)) && is_new()
     }
+}
+
+fn is_wanted(wanted: Option<&BTreeSet<Partition>>, partition: Partition) -> bool {
+    wanted.is_none_or(|wanted| wanted.contains(&partition))
 }
 
 /// Returns the slots that a primary has, in their order: by its own words or, where it may not be asked, as far as is known.

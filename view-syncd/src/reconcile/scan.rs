@@ -35,9 +35,11 @@ pub(crate) async fn scan(reconciler: &mut Reconciler, drains: &mut impl Drains) 
     reconciler.context().database.ping().await?;
     reconciler.session.check_owner().await?;
     let (mut keyspace, mut throttle) = (Keyspace::new(reconciler.context().keys.clone()), Throttle::new());
-    while let Some(page) =
-        keyspace.next_page(&mut reconciler.session, &mut throttle, |partition| drains.covers(partition)).await?
-    {
+    loop {
+        // What this process drains may change meanwhile.
+        let wanted = reconciler.context().keys.partitions().filter(|partition| drains.covers(*partition)).collect();
+        let page = keyspace.next_page(&mut reconciler.session, &mut throttle, Some(&wanted)).await?;
+        let Some(page) = page else { break };
         reconcile_sets(reconciler, drains, &page.sets, &mut report).await?;
         throttle.rest().await;
         reconcile_hashes(reconciler, drains, &page.hashes, &mut report).await?;
