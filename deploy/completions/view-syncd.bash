@@ -68,7 +68,7 @@ _view__syncd() {
 
     case "${cmd}" in
         view__syncd)
-            opts="-h -V --admin-listen --interval --linger --batch-size --shutdown-timeout --warm-top --created-column --jwt-secret --jwt-secret-file --jwt-secret-encoding --jwt-allow-weak-secret --jwt-public-key-file --jwt-jwks-file --jwt-jwks-url --jwt-algorithms --jwt-issuer --jwt-audience --jwt-leeway --jwt-viewer-claim --jwt-admin-claim --admin-ids --redis-url --redis-uri --redis-url-file --redis-host --redis-port --redis-password --redis-db --redis-prefix --view-ttl --allow-eviction --database-url --database-url-file --posts-table --post-id-column --author-column --count-column --count-table --ledger-table --log-level --log-format --help --version sync migrate reconcile forget recount adopt claim dead doctor explain status warm"
+            opts="-h -V --admin-listen --interval --linger --batch-size --drains --shutdown-timeout --warm-top --created-column --jwt-secret --jwt-secret-file --jwt-secret-encoding --jwt-allow-weak-secret --jwt-public-key-file --jwt-jwks-file --jwt-jwks-url --jwt-algorithms --jwt-issuer --jwt-audience --jwt-leeway --jwt-viewer-claim --jwt-admin-claim --admin-ids --redis-url --redis-uri --redis-url-file --redis-host --redis-port --redis-password --redis-db --redis-prefix --view-ttl --allow-eviction --database-url --database-url-file --posts-table --post-id-column --author-column --count-column --count-table --ledger-table --log-level --log-format --help --version sync migrate reconcile forget recount adopt claim dead doctor explain status warm"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -87,6 +87,10 @@ _view__syncd() {
                     return 0
                     ;;
                 --batch-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --drains)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

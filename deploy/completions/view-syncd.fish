@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_view_syncd_global_optspecs
-    string join \n admin-listen= interval= linger= batch-size= shutdown-timeout= warm-top= created-column= jwt-secret= jwt-secret-file= jwt-secret-encoding= jwt-allow-weak-secret= jwt-public-key-file= jwt-jwks-file= jwt-jwks-url= jwt-algorithms= jwt-issuer= jwt-audience= jwt-leeway= jwt-viewer-claim= jwt-admin-claim= admin-ids= redis-url= redis-uri= redis-url-file= redis-host= redis-port= redis-password= redis-db= redis-prefix= view-ttl= allow-eviction= database-url= database-url-file= posts-table= post-id-column= author-column= count-column= count-table= ledger-table= log-level= log-format= h/help V/version
+    string join \n admin-listen= interval= linger= batch-size= drains= shutdown-timeout= warm-top= created-column= jwt-secret= jwt-secret-file= jwt-secret-encoding= jwt-allow-weak-secret= jwt-public-key-file= jwt-jwks-file= jwt-jwks-url= jwt-algorithms= jwt-issuer= jwt-audience= jwt-leeway= jwt-viewer-claim= jwt-admin-claim= admin-ids= redis-url= redis-uri= redis-url-file= redis-host= redis-port= redis-password= redis-db= redis-prefix= view-ttl= allow-eviction= database-url= database-url-file= posts-table= post-id-column= author-column= count-column= count-table= ledger-table= log-level= log-format= h/help V/version
 end
 
 function __fish_view_syncd_needs_command
@@ -28,6 +28,7 @@ complete -c view-syncd -n "__fish_view_syncd_needs_command" -l admin-listen -d '
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l interval -d 'How often all posts in Redis are compared with PostgreSQL' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l linger -d 'How long views may wait for others to be stored together with them' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l batch-size -d 'How many views are stored together at most; each takes about 350 bytes of memory' -r
+complete -c view-syncd -n "__fish_view_syncd_needs_command" -l drains -d 'In a cluster, how many partitions one process drains side by side; each takes two connections to PostgreSQL' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l shutdown-timeout -d 'How long the last drain may take after SIGTERM' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l warm-top -d 'How many of the newest posts are loaded into Redis at the start, beside the drain; 0: none' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l created-column -d 'The column of the posts table with the time of a post\'s creation, by which the newest are found' -r
@@ -45,7 +46,7 @@ complete -c view-syncd -n "__fish_view_syncd_needs_command" -l jwt-leeway -d 'Ho
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l jwt-viewer-claim -d 'The claim with the viewer\'s id: a name, or names with dots between them, such as `user.id`' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l jwt-admin-claim -d 'The claim that makes an administrator, and its value; repeatable, or with commas between them' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l admin-ids -d 'The ids of administrators, with commas between them, for issuers whose tokens have no roles [default: none]' -r
-complete -c view-syncd -n "__fish_view_syncd_needs_command" -l redis-url -d 'redis://, rediss:// (TLS) or redis-sentinel://, with user, password and database [default: redis://localhost:6379/0]' -r
+complete -c view-syncd -n "__fish_view_syncd_needs_command" -l redis-url -d 'redis://, rediss:// (TLS), redis-sentinel:// or redis-cluster://, with user, password and database [default: redis://localhost:6379/0]' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l redis-uri -d 'Another name of that URL' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l redis-url-file -d 'A file with that URL, where its password should not stand in the environment' -r
 complete -c view-syncd -n "__fish_view_syncd_needs_command" -l redis-host -d 'The host, where no URL is given' -r

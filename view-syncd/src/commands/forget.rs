@@ -247,8 +247,7 @@ impl Erasure<'_> {
         let (mut keyspace, mut throttle) = (Keyspace::new(self.context.keys.clone()), Throttle::new());
         let mut found = Vec::new();
         self.receipt.unreadable = 0;
-        let all = self.reconciler.context().keys.partitions().collect();
-        while let Some(page) = keyspace.next_page(&mut self.reconciler.session, &mut throttle, &all).await? {
+        while let Some(page) = keyspace.next_page(&mut self.reconciler.session, &mut throttle, None).await? {
             let of_page = find_in_sets(&mut self.reconciler, &page.sets, &self.spellings).await?;
             self.receipt.unreadable += of_page.unreadable;
             found.extend(of_page.posts);

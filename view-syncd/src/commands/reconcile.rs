@@ -164,8 +164,7 @@ impl Run<'_> {
     async fn all_keys(&mut self) -> Result<(), Failure> {
         let bar = ProgressBar::new("posts in Redis", 0);
         let (mut keyspace, mut throttle) = (Keyspace::new(self.context.keys.clone()), Throttle::new());
-        let all = self.reconciler.context().keys.partitions().collect();
-        while let Some(page) = keyspace.next_page(&mut self.reconciler.session, &mut throttle, &all).await? {
+        while let Some(page) = keyspace.next_page(&mut self.reconciler.session, &mut throttle, None).await? {
             let alone = sets_beside(&mut self.reconciler.session, &page.hashes).await?.missing;
             throttle.rest().await;
             for posts in [page.sets, alone] {

@@ -96,7 +96,8 @@ impl PartitionDrains {
         };
         let leases = self.leases.as_ref();
         self.resting.retain(|partition, part| part.is_guest || (wanted.contains(partition) && part.stands(leases)));
-        for partition in wanted {
+        // What is left from before a cluster first: its partition is the last one.
+        for partition in wanted.into_iter().rev() {
             if self.busy.contains(&partition) || self.resting.get(&partition).is_some_and(|part| !part.is_guest) {
                 continue;
             }

@@ -111,7 +111,13 @@ impl Synchronizer {
     /// Does that, and returns how many outboxes could not be drained.
     pub(super) async fn drain_own(&mut self) -> Result<usize, Failure> {
         let context = Arc::clone(&self.context);
-        let ended = self.drains.work_on(self.drains.own(), |part| part.drain_all(Arc::clone(&context))).await;
+        let mut own = self.drains.own();
+        // What is left from before a cluster is acknowledged first: posts are acknowledged up to an entry, and these are
+        // their first ones.
+        let mut ended = Vec::new();
+        for partitions in [own.split_off(&Partition::LEGACY), own] {
+            ended.extend(self.drains.work_on(partitions, |part| part.drain_all(Arc::clone(&context))).await);
+        }
         let (_, failed) = self.drains.sum_up(ended)?;
         self.retry_dead_letters_when_due().await?;
         Ok(failed)

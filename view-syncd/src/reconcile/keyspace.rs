@@ -103,12 +103,13 @@ impl Keyspace {
         self.failures.values().map(String::as_str)
     }
 
-    /// Returns the next page of posts of those partitions that are wanted; `None` at the end.
+    /// Returns the next page of posts of those partitions that are wanted, which are all where none are given; `None` at the
+    /// end.
     pub(crate) async fn next_page(
         &mut self,
         session: &mut OwnedSession,
         throttle: &mut Throttle,
-        wanted: &BTreeSet<Partition>,
+        wanted: Option<&BTreeSet<Partition>>,
     ) -> Result<Option<Page>, Failure> {
         let mut page = Page::default();
         while page.sets.len() + page.hashes.len() < PAGE_KEYS {
@@ -143,7 +144,7 @@ impl Keyspace {
     }
 
     /// Begins with the next primary. Returns whether there is one.
-    async fn begin_next(&mut self, context: &Context, wanted: &BTreeSet<Partition>) -> Result<bool, Failure> {
+    async fn begin_next(&mut self, context: &Context, wanted: Option<&BTreeSet<Partition>>) -> Result<bool, Failure> {
         if self.next.is_empty() {
             self.next = self.next_round(context, wanted).await?;
         }
@@ -154,12 +155,12 @@ impl Keyspace {
     }
 
     /// Returns the primaries of the next round: all of them at first, then those of slots that are not seen.
-    async fn next_round(&mut self, context: &Context, wanted: &BTreeSet<Partition>) -> Result<Vec<NodeId>, Failure> {
+    async fn next_round(&mut self, context: &Context, wanted: Option<&BTreeSet<Partition>>) -> Result<Vec<NodeId>, Failure> {
         self.round += 1;
         if self.round == 1 {
             return Ok(context.redis.nodes());
         }
-        let is_open = |slot: &u16| !self.seen[usize::from(*slot)] && wanted.contains(&Partition::of_slot(*slot));
+        let is_open = |slot: &u16| !self.seen[usize::from(*slot)] && is_wanted(wanted, Partition::of_slot(*slot));
         let open: Vec<u16> = (0..SLOTS).take(self.seen.len()).filter(is_open).collect();
         if open.is_empty() || self.round > ROUNDS {
             return Ok(Vec::new());
@@ -198,7 +199,7 @@ impl Keyspace {
         self.place = None;
     }
 
-    fn sort(&mut self, found: List<'_>, page: &mut Page, wanted: &BTreeSet<Partition>) {
+    fn sort(&mut self, found: List<'_>, page: &mut Page, wanted: Option<&BTreeSet<Partition>>) {
         for key in found.iter() {
             let kind = match key {
                 Reply::Text(key) => self.keys.scanned(key),
@@ -215,10 +216,14 @@ impl Keyspace {
     }
 
     /// Returns whether a post that is found is one of those that are gone through now.
-    fn takes(&self, post: &PostId, wanted: &BTreeSet<Partition>) -> bool {
+    fn takes(&self, post: &PostId, wanted: Option<&BTreeSet<Partition>>) -> bool {
         let is_new = || self.round == 1 || !self.seen[usize::from(self.keys.slot(post))];
-        wanted.contains(&self.keys.partition(post)) && is_new()
+        is_wanted(wanted, self.keys.partition(post)) && is_new()
     }
+}
+
+fn is_wanted(wanted: Option<&BTreeSet<Partition>>, partition: Partition) -> bool {
+    wanted.is_none_or(|wanted| wanted.contains(&partition))
 }
 
 /// Returns the slots that a primary has, in their order: by its own words or, where it may not be asked, as far as is known.

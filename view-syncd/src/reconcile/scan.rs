@@ -4,9 +4,9 @@
 //! index, and neither of them a write. Nothing that is kept grows with the number of posts, and no step keeps a store
 //! busy for long.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::time::Instant;
 
-use views_core::{ids::PostId, partition::Partition};
+use views_core::ids::PostId;
 
 use super::{
     adjust::set_missing_ttl,
@@ -36,10 +36,10 @@ pub(crate) async fn scan(reconciler: &mut Reconciler, drains: &mut impl Drains) 
     reconciler.session.check_owner().await?;
     let (mut keyspace, mut throttle) = (Keyspace::new(reconciler.context().keys.clone()), Throttle::new());
     loop {
-        // They may change with each turn of the drains.
-        let covered: BTreeSet<Partition> =
-            reconciler.context().keys.partitions().filter(|partition| drains.covers(*partition)).collect();
-        let Some(page) = keyspace.next_page(&mut reconciler.session, &mut throttle, &covered).await? else { break };
+        // What this process drains may change meanwhile.
+        let wanted = reconciler.context().keys.partitions().filter(|partition| drains.covers(*partition)).collect();
+        let page = keyspace.next_page(&mut reconciler.session, &mut throttle, Some(&wanted)).await?;
+        let Some(page) = page else { break };
         reconcile_sets(reconciler, drains, &page.sets, &mut report).await?;
         throttle.rest().await;
         reconcile_hashes(reconciler, drains, &page.hashes, &mut report).await?;

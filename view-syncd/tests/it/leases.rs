@@ -236,9 +236,10 @@ async fn a_command_takes_only_what_no_daemon_has() {
     let mut late = run_for_leases(&world, keys, Participant::Command).await;
     late.decided().await;
     assert_eq!((late.role(), command.partitions().len(), daemon.held().len()), (Role::Standby, ALL, 0));
-    drop(command);
-    settle(&world, "the command has ended", &[daemon]).await;
+    // It would take them now.
     drop(late);
+    drop(command);
+    settle(&world, "the commands have ended", &[daemon]).await;
 }
 
 /// What the whole daemon makes of it.

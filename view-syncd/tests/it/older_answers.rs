@@ -44,14 +44,14 @@ fn session(world: &World) -> Session {
 
 /// Brings the post up to date after views past Redis, where Redis still has the count `seen`.
 async fn refresh(world: &World, known: &KnownPost, seen: &str, missed: &[&str]) -> bool {
-    refresh_from(world, known, Some(seen), missed).await
+    try_refresh(world, known, Some(seen), missed).await
 }
 
-/// Does the same from any count, or none.
-async fn refresh_from(world: &World, known: &KnownPost, seen: Option<&str>, missed: &[&str]) -> bool {
-    let mut commands = Commands::default();
+async fn try_refresh(world: &World, known: &KnownPost, seen: Option<&str>, missed: &[&str]) -> bool {
+    let (mut commands, mut replies) = (Commands::default(), Replies::default());
     scripts::queue_refresh(&mut commands, &keys(world), &post(), known, seen, &viewers(missed));
-    scripts::refreshed(replies(world, &commands).await.iter().next().unwrap()).unwrap()
+    session(world).exchange(&commands, &mut replies).await.unwrap();
+    scripts::refreshed(replies.iter().next().unwrap()).unwrap()
 }
 
 async fn set_meta(world: &World, fields: &[(&str, &str)]) {
@@ -150,7 +150,7 @@ async fn who_was_stored_before_the_post_was_looked_up_anew_counts_once() {
 #[tokio::test]
 async fn a_post_that_is_viewed_past_redis_and_unknown_to_it_gets_everything() {
     let world = World::new().await;
-    assert!(refresh_from(&world, &known(2, &["21", "22"]), None, &["21"]).await);
+    assert!(try_refresh(&world, &known(2, &["21", "22"]), None, &["21"]).await);
     assert_eq!(world.meta("7").await, [2, 2, 2]);
     assert_eq!(world.author("7").await.as_deref(), Some("50"));
     let ttl: i64 = world.redis.ttl(world.keys.meta(&post())).await.unwrap();

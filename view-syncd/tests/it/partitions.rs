@@ -6,7 +6,7 @@ use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 use fred::interfaces::{HashesInterface, KeysInterface, SetsInterface, StreamsInterface};
 use prometheus_client::{encoding::text, registry::Registry};
 use testkit::{SOON, eventually};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use view_syncd::{
     cli,
@@ -90,10 +90,14 @@ impl Worker {
         let mut synchronizer = Synchronizer::new(&process.context);
         synchronizer.set_leases(leases.clone());
         let (mut followed, stop) = (leases.clone(), process.stop.clone());
-        let done = tokio::spawn(async move {
-            followed.decided().await;
-            let (_sender, triggers) = triggers::channel();
-            work::until_done(&mut synchronizer, triggers, &mut followed, &stop, Duration::from_secs(3600)).await
+        // As in the program, it stays on one thread.
+        let runtime = Handle::current();
+        let done = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                followed.decided().await;
+                let (_sender, triggers) = triggers::channel();
+                work::until_done(&mut synchronizer, triggers, &mut followed, &stop, Duration::from_secs(3600)).await
+            })
         });
         Self { process, leases, done }
     }
@@ -155,8 +159,9 @@ async fn waiting(world: &World) -> i64 {
 async fn all_partitions_are_drained_and_what_was_left_from_before_the_cluster() {
     let world = World::new().await;
     create(&world, 1..=POSTS).await;
-    record(&world, 1..=POSTS, "1").await;
     let _: String = world.redis.xadd(keys().outbox(), false, None, "*", vec![("7", "2")]).await.unwrap();
+    let () = world.redis.hincrby(keys().meta(&post(7)), "recorded", 1).await.unwrap();
+    record(&world, 1..=POSTS, "1").await;
     let process = Process::new(&world, &["--drains", "4"]).await;
     let mut synchronizer = Synchronizer::new(&process.context);
     synchronizer.drain_all().await.unwrap();
