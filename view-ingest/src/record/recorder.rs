@@ -14,6 +14,7 @@ use views_redis::{Pipeline, Session, scripts::Depth};
 
 use crate::record::{
     breaker::REDIS_TIMEOUT,
+    bypass::{Bypass, Bypassed},
     check::{self, Checked, Next},
     context::Context,
     fallback::Fallback,
@@ -49,6 +50,8 @@ struct Recorder {
     lookups: Lookups,
     /// The items of posts that are being looked up.
     parked: ParkedItems,
+    /// The items of posts whose nodes of a cluster are away.
+    bypass: Bypass,
     /// What PostgreSQL has taken while Redis was away.
     missed: MissedViews,
     mode: Mode,
@@ -70,6 +73,7 @@ struct Batch {
 /// Runs until nobody can send requests any more.
 pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
     let (lookups, mut finished) = Lookups::new(context.clone());
+    let (bypass, mut bypassed) = Bypass::new(context.clone());
     let breaker = Arc::clone(&context.breaker);
     let session = Session::new(&context.redis, REDIS_TIMEOUT, breaker.epoch()).with_breaker(breaker);
     let mut recorder = Recorder {
@@ -77,6 +81,7 @@ pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
         pending: PendingRequests::new(context.worker_id, context.mailboxes.clone()),
         lookups,
         parked: ParkedItems::default(),
+        bypass,
         missed: MissedViews::default(),
         mode: Mode::default(),
         nodes: RefusingNodes::default(),
@@ -90,6 +95,7 @@ pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
     loop {
         tokio::select! {
             Some(lookup) = finished.recv() => recorder.take_finished_lookup(lookup, &mut batch.items),
+            Some(bypassed) = bypassed.recv() => recorder.take_bypassed(bypassed),
             request = requests.views.recv() => match request {
                 Some(request) => batch.add(request, &mut recorder.pending),
                 None => return,
@@ -170,7 +176,10 @@ impl Recorder {
         failpoints::at("answer::after");
 
         let is_taken = refused.len() == own_faults || is_partly_taken;
-        if !refused.is_empty() {
+        if is_partly_taken {
+            refused.into_iter().for_each(|group| self.go_past(group));
+            self.bypass.start(&self.pending);
+        } else if !refused.is_empty() {
             let cause = match is_open || self.mode.is_for_breaker() {
                 true => Cause::BreakerOpen,
                 false if is_taken => Cause::Posts,
@@ -193,6 +202,11 @@ impl Recorder {
         let mut admitted = Vec::with_capacity(checked.len());
         let has_database = self.context.database.is_some();
         for checked in checked {
+            if self.bypass.has(&checked.group.post) {
+                // Redis, which is back, has not heard yet of what is on its way past it.
+                self.go_past(checked.group);
+                continue;
+            }
             let has_missed = self.missed.get(&checked.group.post).is_some();
             match checked.next(has_missed, has_database) {
                 Next::Refuse => refused.push(checked.group),
@@ -247,6 +261,37 @@ impl Recorder {
     /// Has the clients come again.
     fn refuse(&mut self, items: &[Item]) {
         self.pending.respond_unavailable(items, &self.context.metrics);
+    }
+
+    /// Has PostgreSQL take what a node of a cluster did not, beside the batches.
+    fn go_past(&mut self, group: &mut Group) {
+        let is_away = self.away_until.is_some_and(|until| Instant::now() < until);
+        let is_in_vain = self.context.database.is_none() || (is_away && group.depth() == Depth::Read);
+        let refused =
+            if is_in_vain { std::mem::take(&mut group.items) } else { self.bypass.add(group).err().unwrap_or_default() };
+        self.refuse(&refused);
+    }
+
+    /// Takes what PostgreSQL says of what went past a node of a cluster.
+    fn take_bypassed(&mut self, mut bypassed: Bypassed) {
+        // Before anybody is answered: from then on, Redis is not believed before it has been told.
+        self.missed.absorb(std::mem::take(&mut bypassed.missed));
+        match &bypassed.result {
+            Some(Ok(has_stored)) => {
+                self.away_until = None;
+                if *has_stored {
+                    self.context.health.database_has_stored();
+                }
+            }
+            Some(Err(error)) => {
+                self.away_until = error.is_away().then(|| Instant::now() + PAUSE_AFTER_FAILURE);
+                // Redis takes all others.
+                self.context.health.database_has_failed(false);
+            }
+            None => {}
+        }
+        self.bypass.answer(&bypassed, &mut self.pending);
+        self.pending.flush();
     }
 
     /// Has PostgreSQL take what Redis did not. Whoever views does not wait for what others read.

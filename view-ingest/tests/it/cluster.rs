@@ -1,6 +1,9 @@
 //! A Redis Cluster: a world with one, and views of posts on all of its nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::json;
 use testkit::{
@@ -17,6 +20,9 @@ use views_core::{
 
 use crate::support::{Ingest, SECRET, meta, migrate, on_free_ports, set, token};
 
+/// How long a node may be silent: on a busy machine, one may be late without being dead.
+pub(crate) const PATIENT: Duration = Duration::from_secs(10);
+
 /// A cluster, and a database with posts.
 pub(crate) struct ClusterWorld {
     pub(crate) cluster: Cluster,
@@ -28,11 +34,14 @@ pub(crate) struct ClusterWorld {
 
 impl ClusterWorld {
     pub(crate) async fn new() -> Self {
-        Self::with(Cluster::start().await).await
+        Self::with(Cluster::builder().node_timeout(PATIENT).start().await).await
     }
 
     pub(crate) async fn with(cluster: Cluster) -> Self {
-        let database = postgres::shared().await.database().await;
+        Self::with_stores(cluster, postgres::shared().await.database().await).await
+    }
+
+    pub(crate) async fn with_stores(cluster: Cluster, database: Database) -> Self {
         let (posts, sql) = (PostsTable::with_ids(IdType::Text), database.client().await);
         posts.create(&sql).await;
         migrate(&database, &posts).await;
@@ -160,7 +169,7 @@ async fn views_of_posts_on_all_nodes_are_recorded_each_in_the_outbox_of_its_part
 
 #[tokio::test]
 async fn with_a_prefix_the_set_and_the_hash_of_a_post_share_a_slot() {
-    let world = ClusterWorld::with(Cluster::builder().replicas(0).start().await).await;
+    let world = ClusterWorld::with(Cluster::builder().replicas(0).node_timeout(PATIENT).start().await).await;
     let keys = Keys::with_prefix("shop:").unwrap().in_cluster();
     let posts = world.posts(30).await;
     let app = Ingest::start(world.program().env("REDIS_PREFIX", "shop:")).await;
@@ -183,7 +192,7 @@ async fn with_a_prefix_the_set_and_the_hash_of_a_post_share_a_slot() {
 
 #[tokio::test]
 async fn returning_viewers_and_authors_are_known_from_the_ledger_on_all_nodes() {
-    let world = ClusterWorld::with(Cluster::builder().replicas(0).start().await).await;
+    let world = ClusterWorld::with(Cluster::builder().replicas(0).node_timeout(PATIENT).start().await).await;
     let posts = world.posts(60).await;
     let insert = "insert into post_views (post_id, user_id) select unnest($1::text[]), 'old'";
     world.sql.execute(insert, &[&posts]).await.unwrap();

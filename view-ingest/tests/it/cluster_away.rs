@@ -7,12 +7,13 @@ use testkit::{
     SOON,
     cluster::{Cluster, FAILOVER_DEADLINE},
     eventually,
+    postgres::PostgresServer,
     traffic::Traffic,
 };
 
 use crate::{
-    away::Polls,
-    cluster::ClusterWorld,
+    away::{Polls, assert_at_once},
+    cluster::{ClusterWorld, PATIENT},
     support::{Ingest, SECRET},
 };
 
@@ -27,7 +28,7 @@ async fn verdicts(app: &Ingest, viewer: &str, posts: &[&String]) -> Vec<String> 
 
 #[tokio::test]
 async fn a_primary_that_dies_costs_no_view_and_its_replica_goes_on_with_all() {
-    let world = ClusterWorld::new().await;
+    let world = ClusterWorld::with(Cluster::builder().node_timeout(Duration::from_secs(2)).start().await).await;
     let posts = world.posts(90).await;
     let app = world.ingest().await;
     let dead = world.cluster.node(1);
@@ -75,7 +76,7 @@ async fn a_primary_that_dies_costs_no_view_and_its_replica_goes_on_with_all() {
 
 #[tokio::test]
 async fn a_primary_that_hangs_holds_each_worker_up_once_and_no_other_s_posts_after_that() {
-    let world = ClusterWorld::with(Cluster::builder().replicas(0).start().await).await;
+    let world = ClusterWorld::with(Cluster::builder().replicas(0).node_timeout(PATIENT).start().await).await;
     let posts = world.posts(120).await;
     let app = world.ingest().await;
     let node = world.cluster.node(2);
@@ -115,8 +116,43 @@ async fn a_primary_that_hangs_holds_each_worker_up_once_and_no_other_s_posts_aft
 }
 
 #[tokio::test]
+async fn without_postgresql_only_the_posts_of_a_node_that_is_away_are_refused() {
+    let postgres = PostgresServer::start().await;
+    let cluster = Cluster::builder().replicas(0).node_timeout(PATIENT).start().await;
+    let world = ClusterWorld::with_stores(cluster, postgres.database().await).await;
+    let posts = world.posts(60).await;
+    let all: Vec<&String> = posts.iter().collect();
+    let app = world.ingest().await;
+    assert!(verdicts(&app, "ann", &all).await.iter().all(|verdict| verdict == "counted 1"));
+    let dead = world.cluster.node(0);
+    let own = world.posts_of(dead, &posts).await;
+    world.cluster.kill(dead).await;
+    postgres.pause();
+    let polls = Polls::begin(&app.admin);
+    for viewer in ["bob", "carl"] {
+        let started = Instant::now();
+        let refused = async { verdicts(&app, viewer, &own).await };
+        let taken = async {
+            let others: Vec<&String> = posts.iter().filter(|post| !own.contains(post)).collect();
+            let verdicts = verdicts(&app, viewer, &others).await;
+            (verdicts, started.elapsed())
+        };
+        let (refused, (taken, took)) = tokio::join!(refused, taken);
+        assert!(refused.iter().all(|verdict| verdict == "503"), "{refused:?}");
+        assert!(taken.iter().all(|verdict| verdict.starts_with("counted")), "{taken:?}");
+        assert_at_once(took, "posts of other nodes");
+    }
+    polls.assert_all(200).await;
+    postgres.resume();
+    eventually("PostgreSQL takes them", SOON, async || verdicts(&app, "bob", &own).await.iter().all(|verdict| verdict != "503"))
+        .await;
+}
+
+#[tokio::test]
 async fn with_all_nodes_away_postgresql_takes_the_views_until_they_are_back() {
-    let world = ClusterWorld::with(Cluster::builder().replicas(0).settings(&[("appendonly", "yes")]).start().await).await;
+    let world =
+        ClusterWorld::with(Cluster::builder().replicas(0).node_timeout(PATIENT).settings(&[("appendonly", "yes")]).start().await)
+            .await;
     let posts = world.posts(30).await;
     let all: Vec<&String> = posts.iter().collect();
     let app = world.ingest().await;

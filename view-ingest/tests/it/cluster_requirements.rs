@@ -3,7 +3,7 @@
 use testkit::{SOON, cluster::Cluster, eventually, process::DaemonBuilder, redis::RedisServer, tls::Certificates};
 
 use crate::{
-    cluster::ClusterWorld,
+    cluster::{ClusterWorld, PATIENT},
     support::{Ingest, World},
 };
 
@@ -25,7 +25,7 @@ async fn a_server_that_is_no_cluster_is_refused_with_what_to_do() {
 
 #[tokio::test]
 async fn a_node_whose_policy_evicts_views_is_refused_by_its_address_and_passed_by_later() {
-    let world = ClusterWorld::with(Cluster::builder().replicas(0).start().await).await;
+    let world = ClusterWorld::with(Cluster::builder().replicas(0).node_timeout(PATIENT).start().await).await;
     let posts = world.posts(40).await;
     // A node of a cluster behind the URL of a single server.
     let node = world.cluster.node(1);
@@ -63,7 +63,8 @@ async fn a_node_whose_policy_evicts_views_is_refused_by_its_address_and_passed_b
 #[tokio::test]
 async fn any_node_leads_to_the_others_by_password_and_tls() {
     let certificates = Certificates::new();
-    let cluster = Cluster::builder().primaries(3).replicas(1).password("sesame").tls(&certificates).start().await;
+    let cluster =
+        Cluster::builder().primaries(3).replicas(1).password("sesame").tls(&certificates).node_timeout(PATIENT).start().await;
     let world = ClusterWorld::with(cluster).await;
     let posts = world.posts(30).await;
     for (number, seed) in world.cluster.nodes().iter().enumerate() {
@@ -75,8 +76,9 @@ async fn any_node_leads_to_the_others_by_password_and_tls() {
         assert!(app.daemon.lines_with("sesame").is_empty(), "{:?}", app.daemon.output());
     }
     // One seed of several is enough.
-    let gone = world.cluster.node(3);
-    let url = world.cluster.url_of(&[gone, world.cluster.node(4)]);
+    let [primary, other] = [0, 1].map(|place| world.cluster.node(place));
+    let gone = world.cluster.replicas_of(primary).await[0];
+    let url = world.cluster.url_of(&[gone, other]);
     world.cluster.kill(gone).await;
     let app = Ingest::start(world.program_at(&url).env("SSL_CERT_FILE", certificates.ca_file())).await;
     assert_eq!(app.verdict("last", &posts[0]).await, "counted 7");
