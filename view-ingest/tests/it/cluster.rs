@@ -55,11 +55,12 @@ impl ClusterWorld {
         posts
     }
 
-    /// The posts whose keys a node has.
+    /// The posts whose keys a node has, or their outbox: a range of slots may be divided between two nodes.
     pub(crate) async fn posts_of<'p>(&self, node: &Node, posts: &'p [String]) -> Vec<&'p String> {
         let members = self.cluster.members().await;
         let member = members.iter().map(|(_, member)| member).find(|member| member.id == node.id()).unwrap();
-        posts.iter().filter(|post| member.has(slot_of(&set(post)))).collect()
+        let outbox = |id: &str| slot_of(self.keys.outbox_of(self.keys.partition(&post(id))));
+        posts.iter().filter(|id| member.has(slot_of(&set(id))) || member.has(outbox(id))).collect()
     }
 
     /// The program with its settings, not yet started.
