@@ -36,6 +36,8 @@ const MAX_BATCH: usize = 1_024;
 const MAX_BATCH_READS: usize = 256;
 /// How often, after an outage of Redis, posts that it has missed views of are brought up to date.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
+/// How soon after none of them could be, for the sake of nodes that are away, they are gone through again.
+const CATCH_UP_PAUSE: Duration = Duration::from_secs(2);
 /// How many posts are brought up to date at a time.
 const CATCH_UP_POSTS: usize = 256;
 
@@ -54,6 +56,8 @@ struct Recorder {
     bypass: Bypass,
     /// What PostgreSQL has taken while Redis was away.
     missed: MissedViews,
+    /// Until when no post of these can be told Redis, as far as is known.
+    catch_up_at: Option<Instant>,
     mode: Mode,
     /// Which nodes of a cluster take no views.
     nodes: RefusingNodes,
@@ -83,6 +87,7 @@ pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
         parked: ParkedItems::default(),
         bypass,
         missed: MissedViews::default(),
+        catch_up_at: None,
         mode: Mode::default(),
         nodes: RefusingNodes::default(),
         away_until: None,
@@ -360,7 +365,7 @@ impl Recorder {
     /// After an outage of Redis: has the posts that it has missed views of brought up to date, also those that nobody
     /// asks for.
     fn catch_up(&mut self) {
-        if !self.context.breaker.takes_views() {
+        if !self.context.breaker.takes_views() || self.catch_up_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
         let Context { keys, breaker, .. } = &self.context;
@@ -369,6 +374,8 @@ impl Recorder {
         if self.mode.is_for_breaker() && posts.is_empty() {
             self.enter(Mode::Redis);
         }
+        let is_in_vain = posts.is_empty() && !self.missed.is_empty();
+        self.catch_up_at = is_in_vain.then(|| Instant::now() + CATCH_UP_PAUSE);
         for post in posts {
             let missed = self.missed.get(&post).cloned();
             self.look_up(post, Depth::View, missed, Items::new());

@@ -1,6 +1,9 @@
 //! Nodes of a cluster that are away: their posts' views go to PostgreSQL, all others stay in Redis.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use testkit::{
@@ -146,6 +149,78 @@ async fn without_postgresql_only_the_posts_of_a_node_that_is_away_are_refused() 
     postgres.resume();
     eventually("PostgreSQL takes them", SOON, async || verdicts(&app, "bob", &own).await.iter().all(|verdict| verdict != "503"))
         .await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_full_is_passed_by_for_new_views_and_none_else() {
+    let world = ClusterWorld::with(Cluster::builder().replicas(0).node_timeout(PATIENT).start().await).await;
+    let posts = world.posts(60).await;
+    let all: Vec<&String> = posts.iter().collect();
+    let app = world.ingest().await;
+    assert!(verdicts(&app, "ann", &all).await.iter().all(|verdict| verdict == "counted 1"));
+    let full = world.cluster.node(1);
+    let own = world.posts_of(full, &posts).await;
+    full.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    let polls = Polls::begin(&app.admin);
+    for (viewer, expected) in [("bob", "counted 2"), ("bob", "duplicate 2"), ("ann", "duplicate 2")] {
+        assert!(verdicts(&app, viewer, &all).await.iter().all(|verdict| verdict == expected), "{viewer} {expected}");
+    }
+    assert_eq!(world.ledger().await.len(), own.len());
+    assert_eq!(world.recorded().await.len(), 2 * posts.len() - own.len());
+    assert_eq!(app.daemon.lines_with("Redis does not take views").len(), 0, "{:?}", app.daemon.output());
+    eventually("it is told", SOON, async || {
+        let checks = app.admin.get("/readyz?verbose").await.json()["checks"].clone();
+        let reason = checks["redis"]["reason"].as_str().unwrap_or_default().to_owned();
+        checks["redis"]["state"] == "refuses"
+            && reason.contains(&full.address().to_string())
+            && checks["writes"]["state"] == "redis"
+    })
+    .await;
+    polls.assert_all(200).await;
+    full.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    eventually("it is well", SOON, async || app.admin.get("/readyz?verbose").await.json()["checks"]["redis"]["state"] == "up")
+        .await;
+    eventually("Redis knows what went past it", SOON, async || {
+        join_all(posts.iter().map(|post| world.members(post))).await.iter().all(|members| members.len() == 2)
+    })
+    .await;
+    assert!(verdicts(&app, "carl", &all).await.iter().all(|verdict| verdict == "counted 3"));
+    assert_eq!(world.ledger().await.len(), own.len());
+}
+
+#[tokio::test]
+async fn a_cluster_that_serves_nothing_without_all_slots_is_away_as_a_whole() {
+    let settings = [("cluster-require-full-coverage", "yes"), ("appendonly", "yes")];
+    let builder = Cluster::builder().replicas(0).node_timeout(Duration::from_secs(2)).settings(&settings);
+    let world = ClusterWorld::with(builder.start().await).await;
+    let posts = world.posts(30).await;
+    let all: Vec<&String> = posts.iter().collect();
+    let app = world.ingest().await;
+    app.daemon.wait_for_line("cluster-require-full-coverage yes").await;
+    assert!(verdicts(&app, "ann", &all).await.iter().all(|verdict| verdict == "counted 1"));
+    let dead = world.cluster.node(2);
+    world.cluster.kill(dead).await;
+    let views = AtomicUsize::new(0);
+    eventually("the others serve nothing", FAILOVER_DEADLINE, async || {
+        let viewer = format!("viewer-{}", views.fetch_add(1, Relaxed));
+        let verdicts = verdicts(&app, &viewer, &all).await;
+        assert!(verdicts.iter().all(|verdict| verdict.starts_with("counted")), "{verdicts:?}");
+        app.metric("view_ingest_redis_nodes_away").await == 3.0
+    })
+    .await;
+    assert!(!app.daemon.lines_with("cluster_state fail").is_empty(), "{:?}", app.daemon.output());
+    assert!(verdicts(&app, "bob", &all).await.iter().all(|verdict| verdict.starts_with("counted")));
+    assert_eq!(app.admin.get("/readyz").await.status, 200);
+    world.cluster.restart(dead).await;
+    eventually("all are back", SOON, async || app.metric("view_ingest_redis_nodes_away").await == 0.0).await;
+    eventually("Redis knows what went past it", SOON, async || {
+        let all = join_all(posts.iter().map(|post| world.members(post))).await;
+        all.iter().all(|members| members.contains("bob"))
+    })
+    .await;
+    let before = world.ledger().await.len();
+    assert!(verdicts(&app, "carl", &all).await.iter().all(|verdict| verdict.starts_with("counted")));
+    assert_eq!(world.ledger().await.len(), before);
 }
 
 #[tokio::test]
