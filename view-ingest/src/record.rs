@@ -2,10 +2,11 @@
 //!
 //! `recorder` makes batches of [`request`]s. A batch begins in [`pending`], as items grouped by post (`group`), goes
 //! through `check` and `write`, and ends in [`pending`], with a verdict for each item. What Redis does not take goes
-//! through `fallback`, what Redis does not know of a post through `lookup`. No stage knows the recorder. [`viewed`]
+//! through `fallback` (beside the batches through `bypass`), what Redis does not know of a post through `lookup`. No stage knows the recorder. [`viewed`]
 //! answers beside it who has seen what.
 
 pub(crate) mod breaker;
+mod bypass;
 mod check;
 pub(crate) mod context;
 mod database_state;

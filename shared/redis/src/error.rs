@@ -86,11 +86,9 @@ impl Code {
     /// Returns whether it says something of one node of a cluster, or of one slot, and nothing of the others.
     #[must_use]
     pub fn is_about_a_node(self) -> bool {
-        match self {
-            Self::Away | Self::ClusterDown | Self::Moved | Self::Ask | Self::TryAgain => true,
-            Self::NoReplicas | Self::OutOfMemory | Self::Misconfigured | Self::Busy => true,
-            _ => self.is_not_primary(),
-        }
+        let is_about_a_slot = matches!(self, Self::Away | Self::ClusterDown | Self::Moved | Self::Ask | Self::TryAgain);
+        let is_refused = matches!(self, Self::NoReplicas | Self::OutOfMemory | Self::Misconfigured | Self::Busy);
+        is_about_a_slot || is_refused || self.is_not_primary()
     }
 
     /// Returns whether the server is well and refuses one command for what the key holds: a value of another type, or a

@@ -22,7 +22,8 @@ use views_postgres::{
     schema::Schema,
 };
 
-use self::verdicts::{Verdict, Verdicts, places_of};
+pub(super) use self::verdicts::Verdicts;
+use self::verdicts::{Verdict, places_of};
 use crate::record::{
     context::Context,
     group::Group,
@@ -159,23 +160,31 @@ impl<'a> Fallback<'a> {
     pub(super) fn answer(&self, groups: Vec<&'a Group>, pending: &mut PendingRequests) -> Vec<&'a Group> {
         let (decided, rest) = groups.into_iter().partition(|group: &&Group| self.verdicts.is_decided(&group.post));
         for group in decided {
-            self.answer_one(group, pending);
+            answer(self.context, &self.verdicts, group, pending);
         }
         rest
     }
 
-    fn answer_one(&self, group: &Group, pending: &mut PendingRequests) {
-        let Self { context, verdicts, .. } = self;
-        if let Some((verdict, views)) = verdicts.get(&group.post).and_then(|verdict| Some((verdict, verdict.views()?))) {
-            respond(group, verdict, views, context, pending);
-        } else if verdicts.is_missing(&group.post) {
-            context.remember_not_found(group.post, group.depth());
-            pending.respond_not_found(&group.items, &context.metrics);
-        } else if context.not_found.has(&group.post, group.depth()) {
-            pending.respond_not_found(&group.items, &context.metrics);
-        } else {
-            pending.respond_unavailable(&group.items, &context.metrics);
-        }
+    pub(super) fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
+    }
+
+    pub(super) fn into_verdicts(self) -> Verdicts {
+        self.verdicts
+    }
+}
+
+/// Answers everyone of a group.
+pub(super) fn answer(context: &Context, verdicts: &Verdicts, group: &Group, pending: &mut PendingRequests) {
+    if let Some((verdict, views)) = verdicts.get(&group.post).and_then(|verdict| Some((verdict, verdict.views()?))) {
+        respond(group, verdict, views, context, pending);
+    } else if verdicts.is_missing(&group.post) {
+        context.remember_not_found(group.post, group.depth());
+        pending.respond_not_found(&group.items, &context.metrics);
+    } else if context.not_found.has(&group.post, group.depth()) {
+        pending.respond_not_found(&group.items, &context.metrics);
+    } else {
+        pending.respond_unavailable(&group.items, &context.metrics);
     }
 }
 

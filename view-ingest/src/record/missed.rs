@@ -50,6 +50,13 @@ impl MissedViews {
         }
     }
 
+    /// Takes what others remember.
+    pub(super) fn absorb(&mut self, others: Self) {
+        for (post, missed) in others.posts {
+            self.add(post, &missed.viewers);
+        }
+    }
+
     pub(super) fn add(&mut self, post: PostId, viewers: &[ViewerId]) {
         let known = self.posts.contains_key(&post);
         let more = viewers.len() + usize::from(!known);

@@ -14,6 +14,7 @@ use views_redis::{Pipeline, Session, scripts::Depth};
 
 use crate::record::{
     breaker::REDIS_TIMEOUT,
+    bypass::{Bypass, Bypassed},
     check::{self, Checked, Next},
     context::Context,
     fallback::Fallback,
@@ -35,6 +36,8 @@ const MAX_BATCH: usize = 1_024;
 const MAX_BATCH_READS: usize = 256;
 /// How often, after an outage of Redis, posts that it has missed views of are brought up to date.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
+/// How soon after none of them could be, for the sake of nodes that are away, they are gone through again.
+const CATCH_UP_PAUSE: Duration = Duration::from_secs(2);
 /// How many posts are brought up to date at a time.
 const CATCH_UP_POSTS: usize = 256;
 
@@ -49,8 +52,12 @@ struct Recorder {
     lookups: Lookups,
     /// The items of posts that are being looked up.
     parked: ParkedItems,
+    /// The items of posts whose nodes of a cluster are away.
+    bypass: Bypass,
     /// What PostgreSQL has taken while Redis was away.
     missed: MissedViews,
+    /// Until when no post of these can be told Redis, as far as is known.
+    catch_up_at: Option<Instant>,
     mode: Mode,
     /// Which nodes of a cluster take no views.
     nodes: RefusingNodes,
@@ -70,6 +77,7 @@ struct Batch {
 /// Runs until nobody can send requests any more.
 pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
     let (lookups, mut finished) = Lookups::new(context.clone());
+    let (bypass, mut bypassed) = Bypass::new(context.clone());
     let breaker = Arc::clone(&context.breaker);
     let session = Session::new(&context.redis, REDIS_TIMEOUT, breaker.epoch()).with_breaker(breaker);
     let mut recorder = Recorder {
@@ -77,7 +85,9 @@ pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
         pending: PendingRequests::new(context.worker_id, context.mailboxes.clone()),
         lookups,
         parked: ParkedItems::default(),
+        bypass,
         missed: MissedViews::default(),
+        catch_up_at: None,
         mode: Mode::default(),
         nodes: RefusingNodes::default(),
         away_until: None,
@@ -90,6 +100,7 @@ pub(crate) async fn run(context: Context, mut requests: RequestReceiver) {
     loop {
         tokio::select! {
             Some(lookup) = finished.recv() => recorder.take_finished_lookup(lookup, &mut batch.items),
+            Some(bypassed) = bypassed.recv() => recorder.take_bypassed(bypassed),
             request = requests.views.recv() => match request {
                 Some(request) => batch.add(request, &mut recorder.pending),
                 None => return,
@@ -170,7 +181,10 @@ impl Recorder {
         failpoints::at("answer::after");
 
         let is_taken = refused.len() == own_faults || is_partly_taken;
-        if !refused.is_empty() {
+        if is_partly_taken {
+            refused.into_iter().for_each(|group| self.go_past(group));
+            self.bypass.start(&self.pending);
+        } else if !refused.is_empty() {
             let cause = match is_open || self.mode.is_for_breaker() {
                 true => Cause::BreakerOpen,
                 false if is_taken => Cause::Posts,
@@ -193,6 +207,11 @@ impl Recorder {
         let mut admitted = Vec::with_capacity(checked.len());
         let has_database = self.context.database.is_some();
         for checked in checked {
+            if self.bypass.has(&checked.group.post) {
+                // Redis, which is back, has not heard yet of what is on its way past it.
+                self.go_past(checked.group);
+                continue;
+            }
             let has_missed = self.missed.get(&checked.group.post).is_some();
             match checked.next(has_missed, has_database) {
                 Next::Refuse => refused.push(checked.group),
@@ -247,6 +266,37 @@ impl Recorder {
     /// Has the clients come again.
     fn refuse(&mut self, items: &[Item]) {
         self.pending.respond_unavailable(items, &self.context.metrics);
+    }
+
+    /// Has PostgreSQL take what a node of a cluster did not, beside the batches.
+    fn go_past(&mut self, group: &mut Group) {
+        let is_away = self.away_until.is_some_and(|until| Instant::now() < until);
+        let is_in_vain = self.context.database.is_none() || (is_away && group.depth() == Depth::Read);
+        let refused =
+            if is_in_vain { std::mem::take(&mut group.items) } else { self.bypass.add(group).err().unwrap_or_default() };
+        self.refuse(&refused);
+    }
+
+    /// Takes what PostgreSQL says of what went past a node of a cluster.
+    fn take_bypassed(&mut self, mut bypassed: Bypassed) {
+        // Before anybody is answered: from then on, Redis is not believed before it has been told.
+        self.missed.absorb(std::mem::take(&mut bypassed.missed));
+        match &bypassed.result {
+            Some(Ok(has_stored)) => {
+                self.away_until = None;
+                if *has_stored {
+                    self.context.health.database_has_stored();
+                }
+            }
+            Some(Err(error)) => {
+                self.away_until = error.is_away().then(|| Instant::now() + PAUSE_AFTER_FAILURE);
+                // Redis takes all others.
+                self.context.health.database_has_failed(false);
+            }
+            None => {}
+        }
+        self.bypass.answer(&bypassed, &mut self.pending);
+        self.pending.flush();
     }
 
     /// Has PostgreSQL take what Redis did not. Whoever views does not wait for what others read.
@@ -315,7 +365,7 @@ impl Recorder {
     /// After an outage of Redis: has the posts that it has missed views of brought up to date, also those that nobody
     /// asks for.
     fn catch_up(&mut self) {
-        if !self.context.breaker.takes_views() {
+        if !self.context.breaker.takes_views() || self.catch_up_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
         let Context { keys, breaker, .. } = &self.context;
@@ -324,6 +374,8 @@ impl Recorder {
         if self.mode.is_for_breaker() && posts.is_empty() {
             self.enter(Mode::Redis);
         }
+        let is_in_vain = posts.is_empty() && !self.missed.is_empty();
+        self.catch_up_at = is_in_vain.then(|| Instant::now() + CATCH_UP_PAUSE);
         for post in posts {
             let missed = self.missed.get(&post).cloned();
             self.look_up(post, Depth::View, missed, Items::new());

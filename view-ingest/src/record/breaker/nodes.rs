@@ -113,7 +113,8 @@ impl Nodes {
                 // It tells where its slots are by now, with each command.
                 Ok(report) if report.is_replica => self.redis.reconnect().await,
                 Ok(report) if self.requirements.are_met(&report) => {}
-                Ok(report) => self.open(node, report.pause.or(report.refusal.as_deref()).unwrap_or_default()),
+                // What it is not has been said.
+                Ok(report) => self.open(node, report.pause.unwrap_or("it is not as it is needed")),
                 Err(error) => self.open(node, &views_redis::in_words(error.details())),
             }
         }

@@ -11,7 +11,7 @@ use views_postgres::{
 use crate::record::request::{Status, Unavailable};
 
 /// What PostgreSQL says of a post.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Verdict {
     /// The count and the author, where they are known.
     known: Option<(i64, String)>,
@@ -52,8 +52,8 @@ impl Verdict {
 }
 
 /// What became of the posts of a batch.
-#[derive(Debug, Default)]
-pub(super) struct Verdicts {
+#[derive(Debug, Clone, Default)]
+pub(in crate::record) struct Verdicts {
     posts: HashMap<PostId, Verdict>,
     missing: HashSet<PostId>,
     /// Posts that somebody has locked.
@@ -113,7 +113,7 @@ impl Verdicts {
     }
 
     /// Returns whether nothing more is to be said of a post for now.
-    pub(super) fn is_decided(&self, post: &PostId) -> bool {
+    pub(in crate::record) fn is_decided(&self, post: &PostId) -> bool {
         !self.locked.contains(post)
     }
 
