@@ -182,12 +182,7 @@ impl Database {
 }
 
 fn candidate(row: &Row) -> Candidate {
-    Candidate {
-        backend: row.get(0),
-        name: row.get(2),
-        address: row.get(3),
-        connected: row.get::<_, Option<i64>>(4).map(ms),
-    }
+    Candidate { backend: row.get(0), name: row.get(2), address: row.get(3), connected: row.get::<_, Option<i64>>(4).map(ms) }
 }
 
 /// How often two sessions are compared.

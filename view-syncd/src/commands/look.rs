@@ -54,7 +54,8 @@ pub(crate) struct SeenNode {
 impl SeenNode {
     async fn ask(redis: &Redis, node: NodeId) -> Self {
         let asked = tokio::time::timeout(PATIENCE, ServerInfo::ask(redis, node)).await;
-        let info = asked.map_or_else(|_| Err("no answer in time".to_owned()), |info| info.map_err(|error| error.details().to_owned()));
+        let info =
+            asked.map_or_else(|_| Err("no answer in time".to_owned()), |info| info.map_err(|error| error.details().to_owned()));
         Self { node, address: redis.address(node).unwrap_or_default(), info }
     }
 

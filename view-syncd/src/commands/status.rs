@@ -194,7 +194,8 @@ impl Status {
     async fn look_at_slots(&mut self, look: &Look) {
         let without_primary = look.context.redis.slots_without_primary();
         if without_primary > 0 {
-            self.problems.push(format!("{without_primary} slots of the cluster have no primary, so that their views are not taken"));
+            self.problems
+                .push(format!("{without_primary} slots of the cluster have no primary, so that their views are not taken"));
         }
         let half_moved = look.half_moved_slots().await;
         self.problems.extend(half_moved::in_words(&half_moved));
@@ -261,7 +262,10 @@ impl Status {
             }
         }
         if let Some(first) = open.first().filter(|_| !candidates.drainers.is_empty()) {
-            self.problems.push(format!("nobody drains {}, {first} among them", output::counted(open.len() as u64, "partition", "partitions")));
+            self.problems.push(format!(
+                "nobody drains {}, {first} among them",
+                output::counted(open.len() as u64, "partition", "partitions")
+            ));
         }
         let drainer = |Drainer { candidate, partitions }: Drainer| Leader {
             backend: candidate.backend,

@@ -49,7 +49,8 @@ impl HalfMoved {
     /// Registers the number of those that stay so.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let half_moved = self.clone();
-        let help = "Slots of a Redis Cluster that have been half moved for more than 30 seconds: redis-cli --cluster fix ends that";
+        let help =
+            "Slots of a Redis Cluster that have been half moved for more than 30 seconds: redis-cli --cluster fix ends that";
         let registry = registry.sub_registry_with_prefix(PREFIX);
         gauges::register(registry, "half_moved_slots", help, move || half_moved.lasting(Instant::now()).len() as f64);
     }

@@ -30,8 +30,7 @@ pub(super) fn checks(context: &Arc<Context>, leases: &Leases, verifier: &Arc<Ver
     };
     let slots = Arc::clone(context);
     let checks = Checks::default();
-    let checks =
-        if context.redis.is_clustered() { checks.with("slots", move || slots.half_moved.check()) } else { checks };
+    let checks = if context.redis.is_clustered() { checks.with("slots", move || slots.half_moved.check()) } else { checks };
     checks
         .with("redis", redis)
         .with("postgresql", postgresql)

@@ -8,10 +8,7 @@ use views_redis::{
     scripts::{self, Depth},
 };
 
-use crate::{
-    context::Context,
-    error::Failure,
-};
+use crate::{context::Context, error::Failure};
 
 /// Posts in one query that brings viewers along.
 const LOOK_UP_POSTS: usize = 64;

@@ -129,8 +129,11 @@ pub(crate) async fn read(
         match lengths.get(&partition) {
             Some(0) => {}
             Some(length) if *length <= bounds.entries => {
-                let wanted: HashMap<PostId, EntryId> =
-                    posts.iter().filter(|(post, _)| outboxes.may_have(partition, post)).map(|(post, from)| (*post, *from)).collect();
+                let wanted: HashMap<PostId, EntryId> = posts
+                    .iter()
+                    .filter(|(post, _)| outboxes.may_have(partition, post))
+                    .map(|(post, from)| (*post, *from))
+                    .collect();
                 outboxes.read_one(session, partition, wanted, bounds.pairs).await?;
             }
             _ => drop(outboxes.unknown.insert(partition)),

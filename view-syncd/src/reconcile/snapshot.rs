@@ -56,11 +56,7 @@ pub(crate) async fn drifts(session: &mut OwnedSession, posts: &[PostId]) -> Resu
 }
 
 /// Adds the drifts of some posts. Returns those whose hashes have changed meanwhile.
-async fn look(
-    session: &mut OwnedSession,
-    posts: &[PostId],
-    drifts: &mut HashMap<PostId, i64>,
-) -> Result<Vec<PostId>, Failure> {
+async fn look(session: &mut OwnedSession, posts: &[PostId], drifts: &mut HashMap<PostId, i64>) -> Result<Vec<PostId>, Failure> {
     let keys = session.context.keys.clone();
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     let partitions = partitions_of_all(&keys, posts);

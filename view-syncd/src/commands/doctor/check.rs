@@ -83,11 +83,14 @@ impl Checks {
         if let [(_, only)] = &mut *of_servers {
             return self.0.append(&mut only.0);
         }
-        let mut names: Vec<&'static str> = of_servers.iter().flat_map(|(_, of_server)| &of_server.0).map(|check| check.name).collect();
+        let mut names: Vec<&'static str> =
+            of_servers.iter().flat_map(|(_, of_server)| &of_server.0).map(|check| check.name).collect();
         let mut seen = HashSet::new();
         names.retain(|name| seen.insert(*name));
-        let mut told: Vec<(String, Check)> =
-            of_servers.into_iter().flat_map(|(address, checks)| checks.0.into_iter().map(move |check| (address.clone(), check))).collect();
+        let mut told: Vec<(String, Check)> = of_servers
+            .into_iter()
+            .flat_map(|(address, checks)| checks.0.into_iter().map(move |check| (address.clone(), check)))
+            .collect();
         for name in names {
             let (of_name, others): (Vec<_>, Vec<_>) = told.into_iter().partition(|(_, check)| check.name == name);
             told = others;

@@ -10,14 +10,12 @@ use views_redis::{
 };
 
 use super::check::Checks;
-use crate::{
-    commands::{
-        look::{
-            Look, dead, keyspace, outboxes,
-            writes::{self, Refusal},
-        },
-        output,
+use crate::commands::{
+    look::{
+        Look, dead, keyspace, outboxes,
+        writes::{self, Refusal},
     },
+    output,
 };
 
 /// An entry that waits for longer than this, and the linger, is behind.

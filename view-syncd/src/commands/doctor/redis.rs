@@ -108,7 +108,11 @@ async fn check_settings(look: &Look, node: NodeId, info: &ServerInfo, checks: &m
     }
     if redis.is_clustered() {
         let needs_all = setting(redis, node, FULL_COVERAGE).await?.as_deref() == Some("yes");
-        checks.warn_or("redis-coverage", needs_all.then(|| ALL_OR_NOTHING.to_owned()), "a part that is away leaves the others alone");
+        checks.warn_or(
+            "redis-coverage",
+            needs_all.then(|| ALL_OR_NOTHING.to_owned()),
+            "a part that is away leaves the others alone",
+        );
     }
     Ok(())
 }

@@ -49,7 +49,10 @@ fn check_drainers(keys: &Keys, candidates: &Candidates, checks: &mut Checks) {
         (0, _) => checks.warn("leader", "no view-syncd drains anything, so that no views reach PostgreSQL: start it"),
         (_, Some(first)) => {
             let partitions = output::counted(open.len() as u64, "partition", "partitions");
-            checks.warn("leader", format!("nobody drains {partitions}, {first} among them: look again in a moment, or restart view-syncd"));
+            checks.warn(
+                "leader",
+                format!("nobody drains {partitions}, {first} among them: look again in a moment, or restart view-syncd"),
+            );
         }
         (number, None) => checks.ok("leader", format!("{number} view-syncd drain all partitions")),
     }

@@ -61,7 +61,8 @@ pub(crate) async fn measure(look: &mut Look) -> Result<SeenOutboxes, RedisError>
     for partition in keys.drained_partitions() {
         match (all.next(), all.next()) {
             (Some(Reply::Integer(entries)), Some(Reply::List(page))) => {
-                let first = page.iter().next().and_then(|entry| if let Reply::List(entry) = entry { entry.iter().next() } else { None });
+                let first =
+                    page.iter().next().and_then(|entry| if let Reply::List(entry) = entry { entry.iter().next() } else { None });
                 let oldest = first.and_then(Reply::text).and_then(|id| id.parse().ok());
                 outboxes.push(SeenOutbox { partition, entries: entries.unsigned_abs(), oldest });
             }

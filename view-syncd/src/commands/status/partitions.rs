@@ -53,7 +53,8 @@ pub(super) fn text(partitions: &[PartitionStatus]) -> Option<String> {
 impl PartitionStatus {
     fn text(&self) -> String {
         let entries = output::counted(self.entries, "entry", "entries");
-        let drained = self.backend.map_or_else(|| "drained by nobody".to_owned(), |backend| format!("drained by backend {backend}"));
+        let drained =
+            self.backend.map_or_else(|| "drained by nobody".to_owned(), |backend| format!("drained by backend {backend}"));
         format!("{}: {entries}, the oldest {} old, {drained}", self.name, seconds(self.lag_seconds))
     }
 }

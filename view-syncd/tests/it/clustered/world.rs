@@ -134,7 +134,12 @@ impl ClusterWorld {
     pub(super) async fn assert_views(&self, post: &str, views: i64) {
         let (count, rows) = self.posts.views_and_rows(&self.sql, post).await;
         let [persisted, recorded, acked] = self.meta(post).await;
-        assert_eq!((count, rows, persisted + recorded - acked), (views, views, views), "post {post}: {:?}", self.meta(post).await);
+        assert_eq!(
+            (count, rows, persisted + recorded - acked),
+            (views, views, views),
+            "post {post}: {:?}",
+            self.meta(post).await
+        );
     }
 
     /// Returns how many rows the ledger has.
