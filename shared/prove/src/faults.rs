@@ -73,8 +73,10 @@ async fn inflict(event: Event, servers: Arc<Servers>, installation: Arc<Installa
         }
         Fault::Connections(slot) => {
             let cluster = installation.redis.cluster().expect("the schedule is a cluster's");
-            // It may be away at the moment.
-            let _ = cluster.primary_of(slot).await.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+            if let Some(primary) = cluster.owner_of(slot).await {
+                // It may be away at the moment.
+                let _ = primary.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+            }
         }
         Fault::Forget(post, which) => {
             let post = PostId::parse(&world.posts[post].id).expect("the id was made by us");
@@ -162,7 +164,7 @@ async fn strike_primary(slot: u16, blow: Blow, event: Event, cluster: &Cluster, 
         history.say(format_args!("a replica is not in step, so no primary is broken ({})", event.fault.kind()));
         return;
     }
-    let primary = cluster.primary_of(slot).await;
+    let Some(primary) = cluster.owner_of(slot).await else { return };
     history.say(format_args!("{} {}, the primary of slot {slot}", blow.name(), primary.address()));
     match blow {
         Blow::Pause => pause(primary.server(), event.lasts).await,
@@ -173,7 +175,7 @@ async fn strike_primary(slot: u16, blow: Blow, event: Event, cluster: &Cluster, 
         }
         Blow::Kill | Blow::Restart => {
             kill(primary.server(), event.lasts).await;
-            if cluster.primary_of(slot).await.id() != primary.id() {
+            if cluster.owner_of(slot).await.is_some_and(|owner| owner.id() != primary.id()) {
                 history.say(format_args!("{} was replaced", primary.address()));
                 history.injected("failover by itself");
             }

@@ -61,7 +61,7 @@ impl Operator<'_> {
         if self.left_open.contains(&slot) {
             return;
         }
-        let owner = self.cluster.primary_of(slot).await;
+        let Some(owner) = self.cluster.owner_of(slot).await else { return };
         let primaries = self.cluster.primaries().await;
         let others: Vec<&Node> = primaries.into_iter().filter(|node| node.id() != owner.id()).collect();
         let Some(to) = others.get(to % others.len().max(1)) else { return };
@@ -90,7 +90,7 @@ impl Operator<'_> {
 
     async fn fail_over(&self, step: Step, slot: u16) {
         let Ok(_turn) = self.nodes.try_lock() else { return };
-        let primary = self.cluster.primary_of(slot).await;
+        let Some(primary) = self.cluster.owner_of(slot).await else { return };
         let Some(replica) = replica_in_step(self.cluster, primary).await else { return };
         self.history.say(format_args!("{step}: {} that of {}", replica.address(), primary.address()));
         self.cluster.fail_over(replica).await;

@@ -142,6 +142,11 @@ impl Cluster {
         &self.nodes[place.await]
     }
 
+    /// Returns the primary that has a slot now, if one that answers says so.
+    pub async fn owner_of(&self, slot: u16) -> Option<&Node> {
+        owner_of(&self.members().await, slot).map(|place| &self.nodes[place])
+    }
+
     /// Returns the primary that has the slot of a key.
     pub async fn primary_of_key(&self, key: &str) -> &Node {
         self.primary_of(slot_of(key)).await

@@ -56,6 +56,8 @@ impl Synchronizer {
     pub(super) async fn cycle_in(&mut self, scope: Scope) -> Result<Synced, Failure> {
         tracing::info!("Starting views synchronization");
         let started = Instant::now();
+        // A step that nobody takes further may hold what this waits for: the reading of the schema, a connection.
+        self.drains.rest().await;
         let result = self.try_cycle(scope).await;
         self.drains.remove_guests();
         self.note_cycle(&result);

@@ -138,6 +138,8 @@ impl Synchronizer {
 
     /// Looks whether this process could drain, and leaves that to others. Returns whether Redis would let it.
     pub async fn stand_by(&mut self) -> bool {
+        // A step that nobody takes further may hold what this waits for.
+        self.drains.rest().await;
         let partitions: Vec<Partition> = self.context.keys.drained_partitions().collect();
         let partition = partitions[self.looks % partitions.len()];
         self.looks += STRIDE;

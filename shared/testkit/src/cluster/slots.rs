@@ -72,8 +72,8 @@ impl Cluster {
     }
 
     /// Finishes every slot that was left half moved, until there is none. Returns how many there were. That is also one of
-    /// which a primary has keys without knowing why: a replica that takes its primary's place knows of no move. Primaries
-    /// that were replaced become replicas (see [`Self::try_reunite`]).
+    /// which a primary has keys without knowing why, or that nobody has: a replica that takes its primary's place knows of no
+    /// move. Primaries that were replaced become replicas (see [`Self::try_reunite`]).
     ///
     /// Where a key is at both nodes, the viewers and entries of both are kept, and otherwise what clients have been using.
     ///
@@ -108,6 +108,7 @@ impl Cluster {
         for (place, member) in &primaries {
             slots.extend(self.nodes[*place].strays(member, &all).await?);
         }
+        slots.extend(self.assign_lost(&members).await?);
         for slot in &slots {
             self.mend_slot(*slot, &members).await.map_err(|error| format!("slot {slot}: {error}"))?;
         }
@@ -136,8 +137,30 @@ impl Cluster {
         Ok(hidden)
     }
 
+    /// Has a primary take each slot that nobody has although all nodes are there, and returns the slots.
+    async fn assign_lost(&self, members: &[(usize, Member)]) -> Result<Vec<u16>, String> {
+        if members.len() < self.nodes.len() {
+            return Ok(Vec::new());
+        }
+        let primaries = || members.iter().filter(|(_, member)| member.is_primary()).map(|(place, _)| &self.nodes[*place]);
+        let lost: Vec<u16> = (0..SLOTS).filter(|slot| owner_of(members, *slot).is_none()).collect();
+        for slot in &lost {
+            let mut new = primaries().next().ok_or("there is no primary")?;
+            for node in primaries() {
+                if !some_keys(*slot, node, "1").await?.is_empty() {
+                    new = node;
+                }
+            }
+            for node in [new].into_iter().chain(primaries()) {
+                node.command(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", new.id()]).await?;
+            }
+        }
+        Ok(lost)
+    }
+
     async fn mend_slot(&self, slot: u16, members: &[(usize, Member)]) -> Result<(), String> {
-        let owner = owner_of(members, slot).ok_or("nobody has it")?;
+        // Who has taken it just now is found the next time.
+        let Some(owner) = owner_of(members, slot) else { return Ok(()) };
         let mut others = Vec::new();
         for (place, member) in members.iter().filter(|(place, member)| *place != owner && member.is_primary()) {
             let node = &self.nodes[*place];

@@ -136,3 +136,31 @@ async fn one_primary_alone_has_all_slots() {
     assert_eq!(cluster.nodes().len(), 1);
     assert_eq!(cluster.client().await.get::<String, _>("key").await.unwrap(), "value");
 }
+
+#[tokio::test]
+async fn a_slot_that_nobody_has_and_a_primary_too_many_are_mended() {
+    let cluster = Cluster::builder().primaries(2).start().await;
+    for node in cluster.nodes() {
+        node.command(&["CLUSTER", "DELSLOTS", "0"]).await.unwrap();
+    }
+    assert!(cluster.owner_of(0).await.is_none());
+    assert_eq!(cluster.mend().await, 1);
+    assert!(cluster.owner_of(0).await.is_some());
+
+    // As a primary that was replaced, and keeps a slot.
+    let [primary, other, replaced] = [0, 1, 2].map(|place| cluster.node(place));
+    replaced.command(&["CLUSTER", "RESET"]).await.unwrap();
+    let [port, bus] = [replaced.server().port(), replaced.server().cluster_port()].map(|port| port.to_string());
+    primary.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await.unwrap();
+    let knows = async |node: &Node, known: &Node| {
+        let members = node.members().await.unwrap();
+        members.iter().any(|member| member.id == known.id() && member.is_primary())
+    };
+    for (node, known) in [(other, replaced), (replaced, primary), (replaced, other)] {
+        eventually("the nodes know each other", SOON, async || knows(node, known).await).await;
+    }
+    cluster.move_slot(0, replaced).await;
+    assert_eq!(cluster.mend().await, 0);
+    eventually("it is a replica", SOON, async || replaced.is_in_step().await).await;
+    cluster.until_ok().await;
+}
