@@ -1,4 +1,4 @@
--- The role of both daemons, for docker-compose.yml: no superuser, and with the grants of docs/adopt.md alone. Run after `view-syncd migrate`, by
+-- The role of both daemons, for both compose files: no superuser, and with the grants of docs/adopt.md alone. Run after `view-syncd migrate`, by
 -- the owner of the tables, with the role's password in the environment; a second run changes nothing but the password.
 \getenv password VIEWS_PASSWORD
 

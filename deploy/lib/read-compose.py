@@ -1,8 +1,9 @@
-"""Reads docker-compose.yml and prints what a shell can check, a fact a line: `service NAME`, `needs SERVICE`, `image NAME`, `setting PROGRAM NAME`,
-`variable NAME`, `file PATH`, `volume NAME`."""
+"""Reads a compose file and prints what a shell can check, a fact a line: `service NAME`, `needs SERVICE`, `image NAME`, `setting PROGRAM NAME`,
+`variable NAME`, `file PATH`, `address SERVICE ADDRESS`, `redis SERVICE --OPTION VALUE...`."""
 
 import pathlib
 import re
+import shlex
 import sys
 
 import yaml
@@ -22,6 +23,12 @@ for name, service in compose["services"].items():
         print("file", path.parent / build["context"] / build["dockerfile"])
         for setting in service["environment"]:
             print("setting", service["command"][0], setting)
+    server = re.search(r"exec redis-server \S+ (.*)", str(service.get("command", [""])[-1]), re.DOTALL)
+    if server:
+        print("redis", name, *shlex.split(server[1].replace("\\\n", "")))
+    networks = service.get("networks", {})
+    if "default" in networks:
+        print("address", name, networks["default"]["ipv4_address"])
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
         if source.startswith("."):

@@ -1,5 +1,6 @@
 //! The sample configurations, each read by the program that it is for.
 
+mod cluster;
 mod compose;
 mod credentials;
 mod environment;
@@ -32,6 +33,7 @@ pub(crate) async fn run(options: &Options) -> u8 {
     units::check(&mut subject).await;
     environment::check(&mut subject).await;
     compose::check(&mut subject).await;
+    cluster::check(&mut subject).await;
     let stores = crate::stores::Stores::start().await;
     schema::check(&mut subject, &stores).await;
     let role_url = roles::check(&mut subject, &stores).await;

@@ -86,10 +86,7 @@ impl Stores {
 
     /// Runs a command of Redis and returns its values as text.
     pub(crate) async fn redis_values(&self, words: &[&str]) -> Vec<String> {
-        let (name, arguments) = words.split_first().expect("a command has a name");
-        let command = CustomCommand::new((*name).to_owned(), None, false);
-        let values = self.client.custom(command, arguments.to_vec()).await;
-        values.unwrap_or_else(|error| panic!("Redis refuses {words:?}: {error}"))
+        values_of(&self.client, words).await
     }
 
     /// Returns the same for a command with one value, which may be missing.
@@ -146,6 +143,17 @@ impl Signer {
 /// Returns a word that nobody guesses: 64 digits, of 244 random bits.
 pub(crate) fn random_word() -> String {
     [(); 2].map(|()| uuid::Uuid::new_v4().simple().to_string()).concat()
+}
+
+/// Runs a command of Redis and returns its values as text.
+///
+/// # Panics
+/// When Redis refuses it.
+pub(crate) async fn values_of(client: &Client, words: &[&str]) -> Vec<String> {
+    let (name, arguments) = words.split_first().expect("a command has a name");
+    let command = CustomCommand::new((*name).to_owned(), None, false);
+    let values = client.custom(command, arguments.to_vec()).await;
+    values.unwrap_or_else(|error| panic!("Redis refuses {words:?}: {error}"))
 }
 
 /// Runs a statement and returns its bare values: a line for each row, with `|` between columns.

@@ -1,4 +1,4 @@
-//! The compose file, the image, and the variables that both leave to their reader.
+//! The compose files, the image, and the variables that they leave to their reader.
 
 use tokio::process::Command;
 
@@ -7,16 +7,21 @@ use crate::repository;
 use crate::shell::{output, succeeds};
 use crate::stores::random_word;
 
-const COMPOSE: &str = "deploy/docker-compose.yml";
+/// One server of each store, and a cluster.
+const COMPOSE: [&str; 2] = ["deploy/docker-compose.yml", CLUSTER];
+pub(super) const CLUSTER: &str = "deploy/docker-compose.cluster.yml";
 /// Prints what can be checked of the compose file, a fact a line. It is Python for the sake of a YAML parser.
 const READER: &str = "deploy/lib/read-compose.py";
 
 pub(super) async fn check(subject: &mut Subject) {
-    subject.report.headline("deploy/docker-compose.yml, deploy/Dockerfile");
-    match facts().await {
-        Ok(facts) => check_facts(subject, &facts).await,
-        Err(reason) => subject.report.holds("docker-compose.yml is YAML as compose reads it", Err(reason)),
+    for file in COMPOSE {
+        subject.report.headline(file);
+        match facts(file).await {
+            Ok(facts) => check_facts(subject, &facts).await,
+            Err(reason) => subject.report.holds("it is YAML as compose reads it", Err(reason)),
+        }
     }
+    subject.report.headline("deploy/Dockerfile, deploy/.env.example");
     let dockerfile = repository::text("deploy/Dockerfile");
     for image in first_words(&dockerfile, "FROM ") {
         subject.report.holds(&format!("{image} is an exact version"), exact(image));
@@ -33,11 +38,13 @@ pub(super) async fn check(subject: &mut Subject) {
     // Compose itself, where it is installed, has the last word; it needs no Docker engine for this.
     if is_installed().await {
         let filled: String = variables.lines().map(|line| fill(line) + "\n").collect();
-        let file = subject.folder.write("compose.env", filled);
-        let mut command = Command::new("docker");
-        command.args(["compose", "-f"]).arg(repository::path(COMPOSE)).arg("--env-file").arg(file).args(["config", "--quiet"]);
-        let outcome = succeeds(&mut command).await;
-        subject.report.holds("docker compose config", outcome);
+        let values = subject.folder.write("compose.env", filled);
+        for file in COMPOSE {
+            let mut command = Command::new("docker");
+            command.args(["compose", "-f"]).arg(repository::path(file)).arg("--env-file").arg(&values);
+            let outcome = succeeds(command.args(["config", "--quiet"])).await;
+            subject.report.holds(&format!("docker compose config of {file}"), outcome);
+        }
     }
 }
 
@@ -67,12 +74,12 @@ async fn check_facts(subject: &mut Subject, facts: &str) {
     }
 }
 
-/// What the compose file says, with paths from the root of the repository.
-async fn facts() -> Result<String, String> {
+/// What a compose file says, with paths from the root of the repository.
+pub(super) async fn facts(file: &str) -> Result<String, String> {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut python = Command::new("python3");
     // Debian's own Python is asked first, because it is the one that Debian's packages are for.
-    python.env("PATH", format!("/usr/bin:{path}")).current_dir(repository::path("")).args([READER, COMPOSE]);
+    python.env("PATH", format!("/usr/bin:{path}")).current_dir(repository::path("")).args([READER, file]);
     let output = output(&mut python).await;
     let [facts, errors] = [output.stdout, output.stderr].map(|stream| String::from_utf8_lossy(&stream).into_owned());
     if output.status.success() { Ok(facts) } else { Err(errors) }
