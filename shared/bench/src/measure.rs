@@ -44,7 +44,7 @@ pub(crate) async fn measure(
     let what = || format!("{}, {}, {} connections", server.kind.name(), load.workload, pressure.connections);
     server.prepare(postgres, population, load.workload).await.with_context(|| format!("cannot prepare {}", what()))?;
     let members = members(server, population).await?;
-    let (pids, redis) = (server.pids(), [server.stores.redis_pid()?]);
+    let (pids, redis) = (server.pids(), server.stores.nodes.pids()?);
     cpu::forget_peak(&pids);
     let (server_before, redis_before) = (cpu::used(&pids)?, cpu::used(&redis)?);
     let answers = load.send(server.address, server.kind.dialect(), pressure).await;

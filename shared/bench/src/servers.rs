@@ -118,7 +118,18 @@ impl Server {
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let stores = Stores::new(postgres, &programs.binaries, population).await?;
-        let (redis, port) = (stores.server.port().to_string(), ports::free());
+        Self::start_on(stores, kind, programs, postgres, environment).await
+    }
+
+    /// Starts a server with stores that are there.
+    pub(crate) async fn start_on(
+        stores: Stores,
+        kind: Kind,
+        programs: &Programs,
+        postgres: &PostgresServer,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let (redis, port) = (stores.nodes.port().to_string(), ports::free());
         let mut folders = Vec::new();
         let node = |name: &str| {
             let folder = programs.node.join(name);
@@ -170,7 +181,7 @@ impl Server {
         population: &Population,
         workload: Workload,
     ) -> anyhow::Result<()> {
-        self.stores.forget().await?;
+        self.stores.nodes.forget().await?;
         match self.kind {
             Kind::Floor => return Ok(()),
             Kind::ViewIngest => self.touch(population).await?,
@@ -196,7 +207,7 @@ impl Server {
         for posts in population.posts.chunks(BATCH) {
             connection.ask(&client::view(&population.visitor, posts)).await.context("view-ingest does not know its posts")?;
         }
-        self.stores.forget_outbox().await
+        self.stores.nodes.forget_outbox().await
     }
 
     /// What the server has printed, for whoever has to find out what went wrong.

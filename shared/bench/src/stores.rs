@@ -1,35 +1,29 @@
 //! Private stores: one PostgreSQL for the whole run, and for each server a Redis and a database of its own.
 
+mod nodes;
+
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
 use fred::{
     clients::Client as Redis,
-    interfaces::{ClientLike, KeysInterface, SetsInterface, StreamsInterface},
-    types::{CustomCommand, InfoKind, Value},
+    interfaces::{ClientLike, KeysInterface, SetsInterface},
+    types::InfoKind,
 };
 use testkit::{
     eventually,
     postgres::{Database, PostgresServer},
     posts::PostsTable,
     process::{Daemon, DaemonBuilder},
-    redis::RedisServer,
 };
-use views_core::{ids::PostId, keys::Keys};
+use views_core::ids::PostId;
 
+pub(crate) use self::nodes::Nodes;
 use crate::{
     population::{Population, SECRET},
     sql,
 };
 
-/// What docs/redis-ha.md demands of Redis. A rewrite of the append-only file would hit one server's measurement and not
-/// another's.
-const REDIS_SETTINGS: [(&str, &str); 4] = [
-    ("appendonly", "yes"),
-    ("appendfsync", "everysec"),
-    ("auto-aof-rewrite-percentage", "0"),
-    ("maxmemory-policy", "noeviction"),
-];
 /// As durable as a real server, with some memory. What the server would do at times of its own choice would hit one
 /// measurement and not another, so it is asked for in between.
 const POSTGRES_SETTINGS: [(&str, &str); 7] = [
@@ -45,8 +39,6 @@ const POSTGRES_SETTINGS: [(&str, &str); 7] = [
 pub(crate) const AUTHOR: &str = "00000000-0000-4000-8000-000000000000";
 /// A cycle that takes longer than this will not end any more.
 const LONGEST_CYCLE: Duration = Duration::from_secs(1_200);
-/// How long Redis may take to write an append-only file with nothing in it.
-const LONGEST_REWRITE: Duration = Duration::from_secs(60);
 /// Posts or commands that are sent at once.
 const CHUNK: usize = 10_000;
 
@@ -57,7 +49,7 @@ pub(crate) async fn postgres() -> PostgresServer {
 
 /// What one server works on.
 pub(crate) struct Stores {
-    pub(crate) server: RedisServer,
+    pub(crate) nodes: Nodes,
     pub(crate) redis: Redis,
     pub(crate) database: Database,
     pub(crate) sql: tokio_postgres::Client,
@@ -66,48 +58,38 @@ pub(crate) struct Stores {
 impl Stores {
     /// Returns an empty Redis, a database with the posts, and an empty ledger.
     pub(crate) async fn new(postgres: &PostgresServer, binaries: &Path, population: &Population) -> anyhow::Result<Self> {
-        let server = RedisServer::start_with(&REDIS_SETTINGS).await;
-        let redis = server.client().await;
-        let (database, sql) = database(postgres, &server, binaries, population).await?;
-        Ok(Self { server, redis, database, sql })
+        Self::on(Nodes::one().await, postgres, binaries, population).await
     }
 
-    /// Returns the process of Redis.
-    pub(crate) fn redis_pid(&self) -> anyhow::Result<u32> {
-        self.server.pid().context("Redis has ended")
+    /// Returns the same on a Redis or a cluster that is there.
+    pub(crate) async fn on(
+        nodes: Nodes,
+        postgres: &PostgresServer,
+        binaries: &Path,
+        population: &Population,
+    ) -> anyhow::Result<Self> {
+        let (database, sql) = database(postgres, &nodes.url(), binaries, population).await?;
+        Ok(Self { redis: nodes.redis.clone(), nodes, database, sql })
     }
 
     /// view-syncd, as it is shipped.
     pub(crate) fn syncd(&self, binaries: &Path) -> DaemonBuilder {
-        program(binaries, "view-syncd", &self.server, &self.database)
+        program(binaries, "view-syncd", &self.nodes.url(), &self.database)
             .env("JWT_SECRET", SECRET)
             .env("VIEW_SYNCD_ADMIN_LISTEN", "127.0.0.1:0")
     }
 
     /// view-ingest, as it is shipped.
     pub(crate) fn ingest(&self, binaries: &Path) -> DaemonBuilder {
-        program(binaries, "view-ingest", &self.server, &self.database)
+        program(binaries, "view-ingest", &self.nodes.url(), &self.database)
             .env("JWT_SECRET", SECRET)
             .env("VIEW_INGEST_LISTEN", "127.0.0.1:0")
             .env("VIEW_INGEST_ADMIN_LISTEN", "127.0.0.1:0")
     }
 
-    /// Empties Redis, and its append-only file with it, which would grow and grow otherwise.
-    pub(crate) async fn forget(&self) -> anyhow::Result<()> {
-        let () = self.redis.flushall(false).await?;
-        let _: Value = self.redis.custom(CustomCommand::new_static("BGREWRITEAOF", None, false), Vec::<&str>::new()).await?;
-        eventually("Redis rewrites its file", LONGEST_REWRITE, || async {
-            let info = self.info(InfoKind::Persistence).await.ok()?;
-            let idle = ["aof_rewrite_in_progress", "aof_rewrite_scheduled"].iter().all(|name| info_field(&info, name) == Some(0));
-            idle.then_some(())
-        })
-        .await;
-        Ok(())
-    }
-
     /// Returns how many viewers the sets of the posts have together.
     pub(crate) async fn members(&self, posts: &[String]) -> anyhow::Result<u64> {
-        let keys = Keys::default();
+        let keys = &self.nodes.keys;
         let mut members = 0;
         for chunk in posts.chunks(CHUNK) {
             let pipeline = self.redis.pipeline();
@@ -121,7 +103,7 @@ impl Stores {
 
     /// Puts pairs into the sets, as the peers would have done themselves.
     pub(crate) async fn add_members(&self, pairs: &[(&str, &str)]) -> anyhow::Result<()> {
-        let keys = Keys::default();
+        let keys = &self.nodes.keys;
         for chunk in pairs.chunks(CHUNK) {
             let pipeline = self.redis.pipeline();
             for (post, viewer) in chunk {
@@ -132,16 +114,6 @@ impl Stores {
             let _: Vec<i64> = pipeline.all().await?;
         }
         Ok(())
-    }
-
-    /// Removes the outbox: nobody drains it meanwhile.
-    pub(crate) async fn forget_outbox(&self) -> anyhow::Result<()> {
-        Ok(self.redis.del(Keys::default().outbox()).await?)
-    }
-
-    /// Entries in the outbox.
-    pub(crate) async fn outbox(&self) -> anyhow::Result<u64> {
-        Ok(self.redis.xlen(Keys::default().outbox()).await?)
     }
 
     /// Returns a section of Redis's own numbers.
@@ -167,7 +139,7 @@ impl Stores {
 /// Returns a database with the posts and an empty ledger.
 pub(crate) async fn database(
     postgres: &PostgresServer,
-    redis: &RedisServer,
+    redis_url: &str,
     binaries: &Path,
     population: &Population,
 ) -> anyhow::Result<(Database, tokio_postgres::Client)> {
@@ -176,7 +148,7 @@ pub(crate) async fn database(
     let table = PostsTable { count_type: "bigint".to_owned(), ..PostsTable::default() };
     table.create(&sql).await;
     insert(&sql, sql::INSERT_POSTS, &population.posts).await?;
-    let migration = program(binaries, "view-syncd", redis, &database).arg("migrate").start();
+    let migration = program(binaries, "view-syncd", redis_url, &database).arg("migrate").start();
     let exit = migration.wait_exit().await;
     ensure!(exit.success(), "view-syncd migrate: {}", migration.output().join("\n"));
     sql.batch_execute(sql::ANALYZE).await?;
@@ -205,8 +177,8 @@ pub(crate) async fn syncd_until_synced(daemon: &Daemon, cycles: usize) {
     .await;
 }
 
-fn program(binaries: &Path, name: &str, redis: &RedisServer, database: &Database) -> DaemonBuilder {
-    Daemon::builder(binaries.join(name)).env("REDIS_URL", redis.url()).env("DATABASE_URL", database.url())
+fn program(binaries: &Path, name: &str, redis_url: &str, database: &Database) -> DaemonBuilder {
+    Daemon::builder(binaries.join(name)).env("REDIS_URL", redis_url).env("DATABASE_URL", database.url())
 }
 
 /// Returns a number among the lines of `INFO`.

@@ -107,12 +107,12 @@ async fn drain(
 ) -> anyhow::Result<()> {
     let stores = &server.stores;
     stores.sql.batch_execute(sql::CHECKPOINT).await?;
-    let redis = [stores.redis_pid()?];
+    let redis = stores.nodes.pids()?;
     let (redis_before, postgres_before) = (cpu::used(&redis)?, postgres_cpu(postgres)?);
     let daemon = stores.syncd(&setting.programs.binaries).start();
     daemon.wait_for_line("Starting views synchronization").await;
     let began = Instant::now();
-    while stores.outbox().await? > 0 {
+    while stores.nodes.outbox().await? > 0 {
         ensure!(daemon.is_running(), "view-syncd has ended: {}", daemon.output().join("\n"));
         sleep(LOOK_INTERVAL).await;
     }
@@ -137,7 +137,7 @@ async fn plain(
     pairs: &[Pair],
     chunk: usize,
 ) -> anyhow::Result<Speed> {
-    let (_, mut client) = stores::database(postgres, &stores.server, &setting.programs.binaries, population).await?;
+    let (_, mut client) = stores::database(postgres, &stores.nodes.url(), &setting.programs.binaries, population).await?;
     let insert = client.prepare(sql::PLAIN_INSERT).await?;
     let update = client.prepare(sql::PLAIN_COUNTS).await?;
     let chunks: Vec<_> = pairs.chunks(chunk).map(columns).collect();
@@ -170,7 +170,7 @@ fn columns(pairs: &[Pair]) -> (Vec<Uuid>, Vec<Uuid>, Vec<Uuid>, Vec<i64>) {
     (posts, viewers, counted, views)
 }
 
-fn postgres_cpu(postgres: &PostgresServer) -> anyhow::Result<Duration> {
+pub(super) fn postgres_cpu(postgres: &PostgresServer) -> anyhow::Result<Duration> {
     cpu::used(&cpu::family(postgres.pid().context("PostgreSQL has ended")?)?)
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn run(setting: &Setting) -> anyhow::Result<Part> {
     synced::fill(&server.stores, &population).await?;
     say("a scan without clients");
     let postgres_cpu = || cpu::used(&cpu::family(postgres.pid().context("PostgreSQL has ended")?)?);
-    let redis = [server.stores.redis_pid()?];
+    let redis = server.stores.nodes.pids()?;
     watch_slow_commands(&server.stores).await?;
     let before = (cpu::used(&redis)?, postgres_cpu()?);
     let began = Instant::now();
