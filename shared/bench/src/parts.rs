@@ -1,5 +1,6 @@
 //! The parts of the benchmark, each of which can be run alone.
 
+mod cluster;
 mod connections;
 mod drain;
 mod fairness;
@@ -31,5 +32,6 @@ pub(crate) async fn run(part: Name, setting: &Setting) -> anyhow::Result<Part> {
         Name::Connections => connections::run(setting).await,
         Name::Fairness => fairness::run(setting).await,
         Name::Growth => growth::run(setting).await,
+        Name::Cluster => cluster::run(setting).await,
     }
 }

@@ -44,3 +44,14 @@ pub(crate) const ANALYZE: &str = "VACUUM ANALYZE";
 
 /// So that no measurement pays for what the one before has left behind.
 pub(crate) const CHECKPOINT: &str = "CHECKPOINT";
+
+/// Sessions of this database that hold at least `$1` advisory locks: view-syncd with a share of the partitions.
+pub(crate) const SESSIONS_WITH_LOCKS: &str = "\
+SELECT count(*) FROM (
+    SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    GROUP BY pid HAVING count(*) >= $1
+) AS session";
+
+/// How much has been written ahead since the server was made.
+pub(crate) const WAL_BYTES: &str = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint";

@@ -23,6 +23,8 @@ pub(crate) enum Name {
     Fairness,
     /// The same at one, ten and a hundred times as many posts, viewers and connections
     Growth,
+    /// A Redis Cluster of one, two and three primaries against one server, and its drain by one and two view-syncd
+    Cluster,
 }
 
 impl Name {
@@ -38,6 +40,7 @@ impl Name {
             Self::Connections => "connections",
             Self::Fairness => "fairness",
             Self::Growth => "growth",
+            Self::Cluster => "cluster",
         }
     }
 
