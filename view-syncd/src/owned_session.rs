@@ -10,6 +10,7 @@ use views_redis::{
     Code, NodeId, RedisError, ServerError, Session,
     ownership::NO_TEXT,
     resp::{Commands, Replies, Reply},
+    scripts,
 };
 
 use crate::{
@@ -117,6 +118,33 @@ impl OwnedSession {
             Some(Reply::Error(error)) => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    /// In a cluster, demands that the outbox of the partition is where the connection of that number leads. It may have gone
+    /// to another node that has lost its last entries since: posts that are settled by these would never settle others of
+    /// the same ids.
+    ///
+    /// # Errors
+    /// [`RedisError::OtherConnection`], and those of any exchange.
+    pub(crate) async fn check_outbox_on(&mut self, number: u64) -> Result<(), RedisError> {
+        let keys = &self.context.keys;
+        let Some(partition) = self.partition.filter(|_| keys.are_in_cluster()) else { return Ok(()) };
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        commands.command("XLEN", 1).text(keys.outbox_of(partition));
+        self.redis.exchange_on(number, &commands, &mut replies).await?;
+        replies.iter().find_map(Reply::error).map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Removes what is left of an outbox of which the owner of its slot does not know, where nothing is in it any more: as a
+    /// key, it would keep the slot from being moved as a whole.
+    ///
+    /// # Errors
+    /// Those of any exchange.
+    pub(crate) async fn remove_hidden_outbox(&mut self) -> Result<(), RedisError> {
+        let (Some(node), Some(partition)) = (self.hidden_at, self.partition) else { return Ok(()) };
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        scripts::remove_empty(&mut commands, self.context.keys.outbox_of(partition));
+        self.redis.exchange_asking(node, &commands, &mut replies).await
     }
 
     /// Returns the number of the connection by which it is known whose the keys are: in a cluster, of the last one that was

@@ -27,6 +27,7 @@ const RACED: &str = include_str!("scripts/raced.lua");
 const TAKE_OUT: &str = include_str!("scripts/take_out.lua");
 const FORGET: &str = include_str!("scripts/forget.lua");
 const ADOPT: &str = include_str!("scripts/adopt.lua");
+const REMOVE_EMPTY: &str = include_str!("scripts/remove_empty.lua");
 const FORBIDDEN: &str = include_str!("scripts/forbidden.lua");
 
 /// What of a post is put into Redis. A view needs all that a read needs.
@@ -354,6 +355,11 @@ pub fn adopt(commands: &mut Commands, keys: &Keys, post: &PostId, viewers: &[Vie
     for viewer in viewers {
         commands.text(viewer.as_str());
     }
+}
+
+/// Writes the command that removes an outbox, if it has no entries.
+pub fn remove_empty(commands: &mut Commands, outbox: &str) {
+    commands.command("EVAL", 3).text(REMOVE_EMPTY).number(1).text(outbox);
 }
 
 /// Writes the command that finds those of some commands, each with its words, which this account may not send. None of

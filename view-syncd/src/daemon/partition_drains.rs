@@ -349,6 +349,11 @@ impl PartitionDrain {
                 let partition = partition.name();
                 tracing::info!(partition, pairs, "stored views that a half moved slot of the cluster had hidden");
             }
+            Ok(Drained::Idle) => {
+                if let Err(error) = drain.outbox.session.remove_hidden_outbox().await {
+                    tracing::debug!(partition = partition.name(), %error, "what is left of a half moved outbox is not removed");
+                }
+            }
             Ok(_) => {}
             Err(failure) => tracing::debug!(partition = partition.name(), "a half moved outbox cannot be drained: {failure}"),
         }

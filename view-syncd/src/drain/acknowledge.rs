@@ -127,6 +127,7 @@ async fn acknowledge_posts(
         let mut youngest: Option<EntryId> = None;
         let keys = session.context.keys.clone();
         scripts::sort_by_calls(&keys, &mut posts);
+        session.check_outbox_on(connection).await?;
         for chunk in posts.chunks(SCRIPT_POSTS) {
             let settlements: Vec<Settlement> = chunk.iter().map(settlement).collect();
             failpoints::at("ack::before");
