@@ -81,9 +81,8 @@ async fn an_outbox_that_the_owner_of_its_slot_has_forgotten_is_drained_where_it_
     let replica = world.cluster.replicas_of(from).await.remove(0);
     eventually("the replica is in step", SOON, || async { replica.is_in_step().await }).await;
     world.cluster.fail_over(replica).await;
-    world.cluster.until_ok().await;
     assert_eq!(replica.command(&["XLEN", &outbox]).await.unwrap().as_i64(), Some(0), "the owner knows nothing of it");
-    let daemon = world.program().start();
+    let daemon = world.program().env("LOG_LEVEL", "debug").start();
     daemon.wait_for_line("stored views that a half moved slot of the cluster had hidden").await;
     eventually("the views are in the ledger", SOON, || async { world.rows().await == 2 }).await;
     assert_eq!(to.ask(&["XLEN", &outbox]).await.unwrap().as_i64(), Some(0));
