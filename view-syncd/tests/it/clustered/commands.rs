@@ -312,9 +312,10 @@ async fn what_is_recorded_while_a_primary_ends_is_stored_when_its_replica_takes_
         (entries == 0 && rows >= 236).then_some(()).ok_or((entries, rows))
     })
     .await;
-    for _ in 0..2 {
-        let (status, logged, _) = world.run(&["sync"]).await;
-        assert_eq!(status, Some(0), "{logged}");
+    // What a failover has lost of an outbox, its own scans bring from the sets.
+    for number in 2..=3 {
+        daemon.signal("HUP");
+        daemon.wait_for_nth_line(number, "Sync completed").await;
     }
     let (status, printed, logged) = world.run(&["reconcile"]).await;
     assert_eq!(status, Some(0), "{printed}{logged}");
