@@ -264,6 +264,8 @@ pub(crate) async fn synchronizer(redis_url: &str, database_url: &str, flags: &[&
     assert!(matches!(command, Command::Sync));
     let metrics = Metrics::new(&mut Registry::default());
     let context = Context::open(&common.sync, metrics, CancellationToken::new()).expect("the settings fit together");
-    startup::check(&context).await.expect("both stores are there");
+    // The nodes of a cluster are found a moment later.
+    let waited = tokio::time::timeout(SOON, startup::wait(&context, |_| ())).await;
+    waited.expect("both stores are there").expect("both stores are as they are needed");
     Synchronizer::new(&context)
 }

@@ -1,5 +1,7 @@
 //! The commands, each of which goes through all partitions and nodes.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use testkit::{SOON, eventually};
 use views_core::partition::Partition;
@@ -18,7 +20,7 @@ async fn a_cycle_stores_what_is_in_the_outboxes_of_all_partitions() {
         // Before the cluster, views were recorded in another outbox.
         world.add_entry(Partition::LEGACY, "7", &["3"]).await;
         world.count("7", &["3"]).await;
-        let (status, _, logged) = world.run(&["sync"]).await;
+        let (status, logged, _) = world.run(&["sync"]).await;
         assert_eq!(status, Some(0), "{logged}");
         assert!(logged.contains("Sync completed: 200 successful, 0 errors"), "{logged}");
         assert_eq!((world.entries().await, world.rows().await), (0, 401));
@@ -42,14 +44,18 @@ async fn acknowledging_twice_counts_once() {
         world.record(post, &["1"]).await;
     }
     drain_deferred(&mut synchronizer).await;
+    let mut again = HashSet::new();
     for post in &posts {
         world.assert_views(post, 1).await;
         // The same entry once more, as after a crash before it was deleted.
         let settled = world.send(&["HGET", &world.keys.meta(&id(post)), "settled"]).await.into_string().unwrap();
         let outbox = world.keys.outbox_of(world.partition(post));
-        world.send(&["XSETID", outbox, "0-0"]).await;
-        world.send(&["XADD", outbox, &settled, post, "1"]).await;
+        if again.insert(outbox) {
+            world.send(&["DEL", outbox]).await;
+            world.send(&["XADD", outbox, &settled, post, "1"]).await;
+        }
     }
+    assert!(again.len() > 10);
     drain_deferred(&mut synchronizer).await;
     assert_eq!(world.entries().await, 0);
     for post in &posts {
@@ -306,8 +312,11 @@ async fn what_is_recorded_while_a_primary_ends_is_stored_when_its_replica_takes_
         (entries == 0 && rows >= 236).then_some(()).ok_or((entries, rows))
     })
     .await;
-    assert_eq!(world.run(&["sync"]).await.0, Some(0));
-    assert_eq!(world.run(&["sync"]).await.0, Some(0));
+    // What a failover has lost of an outbox, its own scans bring from the sets.
+    for number in 2..=3 {
+        daemon.signal("HUP");
+        daemon.wait_for_nth_line(number, "Sync completed").await;
+    }
     let (status, printed, logged) = world.run(&["reconcile"]).await;
     assert_eq!(status, Some(0), "{printed}{logged}");
 }

@@ -43,10 +43,15 @@ impl ClusterWorld {
         world
     }
 
+    /// Any of the nodes may be away when a program starts.
+    fn url(&self) -> String {
+        self.cluster.url_of(&self.cluster.nodes().iter().collect::<Vec<_>>())
+    }
+
     /// A command of the program, or the daemon without one.
     pub(super) fn program(&self) -> DaemonBuilder {
         Daemon::builder(PROGRAM)
-            .env("REDIS_URL", self.cluster.url())
+            .env("REDIS_URL", self.url())
             .env("REDIS_PREFIX", &self.prefix)
             .env("DATABASE_URL", self.database.url())
             .env("VIEW_SYNCD_ADMIN_LISTEN", "127.0.0.1:0")
@@ -57,19 +62,21 @@ impl ClusterWorld {
     /// Runs a command to its end. Returns its status, what it prints, and what it logs.
     pub(super) async fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
         let mut command = tokio::process::Command::new(PROGRAM);
-        command.args(args).env_clear().env("REDIS_URL", self.cluster.url()).env("DATABASE_URL", self.database.url());
+        command.args(args).env_clear().env("REDIS_URL", self.url()).env("DATABASE_URL", self.database.url());
         command.env("REDIS_PREFIX", &self.prefix);
         let output = command.output().await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (printed, logged) = (text(output.stdout), text(output.stderr));
-        assert!(!logged.contains("panicked") && !logged.contains("CROSSSLOT"), "{logged}");
+        for text in [&printed, &logged] {
+            assert!(!text.contains("panicked") && !text.contains("CROSSSLOT"), "{text}");
+        }
         (output.status.code(), printed, logged)
     }
 
     /// A synchronizer whose steps the test takes itself.
     pub(super) async fn synchronizer(&self) -> Synchronizer {
         let prefix = format!("--redis-prefix={}", self.prefix);
-        synchronizer(&self.cluster.url(), &self.database.url(), &[&prefix]).await
+        synchronizer(&self.url(), &self.database.url(), &[&prefix]).await
     }
 
     /// Makes posts, with an author that no test uses as a viewer.
