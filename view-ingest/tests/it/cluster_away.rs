@@ -162,11 +162,14 @@ async fn a_node_that_is_full_is_passed_by_for_new_views_and_none_else() {
     let own = world.posts_of(full, &posts).await;
     full.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     let polls = Polls::begin(&app.admin);
-    for (viewer, expected) in [("bob", "counted 2"), ("bob", "duplicate 2"), ("ann", "duplicate 2")] {
-        assert!(verdicts(&app, viewer, &all).await.iter().all(|verdict| verdict == expected), "{viewer} {expected}");
+    for (post, verdict) in posts.iter().zip(verdicts(&app, "bob", &all).await) {
+        // PostgreSQL has not heard of the first view yet.
+        let expected = if own.contains(&post) { "counted 1" } else { "counted 2" };
+        assert_eq!(verdict, expected, "{post}");
     }
     assert_eq!(world.ledger().await.len(), own.len());
-    assert_eq!(world.recorded().await.len(), 2 * posts.len() - own.len());
+    let recorded = world.recorded().await;
+    assert!(all.iter().all(|post| own.contains(post) || recorded.contains(&((*post).clone(), "bob".to_owned()))), "{recorded:?}");
     assert_eq!(app.daemon.lines_with("Redis does not take views").len(), 0, "{:?}", app.daemon.output());
     eventually("it is told", SOON, async || {
         let checks = app.admin.get("/readyz?verbose").await.json()["checks"].clone();
