@@ -26,7 +26,7 @@ use crate::{
 const ENOUGH_FOR_NOTHING: &str = "1";
 const NO_LIMIT: &str = "0";
 /// How long the cluster may take to be whole again before the next primary is broken; it is left alone otherwise.
-const WHOLE_AGAIN: Duration = Duration::from_secs(15);
+const WHOLE_AGAIN: Duration = Duration::from_secs(6);
 
 /// Runs the whole schedule. When it returns, nothing is broken by it any more.
 pub(crate) async fn run(

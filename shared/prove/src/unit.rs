@@ -26,6 +26,8 @@ const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 const FAILPOINT_LINE: &str = "failpoint ";
 /// The exit status of a program that finds at its start that a store is not as it needs it.
 const EXIT_CONFIG: i32 = 78;
+/// The number of the signal that asks for an end.
+const SIGTERM: i32 = 15;
 /// The exit status of a program that was told twice to stop.
 const EXIT_AT_ONCE: i32 = 143;
 /// What stands in no log, with the word for it: panics, and commands with keys of several slots of a cluster.
@@ -107,6 +109,8 @@ impl Unit {
             Some(Wanted::Kill(down)) => down,
             // A final flush without the stores says that it failed, and is right.
             Some(Wanted::Restart) if exit.code().is_some_and(|code| code <= 1 || code == EXIT_AT_ONCE) => Duration::ZERO,
+            // On a busy machine the signal may come before the program listens for signals.
+            Some(Wanted::Restart) if exit.signal() == Some(SIGTERM) && output.is_empty() => Duration::ZERO,
             _ if died_at.is_some() => RESTART_PAUSE,
             // As it must: an operator would start it again when the policy is gone.
             _ if exit.code() == Some(EXIT_CONFIG)

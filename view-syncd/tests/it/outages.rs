@@ -240,6 +240,30 @@ async fn an_answer_of_postgresql_that_is_lost_counts_nothing_twice() {
 }
 
 /// The acknowledgement arrives in Redis, and its answer does not.
+/// After a loss, the step reads the schema anew, which the cycle needs, too.
+#[tokio::test]
+async fn a_cycle_that_is_asked_for_in_the_midst_of_a_step_waits_for_no_more_than_the_step() {
+    let world = World::new().await;
+    world.post("7").await;
+    let port = testkit::postgres::shared().await.port();
+    let proxy = Proxy::to_port(port).await;
+    let url = world.database.url().replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+    let daemon = world.daemon().env("DATABASE_URL", url).env("SYNC_LINGER", "10ms").start();
+    daemon.wait_for_line("Sync completed").await;
+    for round in 2..=4 {
+        proxy.break_networking().await;
+        world.record("7", &[&round.to_string()]).await;
+        daemon.wait_for_nth_line(round - 1, "the outbox cannot be drained").await;
+        let accepted = proxy.accepted();
+        proxy.restore().await;
+        proxy.delay(Duration::from_millis(200));
+        eventually("a step has a connection", SOON, async || proxy.accepted() > accepted).await;
+        daemon.signal("HUP");
+        daemon.wait_for_nth_line(round, "Sync completed").await;
+        proxy.delay(Duration::ZERO);
+    }
+}
+
 #[tokio::test]
 async fn an_acknowledgement_whose_answer_is_lost_counts_nothing_twice() {
     let world = World::new().await;
