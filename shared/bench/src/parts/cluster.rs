@@ -12,7 +12,7 @@ const PRIMARIES: [usize; 3] = [1, 2, 3];
 const HOW: &str = "One server against clusters of one, two and three primaries, without replicas: those would take their share of the \
     same processors. All run on this machine, together with view-ingest and the load, so the rates show what a cluster costs, and not \
     what more machines bring. They are measured in turn, the order rotates, and ratios are taken within each round. Recording: as in \
-    the comparison of servers, 100 connections, uniform posts; Redis's CPU is that of all primaries together. The drain: view-syncd \
+    the comparison of servers, uniform posts; Redis's CPU is that of all primaries together. The drain: view-syncd \
     have divided the partitions among them; they are stopped (SIGSTOP) while view-ingest fills the outboxes with batches of 100 \
     posts, and the clock runs from the moment when they go on until all outboxes are empty. Two drains are worth it where PostgreSQL \
     has the processors: one alone keeps two of them busy.";

@@ -18,16 +18,38 @@ use crate::{
     workload::{Shape, Size, Views, Workload},
 };
 
-const CONNECTIONS: usize = 100;
 /// What a new view costs Redis, against one server.
 const REDIS_GOAL: f64 = 1.3;
-const WORKLOADS: [Workload; 3] = [
-    Workload { size: Size::Single, views: Views::New, shape: Shape::Uniform },
-    Workload { size: Size::Single, views: Views::Repeated, shape: Shape::Uniform },
-    Workload { size: Size::Batch, views: Views::New, shape: Shape::Uniform },
+/// Few views at once share the commands of few others, which a cluster divides further.
+const LOADS: [Asked; 5] = [
+    Asked { size: Size::Single, views: Views::New, connections: 100 },
+    Asked { size: Size::Single, views: Views::New, connections: 1_000 },
+    Asked { size: Size::Single, views: Views::Repeated, connections: 100 },
+    Asked { size: Size::Single, views: Views::Repeated, connections: 1_000 },
+    Asked { size: Size::Batch, views: Views::New, connections: 16 },
 ];
 
-/// The rounds, by the place of the workload and the number of primaries, which is 0 without a cluster.
+/// What is asked, by how many at once.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    size: Size,
+    views: Views,
+    connections: usize,
+}
+
+impl Asked {
+    fn workload(self) -> Workload {
+        Workload { size: self.size, views: self.views, shape: Shape::Uniform }
+    }
+
+    fn name(self) -> String {
+        let size = if self.size == Size::Batch { "batches of 100" } else { "single" };
+        let views = if self.views == Views::New { "new" } else { "repeated" };
+        format!("{size}, {views}, {} connections", self.connections)
+    }
+}
+
+/// The rounds, by what is asked and the number of primaries, which is 0 without a cluster.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Recorded {
     rounds: BTreeMap<String, Vec<Measured>>,
@@ -42,23 +64,24 @@ pub(super) async fn run(setting: &Setting, postgres: &PostgresServer) -> anyhow:
         servers.push((primaries, Server::start_on(stores, Kind::ViewIngest, &setting.programs, postgres, &[]).await?));
     }
     let mut recorded = Recorded::default();
-    let pressure = Pressure { connections: CONNECTIONS, seconds: setting.seconds };
-    for workload in WORKLOADS {
-        let load = Load::new(&population, workload, setting.seconds)?;
+    for asked in LOADS {
+        let pressure = Pressure { connections: asked.connections, seconds: setting.seconds };
+        let load = Load::new(&population, asked.workload(), setting.seconds)?;
         for round in 0..setting.rounds {
             servers.rotate_left(1);
             for (primaries, server) in &servers {
                 let measured = measure(server, postgres, &population, &load, pressure).await?;
                 say(format_args!(
-                    "round {}: {workload}, {}: {} views/s, {} µs CPU a view, Redis {}",
+                    "round {}: {}, {}: {} views/s, {} µs CPU a view, Redis {}",
                     round + 1,
+                    asked.name(),
                     name(*primaries),
                     number(measured.views_per_second.round()),
                     number(measured.server_cpu),
                     number(measured.redis_cpu)
                 ));
                 // The order of the rounds is the same everywhere, so that they can be compared one by one.
-                recorded.rounds.entry(key(workload, *primaries)).or_default().push(measured);
+                recorded.rounds.entry(key(asked, *primaries)).or_default().push(measured);
             }
         }
     }
@@ -78,44 +101,41 @@ fn name(primaries: usize) -> String {
     }
 }
 
-fn key(workload: Workload, primaries: usize) -> String {
-    format!("{workload}, {}", name(primaries))
+fn key(asked: Asked, primaries: usize) -> String {
+    format!("{}, {}", asked.name(), name(primaries))
 }
 
 impl Recorded {
-    fn of(&self, workload: Workload, primaries: usize) -> &[Measured] {
-        self.rounds.get(&key(workload, primaries)).map_or(&[], Vec::as_slice)
+    fn of(&self, asked: Asked, primaries: usize) -> &[Measured] {
+        self.rounds.get(&key(asked, primaries)).map_or(&[], Vec::as_slice)
     }
 
     /// Returns a number against that of one server: the middle of what the rounds say.
-    fn ratio(&self, workload: Workload, primaries: usize, of: fn(&Measured) -> f64) -> f64 {
-        let rounds = self.of(workload, primaries).iter().zip(self.of(workload, 0));
+    fn ratio(&self, asked: Asked, primaries: usize, of: fn(&Measured) -> f64) -> f64 {
+        let rounds = self.of(asked, primaries).iter().zip(self.of(asked, 0));
         median(rounds.map(|(cluster, one)| of(cluster) / of(one)))
     }
 
     pub(super) fn figures(&self) -> Vec<Figure> {
-        let [new, repeated, batches] = WORKLOADS;
         let most = PRIMARIES[PRIMARIES.len() - 1];
-        let figure = |what: &str, workload, of: fn(&Measured) -> f64| {
-            Figure::new(format!("{what}, {most} primaries against one server"), self.ratio(workload, most, of), "×")
+        let figure = |what: &str, asked: Asked, of: fn(&Measured) -> f64| {
+            let what = format!("{what}, {}: {most} primaries against one server", asked.name());
+            Figure::new(what, self.ratio(asked, most, of), "×")
         };
-        vec![
-            figure("CPU of Redis for a new view", new, |one| one.redis_cpu).goal(Goal::AtMost(REDIS_GOAL)),
-            figure("CPU of Redis for a repeated view", repeated, |one| one.redis_cpu),
-            figure("CPU of Redis for a new view in batches of 100", batches, |one| one.redis_cpu),
-            figure("CPU of view-ingest for a new view", new, |one| one.server_cpu),
-            figure("CPU of view-ingest for a new view in batches of 100", batches, |one| one.server_cpu),
-            figure("new views a second on the same processors", new, |one| one.views_per_second),
-        ]
+        let redis = LOADS.map(|asked| {
+            let figure = figure("CPU of Redis", asked, |one| one.redis_cpu);
+            if asked.views == Views::New { figure.goal(Goal::AtMost(REDIS_GOAL)) } else { figure }
+        });
+        let ingest = LOADS.map(|asked| figure("CPU of view-ingest", asked, |one| one.server_cpu));
+        redis.into_iter().chain(ingest).collect()
     }
 
     pub(super) fn table(&self) -> Table {
-        let rows = WORKLOADS.into_iter().flat_map(|workload| {
+        let rows = LOADS.into_iter().flat_map(|asked| {
             layouts().map(move |primaries| {
-                let Measured { views_per_second, p99, server_cpu, redis_cpu, .. } =
-                    Measured::median(self.of(workload, primaries));
-                let ratio = self.ratio(workload, primaries, |one| one.redis_cpu);
-                let mut row = vec![workload.to_string(), name(primaries)];
+                let Measured { views_per_second, p99, server_cpu, redis_cpu, .. } = Measured::median(self.of(asked, primaries));
+                let ratio = self.ratio(asked, primaries, |one| one.redis_cpu);
+                let mut row = vec![asked.name(), name(primaries)];
                 row.extend([views_per_second.round(), p99, server_cpu, redis_cpu, ratio].map(number));
                 row
             })
@@ -126,17 +146,23 @@ impl Recorded {
 
     pub(super) fn charts(&self) -> Vec<Chart> {
         let bars = |of: fn(&Measured) -> f64| {
-            layouts().map(|primaries| (name(primaries), of(&Measured::median(self.of(WORKLOADS[0], primaries))))).collect()
+            let of_all = |asked: Asked| {
+                layouts().map(move |primaries| {
+                    let bar = format!("{}, {}", name(primaries), asked.connections);
+                    (bar, of(&Measured::median(self.of(asked, primaries))))
+                })
+            };
+            LOADS[..2].iter().flat_map(|asked| of_all(*asked)).collect()
         };
         let chart = |file: &str, title: &str, unit: &str, of| Chart::Bars {
             file: file.to_owned(),
-            title: title.to_owned(),
+            title: format!("{title}, by primaries and connections"),
             unit: unit.to_owned(),
             bars: bars(of),
         };
         vec![
-            chart("cluster-redis.svg", "CPU of Redis for a new view, by primaries", "µs", |one| one.redis_cpu),
-            chart("cluster-cpu.svg", "CPU of view-ingest for a new view, by primaries", "µs", |one| one.server_cpu),
+            chart("cluster-redis.svg", "CPU of Redis for a new view", "µs", |one| one.redis_cpu),
+            chart("cluster-cpu.svg", "CPU of view-ingest for a new view", "µs", |one| one.server_cpu),
             chart("cluster-rate.svg", "New views on the same two processors", "views a second", |one| one.views_per_second),
         ]
     }
@@ -149,9 +175,9 @@ mod tests {
     #[test]
     fn ratios_to_one_server_are_taken_round_by_round() {
         let rounds = |costs: [f64; 3]| costs.map(|redis_cpu| Measured { redis_cpu, ..Measured::default() }).to_vec();
-        let rounds = [(key(WORKLOADS[0], 0), rounds([10.0, 20.0, 10.0])), (key(WORKLOADS[0], 3), rounds([12.0, 20.0, 13.0]))];
+        let rounds = [(key(LOADS[0], 0), rounds([10.0, 20.0, 10.0])), (key(LOADS[0], 3), rounds([12.0, 20.0, 13.0]))];
         let recorded = Recorded { rounds: rounds.into() };
-        assert_eq!(recorded.ratio(WORKLOADS[0], 3, |one| one.redis_cpu), 1.2);
+        assert_eq!(recorded.ratio(LOADS[0], 3, |one| one.redis_cpu), 1.2);
         assert_eq!(recorded.figures()[0].holds(), Some(true));
     }
 }
