@@ -111,7 +111,9 @@ async fn slots_that_move_during_a_scan_are_scanned_where_they_are() {
 
 #[tokio::test]
 async fn a_primary_that_is_away_costs_only_its_posts() {
-    let world = ClusterWorld::over(testkit::cluster::Cluster::builder().replicas(0).settings(&[("appendonly", "yes")]).start().await, "").await;
+    let world =
+        ClusterWorld::over(testkit::cluster::Cluster::builder().replicas(0).settings(&[("appendonly", "yes")]).start().await, "")
+            .await;
     let posts = world.make_posts(1..=60).await;
     let mut synchronizer = world.synchronizer().await;
     synchronizer.cycle().await.unwrap();
