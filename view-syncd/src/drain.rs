@@ -193,6 +193,11 @@ impl Drain {
 
     async fn try_step(&mut self, urgency: Urgency) -> Result<Drained, Failure> {
         probe::before_step(&mut self.outbox.session, self.outbox.partition).await?;
+        // Only now: whoever waits for a node that does not answer is in no other one's way.
+        let place = self.outbox.shared.places.take(&self.leaving).await;
+        if place.is_none() {
+            return Ok(Drained::Waiting(Instant::now()));
+        }
         let retried = retry_deferred(&mut self.outbox).await?;
         let limit = self.first_batch();
         if self.batch.entries.is_empty() {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::Semaphore;
 use views_core::partition::Partition;
 
 use super::{partition_drains::PartitionDrain, synchronizer::Synchronizer};
@@ -52,10 +51,8 @@ pub(crate) async fn run(synchronizer: &mut Synchronizer) -> ExitCode {
     synchronizer.drains.follow();
     let is_one_of_many = synchronizer.drains.are_many();
     let context = Arc::clone(&synchronizer.context);
-    // One that waits takes no other one's place.
-    let places = Semaphore::new(context.settings.drains);
     let parts = synchronizer.drains.take_all().await;
-    let flushing: FuturesUnordered<_> = parts.into_iter().map(|part| flush(&context, part, &places, is_one_of_many)).collect();
+    let flushing: FuturesUnordered<_> = parts.into_iter().map(|part| flush(&context, part, is_one_of_many)).collect();
     let flushed: Vec<Flushed> = flushing.collect().await;
     // What waits for it is among the dead letters: where it is not stored now, that is done after the next start.
     let _ = synchronizer.retry_dead_letters_when_due().await;
@@ -71,17 +68,14 @@ pub(crate) async fn run(synchronizer: &mut Synchronizer) -> ExitCode {
 }
 
 /// Drains one outbox until it is empty.
-async fn flush(context: &Context, mut part: PartitionDrain, places: &Semaphore, is_one_of_many: bool) -> Flushed {
+async fn flush(context: &Context, mut part: PartitionDrain, is_one_of_many: bool) -> Flushed {
     let name = is_one_of_many.then(|| part.drain.partition().name());
     let mut failure_pauses = pauses();
     let mut newest = None;
     let mut grace_until = None;
     let mut deferred_until = None;
     loop {
-        let place = places.acquire().await;
-        let result = step(context, &mut part.drain, &mut newest).await;
-        drop(place);
-        match result {
+        match step(context, &mut part.drain, &mut newest).await {
             Ok(Drained::Idle) => return Flushed::Empty,
             Ok(Drained::Stored { last, .. }) if newest.is_some_and(|newest| last >= newest) => {
                 let now = Instant::now();

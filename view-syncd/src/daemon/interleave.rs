@@ -17,16 +17,22 @@ use crate::{drain::Urgency, error::Failure, reconcile::drains::Drains};
 /// How often the drains have their turn. Each costs a look at an outbox.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
 
+/// How often those partitions of several have their turn that could not be drained the last time: the reconciler waits
+/// for a node that does not answer, too.
+const FAILING_EVERY: Duration = Duration::from_secs(15);
+
 /// The drains of this process, while the reconciler works.
 pub(super) struct Interleaved<'a> {
     drains: &'a mut PartitionDrains,
     scope: Scope,
     last_turn: Instant,
+    /// When partitions had their turn that could not be drained.
+    last_failing: Instant,
 }
 
 impl<'a> Interleaved<'a> {
     pub(super) fn new(drains: &'a mut PartitionDrains, scope: Scope) -> Self {
-        Self { drains, scope, last_turn: Instant::now() }
+        Self { drains, scope, last_turn: Instant::now(), last_failing: Instant::now() }
     }
 
     fn partition(&self, post: &PostId) -> Partition {
@@ -41,7 +47,8 @@ impl Drains for Interleaved<'_> {
         }
         self.drains.follow();
         // Where there is but one, a scan of which a turn takes little is no reason to look at it less often.
-        let turn = if self.drains.are_many() { self.drains.due() } else { self.drains.own() };
+        let with_failing = self.last_failing.elapsed() >= FAILING_EVERY;
+        let turn = if self.drains.are_many() { self.drains.due(with_failing) } else { self.drains.own() };
         if turn.is_empty() {
             return Ok(false);
         }
@@ -53,6 +60,9 @@ impl Drains for Interleaved<'_> {
             self.drains.tell_failures(&ended);
         }
         self.last_turn = Instant::now();
+        if with_failing {
+            self.last_failing = self.last_turn;
+        }
         Ok(true)
     }
 

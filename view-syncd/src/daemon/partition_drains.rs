@@ -51,8 +51,6 @@ pub(super) struct PartitionDrains {
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     /// The partitions of these.
     busy: BTreeSet<Partition>,
-    /// How many take a step side by side.
-    limit: usize,
 }
 
 impl fmt::Debug for PartitionDrains {
@@ -70,7 +68,6 @@ impl PartitionDrains {
             resting: BTreeMap::new(),
             running: FuturesUnordered::new(),
             busy: BTreeSet::new(),
-            limit: context.settings.drains,
         }
     }
 
@@ -164,7 +161,8 @@ impl PartitionDrains {
         std::mem::take(&mut self.resting).into_values().collect()
     }
 
-    /// Takes steps that are due, and waits for the end of the next one. Who stops waiting stops none of them.
+    /// Takes steps that are due, and waits for the end of the next one. Who stops waiting stops none of them. All that are
+    /// due begin; as many store as have a place.
     pub(super) async fn next(&mut self) -> (Partition, Result<Drained, Failure>) {
         loop {
             let next_due = self.start_due();
@@ -181,10 +179,10 @@ impl PartitionDrains {
         }
     }
 
-    /// Starts steps that are due. Returns when the next one is, where there is room for it.
+    /// Starts steps that are due, in their order. Returns when the next one is.
     fn start_due(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        while self.running.len() < self.limit {
+        loop {
             let parts = self.resting.iter().filter(|(_, part)| !part.is_guest);
             let (partition, due) = parts.map(|(partition, part)| (*partition, part.schedule.due)).min_by_key(|(_, due)| *due)?;
             if due > now {
@@ -192,11 +190,11 @@ impl PartitionDrains {
             }
             self.start(partition, &|part| part.step(Urgency::Patient));
         }
-        None
     }
 
-    /// Waits until no drain takes a step.
+    /// Waits until no drain takes a step. Those that have no place yet are begun anew later.
     pub(super) async fn rest(&mut self) {
+        let _pause = self.shared.places.pause();
         while let Some(done) = self.running.next().await {
             let (partition, result) = self.finish(done);
             if let Err(failure) = result {
@@ -210,14 +208,12 @@ impl PartitionDrains {
         !self.running.is_empty()
     }
 
-    /// Returns the partitions whose next step is due.
-    pub(super) fn due(&self) -> BTreeSet<Partition> {
+    /// Returns the partitions whose next step is due, with or without those that could not be drained the last time.
+    pub(super) fn due(&self, with_failing: bool) -> BTreeSet<Partition> {
         let now = Instant::now();
-        self.resting
-            .iter()
-            .filter(|(_, part)| !part.is_guest && part.schedule.due <= now)
-            .map(|(partition, _)| *partition)
-            .collect()
+        let is_wanted = |partition: Partition| with_failing || self.context.health.is_healthy(partition);
+        let due = self.resting.iter().filter(|(_, part)| !part.is_guest && part.schedule.due <= now);
+        due.map(|(partition, _)| *partition).filter(|partition| is_wanted(*partition)).collect()
     }
 
     /// Has some partitions worked on, side by side, each to its end.
@@ -227,17 +223,14 @@ impl PartitionDrains {
         work: impl Fn(PartitionDrain) -> BoxFuture<'static, Done>,
     ) -> Vec<(Partition, Result<Drained, Failure>)> {
         self.rest().await;
-        let mut waiting = partitions.into_iter();
+        for partition in partitions {
+            self.start(partition, &work);
+        }
         let mut ended = Vec::new();
-        loop {
-            while self.running.len() < self.limit
-                && let Some(partition) = waiting.next()
-            {
-                self.start(partition, &work);
-            }
-            let Some(done) = self.running.next().await else { return ended };
+        while let Some(done) = self.running.next().await {
             ended.push(self.finish(done));
         }
+        ended
     }
 
     fn start(&mut self, partition: Partition, work: &impl Fn(PartitionDrain) -> BoxFuture<'static, Done>) {
