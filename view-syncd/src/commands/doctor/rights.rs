@@ -1,7 +1,7 @@
 //! What this account may do in Redis: each command that the daemon sends is looked up in the server's own rules, and
 //! none is run.
 
-use views_core::{ids::PostId, keys::Keys};
+use views_core::{ids::PostId, keys::Keys, partition::Partition};
 use views_redis::{
     Code, NodeId, RedisError,
     resp::{Commands, Replies, Reply},
@@ -66,27 +66,10 @@ async fn forbidden_at(look: &mut Look, node: NodeId, keys: &Keys) -> Result<Vec<
 /// Returns the commands that the daemon and its commands send, but for those that it can do without.
 fn needed(keys: &Keys) -> Vec<Vec<String>> {
     let (set, hash) = PostId::parse(ANY_POST).map(|post| (keys.views(&post), keys.meta(&post))).unwrap_or_default();
-    let [dead, owner, updates] = [keys.dead(), keys.owner(), keys.updates()];
+    let partitions: Vec<Partition> = keys.drained_partitions().collect();
+    let outboxes = || partitions.iter().map(|partition| keys.outbox_of(*partition));
     let mut all: Vec<Vec<&str>> = Vec::new();
-    for partition in keys.drained_partitions() {
-        let [outbox, owner] = [keys.outbox_of(partition), keys.owner_of(partition)];
-        let of_partition: [&[&str]; 8] = [
-            &["XLEN", outbox],
-            &["XRANGE", outbox, "-", "+"],
-            &["XREVRANGE", outbox, "+", "-"],
-            &["XADD", outbox, "*", "x", "x"],
-            &["XDEL", outbox, "0-1"],
-            &["GET", owner],
-            &["SET", owner, "x"],
-            &["SETRANGE", owner, "0", ""],
-        ];
-        all.extend(of_partition.iter().map(|words| words.to_vec()));
-    }
-    let of_cluster: [&[&str]; 4] = [&["CLUSTER", "SLOTS"], &["CLUSTER", "INFO"], &["CLUSTER", "NODES"], &["ASKING"]];
-    if keys.are_in_cluster() {
-        all.extend(of_cluster.iter().map(|words| words.to_vec()));
-    }
-    let others: [&[&str]; 27] = [
+    let of_all: [&[&str]; 18] = [
         &["PING"],
         &["SELECT", "0"],
         &["SCAN", "0"],
@@ -105,17 +88,25 @@ fn needed(keys: &Keys) -> Vec<Vec<String>> {
         &["EXPIRE", &hash, "1"],
         &["TTL", &hash],
         &["UNLINK", &set, &hash],
-        &["XLEN", dead],
-        &["XRANGE", dead, "-", "+"],
-        &["XADD", dead, "*", "x", "x"],
-        &["XDEL", dead, "0-1"],
-        &["GET", owner],
-        &["SET", owner, "x"],
-        &["SETRANGE", owner, "0", ""],
-        &["PUBLISH", updates, "x"],
-        &["EVAL", "return 1", "0"],
     ];
-    all.extend(others.iter().map(|words| words.to_vec()));
+    all.extend(of_all.iter().map(|words| words.to_vec()));
+    for stream in outboxes().chain([keys.dead()]) {
+        all.push(vec!["XLEN", stream]);
+        all.push(vec!["XRANGE", stream, "-", "+"]);
+        all.push(vec!["XADD", stream, "*", "x", "x"]);
+        all.push(vec!["XDEL", stream, "0-1"]);
+    }
+    all.extend(outboxes().map(|outbox| vec!["XREVRANGE", outbox, "+", "-"]));
+    for owner in keys.owners() {
+        all.push(vec!["GET", owner]);
+        all.push(vec!["SET", owner, "x"]);
+        all.push(vec!["SETRANGE", owner, "0", ""]);
+    }
+    all.push(vec!["PUBLISH", keys.updates(), "x"]);
+    all.push(vec!["EVAL", "return 1", "0"]);
+    if keys.are_in_cluster() {
+        all.extend([vec!["CLUSTER", "SLOTS"], vec!["CLUSTER", "INFO"], vec!["CLUSTER", "NODES"], vec!["ASKING"]]);
+    }
     all.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect()
 }
 
