@@ -30,34 +30,41 @@ impl NodeId {
 
 /// Which node has which slot.
 #[derive(Debug, Clone)]
-pub(crate) struct SlotMap(Box<[NodeId]>);
+pub(crate) struct SlotMap {
+    owners: Box<[NodeId]>,
+    /// How many slots each node has, by its place.
+    numbers: Vec<u16>,
+}
 
 impl Default for SlotMap {
     fn default() -> Self {
-        Self(vec![NodeId::NONE; usize::from(SLOTS)].into())
+        Self { owners: vec![NodeId::NONE; usize::from(SLOTS)].into(), numbers: Vec::new() }
     }
 }
 
 impl SlotMap {
     /// Returns the primary of a slot, as far as is known.
     pub(crate) fn owner(&self, slot: u16) -> Option<NodeId> {
-        self.0.get(usize::from(slot)).copied().filter(|node| *node != NodeId::NONE)
+        self.owners.get(usize::from(slot)).copied().filter(|node| *node != NodeId::NONE)
     }
 
     /// Notes the primary of a slot.
     pub(crate) fn set(&mut self, slot: u16, node: NodeId) {
-        if let Some(owner) = self.0.get_mut(usize::from(slot)) {
-            *owner = node;
+        let Some(owner) = self.owners.get_mut(usize::from(slot)) else { return };
+        let before = std::mem::replace(owner, node);
+        if let Some(number) = self.numbers.get_mut(before.place()) {
+            *number -= 1;
         }
+        if self.numbers.len() <= node.place() {
+            self.numbers.resize(node.place() + 1, 0);
+        }
+        self.numbers[node.place()] += 1;
     }
 
     /// Returns the nodes that have slots, each once.
     pub(crate) fn primaries(&self) -> Vec<NodeId> {
-        let mut nodes: Vec<NodeId> = self.0.chunk_by(|one, next| one == next).filter_map(|run| run.first().copied()).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes.retain(|node| *node != NodeId::NONE);
-        nodes
+        let with_slots = self.numbers.iter().enumerate().filter(|(_, number)| **number > 0);
+        with_slots.filter_map(|(place, _)| NodeId::at(place)).collect()
     }
 }
 
@@ -140,6 +147,8 @@ mod tests {
         map.set(SLOTS - 1, NodeId(0));
         assert_eq!((map.owner(7), map.owner(8), map.owner(SLOTS)), (Some(NodeId(1)), None, None));
         assert_eq!(map.primaries(), [NodeId(0), NodeId(1)]);
+        map.set(SLOTS - 1, NodeId(1));
+        assert_eq!(map.primaries(), [NodeId(1)]);
     }
 
     #[test]
