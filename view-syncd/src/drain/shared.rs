@@ -70,7 +70,7 @@ impl Places {
 /// Waits until nobody is to wait for a place.
 async fn paused_now(paused: &mut watch::Receiver<bool>) {
     if paused.wait_for(|is_paused| *is_paused).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
