@@ -31,7 +31,10 @@ use testkit::{
 use tokio::time::sleep;
 use views_core::{ids::PostId, keys::Keys};
 
-use crate::support::{SECRET, World};
+use crate::{
+    clustered::world::ClusterWorld,
+    support::{SECRET, World},
+};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus");
 /// Generous: alerts are seen within seconds, and the machine may be busy with other tests.
@@ -80,6 +83,8 @@ const BESIDE_VIEWS: [&str; 15] = [
 ];
 /// Without stores.
 const STORES_AWAY: [&str; 4] = ["ViewCounterPostgresAway", "ViewIngestNotReady", "ViewSyncdNoCycle", "ViewSyncdNotReady"];
+/// With a Redis Cluster.
+const CLUSTERED: [&str; 1] = ["ViewSyncdHalfMovedSlots"];
 /// Without daemons.
 const ALL_DEAD: [&str; 2] = ["ViewIngestAbsent", "ViewSyncdNoLeader"];
 
@@ -322,8 +327,24 @@ async fn each_alert_fires_for_what_it_tells_of_and_ends_with_it() {
 
     ingests.iter_mut().chain(&mut syncds).for_each(Service::start_again);
     watch.until_quiet(all).await;
-    let caused: BTreeSet<&str> = BESIDE_VIEWS.into_iter().chain(STORES_AWAY).chain(ALL_DEAD).collect();
+    let caused: BTreeSet<&str> = BESIDE_VIEWS.into_iter().chain(STORES_AWAY).chain(ALL_DEAD).chain(CLUSTERED).collect();
     let rules = read("view-counter.rules.yml");
     let alerts: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).collect();
     assert_eq!(caused, alerts, "an alert that is not caused here");
+}
+
+#[tokio::test]
+async fn the_alert_of_half_moved_slots_ends_when_they_are_mended() {
+    let world = ClusterWorld::new().await;
+    let daemon = world.program().start();
+    daemon.wait_for_line("Sync completed").await;
+    let watch = Watch::start(&[], &[daemon.wait_for_listening("admin").await]).await;
+    world.cluster.half_move_slot(7, world.other_node(7).await, 0).await;
+    watch.until_seen(&CLUSTERED).await;
+    world.cluster.mend().await;
+    eventually("it fires no more", LIMIT, async || {
+        sleep(LOOK).await;
+        !watch.prometheus.firing().await.contains(CLUSTERED[0])
+    })
+    .await;
 }

@@ -3,4 +3,4 @@
 mod commands;
 mod half_moved;
 mod scan;
-mod world;
+pub(crate) mod world;

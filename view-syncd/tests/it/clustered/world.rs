@@ -13,25 +13,25 @@ use views_core::{ids::PostId, keys::Keys, partition::Partition};
 use crate::support::{PROGRAM, SECRET, synchronizer};
 
 /// A cluster and a database of one's own.
-pub(super) struct ClusterWorld {
-    pub(super) cluster: Cluster,
-    pub(super) keys: Keys,
-    pub(super) database: Database,
-    pub(super) sql: tokio_postgres::Client,
-    pub(super) posts: PostsTable,
+pub(crate) struct ClusterWorld {
+    pub(crate) cluster: Cluster,
+    pub(crate) keys: Keys,
+    pub(crate) database: Database,
+    pub(crate) sql: tokio_postgres::Client,
+    pub(crate) posts: PostsTable,
     prefix: String,
 }
 
 impl ClusterWorld {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with_prefix("").await
     }
 
-    pub(super) async fn with_prefix(prefix: &str) -> Self {
+    pub(crate) async fn with_prefix(prefix: &str) -> Self {
         Self::over(Cluster::start().await, prefix).await
     }
 
-    pub(super) async fn over(cluster: Cluster, prefix: &str) -> Self {
+    pub(crate) async fn over(cluster: Cluster, prefix: &str) -> Self {
         let database = postgres::shared().await.database().await;
         let posts = PostsTable::with_ids(IdType::Bigint);
         let sql = database.client().await;
@@ -49,7 +49,7 @@ impl ClusterWorld {
     }
 
     /// A command of the program, or the daemon without one.
-    pub(super) fn program(&self) -> DaemonBuilder {
+    pub(crate) fn program(&self) -> DaemonBuilder {
         Daemon::builder(PROGRAM)
             .env("REDIS_URL", self.url())
             .env("REDIS_PREFIX", &self.prefix)
@@ -60,7 +60,7 @@ impl ClusterWorld {
     }
 
     /// Runs a command to its end. Returns its status, what it prints, and what it logs.
-    pub(super) async fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
+    pub(crate) async fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
         let mut command = tokio::process::Command::new(PROGRAM);
         command.args(args).env_clear().env("REDIS_URL", self.url()).env("DATABASE_URL", self.database.url());
         command.env("REDIS_PREFIX", &self.prefix);
@@ -74,13 +74,13 @@ impl ClusterWorld {
     }
 
     /// A synchronizer whose steps the test takes itself.
-    pub(super) async fn synchronizer(&self) -> Synchronizer {
+    pub(crate) async fn synchronizer(&self) -> Synchronizer {
         let prefix = format!("--redis-prefix={}", self.prefix);
         synchronizer(&self.url(), &self.database.url(), &[&prefix]).await
     }
 
     /// Makes posts, with an author that no test uses as a viewer.
-    pub(super) async fn make_posts(&self, ids: std::ops::RangeInclusive<u32>) -> Vec<String> {
+    pub(crate) async fn make_posts(&self, ids: std::ops::RangeInclusive<u32>) -> Vec<String> {
         let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
         for id in &ids {
             self.posts.insert_post(&self.sql, id, "999999").await;
@@ -88,18 +88,18 @@ impl ClusterWorld {
         ids
     }
 
-    pub(super) fn partition(&self, post: &str) -> Partition {
+    pub(crate) fn partition(&self, post: &str) -> Partition {
         self.keys.partition(&id(post))
     }
 
     /// Does what view-ingest does with viewers of a post that it knows: outbox first, then the set and `recorded`.
-    pub(super) async fn record(&self, post: &str, viewers: &[&str]) {
+    pub(crate) async fn record(&self, post: &str, viewers: &[&str]) {
         self.add_entry(self.partition(post), post, viewers).await;
         self.count(post, viewers).await;
     }
 
     /// Does the second part of that.
-    pub(super) async fn count(&self, post: &str, viewers: &[&str]) {
+    pub(crate) async fn count(&self, post: &str, viewers: &[&str]) {
         let (set, meta) = (self.keys.views(&id(post)), self.keys.meta(&id(post)));
         self.send(&[&["SADD", &set], viewers].concat()).await;
         self.send(&["EXPIRE", &set, "86400"]).await;
@@ -108,37 +108,37 @@ impl ClusterWorld {
     }
 
     /// Adds an entry to the outbox of a partition and nothing else.
-    pub(super) async fn add_entry(&self, partition: Partition, post: &str, viewers: &[&str]) -> String {
+    pub(crate) async fn add_entry(&self, partition: Partition, post: &str, viewers: &[&str]) -> String {
         let pairs: Vec<&str> = viewers.iter().flat_map(|viewer| [post, viewer]).collect();
         let words = [&["XADD", self.keys.outbox_of(partition), "*"], &pairs[..]].concat();
         self.send(&words).await.into_string().unwrap()
     }
 
     /// Lets somebody else than view-ingest write the set.
-    pub(super) async fn add_by_hand(&self, post: &str, viewers: &[&str]) {
+    pub(crate) async fn add_by_hand(&self, post: &str, viewers: &[&str]) {
         self.send(&[&["SADD", &self.keys.views(&id(post))], viewers].concat()).await;
     }
 
-    pub(super) async fn send(&self, words: &[&str]) -> Value {
+    pub(crate) async fn send(&self, words: &[&str]) -> Value {
         self.cluster.command(words).await
     }
 
-    pub(super) async fn number(&self, words: &[&str]) -> i64 {
+    pub(crate) async fn number(&self, words: &[&str]) -> i64 {
         self.send(words).await.as_i64().unwrap()
     }
 
-    pub(super) async fn exists(&self, key: &str) -> bool {
+    pub(crate) async fn exists(&self, key: &str) -> bool {
         self.number(&["EXISTS", key]).await == 1
     }
 
     /// `persisted`, `recorded` and `acked`.
-    pub(super) async fn meta(&self, post: &str) -> [i64; 3] {
+    pub(crate) async fn meta(&self, post: &str) -> [i64; 3] {
         let fields = self.send(&["HMGET", &self.keys.meta(&id(post)), "persisted", "recorded", "acked"]).await.into_array();
         [0, 1, 2].map(|place: usize| fields[place].as_i64().unwrap_or(0))
     }
 
     /// Demands that a post has this count everywhere.
-    pub(super) async fn assert_views(&self, post: &str, views: i64) {
+    pub(crate) async fn assert_views(&self, post: &str, views: i64) {
         let (count, rows) = self.posts.views_and_rows(&self.sql, post).await;
         let [persisted, recorded, acked] = self.meta(post).await;
         assert_eq!(
@@ -150,12 +150,12 @@ impl ClusterWorld {
     }
 
     /// Returns how many rows the ledger has.
-    pub(super) async fn rows(&self) -> i64 {
+    pub(crate) async fn rows(&self) -> i64 {
         self.sql.query_one("select count(*) from post_views", &[]).await.unwrap().get(0)
     }
 
     /// Returns how many entries all outboxes have.
-    pub(super) async fn entries(&self) -> i64 {
+    pub(crate) async fn entries(&self) -> i64 {
         let mut entries = 0;
         for partition in self.keys.drained_partitions() {
             entries += self.number(&["XLEN", self.keys.outbox_of(partition)]).await;
@@ -164,21 +164,21 @@ impl ClusterWorld {
     }
 
     /// Returns the primary that has the set and the hash of a post.
-    pub(super) async fn node_of(&self, post: &str) -> &Node {
+    pub(crate) async fn node_of(&self, post: &str) -> &Node {
         self.cluster.primary_of(self.slot(post)).await
     }
 
-    pub(super) fn slot(&self, post: &str) -> u16 {
+    pub(crate) fn slot(&self, post: &str) -> u16 {
         slot_of(&self.keys.views(&id(post)))
     }
 
     /// Returns a primary that does not have a slot.
-    pub(super) async fn other_node(&self, slot: u16) -> &Node {
+    pub(crate) async fn other_node(&self, slot: u16) -> &Node {
         let owner = self.cluster.primary_of(slot).await;
         self.cluster.primaries().await.into_iter().find(|node| node.id() != owner.id()).unwrap()
     }
 }
 
-pub(super) fn id(post: &str) -> PostId {
+pub(crate) fn id(post: &str) -> PostId {
     PostId::parse(post).unwrap()
 }
