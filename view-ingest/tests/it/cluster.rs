@@ -7,7 +7,9 @@ use std::{
 
 use serde_json::json;
 use testkit::{
+    SOON,
     cluster::{Cluster, Node, slot_of},
+    eventually,
     postgres::{self, Database},
     posts::{IdType, PostsTable},
     process::DaemonBuilder,
@@ -80,7 +82,14 @@ impl ClusterWorld {
     }
 
     pub(crate) async fn ingest(&self) -> Ingest {
-        Ingest::start(self.program()).await
+        Self::start(self.program()).await
+    }
+
+    /// Starts the program and waits until all its workers know what the nodes are.
+    pub(crate) async fn start(program: DaemonBuilder) -> Ingest {
+        let ingest = Ingest::start(program).await;
+        eventually("the nodes are known", SOON, async || ingest.metric("view_ingest_redis_up").await == 1.0).await;
+        ingest
     }
 
     /// The pairs in the outbox of each partition that has one.
@@ -173,7 +182,7 @@ async fn with_a_prefix_the_set_and_the_hash_of_a_post_share_a_slot() {
     let world = ClusterWorld::with(Cluster::builder().replicas(0).node_timeout(PATIENT).start().await).await;
     let keys = Keys::with_prefix("shop:").unwrap().in_cluster();
     let posts = world.posts(30).await;
-    let app = Ingest::start(world.program().env("REDIS_PREFIX", "shop:")).await;
+    let app = ClusterWorld::start(world.program().env("REDIS_PREFIX", "shop:")).await;
     for id in &posts {
         assert_eq!(app.verdict("ann", id).await, "counted 1");
         let (views, meta) = (keys.views(&post(id)), keys.meta(&post(id)));

@@ -228,9 +228,15 @@ async fn a_cluster_that_serves_nothing_without_all_slots_is_away_as_a_whole() {
 
 #[tokio::test]
 async fn with_all_nodes_away_postgresql_takes_the_views_until_they_are_back() {
-    let world =
-        ClusterWorld::with(Cluster::builder().replicas(0).node_timeout(PATIENT).settings(&[("appendonly", "yes")]).start().await)
-            .await;
+    let world = ClusterWorld::with(
+        Cluster::builder()
+            .replicas(0)
+            .node_timeout(PATIENT)
+            .settings(&[("appendonly", "yes"), ("appendfsync", "always")])
+            .start()
+            .await,
+    )
+    .await;
     let posts = world.posts(30).await;
     let all: Vec<&String> = posts.iter().collect();
     let app = world.ingest().await;

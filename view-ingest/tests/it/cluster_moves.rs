@@ -57,6 +57,35 @@ async fn slots_move_while_views_come_in_and_none_is_refused_or_lost() {
 }
 
 #[tokio::test]
+async fn primaries_that_replicas_take_the_place_of_by_hand_cost_no_view() {
+    let world = ClusterWorld::new().await;
+    let posts = world.posts(60).await;
+    let app = world.ingest().await;
+    let traffic = Traffic::start(app.address, SECRET, posts.clone(), 8);
+    traffic.goes_on(200).await;
+    for place in 0..3 {
+        let primary = world.cluster.node(place);
+        let replica = world.cluster.replicas_of(primary).await[0];
+        world.cluster.fail_over(replica).await;
+        eventually("the old one follows", SOON, async || !primary.is_primary().await.unwrap_or(true)).await;
+        traffic.goes_on(100).await;
+    }
+    let views = traffic.stop().await;
+    let refused: Vec<_> = views.iter().filter(|view| !view.is_acknowledged()).collect();
+    assert!(refused.is_empty(), "{} of {}: {:?}", refused.len(), views.len(), refused.first());
+    let (recorded, ledger) = (world.recorded().await, world.ledger().await);
+    for view in &views {
+        let pair = (view.post.clone(), view.viewer.to_string());
+        assert!(recorded.contains(&pair) || ledger.contains(&pair), "{pair:?}");
+    }
+    let before = ledger.len();
+    for post in &posts {
+        assert!(app.verdict("last", post).await.starts_with("counted"), "{post}");
+    }
+    assert_eq!(world.ledger().await.len(), before, "all is in Redis again");
+}
+
+#[tokio::test]
 async fn a_slot_that_was_left_half_moved_refuses_no_view() {
     let world = ClusterWorld::new().await;
     let posts = world.posts(200).await;

@@ -69,7 +69,7 @@ async fn any_node_leads_to_the_others_by_password_and_tls() {
     let posts = world.posts(30).await;
     for (number, seed) in world.cluster.nodes().iter().enumerate() {
         let program = world.program_at(&world.cluster.url_of(&[seed])).env("SSL_CERT_FILE", certificates.ca_file());
-        let app = Ingest::start(program).await;
+        let app = ClusterWorld::start(program).await;
         for post in &posts {
             assert_eq!(app.verdict(&format!("viewer-{number}"), post).await, format!("counted {}", number + 1));
         }
@@ -80,6 +80,6 @@ async fn any_node_leads_to_the_others_by_password_and_tls() {
     let gone = world.cluster.replicas_of(primary).await[0];
     let url = world.cluster.url_of(&[gone, other]);
     world.cluster.kill(gone).await;
-    let app = Ingest::start(world.program_at(&url).env("SSL_CERT_FILE", certificates.ca_file())).await;
+    let app = ClusterWorld::start(world.program_at(&url).env("SSL_CERT_FILE", certificates.ca_file())).await;
     assert_eq!(app.verdict("last", &posts[0]).await, "counted 7");
 }

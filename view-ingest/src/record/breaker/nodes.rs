@@ -67,6 +67,8 @@ impl Nodes {
     /// Has a node sent nothing more until it answers well. Its slots may be elsewhere by then.
     pub(super) fn open(self: &Arc<Self>, node: NodeId, why: &str) {
         let address = self.redis.address(node).unwrap_or_default();
+        // Of one that has no slots, or whose slots others have taken meanwhile, nobody needs to know.
+        let is_told = self.has_slots(node);
         let mut state = self.state();
         if state.open.insert(node, address.clone()).is_some() {
             return;
@@ -74,29 +76,39 @@ impl Nodes {
         self.open.store(state.open.len(), SeqCst);
         let last = state.opened.insert(node, Instant::now());
         drop(state);
-        self.requirements.away.add(&address, why);
+        if is_told {
+            self.requirements.away.add(&address, why);
+        }
         let pause = last.filter(|last| last.elapsed() < INTERVAL).map(|_| RECONNECTION_PAUSE);
         let nodes = Arc::clone(self);
         tokio::spawn(async move {
             sleep(pause.unwrap_or_default()).await;
-            nodes.probe(node).await;
+            nodes.probe(node, is_told).await;
         });
     }
 
-    /// Asks a node what it is until it answers well, or has no slots any more.
-    async fn probe(&self, node: NodeId) {
+    /// Asks a node what it is until it answers well, or has no slots any more; one that had none, for a while.
+    async fn probe(&self, node: NodeId, is_told: bool) {
+        let until = Instant::now() + INTERVAL;
         loop {
-            let has_slots = self.redis.nodes().contains(&node);
-            if !has_slots || self.is_well(node).await {
+            let has_slots = self.has_slots(node);
+            let is_over = if is_told { !has_slots } else { Instant::now() >= until };
+            if is_over || self.is_well(node).await {
                 let mut state = self.state();
                 let address = state.open.remove(&node).unwrap_or_default();
                 self.open.store(state.open.len(), SeqCst);
                 drop(state);
-                self.requirements.away.remove(&address, has_slots);
+                if is_told {
+                    self.requirements.away.remove(&address, has_slots);
+                }
                 return;
             }
             sleep(RETRY_INTERVAL).await;
         }
+    }
+
+    fn has_slots(&self, node: NodeId) -> bool {
+        self.redis.nodes().contains(&node)
     }
 
     async fn is_well(&self, node: NodeId) -> bool {
@@ -115,7 +127,9 @@ impl Nodes {
                 Ok(report) if self.requirements.are_met(&report) => {}
                 // What it is not has been said.
                 Ok(report) => self.open(node, report.pause.unwrap_or("it is not as it is needed")),
-                Err(error) => self.open(node, &views_redis::in_words(error.details())),
+                // Others may have taken its slots while it was asked.
+                Err(_) if !self.has_slots(node) => {}
+                Err(error) => self.open(node, &views_redis::in_words(error.details().trim_start_matches("AWAY "))),
             }
         }
         // That is said of the nodes.
