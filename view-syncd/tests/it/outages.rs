@@ -256,7 +256,7 @@ async fn a_cycle_that_is_asked_for_in_the_midst_of_a_step_waits_for_no_more_than
         daemon.wait_for_nth_line(round - 1, "the outbox cannot be drained").await;
         let accepted = proxy.accepted();
         proxy.restore().await;
-        proxy.delay(Duration::from_millis(200));
+        proxy.delay(Duration::from_millis(50));
         eventually("a step has a connection", SOON, async || proxy.accepted() > accepted).await;
         daemon.signal("HUP");
         daemon.wait_for_nth_line(round, "Sync completed").await;
