@@ -8,7 +8,11 @@ use fred::{
     interfaces::{ClientLike, KeysInterface, StreamsInterface},
     types::{CustomCommand, InfoKind, Value},
 };
-use testkit::{cluster::Cluster, eventually, redis::RedisServer};
+use testkit::{
+    cluster::{Cluster, Node},
+    eventually,
+    redis::RedisServer,
+};
 use views_core::keys::Keys;
 
 use super::info_field;
@@ -115,7 +119,7 @@ impl Nodes {
     fn servers(&self) -> Vec<&RedisServer> {
         match &self.kind {
             Kind::One(server) => vec![server],
-            Kind::Cluster(cluster) => cluster.nodes().iter().map(|node| node.server()).collect(),
+            Kind::Cluster(cluster) => cluster.nodes().iter().map(Node::server).collect(),
         }
     }
 }
