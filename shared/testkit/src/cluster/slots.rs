@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use fred::types::Value;
 
 use super::{Cluster, FAILOVER_DEADLINE, Member, Node, SLOTS, Way, owner_of};
-use crate::eventually;
+use crate::{SOON, eventually, within};
 
 /// How many keys go at once.
 const KEYS_AT_ONCE: &str = "10";
@@ -216,10 +216,19 @@ impl Cluster {
     async fn hand_over(&self, slot: u16, from: &Node, to: &Node) -> Result<(), String> {
         // A replica that has taken the place of the old owner meanwhile knows of no move, and may have new keys.
         let members = from.members().await?;
-        let is_leaving = |member: &Member| member.is_myself && member.is_primary() && member.moves(slot, Way::Migrating, &to.id);
-        if !members.iter().any(is_leaving) {
+        let is_leaving = |member: &&Member| member.is_myself && member.is_primary() && member.moves(slot, Way::Migrating, &to.id);
+        let Some(old) = members.iter().find(is_leaving) else {
             return Err(format!("{} does not hand over the slot any more", from.address()));
-        }
+        };
+        // Another slot that has just come to the old owner has raised its epoch. As long as the new owner does not know, it
+        // takes its own for the highest and keeps it. Then a claim of the old one that is still under way outweighs its own:
+        // it gives the slot back, deletes the keys, and nobody has the slot.
+        within(SOON, || async {
+            let members = to.members().await?;
+            let known = members.iter().find(|member| member.id == from.id).map(|member| member.epoch);
+            if known >= Some(old.epoch) { Ok(()) } else { Err(format!("{} does not know the epoch of the owner", to.address())) }
+        })
+        .await?;
         let (number, id) = (slot.to_string(), to.id());
         let assign = ["CLUSTER", "SETSLOT", &number, "NODE", id];
         to.command(&assign).await?;
