@@ -30,7 +30,7 @@ complete -c view-ingest -l jwt-leeway -d 'How far the clocks of the tokens\' iss
 complete -c view-ingest -l jwt-viewer-claim -d 'The claim with the viewer\'s id: a name, or names with dots between them, such as `user.id`' -r
 complete -c view-ingest -l jwt-admin-claim -d 'The claim that makes an administrator, and its value; repeatable, or with commas between them' -r
 complete -c view-ingest -l admin-ids -d 'The ids of administrators, with commas between them, for issuers whose tokens have no roles [default: none]' -r
-complete -c view-ingest -l redis-url -d 'redis://, rediss:// (TLS) or redis-sentinel://, with user, password and database [default: redis://localhost:6379/0]' -r
+complete -c view-ingest -l redis-url -d 'redis://, rediss:// (TLS), redis-sentinel:// or redis-cluster://, with user, password and database [default: redis://localhost:6379/0]' -r
 complete -c view-ingest -l redis-uri -d 'Another name of that URL' -r
 complete -c view-ingest -l redis-url-file -d 'A file with that URL, where its password should not stand in the environment' -r
 complete -c view-ingest -l redis-host -d 'The host, where no URL is given' -r

@@ -176,6 +176,14 @@ impl Redis {
         }
     }
 
+    /// In a cluster, waits until any node has answered, but not for longer than that. Commands to a server without a cluster
+    /// wait by themselves.
+    pub(crate) async fn wait_for_nodes(&self, patience: Duration) {
+        if let Kind::Cluster(cluster) = &self.0 {
+            cluster.topology.wait(patience).await;
+        }
+    }
+
     /// Returns whether it is a cluster, as the settings say.
     #[must_use]
     pub fn is_clustered(&self) -> bool {

@@ -3,7 +3,10 @@
 //! Nearly all of it comes from one `INFO`. Where a managed Redis forbids even that, nothing can be told, and the work
 //! goes on.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use fred::{
     error::{Error, ErrorKind},
@@ -34,6 +37,9 @@ const CLUSTER_DOWN: &str = "its cluster is down, as it sees it (cluster_state fa
 pub const UNINFORMED: &str =
     "Redis: INFO is forbidden, so neither its version nor its maxmemory-policy nor its persistence can be checked";
 
+/// How long the first answer of a cluster's nodes is waited for.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+
 /// What is known of a Redis, or of all primaries of a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -62,6 +68,8 @@ pub async fn inspect(redis: &Redis, allow_eviction: bool) -> Result<Report, Erro
         inspect_server(redis, NodeId::ONLY, allow_eviction, "", &mut report).await?;
         return Ok(report);
     }
+    // Whoever has just begun to connect knows of no node yet.
+    redis.wait_for_nodes(FIRST_ANSWER).await;
     report.refusal = redis.no_cluster();
     let mut answer = Err(Error::new(ErrorKind::Unknown, "no node of the cluster is known yet"));
     if report.refusal.is_some() {

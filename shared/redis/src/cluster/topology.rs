@@ -2,15 +2,12 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak, atomic::AtomicUsize},
     time::Duration,
 };
 
 use fred::types::config::{Config, Server};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{
     refresh::{self, Answer},
@@ -31,7 +28,7 @@ pub(crate) type Listener<T> = Box<dyn Fn(T) + Send + Sync>;
 pub(crate) struct Topology {
     pub(crate) config: Config,
     state: RwLock<State>,
-    is_up: AtomicBool,
+    is_up: watch::Sender<bool>,
     /// Why this is no cluster, where that has turned out.
     no_cluster: Mutex<Option<String>>,
     wanted: Arc<Notify>,
@@ -54,7 +51,7 @@ impl Topology {
         Arc::new(Self {
             config,
             state: RwLock::default(),
-            is_up: AtomicBool::new(false),
+            is_up: watch::Sender::new(false),
             no_cluster: Mutex::default(),
             wanted: Arc::default(),
             turn: AtomicUsize::new(0),
@@ -93,7 +90,13 @@ impl Topology {
 
     /// Returns whether a node answered when they were last asked.
     pub(crate) fn is_up(&self) -> bool {
-        self.is_up.load(Relaxed)
+        *self.is_up.borrow()
+    }
+
+    /// Waits until a node has answered, but not for longer than that.
+    pub(crate) async fn wait(&self, patience: Duration) {
+        // Whoever asks next sees whether one has.
+        let _ = tokio::time::timeout(patience, self.is_up.subscribe().wait_for(|is_up| *is_up)).await;
     }
 
     /// Returns why the servers are no cluster, where that has turned out.
@@ -169,13 +172,13 @@ impl Topology {
         let has_changed = slots.primaries() != state.slots.primaries();
         (state.members, state.slots) = (members, Arc::new(slots));
         drop(state);
-        if !self.is_up.swap(true, Relaxed) || has_changed {
+        if !self.is_up.send_replace(true) || has_changed {
             lock(&self.on_found).iter().for_each(|listener| listener(()));
         }
     }
 
     fn note_lost(&self, failure: &str) {
-        self.is_up.store(false, Relaxed);
+        self.is_up.send_replace(false);
         lock(&self.on_lost).iter().for_each(|listener| listener(failure.to_owned()));
     }
 
