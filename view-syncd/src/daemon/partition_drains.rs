@@ -28,6 +28,9 @@ pub(super) struct PartitionDrain {
     schedule: Schedule,
     /// Keeps the lease, where there are leases.
     in_use: Option<InUse>,
+    /// Whether all that PostgreSQL may have got from the outbox is acknowledged, but for what is deferred: not where a step has
+    /// failed, perhaps between the two, nor where nobody knows what came before.
+    is_settled: bool,
     /// Whether it drains beside the process that holds the partition and does not get on with it.
     is_guest: bool,
     /// Drains what another node has of the outbox, where the slot is half moved.
@@ -126,7 +129,10 @@ impl PartitionDrains {
         let leaving = in_use.as_ref().map_or_else(CancellationToken::new, |in_use| in_use.leaving.clone());
         let drain = Drain::new(&self.context, &self.shared, partition, leaving);
         let (context, shared, schedule) = (Arc::clone(&self.context), self.shared.clone(), Schedule::starting_now());
-        self.resting.insert(partition, PartitionDrain { drain, schedule, in_use, is_guest, hidden: None, context, shared });
+        self.resting.insert(
+            partition,
+            PartitionDrain { drain, schedule, in_use, is_settled: false, is_guest, hidden: None, context, shared },
+        );
     }
 
     /// Returns the partitions that this process drains of its own accord.
@@ -249,6 +255,11 @@ impl PartitionDrains {
         if let Some(leases) = self.leases.as_ref().filter(|_| !part.is_guest) {
             leases.note_step(partition, result.as_ref().err());
         }
+        match &result {
+            Ok(Drained::Idle) => part.is_settled = true,
+            Ok(_) => {}
+            Err(_) => part.is_settled = false,
+        }
         if part.is_guest || part.stands(self.leases.as_ref()) {
             self.resting.insert(partition, part);
         }
@@ -299,13 +310,17 @@ impl PartitionDrains {
         }
     }
 
-    /// Returns the partitions of whose posts no other process can have put anything into PostgreSQL that it has not
-    /// acknowledged in Redis yet.
+    /// Returns the partitions of whose posts PostgreSQL has nothing that is not acknowledged in Redis yet: no other process can
+    /// have put it there, and no step of this one that has failed.
     pub(super) async fn alone(&mut self) -> Result<BTreeSet<Partition>, Failure> {
         let own = self.own();
         let Some(leases) = &self.leases else { return Ok(own) };
         let mut alone = leases.alone(&self.context.database).await?;
         alone.retain(|partition| own.contains(partition));
+        if self.are_many() {
+            // Without a cluster, there is no scan where the drain fails.
+            alone.retain(|partition| self.resting.get(partition).is_some_and(|part| part.is_settled));
+        }
         if self.are_many() && !alone.contains(&Partition::LEGACY) && outbox::length(&self.context, Partition::LEGACY).await? > 0 {
             // What is left from before a cluster is of posts of all partitions.
             alone.clear();
@@ -368,6 +383,7 @@ impl PartitionDrain {
                 }
             };
             let result = result.await;
+            self.is_settled |= matches!(result, Ok(Drained::Idle | Drained::Stored { .. } | Drained::Deferred(_)));
             (self, result)
         })
     }
