@@ -29,10 +29,14 @@ pub(crate) async fn run(events: Vec<Event>, started: Instant, cluster: &Cluster,
     }
 }
 
-/// Returns a replica of a primary that has all of its data.
+/// Returns a replica of a primary that has all of its data, and gets what is new. After the first copy, a primary keeps
+/// that back until the replica has told how far it is.
 pub(crate) async fn replica_in_step<'a>(cluster: &'a Cluster, primary: &Node) -> Option<&'a Node> {
     for replica in cluster.replicas_of(primary).await {
-        if replica.is_in_step().await {
+        let followers = primary.command(&["INFO", "replication"]).await.ok()?.into_string().unwrap_or_default();
+        let port = format!("port={},", replica.address().port());
+        let gets_news = |line: &str| line.contains(&port) && line.contains("state=online") && !line.contains("offset=0,");
+        if replica.is_in_step().await && followers.lines().any(gets_news) {
             return Some(replica);
         }
     }
