@@ -124,7 +124,9 @@ impl Drain {
     pub(crate) fn finish(&mut self, result: Result<Drained, Failure>) -> Result<Drained, Failure> {
         if result.is_err() {
             self.forget();
-            self.context.metrics.drain_failures.inc();
+            if !self.outbox.session.is_of_hidden() {
+                self.context.metrics.drain_failures.inc();
+            }
         }
         self.note(&result);
         result

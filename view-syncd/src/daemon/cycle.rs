@@ -183,7 +183,14 @@ impl Synchronizer {
                 return Ok(failed);
             }
             self.context.checkpoint()?;
-            tokio::time::sleep(LEADER_POLL).await;
+            // Others may wait for this process's own partitions meanwhile, and views come in.
+            let due = self.drains.due(true);
+            if due.is_empty() {
+                tokio::time::sleep(LEADER_POLL).await;
+            } else {
+                let ended = self.drains.work_on(due, |part| part.step(Urgency::Patient)).await;
+                self.drains.tell_failures(&ended);
+            }
         }
     }
 

@@ -321,9 +321,12 @@ impl PartitionDrains {
             // Without a cluster, there is no scan where the drain fails.
             alone.retain(|partition| self.resting.get(partition).is_some_and(|part| part.is_settled));
         }
-        if self.are_many() && !alone.contains(&Partition::LEGACY) && outbox::length(&self.context, Partition::LEGACY).await? > 0 {
+        if self.are_many() && !alone.contains(&Partition::LEGACY) {
             // What is left from before a cluster is of posts of all partitions.
-            alone.clear();
+            let length = outbox::length(&self.context, Partition::LEGACY).await;
+            if !length.is_ok_and(|length| length == 0) {
+                alone.clear();
+            }
         }
         Ok(alone)
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use views_core::{failpoints, partition::Partition};
+use views_core::{
+    failpoints,
+    partition::{Partition, slot},
+};
 use views_redis::{
     NodeId, RedisError,
     resp::{Commands, Replies, Reply},
@@ -82,7 +85,7 @@ pub(crate) struct Measured {
     pub(crate) entries: i64,
     /// The first of them.
     pub(crate) oldest: Option<EntryId>,
-    /// How many dead letters there are; nothing where Redis does not tell.
+    /// How many dead letters there are; nothing where Redis does not tell, or they are another partition's.
     pub(crate) dead_letters: Option<i64>,
 }
 
@@ -92,7 +95,10 @@ pub(crate) async fn measure(session: &mut OwnedSession, partition: Partition) ->
     let keys = &session.context.keys;
     commands.command("XLEN", 1).text(keys.outbox_of(partition));
     commands.command("XRANGE", 5).text(keys.outbox_of(partition)).text("-").text("+").text("COUNT").number(1);
-    commands.command("XLEN", 1).text(keys.dead());
+    // The node of the dead letters is in no other partition's way.
+    if !keys.are_in_cluster() || partition == Partition::of_slot(slot(keys.dead().as_bytes())) {
+        commands.command("XLEN", 1).text(keys.dead());
+    }
     session.redis.exchange(&commands, &mut replies).await?;
     let mut all = replies.iter();
     let (length, first) = (all.next(), all.next());

@@ -16,7 +16,8 @@ use crate::{
 
 /// Looks whether a step may be taken, and notes how much there is to be drained.
 pub(crate) async fn before_step(session: &mut OwnedSession, partition: Partition) -> Result<(), Failure> {
-    if !is_healthy(&session.context, partition) {
+    // A node of a cluster that can only be read says so to whoever looks at the outbox, and others are not to blame for it.
+    if !is_healthy(&session.context, partition) && !session.context.redis.is_clustered() {
         // What can only be read would be stored, never acknowledged, and stored again.
         session.context.redis_watch.writable(&session.context.redis).await?;
     }
@@ -36,7 +37,9 @@ pub(crate) async fn stand_by(session: &mut OwnedSession, partition: Partition) -
 
 /// Demands that both stores take what they would be given.
 pub(crate) async fn prove_stores(session: &mut OwnedSession) -> Result<(), Failure> {
-    session.context.redis_watch.writable(&session.context.redis).await?;
+    if !session.context.redis.is_clustered() {
+        session.context.redis_watch.writable(&session.context.redis).await?;
+    }
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     scripts::prove_writable_at(&mut commands, session.owner_key());
     session.redis.exchange(&commands, &mut replies).await?;

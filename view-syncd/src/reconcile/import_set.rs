@@ -90,17 +90,21 @@ pub(crate) async fn import_viewers(reconciler: &mut Reconciler, viewers: HashMap
     Ok(())
 }
 
-/// Keeps what is in the sets of posts that do not exist as dead letters.
+/// Keeps what is in the sets of posts that do not exist as dead letters. Returns those of the posts whose sets could not be
+/// read.
 pub(crate) async fn keep_members(
     reconciler: &mut Reconciler,
     drains: &mut impl Drains,
     posts: Vec<PostId>,
     report: &mut ScanReport,
-) -> Result<(), Failure> {
+) -> Result<HashSet<PostId>, Failure> {
+    let mut unread: HashSet<PostId> = posts.iter().copied().collect();
     if posts.is_empty() {
-        return Ok(());
+        return Ok(unread);
     }
-    store_sets(reconciler, drains, posts, &mut Members::default(), report).await.map(drop)
+    let read = store_sets(reconciler, drains, posts, &mut Members::default(), report).await?;
+    unread.retain(|post| !read.contains(post));
+    Ok(unread)
 }
 
 /// Stores the members of sets. Returns the posts whose sets could be read.

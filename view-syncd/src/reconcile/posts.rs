@@ -84,9 +84,12 @@ async fn remove_missing(
     reconciler.context().database.ping().await?;
     reconciler.session.check_owner().await?;
     let foreign = missing.iter().filter(|post| states.get(*post).is_some_and(|state| state.members > state.recorded)).copied();
-    keep_members(reconciler, drains, foreign.collect(), report).await?;
-    match missing_posts::remove(&mut reconciler.session, missing).await {
-        Ok(()) => report.removed += missing.len() as u64,
+    let unread = keep_members(reconciler, drains, foreign.collect(), report).await?;
+    // What could not be read is not kept yet.
+    let kept: Vec<PostId> = missing.iter().filter(|post| !unread.contains(*post)).copied().collect();
+    let removed = if kept.is_empty() { Ok(()) } else { missing_posts::remove(&mut reconciler.session, &kept).await };
+    match removed {
+        Ok(()) => report.removed += kept.len() as u64,
         // Of a node of a cluster that is away, the next scan removes them.
         Err(Failure::Redis(error)) if reconciler.context().is_of_one_post(&error) => report.fail(&missing[0], &error),
         Err(failure) => return Err(failure),

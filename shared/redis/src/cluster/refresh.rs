@@ -89,6 +89,9 @@ pub(crate) async fn ask(topology: &Topology) -> Answer {
         }
     }
     answer.ranges = best.map(|told| told.ranges);
+    if answer.ranges.is_some() {
+        answer.no_cluster = None;
+    }
     answer
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,9 @@ pub(crate) struct Topology {
     pub(crate) config: Config,
     state: RwLock<State>,
     is_up: watch::Sender<bool>,
+    /// Whether none answered the last time, when one did the time before. On a machine that is very busy, all may be too
+    /// slow for once, while sessions get on.
+    has_missed: AtomicBool,
     /// Why this is no cluster, where that has turned out.
     no_cluster: Mutex<Option<String>>,
     wanted: Arc<Notify>,
@@ -52,6 +58,7 @@ impl Topology {
             config,
             state: RwLock::default(),
             is_up: watch::Sender::new(false),
+            has_missed: AtomicBool::new(false),
             no_cluster: Mutex::default(),
             wanted: Arc::default(),
             turn: AtomicUsize::new(0),
@@ -64,8 +71,8 @@ impl Topology {
     pub(crate) fn follow(self: &Arc<Self>) {
         let (topology, wanted) = (Arc::downgrade(self), Arc::clone(&self.wanted));
         tokio::spawn(async move {
-            while let Some(is_up) = refresh(&topology).await {
-                let pause = if is_up { INTERVAL } else { RETRY_INTERVAL };
+            while let Some(has_answer) = refresh(&topology).await {
+                let pause = if has_answer { INTERVAL } else { RETRY_INTERVAL };
                 // Either way they are asked again.
                 let _ = tokio::time::timeout(pause, wanted.notified()).await;
                 tokio::time::sleep(SHORTEST_PAUSE).await;
@@ -119,10 +126,14 @@ impl Topology {
         self.read().servers.get(node.place()).cloned()
     }
 
-    /// Returns the addresses to be asked: of the members first, then those of the settings.
+    /// Returns the addresses to be asked: of the members, or where these do not answer, those of the settings, too. By now,
+    /// one of the latter may belong to another cluster, or none.
     pub(super) fn candidates(&self) -> Vec<Server> {
         let state = self.read();
         let mut servers: Vec<Server> = state.members.iter().filter_map(|node| state.servers.get(node.place())).cloned().collect();
+        if !servers.is_empty() && self.is_up() && !self.has_missed.load(Relaxed) {
+            return servers;
+        }
         for seed in self.config.server.hosts() {
             if !servers.contains(&seed) {
                 servers.push(seed);
@@ -155,6 +166,9 @@ impl Topology {
     fn take(&self, answer: Answer) {
         *lock(&self.no_cluster) = answer.no_cluster;
         let Some(ranges) = answer.ranges else {
+            if self.is_up() && !self.has_missed.swap(true, Relaxed) {
+                return;
+            }
             self.note_lost(&answer.failure.unwrap_or_default());
             return;
         };
@@ -169,6 +183,7 @@ impl Topology {
         }
         members.sort_unstable();
         members.dedup();
+        self.has_missed.store(false, Relaxed);
         let has_changed = slots.primaries() != state.slots.primaries();
         (state.members, state.slots) = (members, Arc::new(slots));
         drop(state);
@@ -206,8 +221,9 @@ impl State {
 async fn refresh(topology: &Weak<Topology>) -> Option<bool> {
     let topology = topology.upgrade()?;
     let answer = refresh::ask(&topology).await;
+    let has_answer = answer.ranges.is_some();
     topology.take(answer);
-    Some(topology.is_up())
+    Some(has_answer)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
