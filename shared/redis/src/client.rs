@@ -12,7 +12,7 @@ use fred::{
     interfaces::{ClientLike, EventInterface},
     types::{
         Builder, ClusterHash, CustomCommand, Value,
-        config::{Config, ReconnectError, ReconnectPolicy, ServerConfig, UnresponsiveConfig},
+        config::{Config, ReconnectError, ReconnectPolicy, Server, ServerConfig, UnresponsiveConfig},
     },
 };
 use tokio::sync::Notify;
@@ -224,6 +224,13 @@ impl Redis {
             Kind::Single(_) => None,
             Kind::Cluster(cluster) => cluster.topology.server(node).map(|server| server.to_string()),
         }
+    }
+
+    /// Returns the node of a cluster at an address.
+    pub(crate) fn node_at(&self, address: &str) -> Option<NodeId> {
+        let Kind::Cluster(cluster) = &self.0 else { return None };
+        let (host, port) = address.rsplit_once(':')?;
+        cluster.topology.node(&Server::new(host.to_owned(), port.parse().ok()?))
     }
 
     /// Has the connection opened anew: in a cluster, its nodes are asked again which of them has which slot.

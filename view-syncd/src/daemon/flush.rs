@@ -24,6 +24,8 @@ use crate::{
 /// How long the outbox may take to become empty once everything is stored that was in it at the stop: other processes
 /// may go on recording.
 const GRACE: Duration = Duration::from_secs(2);
+/// How soon a drain that waits takes its next step.
+const WAITING_PAUSE: Duration = Duration::from_millis(10);
 /// How long it is tried, once everything else is stored, to store the views of posts that others have locked in PostgreSQL.
 const DEFERRED_GRACE: Duration = Duration::from_secs(3);
 /// How long the count of what is left may take.
@@ -93,7 +95,13 @@ async fn flush(context: &Context, mut part: PartitionDrain, is_one_of_many: bool
                 }
                 tokio::time::sleep_until(next.into()).await;
             }
-            Ok(_) => (failure_pauses, deferred_until) = (pauses(), None),
+            Ok(drained) => {
+                (failure_pauses, deferred_until) = (pauses(), None);
+                // It waits for a place among the drains, which another one may have taken over.
+                if let Drained::Waiting(until) = drained {
+                    tokio::time::sleep_until(until.max(Instant::now() + WAITING_PAUSE).into()).await;
+                }
+            }
             Err(failure @ Failure::Foreign(_)) => {
                 tracing::error!(partition = name, "nothing is drained, and everything stays in Redis: {failure}");
                 return Flushed::Left;
