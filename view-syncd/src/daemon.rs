@@ -19,6 +19,7 @@ mod observed;
 mod partition_drains;
 mod readiness;
 mod schedule;
+mod scope;
 mod serve;
 mod signals;
 mod warm_up;

@@ -274,7 +274,7 @@ impl Redis {
                 for argument in arguments {
                     commands.text(argument);
                 }
-                let replies = cluster.pool.send(node, &commands, None).await.map_err(|error| cluster.error(error))?;
+                let replies = cluster.pool.send(node, &commands).await.map_err(|error| cluster.error(error))?;
                 replies.get(0).map_or_else(|| Err(client_error(RedisError::NoReply)), value)
             }
         }

@@ -1,6 +1,7 @@
 //! The connection to Redis: it reconnects for ever, waits for nothing without a deadline, and says in the log when it
 //! comes and goes.
 
+mod breaker;
 mod client;
 mod cluster;
 pub mod config;
@@ -18,10 +19,11 @@ mod session;
 mod unprotected;
 
 pub use self::{
+    breaker::Breaker,
     client::Redis,
     cluster::{Answered, HalfMovedSlot, NodeId, NodeView, OpenSlot, Way},
     error::{Code, RedisError, ServerError},
-    session::{Breaker, Epoch, Pipeline, Session},
+    session::{Epoch, Pipeline, Session},
 };
 
 /// Returns what an error says to people: the library tells those of the system as they stand in its source, such as

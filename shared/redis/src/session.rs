@@ -15,6 +15,7 @@ use fred::{clients::Client, interfaces::ClientLike};
 
 use crate::{
     Code, RedisError,
+    breaker::Breaker,
     client::{Kind, Redis},
     cluster::{Answered, ClusterSession, NodeId},
     connection::{self, Stream, is_open, log_in, transmit},
@@ -24,15 +25,6 @@ use crate::{
 /// How often something has happened to the client library's connection. A connection of a session that was opened
 /// before may lead to another server than the library's.
 pub type Epoch = Arc<AtomicU64>;
-
-/// Circuit breakers before a session: one for each node of a cluster.
-pub trait Breaker: Send + Sync {
-    /// Returns whether exchanges with a node may be tried.
-    fn is_closed(&self, node: NodeId) -> bool;
-
-    /// Notes that an exchange with a node has failed.
-    fn failed(self: Arc<Self>, node: NodeId, error: &RedisError);
-}
 
 /// Pipelines, one after the other.
 pub struct Session {

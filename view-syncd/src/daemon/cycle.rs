@@ -8,7 +8,7 @@ use std::{
 
 use views_core::{log_names, partition::Partition};
 
-use super::synchronizer::{Scope, Synchronizer};
+use super::{scope::Scope, synchronizer::Synchronizer};
 use crate::{
     context::health::Health,
     drain::{Drain, Drained, Urgency, outbox},

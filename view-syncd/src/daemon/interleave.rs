@@ -11,7 +11,7 @@ use std::{
 
 use views_core::{ids::PostId, partition::Partition};
 
-use super::{partition_drains::PartitionDrains, synchronizer::Scope};
+use super::{partition_drains::PartitionDrains, scope::Scope};
 use crate::{drain::Urgency, error::Failure, reconcile::drains::Drains};
 
 /// How often the drains have their turn. Each costs a look at an outbox.

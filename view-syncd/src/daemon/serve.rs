@@ -9,7 +9,8 @@ use views_service::notify;
 use super::{
     leases::Leases,
     schedule::{LONGEST_POLL, next_cycle},
-    synchronizer::{Scope, Synchronizer},
+    scope::Scope,
+    synchronizer::Synchronizer,
     triggers::{self, Trigger, TriggerReceiver},
 };
 

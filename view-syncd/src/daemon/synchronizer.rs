@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use views_core::partition::Partition;
 
-use super::{interleave::Interleaved, leases::Leases, partition_drains::PartitionDrains};
+use super::{interleave::Interleaved, leases::Leases, partition_drains::PartitionDrains, scope::Scope};
 use crate::{
     context::Context,
     drain::{Drain, Drained, Urgency, shared::Shared},
@@ -13,15 +13,6 @@ use crate::{
     owned_session::OwnedSession,
     reconcile::{reconciler::Reconciler, report::ScanReport, retry_dead_letters, scan::scan},
 };
-
-/// What is worked on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// The partitions that this process drains.
-    Own,
-    /// All of them.
-    All,
-}
 
 /// How far apart the partitions are that a standby looks at one after the other, so that it sees all nodes of a cluster
 /// soon: it has no divisor in common with their number.

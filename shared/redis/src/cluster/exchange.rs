@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     Code, RedisError, ServerError,
+    breaker::Breaker,
     resp::{Commands, Replies, Reply},
-    session::Breaker,
 };
 
 /// How often a command follows redirections. A slot that moves once takes two of them.

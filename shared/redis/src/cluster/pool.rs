@@ -11,7 +11,6 @@ use super::{ClusterSession, NodeId, topology::Topology};
 use crate::{
     RedisError,
     resp::{Commands, Replies},
-    session::Breaker,
 };
 
 /// How many sessions there are at most.
@@ -34,19 +33,14 @@ impl Pool {
     ///
     /// # Errors
     /// [`RedisError`].
-    pub(crate) async fn send(
-        &self,
-        node: Option<NodeId>,
-        commands: &Commands,
-        breaker: Option<&Arc<dyn Breaker>>,
-    ) -> Result<Replies, RedisError> {
+    pub(crate) async fn send(&self, node: Option<NodeId>, commands: &Commands) -> Result<Replies, RedisError> {
         // The semaphore is never closed.
         let _place = self.places.acquire().await;
         let mut session = self.lend();
         let mut replies = Replies::default();
         let result = match node {
             Some(node) => session.exchange_at(node, false, commands, &mut replies, self.timeout).await,
-            None => session.exchange(commands, &mut replies, self.timeout, breaker).await,
+            None => session.exchange(commands, &mut replies, self.timeout, None).await,
         };
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         result.map(|()| replies)

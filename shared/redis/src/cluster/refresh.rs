@@ -1,15 +1,12 @@
 //! Asking nodes which of them has which slot. Several are asked at once: one that hangs holds nothing up, and one that
 //! has been cut off from the others tells what was true before.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::time::Duration;
 
-use fred::types::config::Server;
+use fred::types::config::{Config, Server};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
-use super::{
-    slot_map::{self, SlotRange},
-    topology::Topology,
-};
+use super::slot_map::{self, SlotRange};
 use crate::{
     RedisError,
     connection::{connect, log_in, transmit},
@@ -53,15 +50,14 @@ impl Told {
     }
 }
 
-/// Asks some of the nodes, others each time.
-pub(crate) async fn ask(topology: &Topology) -> Answer {
-    let mut servers = topology.candidates();
+/// Asks some of the servers, others in each turn.
+pub(crate) async fn ask(config: &Config, mut servers: Vec<Server>, turn: usize) -> Answer {
     if servers.len() > ASKED {
-        let turn = topology.turn.fetch_add(ASKED, Relaxed) % servers.len();
+        let turn = turn.wrapping_mul(ASKED) % servers.len();
         servers.rotate_left(turn);
         servers.truncate(ASKED);
     }
-    let mut asked: FuturesUnordered<_> = servers.iter().map(|server| ask_in_time(topology, server)).collect();
+    let mut asked: FuturesUnordered<_> = servers.iter().map(|server| ask_in_time(config, server)).collect();
     let (mut best, mut answer) = (None::<Told>, Answer::default());
     loop {
         let next = match best {
@@ -95,14 +91,14 @@ pub(crate) async fn ask(topology: &Topology) -> Answer {
     answer
 }
 
-async fn ask_in_time<'s>(topology: &Topology, server: &'s Server) -> Result<Told, (&'s Server, RedisError)> {
-    let told = tokio::time::timeout(PATIENCE, ask_one(topology, server)).await;
+async fn ask_in_time<'s>(config: &Config, server: &'s Server) -> Result<Told, (&'s Server, RedisError)> {
+    let told = tokio::time::timeout(PATIENCE, ask_one(config, server)).await;
     told.unwrap_or(Err(RedisError::Timeout)).map_err(|error| (server, error))
 }
 
-async fn ask_one(topology: &Topology, server: &Server) -> Result<Told, RedisError> {
-    let mut connection = connect(&topology.config, server).await?;
-    log_in(&mut connection, &topology.config).await?;
+async fn ask_one(config: &Config, server: &Server) -> Result<Told, RedisError> {
+    let mut connection = connect(config, server).await?;
+    log_in(&mut connection, config).await?;
     let (mut commands, mut replies) = (Commands::default(), Replies::default());
     commands.command("CLUSTER", 1).text("SLOTS");
     commands.command("CLUSTER", 1).text("INFO");

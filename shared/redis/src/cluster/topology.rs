@@ -38,7 +38,8 @@ pub(crate) struct Topology {
     /// Why this is no cluster, where that has turned out.
     no_cluster: Mutex<Option<String>>,
     wanted: Arc<Notify>,
-    pub(super) turn: AtomicUsize,
+    /// How often they were asked.
+    turn: AtomicUsize,
     on_found: Mutex<Vec<Listener<()>>>,
     on_lost: Mutex<Vec<Listener<String>>>,
 }
@@ -128,7 +129,7 @@ impl Topology {
 
     /// Returns the addresses to be asked: of the members, or where these do not answer, those of the settings, too. By now,
     /// one of the latter may belong to another cluster, or none.
-    pub(super) fn candidates(&self) -> Vec<Server> {
+    fn candidates(&self) -> Vec<Server> {
         let state = self.read();
         let mut servers: Vec<Server> = state.members.iter().filter_map(|node| state.servers.get(node.place())).cloned().collect();
         if !servers.is_empty() && self.is_up() && !self.has_missed.load(Relaxed) {
@@ -220,7 +221,8 @@ impl State {
 /// Asks the nodes. Returns whether one has answered; nothing where nobody wants to know any more.
 async fn refresh(topology: &Weak<Topology>) -> Option<bool> {
     let topology = topology.upgrade()?;
-    let answer = refresh::ask(&topology).await;
+    let turn = topology.turn.fetch_add(1, Relaxed);
+    let answer = refresh::ask(&topology.config, topology.candidates(), turn).await;
     let has_answer = answer.ranges.is_some();
     topology.take(answer);
     Some(has_answer)
