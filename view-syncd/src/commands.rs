@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::SyncSettings,
     context::{Context, startup},
+    daemon::leases::{Leases, Participant, campaign},
     metrics::Metrics,
 };
 
@@ -33,6 +34,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Begins to connect to both stores, for a command that simply ends.
 fn open(settings: &SyncSettings) -> anyhow::Result<Arc<Context>> {
     Context::open(settings, Metrics::new(&mut Registry::default()), CancellationToken::new())
+}
+
+/// Takes the leases that no daemon has, for a command that drains, and waits until it is known which these are. Where
+/// daemons have them, these drain, and the command waits for that.
+async fn take_leases(context: &Context) -> Leases {
+    let (database, keys, metrics) = (Arc::clone(&context.database), context.keys.clone(), context.metrics.clone());
+    let mut leases = campaign(database, keys, metrics, Participant::Command);
+    leases.decided().await;
+    leases
 }
 
 /// Connects to both stores, for a command that simply ends. `away` is what is said where one is away. Returns nothing

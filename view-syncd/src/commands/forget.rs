@@ -27,14 +27,11 @@ use views_postgres::{
     forget::{Erased, Forgetting, spellings},
 };
 
-use super::{connect, progress_bar::ProgressBar};
+use super::{connect, progress_bar::ProgressBar, take_leases};
 use crate::{
     cli::{SyncSettings, forget::Options},
     context::Context,
-    daemon::{
-        leases::{Participant, campaign},
-        synchronizer::Synchronizer,
-    },
+    daemon::synchronizer::Synchronizer,
     drain::shared::Shared,
     entry_id::now_ms,
     error::Failure,
@@ -198,13 +195,7 @@ impl Erasure<'_> {
         if pairs == 0 {
             return Ok(());
         }
-        let mut leases = campaign(
-            Arc::clone(&self.context.database),
-            self.context.keys.clone(),
-            self.context.metrics.clone(),
-            Participant::Command,
-        );
-        leases.decided().await;
+        let leases = take_leases(self.context).await;
         let mut synchronizer = Synchronizer::new(self.context);
         synchronizer.set_leases(leases.clone());
         let started = Instant::now();

@@ -11,14 +11,11 @@ use views_core::{ids::PostId, partition::Partition, settings::EXIT_CONFIG};
 use views_postgres::{DatabaseError, compare::Comparison};
 
 use self::{counts::Counts, report::Report};
-use super::{connect, progress_bar::ProgressBar};
+use super::{connect, progress_bar::ProgressBar, take_leases};
 use crate::{
     cli::{SyncSettings, reconcile::Options},
     context::Context,
-    daemon::{
-        leases::{Participant, campaign},
-        synchronizer::Synchronizer,
-    },
+    daemon::synchronizer::Synchronizer,
     drain::{batch::Batch, shared::Shared},
     entry_id::EntryId,
     error::Failure,
@@ -281,13 +278,7 @@ impl Run<'_> {
         }
         let posts: Vec<PostId> = self.orphans.drain().collect();
         let of_outbox = |difference: &Difference| difference.kind == Kind::OrphanedPair;
-        let mut leases = campaign(
-            Arc::clone(&self.context.database),
-            self.context.keys.clone(),
-            self.context.metrics.clone(),
-            Participant::Command,
-        );
-        leases.decided().await;
+        let leases = take_leases(self.context).await;
         for chunk in posts.chunks(SUSPECTS) {
             let before = compare(&mut self.reconciler.session, chunk).await?;
             let mut synchronizer = Synchronizer::new(self.context);

@@ -1,18 +1,12 @@
 //! `view-syncd sync`: one cycle, and its success as the exit status.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use anyhow::bail;
 use views_core::settings::EXIT_CONFIG;
 
-use super::connect;
-use crate::{
-    cli::SyncSettings,
-    daemon::{
-        leases::{Participant, campaign},
-        synchronizer::Synchronizer,
-    },
-};
+use super::{connect, take_leases};
+use crate::{cli::SyncSettings, daemon::synchronizer::Synchronizer};
 
 /// Runs one cycle.
 ///
@@ -20,11 +14,8 @@ use crate::{
 /// When a store is away, or a post could not be brought into order.
 pub async fn run(settings: SyncSettings) -> anyhow::Result<ExitCode> {
     let Some(context) = connect(&settings, "Sync failed: a store is away").await? else { return Ok(ExitCode::from(EXIT_CONFIG)) };
-    let mut leases = campaign(Arc::clone(&context.database), context.keys.clone(), context.metrics.clone(), Participant::Command);
     let mut synchronizer = Synchronizer::new(&context);
-    leases.decided().await;
-    // Where a daemon leads, it drains, and this process waits for that.
-    synchronizer.set_leases(leases);
+    synchronizer.set_leases(take_leases(&context).await);
     // The cycle itself logs what went wrong.
     let Ok(synced) = synchronizer.cycle().await else { return Ok(ExitCode::FAILURE) };
     if synced.errors > 0 {
