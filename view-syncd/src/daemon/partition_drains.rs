@@ -110,6 +110,11 @@ impl PartitionDrains {
             };
             self.add(partition, in_use, false);
         }
+        let dead = self.context.keys.partition_of_dead();
+        if self.are_many() && !self.is_own(dead) {
+            // Whoever drains that partition counts them.
+            self.context.metrics.dead_letters.set(0);
+        }
         self.context.health.keep_only(|partition| self.busy.contains(&partition) || self.resting.contains_key(&partition));
     }
 

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use views_core::{
-    failpoints,
-    partition::{Partition, slot},
-};
+use views_core::{failpoints, partition::Partition};
 use views_redis::{
     NodeId, RedisError,
     resp::{Commands, Replies, Reply},
@@ -96,7 +93,7 @@ pub(crate) async fn measure(session: &mut OwnedSession, partition: Partition) ->
     commands.command("XLEN", 1).text(keys.outbox_of(partition));
     commands.command("XRANGE", 5).text(keys.outbox_of(partition)).text("-").text("+").text("COUNT").number(1);
     // The node of the dead letters is in no other partition's way.
-    if !keys.are_in_cluster() || partition == Partition::of_slot(slot(keys.dead().as_bytes())) {
+    if partition == keys.partition_of_dead() {
         commands.command("XLEN", 1).text(keys.dead());
     }
     session.redis.exchange(&commands, &mut replies).await?;
