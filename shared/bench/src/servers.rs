@@ -202,7 +202,7 @@ impl Server {
     }
 
     /// Has view-ingest look up every post, which it otherwise does when the post is first viewed.
-    async fn touch(&self, population: &Population) -> anyhow::Result<()> {
+    pub(crate) async fn touch(&self, population: &Population) -> anyhow::Result<()> {
         let mut connection = Connection::open(self.address).await?;
         for posts in population.posts.chunks(BATCH) {
             connection.ask(&client::view(&population.visitor, posts)).await.context("view-ingest does not know its posts")?;

@@ -9,7 +9,7 @@ use fred::{
     types::{CustomCommand, InfoKind, Value},
 };
 use testkit::{
-    cluster::{Cluster, Node},
+    cluster::{Cluster, ClusterBuilder, Node},
     eventually,
     redis::RedisServer,
 };
@@ -55,7 +55,15 @@ impl Nodes {
 
     /// Starts a cluster of so many primaries, without replicas: these would take their share of the same processors.
     pub(crate) async fn cluster(primaries: usize) -> Self {
-        let builder = Cluster::builder().primaries(primaries).replicas(0).node_timeout(NODE_TIMEOUT);
+        Self::of(Cluster::builder().primaries(primaries).replicas(0).node_timeout(NODE_TIMEOUT)).await
+    }
+
+    /// Starts a cluster of three primaries with a replica each, which soon takes the place of one that is away.
+    pub(crate) async fn cluster_with_replicas() -> Self {
+        Self::of(Cluster::builder()).await
+    }
+
+    async fn of(builder: ClusterBuilder) -> Self {
         let cluster = builder.settings(&SETTINGS).start().await;
         let mut each = Vec::new();
         for node in cluster.nodes() {
@@ -69,6 +77,14 @@ impl Nodes {
         match &self.kind {
             Kind::One(server) => server.url(),
             Kind::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    /// Returns the cluster, if it is one.
+    pub(crate) fn as_cluster(&self) -> Option<&Cluster> {
+        match &self.kind {
+            Kind::One(_) => None,
+            Kind::Cluster(cluster) => Some(cluster),
         }
     }
 
