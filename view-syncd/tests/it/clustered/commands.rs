@@ -159,7 +159,9 @@ async fn status_tells_what_waits_in_each_partition_and_who_drains_it() {
         let (status, printed, _) = world.run(&["status", "--json"]).await;
         let json: Value = serde_json::from_str(&printed).unwrap();
         let drainers = json["drainers"].as_array().map_or(0, Vec::len);
-        (status == Some(0) && drainers == 2).then_some(json).ok_or(printed)
+        // The first cycle of each is about its own partitions.
+        let is_drained = json["outbox"]["entries"] == 0;
+        (status == Some(0) && drainers == 2 && is_drained).then_some(json).ok_or(printed)
     })
     .await;
     let partitions = json["partitions"].as_array().unwrap();
@@ -167,7 +169,6 @@ async fn status_tells_what_waits_in_each_partition_and_who_drains_it() {
     assert!(partitions.iter().all(|partition| partition["backend"].is_i64()), "{json}");
     let drained: i64 = json["drainers"].as_array().unwrap().iter().map(|drainer| drainer["partitions"].as_i64().unwrap()).sum();
     assert_eq!((drained, json["redis"]["mode"].as_str(), json["leader"].is_null()), (65, Some("cluster"), true));
-    assert_eq!(json["outbox"]["entries"], 0);
     let (status, printed, _) = world.run(&["status"]).await;
     assert_eq!(status, Some(0), "{printed}");
     assert!(printed.contains("drained by") && !printed.contains("partitions  "), "{printed}");
