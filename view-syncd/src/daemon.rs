@@ -16,6 +16,7 @@ mod dependencies;
 mod flush;
 mod interleave;
 mod observed;
+mod partition_drain;
 mod partition_drains;
 mod readiness;
 mod schedule;

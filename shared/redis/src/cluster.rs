@@ -9,6 +9,7 @@ mod node_view;
 pub(crate) mod pool;
 mod refresh;
 mod route;
+mod silence;
 mod slot_map;
 pub(crate) mod topology;
 

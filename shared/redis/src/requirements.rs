@@ -12,6 +12,7 @@ use fred::{
     error::{Error, ErrorKind},
     types::Value,
 };
+use futures_util::future::join_all;
 use views_core::log_names;
 
 use crate::{
@@ -57,32 +58,63 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
-/// Looks at the server, or at every primary of a cluster. Of a cluster, those that are away are passed over, unless all
-/// are.
+/// Looks at the server, or at every primary of a cluster, all at once. Of a cluster, those that are away are passed over,
+/// unless all are; and a pause is only one where none of them takes writes, otherwise it is something to know.
 ///
 /// # Errors
 /// Redis's error, where it is away.
 pub async fn inspect(redis: &Redis, allow_eviction: bool) -> Result<Report, Error> {
-    let mut report = Report::default();
     if !redis.is_clustered() {
+        let mut report = Report::default();
         inspect_server(redis, NodeId::ONLY, allow_eviction, "", &mut report).await?;
         return Ok(report);
     }
     // Whoever has just begun to connect knows of no node yet.
     redis.wait_for_nodes(FIRST_ANSWER).await;
-    report.refusal = redis.no_cluster();
-    let mut answer = Err(Error::new(ErrorKind::Unknown, "no node of the cluster is known yet"));
-    if report.refusal.is_some() {
-        return Ok(report);
+    if let Some(refusal) = redis.no_cluster() {
+        return Ok(Report { refusal: Some(refusal), ..Report::default() });
     }
-    for node in redis.nodes() {
-        let prefix = redis.address(node).map_or_else(String::new, |address| format!("{address}: "));
-        let inspected = inspect_server(redis, node, allow_eviction, &prefix, &mut report).await;
-        if answer.is_err() {
-            answer = inspected;
+    let inspected = join_all(redis.nodes().into_iter().map(|node| async move {
+        let prefix = prefix(redis, node);
+        let mut report = Report::default();
+        inspect_server(redis, node, allow_eviction, &prefix, &mut report).await.map(|()| (prefix, report))
+    }));
+    combined(inspected.await)
+}
+
+/// Returns what the primaries of a cluster are together.
+///
+/// # Errors
+/// That of one of them, where all are away.
+fn combined(inspected: Vec<Result<(String, Report), Error>>) -> Result<Report, Error> {
+    let (mut reports, mut away) = (Vec::new(), Error::new(ErrorKind::Unknown, "no node of the cluster is known yet"));
+    for inspected in inspected {
+        match inspected {
+            Ok(report) => reports.push(report),
+            Err(error) => away = error,
         }
     }
-    answer.map(|()| report)
+    let mut all = Report::default();
+    let takes_writes = reports.iter().any(|(_, report)| report.pause.is_none());
+    if reports.is_empty() {
+        return Err(away);
+    }
+    for (prefix, report) in reports {
+        all.refusal = all.refusal.or(report.refusal);
+        match report.pause {
+            Some(pause) if takes_writes => all.warnings.push(format!("{prefix}Redis takes no writes: {pause}")),
+            pause => {
+                all.pause = all.pause.or(pause);
+                all.is_replica |= report.is_replica;
+            }
+        }
+        all.warnings.extend(report.warnings);
+    }
+    Ok(all)
+}
+
+fn prefix(redis: &Redis, node: NodeId) -> String {
+    redis.address(node).map_or_else(String::new, |address| format!("{address}: "))
 }
 
 /// Looks at one primary of a cluster.
@@ -91,8 +123,7 @@ pub async fn inspect(redis: &Redis, allow_eviction: bool) -> Result<Report, Erro
 /// Redis's error, where it is away.
 pub async fn inspect_node(redis: &Redis, node: NodeId, allow_eviction: bool) -> Result<Report, Error> {
     let mut report = Report::default();
-    let prefix = redis.address(node).map_or_else(String::new, |address| format!("{address}: "));
-    inspect_server(redis, node, allow_eviction, &prefix, &mut report).await?;
+    inspect_server(redis, node, allow_eviction, &prefix(redis, node), &mut report).await?;
     report.pause = report.pause.or(cluster_trouble(redis, node).await?);
     Ok(report)
 }
@@ -212,5 +243,43 @@ impl Notices {
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).refusal.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(address: &str, report: Report) -> Result<(String, Report), Error> {
+        Ok((format!("{address}: "), report))
+    }
+
+    fn loading() -> Report {
+        Report { pause: Some("it is loading its data"), ..Report::default() }
+    }
+
+    fn away() -> Result<(String, Report), Error> {
+        Err(Error::new(ErrorKind::Unknown, "AWAY b:2: no answer"))
+    }
+
+    #[test]
+    fn a_node_that_is_away_or_takes_no_writes_is_not_in_the_way_of_the_others() {
+        let all = combined(vec![node("a:1", loading()), away(), node("c:3", Report::default())]).unwrap();
+        assert_eq!((all.pause, all.warnings), (None, vec!["a:1: Redis takes no writes: it is loading its data".to_owned()]));
+    }
+
+    #[test]
+    fn where_no_node_takes_writes_that_is_a_pause_and_where_none_answers_an_error() {
+        let all = combined(vec![node("a:1", loading()), away()]).unwrap();
+        assert_eq!((all.pause, all.warnings), (Some("it is loading its data"), Vec::new()));
+        assert_eq!(combined(vec![away(), away()]).unwrap_err().details(), "AWAY b:2: no answer");
+        assert_eq!(combined(Vec::new()).unwrap_err().details(), "no node of the cluster is known yet");
+    }
+
+    #[test]
+    fn what_one_node_must_not_be_given_none_is_given() {
+        let unfit = Report { refusal: Some("a:1: it evicts".to_owned()), is_replica: true, ..Report::default() };
+        let all = combined(vec![node("a:1", unfit), node("c:3", Report::default())]).unwrap();
+        assert_eq!(all.refusal.as_deref(), Some("a:1: it evicts"));
     }
 }

@@ -1,17 +1,17 @@
 //! The start: both stores are waited for, and looked at whether they will do.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fred::error::Error;
 use views_postgres::DatabaseError;
-use views_redis::ownership;
+use views_redis::{Code, ownership};
 
 use super::{
     Context,
     backoff::{next_pause, pauses},
     redis_watch::writable,
 };
-use crate::error::Failure;
+use crate::{error::Failure, owned_session::OwnedSession};
 
 /// Why a store cannot be worked with.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum NotReady {
 ///
 /// # Errors
 /// [`NotReady`].
-pub async fn check(context: &Context) -> Result<(), NotReady> {
+pub async fn check(context: &Arc<Context>) -> Result<(), NotReady> {
     check_all(context).await.inspect_err(|not_ready| {
         if let NotReady::Away(failure) = not_ready {
             context.store_failures.note(failure);
@@ -36,7 +36,7 @@ pub async fn check(context: &Context) -> Result<(), NotReady> {
     })
 }
 
-async fn check_all(context: &Context) -> Result<(), NotReady> {
+async fn check_all(context: &Arc<Context>) -> Result<(), NotReady> {
     check_unowned(context).await?;
     let owner = context.database.owner().await.map_err(not_ready)?;
     match ownership::take(&context.redis, &context.keys, &owner).await {
@@ -45,8 +45,17 @@ async fn check_all(context: &Context) -> Result<(), NotReady> {
             let key = context.keys.owner();
             Err(NotReady::Setup(format!("Redis does not let this account use {key}: allow it GET and SET of that key ({error})")))
         }
+        Err(error) if context.is_of_some_nodes(Code::of(error.details())) => check_partitions(context).await,
         Err(error) => Err(NotReady::Away(error.into())),
     }
+}
+
+/// Where only the node is away that has the name of all keys' owner: the partitions have theirs beside their outboxes.
+async fn check_partitions(context: &Arc<Context>) -> Result<(), NotReady> {
+    OwnedSession::new(context).check_owner().await.map_err(|failure| match failure {
+        Failure::Foreign(foreign) => NotReady::Setup(foreign.to_string()),
+        failure => NotReady::Away(failure),
+    })
 }
 
 /// Waits for both stores, for ever, and then follows Redis's connections. `before_each_pause` is told how long the next
@@ -54,7 +63,7 @@ async fn check_all(context: &Context) -> Result<(), NotReady> {
 ///
 /// # Errors
 /// The text of [`NotReady::Setup`].
-pub async fn wait(context: &Context, before_each_pause: impl FnMut(Duration)) -> Result<(), String> {
+pub async fn wait(context: &Arc<Context>, before_each_pause: impl FnMut(Duration)) -> Result<(), String> {
     wait_for(async || check(context).await, before_each_pause).await?;
     context.redis_watch.follow(&context.redis);
     Ok(())
@@ -64,12 +73,12 @@ pub async fn wait(context: &Context, before_each_pause: impl FnMut(Duration)) ->
 ///
 /// # Errors
 /// The text of [`NotReady::Setup`].
-pub(crate) async fn wait_unowned(context: &Context) -> Result<(), String> {
+pub(crate) async fn wait_unowned(context: &Arc<Context>) -> Result<(), String> {
     wait_for(async || check_unowned(context).await, |_| ()).await
 }
 
 /// Asks both stores once, whosever the keys are.
-async fn check_unowned(context: &Context) -> Result<(), NotReady> {
+async fn check_unowned(context: &Arc<Context>) -> Result<(), NotReady> {
     let redis = ask_redis(context).await;
     if let Err(NotReady::Setup(_)) = redis {
         return redis;
@@ -82,7 +91,7 @@ async fn check_unowned(context: &Context) -> Result<(), NotReady> {
     }
 }
 
-async fn ask_redis(context: &Context) -> Result<(), NotReady> {
+async fn ask_redis(context: &Arc<Context>) -> Result<(), NotReady> {
     let away = |error: Error| NotReady::Away(error.into());
     let report = context.redis_watch.inspect(&context.redis).await.map_err(away)?;
     if let Some(text) = report.refusal {
@@ -92,7 +101,7 @@ async fn ask_redis(context: &Context) -> Result<(), NotReady> {
     writable(&report).map_err(away)
 }
 
-async fn ask_database(context: &Context) -> Result<(), DatabaseError> {
+async fn ask_database(context: &Arc<Context>) -> Result<(), DatabaseError> {
     context.database.ping().await?;
     context.database.schema().await.map(drop)
 }

@@ -214,7 +214,7 @@ impl Synchronizer {
     }
 
     /// Passes over a partition that cannot be looked at, where there are others. Returns that it is one.
-    fn pass_over(&self, partition: Partition, failure: Failure) -> Result<usize, Failure> {
+    fn pass_over(&mut self, partition: Partition, failure: Failure) -> Result<usize, Failure> {
         if !self.drains.are_many() {
             return Err(failure);
         }

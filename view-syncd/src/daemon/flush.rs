@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use views_core::partition::Partition;
 
-use super::{partition_drains::PartitionDrain, synchronizer::Synchronizer};
+use super::{partition_drain::PartitionDrain, synchronizer::Synchronizer};
 use crate::{
     context::{
         Context,

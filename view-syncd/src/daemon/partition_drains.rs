@@ -4,17 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 use views_core::{log_names, partition::Partition};
-use views_redis::NodeId;
 
 use super::{
     leases::{InUse, Leases},
-    schedule::Schedule,
+    partition_drain::{Done, PartitionDrain},
 };
 use crate::{
     context::Context,
@@ -22,25 +21,10 @@ use crate::{
     error::Failure,
 };
 
-/// The drain of one partition.
-pub(super) struct PartitionDrain {
-    pub(super) drain: Drain,
-    schedule: Schedule,
-    /// Keeps the lease, where there are leases.
-    in_use: Option<InUse>,
-    /// Whether all that PostgreSQL may have got from the outbox is acknowledged, but for what is deferred: not where a step has
-    /// failed, perhaps between the two, nor where nobody knows what came before.
-    is_settled: bool,
-    /// Whether it drains beside the process that holds the partition and does not get on with it.
-    is_guest: bool,
-    /// Drains what another node has of the outbox, where the slot is half moved.
-    hidden: Option<(NodeId, Drain)>,
-    context: Arc<Context>,
-    shared: Shared,
-}
-
-/// What a drain has done for now.
-type Done = (PartitionDrain, Result<Drained, Failure>);
+/// A partition that takes longer than this is waited for no more by the others.
+const LONG: Duration = Duration::from_secs(1);
+/// How often it is looked then what the others could drain.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// All drains of this process.
 pub(super) struct PartitionDrains {
@@ -54,6 +38,8 @@ pub(super) struct PartitionDrains {
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     /// The partitions of these.
     busy: BTreeSet<Partition>,
+    /// What has been said of those that cannot be drained, where there are several.
+    told: BTreeSet<(Partition, String)>,
 }
 
 impl fmt::Debug for PartitionDrains {
@@ -71,6 +57,7 @@ impl PartitionDrains {
             resting: BTreeMap::new(),
             running: FuturesUnordered::new(),
             busy: BTreeSet::new(),
+            told: BTreeSet::new(),
         }
     }
 
@@ -133,11 +120,7 @@ impl PartitionDrains {
     fn add(&mut self, partition: Partition, in_use: Option<InUse>, is_guest: bool) {
         let leaving = in_use.as_ref().map_or_else(CancellationToken::new, |in_use| in_use.leaving.clone());
         let drain = Drain::new(&self.context, &self.shared, partition, leaving);
-        let (context, shared, schedule) = (Arc::clone(&self.context), self.shared.clone(), Schedule::starting_now());
-        self.resting.insert(
-            partition,
-            PartitionDrain { drain, schedule, in_use, is_settled: false, is_guest, hidden: None, context, shared },
-        );
+        self.resting.insert(partition, PartitionDrain::new(&self.context, &self.shared, drain, in_use, is_guest));
     }
 
     /// Returns the partitions that this process drains of its own accord.
@@ -227,20 +210,41 @@ impl PartitionDrains {
         due.map(|(partition, _)| *partition).filter(|partition| is_wanted(*partition)).collect()
     }
 
-    /// Has some partitions worked on, side by side, each to its end.
+    /// Has some partitions worked on, side by side, each to its end. Where one of them takes long, the others drain what comes
+    /// in meanwhile, unless it is what was left from before a cluster, which comes first. None takes a step when this ends.
     pub(super) async fn work_on(
         &mut self,
         partitions: BTreeSet<Partition>,
         work: impl Fn(PartitionDrain) -> BoxFuture<'static, Done>,
     ) -> Vec<(Partition, Result<Drained, Failure>)> {
         self.rest().await;
-        for partition in partitions {
-            self.start(partition, &work);
+        let mut awaited: BTreeSet<Partition> =
+            partitions.into_iter().filter(|partition| self.resting.contains_key(partition)).collect();
+        for partition in &awaited {
+            self.start(*partition, &work);
         }
-        let mut ended = Vec::new();
-        while let Some(done) = self.running.next().await {
-            ended.push(self.finish(done));
+        let mut ended = Vec::with_capacity(awaited.len());
+        let mut next_look = tokio::time::Instant::now() + LONG;
+        while !awaited.is_empty() {
+            let others_may = !awaited.contains(&Partition::LEGACY) || !self.context.health.is_healthy(Partition::LEGACY);
+            tokio::select! {
+                Some(done) = self.running.next() => {
+                    let (partition, result) = self.finish(done);
+                    if awaited.remove(&partition) {
+                        ended.push((partition, result));
+                    } else if let Err(failure) = result {
+                        self.tell(partition, &failure);
+                    }
+                }
+                () = tokio::time::sleep_until(next_look), if others_may => {
+                    for partition in self.due(false) {
+                        self.start(partition, &|part| part.step(Urgency::Patient));
+                    }
+                    next_look = tokio::time::Instant::now() + LOOK_INTERVAL;
+                }
+            }
         }
+        self.rest().await;
         ended
     }
 
@@ -265,6 +269,9 @@ impl PartitionDrains {
             Ok(_) => {}
             Err(_) => part.is_settled = false,
         }
+        if matches!(result, Ok(Drained::Idle | Drained::Stored { .. })) {
+            self.told.retain(|(told, _)| *told != partition);
+        }
         if part.is_guest || part.stands(self.leases.as_ref()) {
             self.resting.insert(partition, part);
         }
@@ -276,7 +283,7 @@ impl PartitionDrains {
     ///
     /// # Errors
     /// What was in the way of all of them.
-    pub(super) fn sum_up(&self, ended: Vec<(Partition, Result<Drained, Failure>)>) -> Result<(Drained, usize), Failure> {
+    pub(super) fn sum_up(&mut self, ended: Vec<(Partition, Result<Drained, Failure>)>) -> Result<(Drained, usize), Failure> {
         let number = ended.len();
         let (mut greatest, mut failures) = (None, Vec::new());
         for (partition, result) in ended {
@@ -297,7 +304,7 @@ impl PartitionDrains {
     }
 
     /// Says which outboxes cannot be drained.
-    pub(super) fn tell_failures(&self, ended: &[(Partition, Result<Drained, Failure>)]) {
+    pub(super) fn tell_failures(&mut self, ended: &[(Partition, Result<Drained, Failure>)]) {
         for (partition, result) in ended {
             if let Err(failure) = result {
                 self.tell(*partition, failure);
@@ -305,13 +312,19 @@ impl PartitionDrains {
         }
     }
 
-    /// Says that an outbox cannot be drained.
-    pub(super) fn tell(&self, partition: Partition, failure: &Failure) {
-        if self.are_many() {
-            let partition = partition.name();
-            tracing::warn!(name: log_names::STATE, partition, "the outbox cannot be drained: {failure}");
-        } else {
+    /// Says that an outbox cannot be drained. Of several, a node that is away has many, and each is tried again and again: each
+    /// reason is said once, until the outbox is drained again.
+    pub(super) fn tell(&mut self, partition: Partition, failure: &Failure) {
+        if !self.are_many() {
             tracing::warn!("the outbox cannot be drained: {failure}");
+            return;
+        }
+        let text = failure.to_string();
+        let name = partition.name();
+        if self.told.insert((partition, text.clone())) {
+            tracing::warn!(name: log_names::STATE, partition = name, "the outbox cannot be drained: {text}");
+        } else {
+            tracing::debug!(partition = name, "the outbox cannot be drained: {text}");
         }
     }
 
@@ -334,81 +347,6 @@ impl PartitionDrains {
             }
         }
         Ok(alone)
-    }
-}
-
-impl PartitionDrain {
-    /// Takes one step.
-    pub(super) fn step(mut self, urgency: Urgency) -> BoxFuture<'static, Done> {
-        Box::pin(async move {
-            self.step_hidden().await;
-            let result = self.drain.step(urgency).await;
-            (self, result)
-        })
-    }
-
-    /// Takes a step of the drain of what another node has of the outbox, where the slot is half moved and its owner does not
-    /// know that.
-    async fn step_hidden(&mut self) {
-        let partition = self.drain.partition();
-        let Some(node) = self.context.half_moved.hidden_at(self.context.keys.outbox_of(partition)) else {
-            self.hidden = None;
-            return;
-        };
-        if self.hidden.as_ref().is_none_or(|(at, _)| *at != node) {
-            let leaving = self.in_use.as_ref().map_or_else(CancellationToken::new, |in_use| in_use.leaving.clone());
-            self.hidden = Some((node, Drain::of_hidden(&self.context, &self.shared, partition, node, leaving)));
-        }
-        let Some((_, drain)) = &mut self.hidden else { return };
-        match drain.step(Urgency::AtOnce).await {
-            Ok(Drained::Stored { pairs, .. }) => {
-                let partition = partition.name();
-                tracing::info!(partition, pairs, "stored views that a half moved slot of the cluster had hidden");
-            }
-            Ok(Drained::Idle) => {
-                if let Err(error) = drain.outbox.session.remove_hidden_outbox().await {
-                    tracing::debug!(partition = partition.name(), %error, "what is left of a half moved outbox is not removed");
-                }
-            }
-            Ok(_) => {}
-            Err(failure) => tracing::debug!(partition = partition.name(), "a half moved outbox cannot be drained: {failure}"),
-        }
-    }
-
-    /// Drains everything that is in the outbox now, but for what others have locked. What arrives meanwhile may stay, so
-    /// that this ends under load too.
-    pub(super) fn drain_all(mut self, context: Arc<Context>) -> BoxFuture<'static, Done> {
-        Box::pin(async move {
-            self.step_hidden().await;
-            let partition = self.drain.partition();
-            let result = async {
-                let Some(newest) = outbox::newest(&context, partition).await? else { return Ok(Drained::Idle) };
-                loop {
-                    match self.drain.step(Urgency::AtOnce).await? {
-                        Drained::Stored { last, .. } if last < newest => context.checkpoint()?,
-                        drained => return Ok(drained),
-                    }
-                }
-            };
-            let result = result.await;
-            self.is_settled |= matches!(result, Ok(Drained::Idle | Drained::Stored { .. } | Drained::Deferred(_)));
-            (self, result)
-        })
-    }
-
-    /// Notes that something else was in the way of its work.
-    pub(super) fn fail(&mut self, failure: Failure) -> Failure {
-        let result = self.drain.finish(Err(failure));
-        self.schedule.after(&result, std::time::Duration::ZERO, 1);
-        result.err().unwrap_or(Failure::Stopped)
-    }
-
-    fn stands(&self, leases: Option<&Leases>) -> bool {
-        match (&self.in_use, leases) {
-            (Some(in_use), Some(leases)) => in_use.stands(leases),
-            (None, None) => true,
-            _ => false,
-        }
     }
 }
 

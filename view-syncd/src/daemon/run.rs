@@ -93,7 +93,7 @@ pub async fn run(settings: SyncSettings, daemon: DaemonSettings) -> anyhow::Resu
 
 /// Waits for the stores, or for the stop.
 async fn wait_for_stores(
-    context: &Context,
+    context: &Arc<Context>,
     leases: &Leases,
     triggers: &mut TriggerReceiver,
     stop: &CancellationToken,

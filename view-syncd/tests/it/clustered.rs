@@ -1,5 +1,6 @@
 //! view-syncd with a Redis Cluster.
 
+mod away;
 mod commands;
 mod half_moved;
 mod scan;

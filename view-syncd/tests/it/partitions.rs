@@ -3,7 +3,10 @@
 
 use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 
-use fred::interfaces::{HashesInterface, KeysInterface, SetsInterface, StreamsInterface};
+use fred::{
+    interfaces::{ClientLike, HashesInterface, KeysInterface, SetsInterface, StreamsInterface},
+    types::{CustomCommand, Value},
+};
 use prometheus_client::{encoding::text, registry::Registry};
 use testkit::{SOON, eventually};
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
@@ -147,6 +150,11 @@ async fn stored(world: &World) -> i64 {
 }
 
 /// Entries in all outboxes.
+async fn command(world: &World, words: &[&str]) {
+    let name = CustomCommand::new(words[0].to_owned(), None, false);
+    let _: Value = world.redis.custom(name, words[1..].to_vec()).await.unwrap();
+}
+
 async fn waiting(world: &World) -> i64 {
     let mut waiting = 0;
     for partition in keys().drained_partitions() {
@@ -312,4 +320,40 @@ async fn a_cycle_goes_on_where_only_some_partitions_fail() {
     }
     let failed = synchronizer.cycle().await;
     assert!(matches!(failed, Err(Failure::Redis(_))), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_scan_writes_no_count_of_which_a_failed_drain_has_not_acknowledged_a_part() {
+    let world = World::new().await;
+    create(&world, [7]).await;
+    let process = Process::new(&world, &[]).await;
+    let mut leases = process.leases();
+    leases.decided().await;
+    let mut synchronizer = Synchronizer::new(&process.context);
+    synchronizer.set_leases(leases.clone());
+    // From then on no other process can be draining it.
+    let database = process.context.database();
+    eventually("the partitions are its own", testkit::cluster::FAILOVER_DEADLINE, || async {
+        (leases.alone(&database).await.ok()?.len() == PARTITIONS).then_some(())
+    })
+    .await;
+    record(&world, [7], "1").await;
+    assert_eq!(synchronizer.cycle().await.unwrap().errors, 0);
+
+    // What is in PostgreSQL cannot be acknowledged. A scan does not try again at once.
+    record(&world, [7], "2").await;
+    command(&world, &["ACL", "SETUSER", "default", "-hset"]).await;
+    let drained = synchronizer.drain(Urgency::AtOnce).await.unwrap();
+    assert_eq!((stored(&world).await, drained), (2, Drained::Idle), "the other partitions have nothing");
+    command(&world, &["ACL", "SETUSER", "default", "+hset"]).await;
+    let numbers = || async {
+        let fields = vec!["persisted", "recorded", "acked"];
+        world.redis.hmget::<[i64; 3], _, _>(keys().meta(&post(7)), fields).await.unwrap()
+    };
+    for _ in 0..2 {
+        synchronizer.scan().await.unwrap();
+        assert_eq!(numbers().await, [1, 2, 1], "persisted, recorded, acked");
+    }
+    assert_eq!(synchronizer.cycle().await.unwrap().errors, 0);
+    assert_eq!(numbers().await, [2, 2, 2], "persisted, recorded, acked");
 }

@@ -13,6 +13,7 @@ use super::{
     NodeId,
     node_pipeline::NodePipeline,
     route::{self, Routed},
+    silence,
     slot_map::{self, SlotMap},
     topology::Topology,
 };
@@ -131,7 +132,8 @@ impl ClusterSession {
         let mut round = Round::default();
         let slots = self.topology.slots();
         self.nodes.iter_mut().for_each(NodePipeline::clear);
-        let is_closed = |node| breaker.is_none_or(|breaker| breaker.is_closed(node));
+        let topology = Arc::clone(&self.topology);
+        let is_closed = |node| breaker.map_or_else(|| !topology.silent.has(node), |breaker| breaker.is_closed(node));
         let mut anywhere = None;
         for Waiting { place, ask } in waiting {
             let Routed { slot, bytes } = self.routed[*place].clone();
@@ -142,7 +144,11 @@ impl ClusterSession {
             match node {
                 Some(node) if is_closed(node) => self.pipeline(node).add(*place, &commands.bytes()[bytes], ask.is_some()),
                 node => {
-                    let error = if node.is_some() { RedisError::BreakerOpen } else { RedisError::NotConnected };
+                    let error = match (node, breaker) {
+                        (None, _) => RedisError::NotConnected,
+                        (Some(_), None) => RedisError::Timeout,
+                        (Some(_), Some(_)) => RedisError::BreakerOpen,
+                    };
                     replies.put_error(*place, &self.away(node, &error));
                     round.failure.get_or_insert(error);
                 }
@@ -193,10 +199,17 @@ impl ClusterSession {
             replies.put_error(*place, &text);
         }
         self.topology.refresh_soon();
-        if let Some(breaker) = breaker {
-            Arc::clone(breaker).failed(node, &error);
+        match breaker {
+            Some(breaker) => Arc::clone(breaker).failed(node, &error),
+            None => self.note_silence(node, &error),
         }
         round.failure.get_or_insert(error);
+    }
+
+    fn note_silence(&self, node: NodeId, error: &RedisError) {
+        if matches!(error, RedisError::Timeout) {
+            silence::note(&self.topology, node);
+        }
     }
 
     /// Hands the replies of a node on, and notes which commands are to go elsewhere.
@@ -321,7 +334,7 @@ impl ClusterSession {
     /// Sends all commands to one node. Those about slots that it does not own are asked for, where that is wanted.
     ///
     /// # Errors
-    /// [`RedisError`].
+    /// [`RedisError`], at once where the node has not answered in time before and does not answer yet.
     pub(crate) async fn exchange_at(
         &mut self,
         node: NodeId,
@@ -330,7 +343,24 @@ impl ClusterSession {
         replies: &mut Replies,
         timeout: Duration,
     ) -> Result<(), RedisError> {
+        if self.topology.silent.has(node) {
+            return Err(RedisError::Timeout);
+        }
         self.exchange_with(node, commands, replies, timeout, |slot| is_asking && slot.is_some()).await
+    }
+
+    /// Sends all commands to one node, to find out whether it answers.
+    ///
+    /// # Errors
+    /// [`RedisError`].
+    pub(crate) async fn probe(
+        &mut self,
+        node: NodeId,
+        commands: &Commands,
+        replies: &mut Replies,
+        timeout: Duration,
+    ) -> Result<(), RedisError> {
+        self.exchange_with(node, commands, replies, timeout, |_| false).await
     }
 
     async fn exchange_with(
@@ -352,6 +382,7 @@ impl ClusterSession {
         let pipeline = self.pipeline(node);
         if let Some(Err(error)) = pipeline.result.take() {
             self.topology.refresh_soon();
+            self.note_silence(node, &error);
             return Err(error);
         }
         let number = pipeline.open_number();

@@ -91,6 +91,18 @@ pub(crate) async fn ask(config: &Config, mut servers: Vec<Server>, turn: usize) 
     answer
 }
 
+/// Returns whether a server answers, whatever it says.
+pub(crate) async fn answers(config: &Config, server: &Server) -> bool {
+    let ping = async {
+        let mut connection = connect(config, server).await?;
+        log_in(&mut connection, config).await?;
+        let (mut commands, mut replies) = (Commands::default(), Replies::default());
+        commands.command("PING", 0);
+        transmit(&mut connection, commands.bytes(), commands.len(), &mut replies).await
+    };
+    !matches!(tokio::time::timeout(PATIENCE, ping).await, Err(_) | Ok(Err(RedisError::Timeout)))
+}
+
 async fn ask_in_time<'s>(config: &Config, server: &'s Server) -> Result<Told, (&'s Server, RedisError)> {
     let told = tokio::time::timeout(PATIENCE, ask_one(config, server)).await;
     told.unwrap_or(Err(RedisError::Timeout)).map_err(|error| (server, error))

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     refresh::{self, Answer},
+    silence::SilentNodes,
     slot_map::{NodeId, SlotMap},
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct Topology {
     /// Why this is no cluster, where that has turned out.
     no_cluster: Mutex<Option<String>>,
     wanted: Arc<Notify>,
+    pub(super) silent: SilentNodes,
     /// How often they were asked.
     turn: AtomicUsize,
     on_found: Mutex<Vec<Listener<()>>>,
@@ -62,6 +64,7 @@ impl Topology {
             has_missed: AtomicBool::new(false),
             no_cluster: Mutex::default(),
             wanted: Arc::default(),
+            silent: SilentNodes::default(),
             turn: AtomicUsize::new(0),
             on_found: Mutex::default(),
             on_lost: Mutex::default(),

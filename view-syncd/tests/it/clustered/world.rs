@@ -76,7 +76,7 @@ impl ClusterWorld {
     /// A synchronizer whose steps the test takes itself.
     pub(crate) async fn synchronizer(&self) -> Synchronizer {
         let prefix = format!("--redis-prefix={}", self.prefix);
-        synchronizer(&self.url(), &self.database.url(), &[&prefix]).await
+        synchronizer(&self.url(), &self.database.url(), &[&prefix, "--linger=10ms"]).await
     }
 
     /// Makes posts, with an author that no test uses as a viewer.
