@@ -56,6 +56,8 @@ pub struct Report {
     pub is_replica: bool,
     /// What an operator should know.
     pub warnings: Vec<String>,
+    /// Whether some primaries of a cluster have not been looked at, because they are away.
+    pub is_partial: bool,
 }
 
 /// Looks at the server, or at every primary of a cluster, all at once. Of a cluster, those that are away are passed over,
@@ -87,14 +89,15 @@ pub async fn inspect(redis: &Redis, allow_eviction: bool) -> Result<Report, Erro
 /// # Errors
 /// That of one of them, where all are away.
 fn combined(inspected: Vec<Result<(String, Report), Error>>) -> Result<Report, Error> {
-    let (mut reports, mut away) = (Vec::new(), Error::new(ErrorKind::Unknown, "no node of the cluster is known yet"));
+    let (mut reports, mut is_partial) = (Vec::new(), false);
+    let mut away = Error::new(ErrorKind::Unknown, "no node of the cluster is known yet");
     for inspected in inspected {
         match inspected {
             Ok(report) => reports.push(report),
-            Err(error) => away = error,
+            Err(error) => (away, is_partial) = (error, true),
         }
     }
-    let mut all = Report::default();
+    let mut all = Report { is_partial, ..Report::default() };
     let takes_writes = reports.iter().any(|(_, report)| report.pause.is_none());
     if reports.is_empty() {
         return Err(away);
@@ -265,6 +268,7 @@ mod tests {
     #[test]
     fn a_node_that_is_away_or_takes_no_writes_is_not_in_the_way_of_the_others() {
         let all = combined(vec![node("a:1", loading()), away(), node("c:3", Report::default())]).unwrap();
+        assert!(all.is_partial);
         assert_eq!((all.pause, all.warnings), (None, vec!["a:1: Redis takes no writes: it is loading its data".to_owned()]));
     }
 
@@ -280,6 +284,6 @@ mod tests {
     fn what_one_node_must_not_be_given_none_is_given() {
         let unfit = Report { refusal: Some("a:1: it evicts".to_owned()), is_replica: true, ..Report::default() };
         let all = combined(vec![node("a:1", unfit), node("c:3", Report::default())]).unwrap();
-        assert_eq!(all.refusal.as_deref(), Some("a:1: it evicts"));
+        assert_eq!((all.refusal.as_deref(), all.is_partial), (Some("a:1: it evicts"), false));
     }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use fred::types::config::Config;
+use futures_util::FutureExt;
 use testkit::{
     SOON,
     cluster::{Cluster, Node, slot_of},
@@ -259,6 +260,30 @@ async fn a_node_that_is_away_costs_its_own_commands_until_its_replica_takes_over
         session.exchange(commands, replies).await.is_ok_and(|()| replies.iter().next() == Some(Reply::Integer(1)))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_node_that_has_not_answered_in_time_is_waited_for_by_nobody_until_it_answers() {
+    let setup = Setup::new().await;
+    let node = setup.redis.nodes()[0];
+    let address = setup.redis.address(node).unwrap();
+    let hung = setup.cluster.nodes().iter().find(|one| one.address().to_string() == address).unwrap();
+    // Another session has a connection to it.
+    let (mut session, mut replies) = (Session::new(&setup.redis, TIMEOUT, Epoch::default()), Replies::default());
+    let mut ping = Commands::default();
+    ping.command("PING", 0);
+    session.exchange_at(node, &ping, &mut replies).await.unwrap();
+    let number = session.newest();
+    setup.cluster.pause(hung);
+    assert!(setup.redis.send_at(node, &["PING"]).await.is_err());
+    // Each of these is an error before anything is waited for.
+    for _ in 0..20 {
+        assert!(setup.redis.send_at(node, &["PING"]).now_or_never().is_some_and(|answer| answer.is_err()));
+    }
+    assert!(session.exchange_at(node, &ping, &mut replies).now_or_never().is_some_and(|answer| answer.is_err()));
+    assert!(session.exchange_on(number, &ping, &mut replies).now_or_never().is_some_and(|answer| answer.is_err()));
+    setup.cluster.resume(hung);
+    eventually("it answers", SOON, || async { setup.redis.send_at(node, &["PING"]).await }).await;
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ pub(crate) struct RedisWatch {
     foreign: Arc<AtomicBool>,
     /// Whether it was in cluster mode when it was last asked.
     clustered: Arc<AtomicBool>,
+    /// Whether some nodes of a cluster were away when they were last asked.
+    partly_seen: Arc<AtomicBool>,
     /// Whether a task looks again and again, until it is as it is needed.
     looks_again: Arc<AtomicBool>,
     /// Why the last connection could not be opened, or was lost.
@@ -77,7 +79,13 @@ impl RedisWatch {
 
     /// Notes what Redis is.
     pub(crate) fn note(&self, report: &Report) {
-        self.notices.tell(report);
+        let mut report = report.clone();
+        if report.is_partial && report.refusal.is_none() {
+            // It may be a node that is away now that was not as it is needed.
+            report.refusal = self.notices.refusal();
+        }
+        self.partly_seen.store(report.is_partial, Relaxed);
+        self.notices.tell(&report);
         self.clustered.store(report.is_clustered, Relaxed);
         self.set_misconfigured();
     }
@@ -92,6 +100,11 @@ impl RedisWatch {
         if self.foreign.swap(foreign, Relaxed) != foreign {
             self.set_misconfigured();
         }
+    }
+
+    /// Returns whether another look may find something else.
+    fn is_open(&self) -> bool {
+        self.notices.refusal().is_some() || self.partly_seen.load(Relaxed)
     }
 
     fn set_misconfigured(&self) {
@@ -113,6 +126,7 @@ impl RedisWatch {
     /// only says so, because nothing would be gained by leaving the views where they are. Where it is not as it is
     /// needed, it is looked at now and then until it is.
     pub(crate) fn follow(&self, redis: &Redis) {
+        self.look_until_mended(redis.clone());
         let (watch, followed) = (self.clone(), redis.clone());
         redis.on_connected(move || {
             let (watch, redis) = (watch.clone(), followed.clone());
@@ -124,14 +138,15 @@ impl RedisWatch {
         });
     }
 
-    /// Looks again from a task of its own, of which there is one, where Redis is not as it is needed.
+    /// Looks again from a task of its own, of which there is one, where Redis is not as it is needed, or a node of a cluster
+    /// is away of which that is not known.
     fn look_until_mended(&self, redis: Redis) {
-        if self.notices.refusal().is_none() || self.looks_again.swap(true, Relaxed) {
+        if !self.is_open() || self.looks_again.swap(true, Relaxed) {
             return;
         }
         let watch = self.clone();
         tokio::spawn(async move {
-            while watch.notices.refusal().is_some() {
+            while watch.is_open() {
                 tokio::time::sleep(LOOK_AGAIN).await;
                 let _ = watch.writable(&redis).await;
             }

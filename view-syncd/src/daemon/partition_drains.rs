@@ -97,6 +97,8 @@ impl PartitionDrains {
             };
             self.add(partition, in_use, false);
         }
+        // What another process has drained meanwhile is news when it fails here again.
+        self.told.retain(|(partition, _)| self.busy.contains(partition) || self.resting.contains_key(partition));
         let dead = self.context.keys.partition_of_dead();
         if self.are_many() && !self.is_own(dead) {
             // Whoever drains that partition counts them.

@@ -23,6 +23,8 @@ pub(super) async fn until_stopped(
     interval: Duration,
 ) {
     let mut cycle = Instant::now();
+    // When the next one is due at the earliest where the last one has not seen everything.
+    let mut retry = cycle;
     let mut has_worked = leases.works();
     loop {
         let mut asked: Vec<Trigger> = Vec::new();
@@ -49,6 +51,10 @@ pub(super) async fn until_stopped(
                     synchronizer.drains.tell(partition, &failure);
                 } else if let Err(failure) = synchronizer.retry_dead_letters_when_due().await {
                     synchronizer.drains.tell(partition, &failure);
+                } else if synchronizer.has_unseen && synchronizer.context.health.are_all_healthy() {
+                    // What the last cycle could not see is there again.
+                    synchronizer.has_unseen = false;
+                    cycle = cycle.min(retry);
                 }
                 continue;
             }
@@ -57,6 +63,7 @@ pub(super) async fn until_stopped(
         // What somebody asks for is everything; what is due is what this process drains.
         let result = synchronizer.cycle_in(if asked.is_empty() { Scope::Own } else { Scope::All }).await;
         cycle = next_cycle(result.is_ok(), interval);
+        retry = next_cycle(false, interval);
         if let Ok(synced) = result {
             notify::status(&format!("Sync completed: {} successful, {} errors", synced.successful, synced.errors));
             for reply in asked.into_iter().filter_map(|trigger| trigger.reply) {

@@ -32,6 +32,8 @@ pub struct Synchronizer {
     looks: usize,
     /// Why the last scan could not see all posts.
     pub(super) unseen: Option<String>,
+    /// Whether there was such a reason.
+    pub(super) has_unseen: bool,
 }
 
 impl Synchronizer {
@@ -49,6 +51,7 @@ impl Synchronizer {
             standby: Drain::new(context, &shared, Partition::WHOLE, CancellationToken::new()),
             looks: 0,
             unseen: None,
+            has_unseen: false,
         }
     }
 

@@ -149,12 +149,12 @@ async fn stored(world: &World) -> i64 {
     world.sql.query_one("SELECT count(*) FROM post_views", &[]).await.unwrap().get(0)
 }
 
-/// Entries in all outboxes.
 async fn command(world: &World, words: &[&str]) {
     let name = CustomCommand::new(words[0].to_owned(), None, false);
     let _: Value = world.redis.custom(name, words[1..].to_vec()).await.unwrap();
 }
 
+/// Entries in all outboxes.
 async fn waiting(world: &World) -> i64 {
     let mut waiting = 0;
     for partition in keys().drained_partitions() {

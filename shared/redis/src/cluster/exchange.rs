@@ -324,6 +324,9 @@ impl ClusterSession {
         timeout: Duration,
     ) -> Result<(), RedisError> {
         let node = self.node_of(number).ok_or(RedisError::OtherConnection)?;
+        if self.topology.silent.has(node) {
+            return Err(RedisError::Timeout);
+        }
         let slots = self.topology.slots();
         let is_asking = |slot: Option<u16>| slot.is_some_and(|slot| slots.owner(slot) != Some(node));
         self.exchange_with(node, commands, replies, timeout, is_asking).await?;
@@ -347,20 +350,6 @@ impl ClusterSession {
             return Err(RedisError::Timeout);
         }
         self.exchange_with(node, commands, replies, timeout, |slot| is_asking && slot.is_some()).await
-    }
-
-    /// Sends all commands to one node, to find out whether it answers.
-    ///
-    /// # Errors
-    /// [`RedisError`].
-    pub(crate) async fn probe(
-        &mut self,
-        node: NodeId,
-        commands: &Commands,
-        replies: &mut Replies,
-        timeout: Duration,
-    ) -> Result<(), RedisError> {
-        self.exchange_with(node, commands, replies, timeout, |_| false).await
     }
 
     async fn exchange_with(

@@ -42,7 +42,7 @@ impl Pool {
         let mut session = self.lend();
         let mut replies = Replies::default();
         let result = match node {
-            Some(node) => session.probe(node, commands, &mut replies, self.timeout).await,
+            Some(node) => session.exchange_at(node, false, commands, &mut replies, self.timeout).await,
             None => session.exchange(commands, &mut replies, self.timeout, None).await,
         };
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
