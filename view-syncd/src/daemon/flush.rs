@@ -147,14 +147,24 @@ async fn step(context: &Context, drain: &mut Drain, newest: &mut Option<EntryId>
 
 /// Says what could not be stored in time of these partitions.
 pub(crate) async fn report_rest(context: &Arc<Context>, partitions: impl IntoIterator<Item = Partition>) {
-    let (mut left, mut is_known) = (Left::default(), true);
+    let (mut left, mut read, mut unread) = (Left::default(), 0, 0);
     for partition in partitions {
-        is_known &= left.add(&mut Batch::default(), partition, &mut OwnedSession::new(context)).await;
+        let is_read = left.add(&mut Batch::default(), partition, &mut OwnedSession::new(context)).await;
+        *(if is_read { &mut read } else { &mut unread }) += 1;
     }
-    if is_known {
-        tracing::error!("{} are left in the outbox: they stay safe in Redis until the next start", left.text());
-    } else {
-        tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start");
+    let text = left.text();
+    match (read, unread) {
+        (_, 0) => tracing::error!("{text} are left in the outbox: they stay safe in Redis until the next start"),
+        (0, 2..) => tracing::error!(
+            "{unread} outboxes could not be drained, nor read: what is left stays safe in Redis until the next start"
+        ),
+        (0, _) => {
+            tracing::error!("the outbox could not be drained, nor read: what is left stays safe in Redis until the next start");
+        }
+        _ => tracing::error!(
+            "{text} are left in {read} of the outboxes, and {unread} others could not be read: what is left stays safe in Redis until \
+             the next start"
+        ),
     }
 }
 

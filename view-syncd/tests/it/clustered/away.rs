@@ -145,3 +145,15 @@ async fn what_comes_in_while_everything_is_drained_is_stored_although_one_node_h
     world.cluster.resume(hung);
     assert!(is_stored, "as long as one node was waited for, nothing was drained of the others");
 }
+
+#[tokio::test]
+async fn a_stop_beside_a_node_that_hangs_ends_in_time_and_says_what_could_not_be_read() {
+    let world = world().await;
+    let daemon = world.program().env("SYNC_SHUTDOWN_TIMEOUT", "7s").start();
+    daemon.wait_for_line("Sync completed").await;
+    world.cluster.pause(world.cluster.node(1));
+    daemon.signal("TERM");
+    let exit = daemon.wait_exit_within(SOON).await;
+    let told = daemon.lines_with("outboxes could not be drained, nor read");
+    assert_eq!((exit.code(), told.len()), (Some(1), 1), "{:#?}", daemon.output());
+}
