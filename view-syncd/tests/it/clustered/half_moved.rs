@@ -109,8 +109,12 @@ async fn an_outbox_whose_slot_nobody_serves_is_drained_when_that_is_mended() {
     world.cluster.fail_over(replica).await;
     let daemon = world.program().start();
     daemon.wait_for_line("Sync completed").await;
-    let (_, printed, _) = world.run(&["status"]).await;
-    assert!(printed.contains(&format!("slot {slot} ")), "{printed}");
+    // A node that has not heard of the failover yet tells what was true before.
+    eventually("the slot is told", SOON, || async {
+        let (_, printed, _) = world.run(&["status"]).await;
+        printed.contains(&format!("slot {slot} ")).then_some(()).ok_or(printed)
+    })
+    .await;
     assert_eq!(world.rows().await, 0);
     world.cluster.mend().await;
     eventually("the views are in the ledger", SOON, || async { world.rows().await == 2 }).await;
