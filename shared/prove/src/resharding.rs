@@ -36,11 +36,21 @@ pub(crate) async fn replica_in_step<'a>(cluster: &'a Cluster, primary: &Node) ->
         let followers = primary.command(&["INFO", "replication"]).await.ok()?.into_string().unwrap_or_default();
         let port = format!("port={},", replica.address().port());
         let gets_news = |line: &str| line.contains(&port) && line.contains("state=online") && !line.contains("offset=0,");
-        if replica.is_in_step().await && followers.lines().any(gets_news) {
+        if !replica.is_in_step().await || !followers.lines().any(gets_news) {
+            continue;
+        }
+        // It has got by now what the primary had then: what the primary keeps back would be lost with it.
+        let own = replica.command(&["INFO", "replication"]).await.ok()?.into_string().unwrap_or_default();
+        if number(&own, "slave_repl_offset:")? >= number(&followers, "master_repl_offset:")? {
             return Some(replica);
         }
     }
     None
+}
+
+/// Returns a number of `INFO` by its name.
+fn number(info: &str, name: &str) -> Option<u64> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
 struct Operator<'a> {

@@ -233,7 +233,8 @@ impl Synchronizer {
     fn note_cycle(&mut self, result: &Result<Synced, Failure>) {
         self.context.progress.made();
         let unseen = self.unseen.take();
-        self.has_unseen = unseen.is_some();
+        // Where all drains get on, none of them will show that it is there again.
+        self.has_unseen = unseen.is_some() && !self.context.health.are_all_healthy();
         match result {
             Ok(_) => self.context.health.note_cycle(unseen),
             // Where it was the drain that failed, it is a drain that shows that it is well again.
