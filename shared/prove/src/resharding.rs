@@ -18,6 +18,8 @@ const SLOTS_OF_AN_OUTBOX: u16 = 256;
 /// How often mending is tried, and the pause between: a primary may be away.
 const ATTEMPTS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(300);
+/// How long a replica may take to get what its primary writes, in milliseconds.
+const WAIT_MS: &str = "50";
 
 /// Takes all steps, each when the one before it is done. `nodes` is locked while a node is broken: nobody then has a
 /// replica take the place of its primary.
@@ -33,19 +35,21 @@ pub(crate) async fn run(events: Vec<Event>, started: Instant, cluster: &Cluster,
 /// that back until the replica has told how far it is.
 pub(crate) async fn replica_in_step<'a>(cluster: &'a Cluster, primary: &Node) -> Option<&'a Node> {
     for replica in cluster.replicas_of(primary).await {
-        let followers = primary.command(&["INFO", "replication"]).await.ok()?.into_string().unwrap_or_default();
-        let port = format!("port={},", replica.address().port());
-        let gets_news = |line: &str| line.contains(&port) && line.contains("state=online") && !line.contains("offset=0,");
-        if !replica.is_in_step().await || !followers.lines().any(gets_news) {
+        if !replica.is_in_step().await {
             continue;
         }
-        // It has got by now what the primary had then: what the primary keeps back would be lost with it.
-        let own = replica.command(&["INFO", "replication"]).await.ok()?.into_string().unwrap_or_default();
-        if number(&own, "slave_repl_offset:")? >= number(&followers, "master_repl_offset:")? {
+        let before = number(&replication(primary).await?, "master_repl_offset:")?;
+        // There are not as many replicas: the primary sends all of them a question, and waits for the answers.
+        primary.command(&["WAIT", "9", WAIT_MS]).await.ok()?;
+        if number(&replication(replica).await?, "slave_repl_offset:")? > before {
             return Some(replica);
         }
     }
     None
+}
+
+async fn replication(node: &Node) -> Option<String> {
+    node.command(&["INFO", "replication"]).await.ok()?.into_string()
 }
 
 /// Returns a number of `INFO` by its name.
