@@ -56,8 +56,8 @@ pub struct Report {
     pub is_replica: bool,
     /// What an operator should know.
     pub warnings: Vec<String>,
-    /// Whether some primaries of a cluster have not been looked at, because they are away.
-    pub is_partial: bool,
+    /// What is said of those primaries of a cluster begins with one of these that could not be looked at: they are away.
+    pub unseen: Vec<String>,
 }
 
 /// Looks at the server, or at every primary of a cluster, all at once. Of a cluster, those that are away are passed over,
@@ -79,7 +79,8 @@ pub async fn inspect(redis: &Redis, allow_eviction: bool) -> Result<Report, Erro
     let inspected = join_all(redis.nodes().into_iter().map(|node| async move {
         let prefix = prefix(redis, node);
         let mut report = Report::default();
-        inspect_server(redis, node, allow_eviction, &prefix, &mut report).await.map(|()| (prefix, report))
+        let inspected = inspect_server(redis, node, allow_eviction, &prefix, &mut report).await;
+        (prefix, inspected.map(|()| report))
     }));
     combined(inspected.await)
 }
@@ -88,16 +89,18 @@ pub async fn inspect(redis: &Redis, allow_eviction: bool) -> Result<Report, Erro
 ///
 /// # Errors
 /// That of one of them, where all are away.
-fn combined(inspected: Vec<Result<(String, Report), Error>>) -> Result<Report, Error> {
-    let (mut reports, mut is_partial) = (Vec::new(), false);
+fn combined(inspected: Vec<(String, Result<Report, Error>)>) -> Result<Report, Error> {
+    let (mut all, mut reports) = (Report::default(), Vec::new());
     let mut away = Error::new(ErrorKind::Unknown, "no node of the cluster is known yet");
-    for inspected in inspected {
+    for (prefix, inspected) in inspected {
         match inspected {
-            Ok(report) => reports.push(report),
-            Err(error) => (away, is_partial) = (error, true),
+            Ok(report) => reports.push((prefix, report)),
+            Err(error) => {
+                away = error;
+                all.unseen.push(prefix);
+            }
         }
     }
-    let mut all = Report { is_partial, ..Report::default() };
     let takes_writes = reports.iter().any(|(_, report)| report.pause.is_none());
     if reports.is_empty() {
         return Err(away);
@@ -114,6 +117,14 @@ fn combined(inspected: Vec<Result<(String, Report), Error>>) -> Result<Report, E
         all.warnings.extend(report.warnings);
     }
     Ok(all)
+}
+
+impl Report {
+    /// Keeps what was said before of a primary that could not be looked at now.
+    pub fn keep_unseen(&mut self, refusal: Option<String>) {
+        let is_unseen = |refusal: &String| self.unseen.iter().any(|prefix| refusal.starts_with(prefix));
+        self.refusal = self.refusal.take().or(refusal.filter(is_unseen));
+    }
 }
 
 fn prefix(redis: &Redis, node: NodeId) -> String {
@@ -253,22 +264,22 @@ impl Notices {
 mod tests {
     use super::*;
 
-    fn node(address: &str, report: Report) -> Result<(String, Report), Error> {
-        Ok((format!("{address}: "), report))
+    fn node(address: &str, report: Report) -> (String, Result<Report, Error>) {
+        (format!("{address}: "), Ok(report))
     }
 
     fn loading() -> Report {
         Report { pause: Some("it is loading its data"), ..Report::default() }
     }
 
-    fn away() -> Result<(String, Report), Error> {
-        Err(Error::new(ErrorKind::Unknown, "AWAY b:2: no answer"))
+    fn away() -> (String, Result<Report, Error>) {
+        ("b:2: ".to_owned(), Err(Error::new(ErrorKind::Unknown, "AWAY b:2: no answer")))
     }
 
     #[test]
     fn a_node_that_is_away_or_takes_no_writes_is_not_in_the_way_of_the_others() {
         let all = combined(vec![node("a:1", loading()), away(), node("c:3", Report::default())]).unwrap();
-        assert!(all.is_partial);
+        assert_eq!(all.unseen, ["b:2: "]);
         assert_eq!((all.pause, all.warnings), (None, vec!["a:1: Redis takes no writes: it is loading its data".to_owned()]));
     }
 
@@ -284,6 +295,17 @@ mod tests {
     fn what_one_node_must_not_be_given_none_is_given() {
         let unfit = Report { refusal: Some("a:1: it evicts".to_owned()), is_replica: true, ..Report::default() };
         let all = combined(vec![node("a:1", unfit), node("c:3", Report::default())]).unwrap();
-        assert_eq!((all.refusal.as_deref(), all.is_partial), (Some("a:1: it evicts"), false));
+        assert_eq!((all.refusal.as_deref(), all.unseen.len()), (Some("a:1: it evicts"), 0));
+    }
+
+    #[test]
+    fn what_was_wrong_with_a_node_stays_so_until_it_is_looked_at_again() {
+        let after = |before: &str| {
+            let mut all = combined(vec![node("a:1", Report::default()), away()]).unwrap();
+            all.keep_unseen(Some(before.to_owned()));
+            all.refusal
+        };
+        assert_eq!(after("b:2: it evicts").as_deref(), Some("b:2: it evicts"));
+        assert_eq!(after("a:1: it evicts"), None);
     }
 }

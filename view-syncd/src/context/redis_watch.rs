@@ -80,11 +80,8 @@ impl RedisWatch {
     /// Notes what Redis is.
     pub(crate) fn note(&self, report: &Report) {
         let mut report = report.clone();
-        if report.is_partial && report.refusal.is_none() {
-            // It may be a node that is away now that was not as it is needed.
-            report.refusal = self.notices.refusal();
-        }
-        self.partly_seen.store(report.is_partial, Relaxed);
+        report.keep_unseen(self.notices.refusal());
+        self.partly_seen.store(!report.unseen.is_empty(), Relaxed);
         self.notices.tell(&report);
         self.clustered.store(report.is_clustered, Relaxed);
         self.set_misconfigured();

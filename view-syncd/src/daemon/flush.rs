@@ -76,6 +76,7 @@ async fn flush(context: &Context, mut part: PartitionDrain, is_one_of_many: bool
     let mut newest = None;
     let mut grace_until = None;
     let mut deferred_until = None;
+    let mut told = None;
     loop {
         match step(context, &mut part.drain, &mut newest).await {
             Ok(Drained::Idle) => return Flushed::Empty,
@@ -107,7 +108,12 @@ async fn flush(context: &Context, mut part: PartitionDrain, is_one_of_many: bool
                 return Flushed::Left;
             }
             Err(failure) => {
-                tracing::warn!(partition = name, "the outbox cannot be drained: {failure}");
+                let text = failure.to_string();
+                // Of several outboxes, a node that is away has many.
+                if !is_one_of_many || told.as_ref() != Some(&text) {
+                    tracing::warn!(partition = name, "the outbox cannot be drained: {text}");
+                    told = Some(text);
+                }
                 tokio::time::sleep(pause_after(&failure, &mut failure_pauses)).await;
             }
         }

@@ -162,6 +162,10 @@ impl Keyspace {
         }
         let is_open = |slot: &u16| !self.seen[usize::from(*slot)] && is_wanted(wanted, Partition::of_slot(*slot));
         let open: Vec<u16> = (0..SLOTS).take(self.seen.len()).filter(is_open).collect();
+        if open.is_empty() {
+            // Who could not be asked has nothing that is wanted.
+            self.failures.clear();
+        }
         if open.is_empty() || self.round > ROUNDS {
             return Ok(Vec::new());
         }

@@ -13,7 +13,7 @@ use super::{
     NodeId,
     node_pipeline::NodePipeline,
     route::{self, Routed},
-    silence,
+    silence::is_silence,
     slot_map::{self, SlotMap},
     topology::Topology,
 };
@@ -132,8 +132,11 @@ impl ClusterSession {
         let mut round = Round::default();
         let slots = self.topology.slots();
         self.nodes.iter_mut().for_each(NodePipeline::clear);
-        let topology = Arc::clone(&self.topology);
-        let is_closed = |node| breaker.map_or_else(|| !topology.silent.has(node), |breaker| breaker.is_closed(node));
+        // Whoever has circuit breakers of its own asks these alone.
+        let topology = breaker.is_none().then(|| Arc::clone(&self.topology));
+        let is_closed = |node| {
+            breaker.is_none_or(|breaker| breaker.is_closed(node)) && topology.as_ref().is_none_or(|known| !known.silent.has(node))
+        };
         let mut anywhere = None;
         for Waiting { place, ask } in waiting {
             let Routed { slot, bytes } = self.routed[*place].clone();
@@ -207,8 +210,8 @@ impl ClusterSession {
     }
 
     fn note_silence(&self, node: NodeId, error: &RedisError) {
-        if matches!(error, RedisError::Timeout) {
-            silence::note(&self.topology, node);
+        if is_silence(error) {
+            self.topology.note_silent(node);
         }
     }
 

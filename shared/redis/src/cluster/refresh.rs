@@ -6,7 +6,10 @@ use std::time::Duration;
 use fred::types::config::{Config, Server};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
-use super::slot_map::{self, SlotRange};
+use super::{
+    silence::is_silence,
+    slot_map::{self, SlotRange},
+};
 use crate::{
     RedisError,
     connection::{connect, log_in, transmit},
@@ -15,6 +18,8 @@ use crate::{
 
 /// How long a node may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one may take of which is not known whether it answers at all: as long as a command.
+const LONG_PATIENCE: Duration = Duration::from_secs(5);
 /// How long other answers are waited for behind the first.
 const MORE_ANSWERS: Duration = Duration::from_millis(200);
 /// How many nodes are asked at once.
@@ -100,7 +105,11 @@ pub(crate) async fn answers(config: &Config, server: &Server) -> bool {
         commands.command("PING", 0);
         transmit(&mut connection, commands.bytes(), commands.len(), &mut replies).await
     };
-    !matches!(tokio::time::timeout(PATIENCE, ping).await, Err(_) | Ok(Err(RedisError::Timeout)))
+    match tokio::time::timeout(LONG_PATIENCE, ping).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => !is_silence(&error),
+        Err(_) => false,
+    }
 }
 
 async fn ask_in_time<'s>(config: &Config, server: &'s Server) -> Result<Told, (&'s Server, RedisError)> {

@@ -3,18 +3,12 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    io::ErrorKind,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::time::{Instant, sleep};
-
-use super::{refresh, slot_map::NodeId, topology::Topology};
-
-/// How often a node is asked whether it answers again.
-const INTERVAL: Duration = Duration::from_millis(500);
-/// How long one is asked that has no slots.
-const LONGEST_WITHOUT_SLOTS: Duration = Duration::from_secs(60);
+use super::slot_map::NodeId;
+use crate::RedisError;
 
 /// The nodes that have not answered in time, and do not answer yet.
 #[derive(Default)]
@@ -26,36 +20,42 @@ impl SilentNodes {
         self.nodes().contains(&node)
     }
 
+    /// Adds a node. Returns whether it is new.
+    pub(super) fn add(&self, node: NodeId) -> bool {
+        self.nodes().insert(node)
+    }
+
+    pub(super) fn remove(&self, node: NodeId) {
+        self.nodes().remove(&node);
+    }
+
     fn nodes(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Notes that a node has not answered in time, and has it asked until it answers. One that has no slots any more, because
-/// a replica has taken its place, say, may be gone for ever: connections to it hang for a while longer.
-pub(super) fn note(topology: &Arc<Topology>, node: NodeId) {
-    if !topology.silent.nodes().insert(node) {
-        return;
-    }
-    let topology = Arc::downgrade(topology);
-    let since = Instant::now();
-    tokio::spawn(async move {
-        loop {
-            sleep(INTERVAL).await;
-            // With the last session, the last one ends that waits.
-            let Some(topology) = topology.upgrade() else { return };
-            // Another node may have its slots by now.
-            topology.refresh_soon();
-            let is_gone = !topology.primaries().contains(&node) && since.elapsed() > LONGEST_WITHOUT_SLOTS;
-            let server = topology.server(node).filter(|_| !is_gone);
-            let is_over = match server {
-                Some(server) => refresh::answers(&topology.config, &server).await,
-                None => true,
-            };
-            if is_over {
-                topology.silent.nodes().remove(&node);
-                return;
-            }
+/// Returns whether an error is that of a node that says nothing at all, which takes its time: one that refuses a connection
+/// is away at once.
+pub(super) fn is_silence(error: &RedisError) -> bool {
+    match error {
+        RedisError::Timeout => true,
+        RedisError::Io(error) => {
+            matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
         }
-    });
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_refuses_is_not_silent_and_one_whose_machine_is_gone_is() {
+        let io = |kind| is_silence(&RedisError::Io(io::Error::from(kind)));
+        assert!(is_silence(&RedisError::Timeout) && io(ErrorKind::HostUnreachable) && io(ErrorKind::TimedOut));
+        assert!(!io(ErrorKind::ConnectionRefused) && !io(ErrorKind::ConnectionReset) && !is_silence(&RedisError::NoReply));
+    }
 }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use fred::types::config::{Config, Server};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep},
+};
 
 use super::{
     refresh::{self, Answer},
@@ -24,6 +27,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// How soon they are asked again at the earliest, whatever suggests it.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// The pause before a node is asked again that has not answered in time.
+const SILENCE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long one is asked that has no slots.
+const LONGEST_WITHOUT_SLOTS: Duration = Duration::from_secs(60);
 
 /// What follows when nodes are found, or lost for a reason.
 pub(crate) type Listener<T> = Box<dyn Fn(T) + Send + Sync>;
@@ -123,6 +130,36 @@ impl Topology {
     /// Returns the nodes that have slots.
     pub(crate) fn primaries(&self) -> Vec<NodeId> {
         self.slots().primaries()
+    }
+
+    /// Notes that a node has not answered in time, and has it asked until it answers. One that has no slots any more, because
+    /// a replica has taken its place, say, may be gone for ever: connections to it hang for a while longer.
+    pub(super) fn note_silent(self: &Arc<Self>, node: NodeId) {
+        if !self.silent.add(node) {
+            return;
+        }
+        let topology = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut without_slots: Option<Instant> = None;
+            loop {
+                sleep(SILENCE_INTERVAL).await;
+                // With the last session, the last one ends that waits.
+                let Some(topology) = topology.upgrade() else { return };
+                // Another node may have its slots by now.
+                topology.refresh_soon();
+                let has_slots = topology.primaries().contains(&node);
+                without_slots = if has_slots { None } else { without_slots.or_else(|| Some(Instant::now())) };
+                let is_gone = without_slots.is_some_and(|since| since.elapsed() > LONGEST_WITHOUT_SLOTS);
+                let is_over = match topology.server(node).filter(|_| !is_gone) {
+                    Some(server) => refresh::answers(&topology.config, &server).await,
+                    None => true,
+                };
+                if is_over {
+                    topology.silent.remove(node);
+                    return;
+                }
+            }
+        });
     }
 
     /// Returns the address of a node.

@@ -138,7 +138,7 @@ async fn what_comes_in_while_everything_is_drained_is_stored_although_one_node_h
         }
         // As long as it is known that it does not answer, nobody waits for it.
         world.cluster.resume(hung);
-        let is_well = async { while synchronizer.cycle().await.is_ok_and(|synced| synced.errors > 0) {} };
+        let is_well = async { while !synchronizer.cycle().await.is_ok_and(|synced| synced.errors == 0) {} };
         tokio::time::timeout(SOON, is_well).await.expect("it is asked again");
         world.cluster.pause(hung);
     }
